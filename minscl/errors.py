@@ -1,0 +1,61 @@
+"""Errors a user can mend, and files that are written whole or not at all.
+
+Every command turns an `InputError` into one line on stderr and exit status 2 (see `run_command`).
+Any module may import this one; it imports nothing of minscl.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+
+class InputError(ValueError):
+    """Bad input or bad usage: the message is one line naming the file, the value and the remedy."""
+
+
+@contextlib.contextmanager
+def replace_file(path, mode: str = "w"):
+    """Open a temporary file beside `path`; on success fsync it and rename it over `path`.
+
+    `mode` is "w" (UTF-8 text, newlines as written) or "wb". On any exception the temporary file is
+    removed and `path` is what it was. Raises InputError when the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write ({error.strerror}); choose a folder that can be written") from error
+    try:
+        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+        with os.fdopen(fd, mode, **text) as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; a result is an ordinary file
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def run_command(main) -> None:
+    """Run `main()` and exit with its status; an InputError prints one line and exits with 2."""
+    try:
+        sys.exit(main())
+    except InputError as error:
+        line = " ".join(str(error).split())
+        print(f"minscl: {line}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader (head, less) went away: not our failure
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
