@@ -1,0 +1,26 @@
+# Two commands: `make run` codes examples/note.txt, `make test` runs every test. Nothing but python3 (with venv) is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: run test clean
+
+run: $(VENV)/.core
+	$(BIN)/python -m minscl.generate examples/note.txt
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+# A stamp per install step: reinstalls only when the metadata or the pins change.
+$(VENV)/.core: setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(PIP) -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
