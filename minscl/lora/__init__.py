@@ -1,0 +1,7 @@
+"""LoRA: the layer (layer.py), putting it into a model (inject.py), PEFT's adapter files (peft_io.py)."""
+
+from minscl.lora.inject import TARGETS, add_lora, lora_layers, lora_parameters, merge_lora
+from minscl.lora.layer import LoRALinear
+from minscl.lora.peft_io import load_adapter, save_adapter
+
+__all__ = ["TARGETS", "LoRALinear", "add_lora", "load_adapter", "lora_layers", "lora_parameters", "merge_lora", "save_adapter"]

@@ -1,0 +1,115 @@
+"""LoRA into a model and out of it again: wrap linear layers in place, list what is trainable, merge.
+
+Works on any nn.Module with nn.Linear children; names are those of `model.named_modules()`, such as
+`model.layers.0.self_attn.q_proj`.
+
+Read next: peft_io.py for the files.
+"""
+
+import re
+
+import torch
+from torch import nn
+
+from minscl.errors import InputError
+from minscl.lora.layer import LoRALinear
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output head
+
+
+def add_lora(model: nn.Module, rank: int = 8, alpha: float = 16, dropout: float = 0.0, targets=TARGETS, seed: int = 0) -> list[str]:
+    """Freeze `model` and wrap the linear layers that `targets` names, in place; gives their names in model order.
+
+    `targets` as in PEFT: names, each matching a whole module name or its end after a dot; or one string, a regular
+    expression for the whole module name, or "all-linear". `seed` determines every A. The only parameters left with
+    requires_grad are the adapter's.
+
+    Raises InputError where a target matches nothing or something that is not an nn.Linear, where the model already
+    has LoRA, for a weight shared with another module (tied embeddings: merging would change both), and for a rank or
+    dropout out of range.
+    """
+    if lora_layers(model):
+        raise InputError("add_lora: the model already has LoRA layers; merge_lora(model) first, or load the model again")
+    matched, unmatched = match_targets(model, targets)
+    if unmatched:
+        kinds = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)})
+        raise InputError(f"add_lora: target {unmatched[0]!r} matches no linear layer; this model has: {', '.join(kinds)}")
+    wrap(model, matched, rank=rank, alpha=alpha, dropout=dropout, seed=seed)
+    return matched
+
+
+def match_targets(model: nn.Module, targets) -> tuple[list[str], list[str]]:
+    """(names of the linear layers that `targets` matches, in model order; targets that match nothing)."""
+    if isinstance(targets, str):
+        targets, matches = (targets,), _pattern(targets)
+    else:
+        targets, matches = tuple(targets), lambda target, name: name == target or name.endswith(f".{target}")
+    matched, used = [], set()
+    for name, module in model.named_modules():
+        hits = {target for target in targets if matches(target, name)}
+        if hits and not isinstance(module, nn.Linear):
+            if targets == (ALL_LINEAR,):  # it names a kind of module, so the other kinds are no mistake
+                continue
+            raise InputError(f"LoRA target {min(hits)!r} matches {name}, a {type(module).__name__}; only nn.Linear layers can be wrapped")
+        if hits:
+            matched.append(name)
+            used |= hits
+    return matched, [target for target in targets if target not in used] if targets else ["(none given)"]
+
+
+def _pattern(text: str):
+    """PEFT's reading of a `targets` string, as a function of (text, module name)."""
+    if text == ALL_LINEAR:
+        return lambda _, name: name.rpartition(".")[2] != "lm_head"
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise InputError(f"LoRA target {text!r} is not a regular expression ({error}); give a list of layer names") from error
+    return lambda _, name: pattern.fullmatch(name) is not None
+
+
+def wrap(model: nn.Module, names, *, rank: int, alpha: float, dropout: float, seed: int) -> None:
+    """Freeze `model` and put a LoRALinear in place of each linear layer of `names`, drawn from `seed` in that order."""
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise InputError(f"LoRA rank {rank!r}: give a whole number of at least 1")
+    if not 0 <= dropout < 1:
+        raise InputError(f"LoRA dropout {dropout!r}: give a probability of at least 0 and below 1")
+    linears = [model.get_submodule(name) for name in names]
+    owners = [id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False)]
+    for name, linear in zip(names, linears, strict=True):
+        if owners.count(id(linear.weight)) > 1:
+            raise InputError(f"LoRA target {name}: its weight is tied to another module's, so an update could not be merged; leave it out")
+    model.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for name, linear in zip(names, linears, strict=True):
+        _replace(model, name, LoRALinear(linear, rank, alpha, dropout, generator))
+
+
+def merge_lora(model: nn.Module) -> list[str]:
+    """Fold every update into its base weight and restore the plain nn.Linear, in place; gives the names merged.
+
+    Outputs stay what they were, up to rounding in the base dtype (the sum is made in float32). Raises InputError where
+    the model has no LoRA.
+    """
+    layers = lora_layers(model)
+    if not layers:
+        raise InputError("merge_lora: the model has no LoRA layers; load_adapter(model, folder) or add_lora(model) first")
+    for name, layer in layers:
+        _replace(model, name, layer.merged())
+    return [name for name, _ in layers]
+
+
+def lora_layers(model: nn.Module) -> list[tuple[str, LoRALinear]]:
+    """(name, layer) of every wrapped layer, in model order."""
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, LoRALinear)]
+
+
+def lora_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """(name, parameter) of every A and B, in model order: `model.layers.0.self_attn.q_proj.lora_A`."""
+    return [(f"{name}.{half}", getattr(layer, half)) for name, layer in lora_layers(model) for half in ("lora_A", "lora_B")]
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)

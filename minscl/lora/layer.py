@@ -1,0 +1,66 @@
+"""A linear layer with a low-rank update beside its frozen weight (LoRA, Hu et al. 2021, Eq. 3; the paper's Appendix C).
+
+    h = W x + b + alpha/R · B A dropout(x)
+
+In: x (..., in) in the base weight's dtype. Out: (..., out) in the same dtype.
+Letters: R rank. A is (R, in) and B is (out, R), as PEFT stores them.
+
+Read next: inject.py, which puts these layers into a model.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def lora_update(x, lora_A, lora_B, scaling: float):
+    """scaling · B A x: x (..., in), lora_A (R, in), lora_B (out, R) → (..., out); all of one dtype."""
+    return F.linear(F.linear(x, lora_A), lora_B) * scaling  # (..., in) → (..., R) → (..., out)
+
+
+class LoRALinear(nn.Module):
+    """`linear` wrapped: its weight frozen, `lora_A` (R, in) and `lora_B` (out, R) trainable.
+
+    Both are float32 even where the base is bfloat16 or float16 (an AdamW step of lr 1e-4 is lost in eight bits of
+    mantissa), and float64 where the base is float64. A is Kaiming-uniform from `generator` (a CPU generator: the
+    same seed gives the same adapter on every device) and B is zero, so the wrapped layer starts as the base layer.
+    Dropout draws from torch's global generator, as in PEFT.
+    """
+
+    def __init__(self, linear: nn.Linear, rank: int, alpha: float, dropout: float, generator: torch.Generator):
+        super().__init__()
+        self.linear = linear.requires_grad_(False)
+        self.rank, self.alpha, self.dropout = rank, alpha, dropout
+        dtype = torch.promote_types(linear.weight.dtype, torch.float32)
+        lora_A = torch.empty(rank, linear.in_features, dtype=dtype)  # (R, in)
+        nn.init.kaiming_uniform_(lora_A, a=math.sqrt(5), generator=generator)  # uniform within ±1/sqrt(in)
+        lora_B = torch.zeros(linear.out_features, rank, dtype=dtype)  # (out, R)
+        self.lora_A = nn.Parameter(lora_A.to(linear.weight.device))
+        self.lora_B = nn.Parameter(lora_B.to(linear.weight.device))
+        self.train(linear.training)  # a model in eval mode stays in eval mode: no dropout sneaks in
+
+    @property
+    def scaling(self) -> float:
+        return self.alpha / self.rank
+
+    def forward(self, x):
+        base = self.linear(x)  # (..., out), base dtype
+        x = F.dropout(x.to(self.lora_A.dtype), self.dropout, self.training)  # (..., in), float32
+        update = lora_update(x, self.lora_A, self.lora_B, self.scaling)  # (..., out), float32
+        return (base + update).to(base.dtype)  # the sum is made in float32 and rounded once
+
+    @torch.no_grad()
+    def merged(self) -> nn.Linear:
+        """The base layer with W + alpha/R · B A as its weight: summed in float32, then cast to the base dtype.
+
+        The weight is a new tensor: the old one may be the memory-mapped model file.
+        """
+        update = self.lora_B @ self.lora_A * self.scaling  # (out, in), float32
+        weight = self.linear.weight
+        self.linear.weight = nn.Parameter((weight + update).to(weight.dtype), requires_grad=False)
+        return self.linear
+
+    def extra_repr(self) -> str:
+        return f"rank={self.rank}, alpha={self.alpha}, dropout={self.dropout}"

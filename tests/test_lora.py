@@ -1,0 +1,311 @@
+"""LoRA on a toy network, against its definition: no transformers, no PEFT (test_peft.py has those)."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from minscl.errors import InputError
+from minscl.lora import TARGETS, LoRALinear, add_lora, load_adapter, lora_parameters, merge_lora, save_adapter
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q_proj, self.k_proj = nn.Linear(6, 8), nn.Linear(6, 8, bias=False)
+        self.norm, self.down_proj = nn.LayerNorm(8), nn.Linear(8, 6, bias=False)
+
+    def forward(self, x):
+        return x + self.down_proj(self.norm(torch.tanh(self.q_proj(x)) * self.k_proj(x)))
+
+
+class Toy(nn.Module):
+    """Two blocks and a head, with the names of a decoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(Block() for _ in range(2))
+        self.embed_tokens, self.lm_head = nn.Embedding(10, 6), nn.Linear(6, 10, bias=False)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.lm_head(x)
+
+
+KINDS = ("q_proj", "k_proj", "down_proj")
+
+
+def toy(dtype=torch.float32) -> Toy:
+    torch.manual_seed(7)
+    return Toy().to(dtype).eval()
+
+
+def trained(model, seed=1):
+    """Give every B values, as training would."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in lora_parameters(model):
+        if name.endswith("lora_B"):
+            parameter.data = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) * 0.3
+    return model
+
+
+def inputs(dtype=torch.float32):
+    return torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(3)).to(dtype)
+
+
+def test_a_fresh_adapter_changes_nothing():
+    """Guards: B not zero at the start."""
+    model, x = toy(), inputs()
+    before = model(x)
+    add_lora(model, rank=3, targets=KINDS)
+    assert torch.equal(model(x), before)
+
+
+def test_the_update_is_its_definition():
+    """Guards: a transposed A or B, scaling by rank or alpha alone, the bias scaled or lost."""
+    linear = nn.Linear(6, 8)
+    layer = LoRALinear(linear, 2, 5, 0.0, torch.Generator().manual_seed(0))
+    layer.lora_B.data = torch.randn(8, 2)
+    x = torch.randn(4, 6)
+    expected = torch.stack([
+        torch.stack([sum((linear.weight[o, i] + 5 / 2 * sum(layer.lora_B[o, r] * layer.lora_A[r, i] for r in range(2))) * row[i] for i in range(6))
+                     + linear.bias[o] for o in range(8)]) for row in x])
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=0)
+
+
+def test_default_targets_are_the_seven_projections_of_every_block():
+    """Guards: a projection forgotten, or the head wrapped by default."""
+    block = nn.ModuleDict({name: nn.Linear(4, 4) for name in TARGETS})
+    model = nn.ModuleDict({"layers": nn.ModuleList([block]), "lm_head": nn.Linear(4, 4)})
+    assert add_lora(model) == [f"layers.0.{name}" for name in TARGETS]
+    assert len(TARGETS) == 7 and isinstance(model["lm_head"], nn.Linear)
+
+
+def test_only_the_adapter_is_trainable_and_float32():
+    """Guards: a base weight, bias or norm that trains; an adapter in bfloat16, where small steps vanish."""
+    model = toy(torch.bfloat16)
+    add_lora(model, rank=2, targets=KINDS)
+    trainable = {name: parameter.dtype for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trainable == {name: torch.float32 for name, _ in lora_parameters(model)} and len(trainable) == 12
+    assert model(inputs(torch.bfloat16)).dtype == torch.bfloat16
+    assert add_lora(double := toy(torch.float64), targets=KINDS) and {p.dtype for _, p in lora_parameters(double)} == {torch.float64}
+
+
+def test_a_is_kaiming_uniform_and_belongs_to_the_seed():
+    """Guards: a draw from the global generator, one A for all layers, the wrong bound."""
+    values = {}
+    for run, seed in (("a", 4), ("b", 4), ("c", 5)):
+        model = nn.ModuleList([nn.Linear(64, 8), nn.Linear(64, 8)])
+        state = torch.get_rng_state()
+        add_lora(model, rank=64, targets=["0", "1"], seed=seed)
+        assert torch.equal(torch.get_rng_state(), state)
+        values[run] = [layer.lora_A.detach() for layer in model]
+    assert all(torch.equal(a, b) for a, b in zip(values["a"], values["b"]))
+    assert not torch.equal(values["a"][0], values["c"][0]) and not torch.equal(values["a"][0], values["a"][1])
+    bound = 1 / 64**0.5
+    assert values["a"][0].abs().max() <= bound and abs(values["a"][0].std() - bound / 3**0.5) < 0.01 * bound
+
+
+def test_dropout_acts_on_the_input_of_a_and_only_in_training():
+    """Guards: dropout on the base path, on the update, or left on in eval mode."""
+    linear = nn.Linear(1000, 2).eval()
+    layer = LoRALinear(linear, 1, 1, 0.5, torch.Generator())
+    layer.lora_A.data.fill_(1.0)
+    layer.lora_B.data.fill_(1.0)
+    x = torch.ones(1, 1000)
+    assert not layer.training
+    torch.manual_seed(0)
+    torch.testing.assert_close(layer(x) - linear(x), torch.full((1, 2), 1000.0), atol=1e-3, rtol=0)
+    update = layer.train()(x) - linear(x)  # 2 · (how many of 1000 inputs were kept), the same for both outputs
+    torch.testing.assert_close(update[0, 0], update[0, 1], atol=1e-3, rtol=0)
+    assert 800 < update[0, 0] < 1200 and update[0, 0].round() % 2 == 0 and update[0, 0].round() != 1000
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 4e-2)])
+def test_merged_equals_unmerged(dtype, tolerance):
+    """Guards: a merge without scaling or transposed; in bfloat16 only the rounding of W may show."""
+    model, x = toy(dtype), inputs(dtype)
+    names = add_lora(model, rank=3, alpha=6, dropout=0.5, targets=KINDS)
+    before, plain = trained(model)(x), toy(dtype)(x)
+    assert (before - plain).abs().max() > 0.1  # the adapter does something
+    base = [model.get_submodule(name).linear for name in names]
+    assert merge_lora(model) == names
+    assert [model.get_submodule(name) for name in names] == base and not lora_parameters(model)
+    assert {name: p.shape for name, p in model.named_parameters()} == {name: p.shape for name, p in toy(dtype).named_parameters()}
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    torch.testing.assert_close(model(x), before, atol=tolerance, rtol=tolerance)
+
+
+def test_merge_leaves_the_loaded_tensor_alone():
+    """Guards: writing into a tensor that may be the memory-mapped model file."""
+    model = toy()
+    add_lora(model, targets=KINDS)
+    weight = model.layers[0].q_proj.linear.weight
+    copy = weight.clone()
+    merge_lora(trained(model))
+    assert torch.equal(weight, copy) and not torch.equal(model.layers[0].q_proj.weight, copy)
+
+
+def test_targets_by_full_name_pattern_and_word():
+    """Guards: a suffix match that cuts inside a word; patterns that must match the whole name."""
+    assert add_lora(toy(), targets=["layers.1.q_proj"]) == ["layers.1.q_proj"]
+    assert add_lora(toy(), targets=r"layers\.0\.(q|k)_proj") == ["layers.0.q_proj", "layers.0.k_proj"]
+    assert add_lora(toy(), targets="all-linear") == [f"layers.{i}.{kind}" for i in range(2) for kind in KINDS]
+    for nothing in (["proj"], ["0.q_proj", "_proj"], "q_proj", r"q_proj.*"):
+        with pytest.raises(InputError, match="matches no linear layer"):
+            add_lora(toy(), targets=nothing)
+
+
+def test_bad_requests_leave_the_model_untouched():
+    """Guards: a half-wrapped or half-frozen model after an error; a second add_lora that stacks adapters."""
+    for arguments, message in [
+        ({"targets": ["q_proj", "query"]}, "'query' matches no linear layer; this model has: down_proj, k_proj, lm_head, q_proj"),
+        ({"targets": ["embed_tokens"]}, "embed_tokens, a Embedding"),
+        ({"targets": "q_(proj"}, "not a regular expression"),
+        ({"targets": []}, "matches no linear layer"),
+        ({"targets": KINDS, "rank": 0}, "rank 0"),
+        ({"targets": KINDS, "rank": 2.0}, "rank 2.0"),
+        ({"targets": KINDS, "dropout": 1.0}, "dropout 1.0"),
+    ]:
+        model = toy()
+        with pytest.raises(InputError) as error:
+            add_lora(model, **arguments)
+        assert message in str(error.value) and "\n" not in str(error.value)
+        assert all(parameter.requires_grad for parameter in model.parameters()) and not lora_parameters(model)
+    add_lora(model, targets=KINDS)
+    with pytest.raises(InputError, match="already has LoRA"):
+        add_lora(model, targets=["lm_head"])
+    with pytest.raises(InputError, match="no LoRA layers"):
+        merge_lora(toy())
+
+
+def test_a_tied_weight_is_not_wrapped():
+    """Guards: merging an update of the head into the embeddings that share its weight."""
+    model = toy()
+    model.lm_head.weight = model.embed_tokens.weight
+    with pytest.raises(InputError, match="lm_head: its weight is tied"):
+        add_lora(model, targets=["lm_head"])
+
+
+def test_adapter_round_trip_and_its_names(tmp_path):
+    """Guards: keys without PEFT's prefix, lost metadata, a reload that trains or drops out."""
+    model, x = toy(), inputs()
+    add_lora(model, rank=2, alpha=3, dropout=0.25, targets=KINDS)
+    save_adapter(trained(model), tmp_path / "new" / "adapter", base_model_name="base")
+    folder = tmp_path / "new" / "adapter"
+    assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert "base_model.model.layers.1.down_proj.lora_B.weight" in load_file(folder / "adapter_model.safetensors")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["target_modules"] == sorted(KINDS) and config["base_model_name_or_path"] == "base"
+    again = toy()
+    load_adapter(again, folder)
+    assert torch.equal(again(x), model(x))
+    layer = again.layers[0].q_proj
+    assert (layer.rank, layer.alpha, layer.dropout, layer.training) == (2, 3, 0.25, False)
+    load_adapter(again, folder)  # a second time, over the same LoRA
+    assert torch.equal(again(x), model(x))
+
+
+def test_layers_chosen_one_by_one_keep_their_full_names(tmp_path):
+    """Guards: target_modules that would wrap more layers on loading than were saved."""
+    model = toy()
+    add_lora(model, rank=2, targets=["layers.1.q_proj"])
+    save_adapter(model, tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == ["layers.1.q_proj"]
+    load_adapter(again := toy(), tmp_path)
+    assert [name for name, _ in lora_parameters(again)] == ["layers.1.q_proj.lora_A", "layers.1.q_proj.lora_B"]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = toy()
+    add_lora(model, rank=2, targets=KINDS)
+    save_adapter(model, tmp_path)
+    return tmp_path
+
+
+REFUSED = {
+    "use_dora": True, "use_rslora": True, "rank_pattern": {"q_proj": 4}, "alpha_pattern": {"q_proj": 4}, "modules_to_save": ["lm_head"], "bias": "all",
+    "lora_bias": True, "layers_to_transform": [0], "layers_pattern": "layers", "fan_in_fan_out": True, "target_parameters": ["w"],
+    "trainable_token_indices": [1], "alora_invocation_tokens": [5], "eva_config": {"rho": 2.0}, "corda_config": {"a": 1}, "loftq_config": {"loftq_bits": 4},
+    "init_lora_weights": "pissa", "layer_replication": [[0, 1]], "exclude_modules": ["k_proj"], "use_qalora": True, "megatron_config": {"x": 1},
+    "use_bdlora": {"nblocks": 2}, "peft_type": "IA3", "task_type": "SEQ_CLS", "something_of_next_year": 1, "r": 0, "lora_alpha": "16",
+    "lora_dropout": 1.5, "target_modules": None,
+}
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_settings_we_do_not_compute_are_refused_by_name(saved, field):
+    """Guards: an adapter of another kind, or of a future PEFT, that loads and gives other numbers."""
+    path = saved / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: REFUSED[field]}))
+    with pytest.raises(InputError) as error:
+        load_adapter(model := toy(), saved)
+    message = str(error.value)
+    assert f"{path}: {field} = {json.dumps(REFUSED[field])}" in message and "\n" not in message
+    assert isinstance(model.layers[0].q_proj, nn.Linear)
+
+
+def test_harmless_settings_are_not_refused(saved):
+    """Guards: refusing what every PEFT release writes without effect."""
+    path = saved / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {
+        "megatron_core": "megatron.core", "qalora_group_size": 16, "peft_version": "9.9", "revision": "main", "auto_mapping": {"x": "y"}, "task_type": None,
+        "init_lora_weights": "gaussian", "something_of_next_year": None, "target_modules": [*KINDS, "projection_of_another_architecture"]}))
+    load_adapter(toy(), saved)
+
+
+def damage(folder, change):
+    tensors = load_file(folder / "adapter_model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+
+KEY = "base_model.model.layers.0.q_proj.lora_A.weight"
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda t: t.pop(KEY), f"tensor {KEY} is missing"),
+    (lambda t: t.update({"base_model.model.lm_head.weight": torch.ones(1)}), "unexpected tensor base_model.model.lm_head.weight"),
+    (lambda t: t.update({KEY: torch.ones(2, 7)}), f"tensor {KEY} is torch.float32 (2, 7)"),
+    (lambda t: t.update({KEY: torch.ones(2, 6, dtype=torch.int8)}), f"tensor {KEY} is torch.int8"),
+])
+def test_an_adapter_for_another_model_names_file_and_tensor(saved, change, message):
+    """Guards: silently loading part of an adapter."""
+    damage(saved, change)
+    with pytest.raises(InputError) as error:
+        load_adapter(model := toy(), saved)
+    assert message in str(error.value) and "adapter_model.safetensors" in str(error.value)
+    assert isinstance(model.layers[0].q_proj, nn.Linear)
+
+
+def test_files_that_are_not_an_adapter(saved):
+    """Guards: a traceback, or a pickle opened, where a folder is not what it should be."""
+    config, tensors = saved / "adapter_config.json", saved / "adapter_model.safetensors"
+    other = toy()
+    add_lora(other, rank=4, targets=KINDS)
+    with pytest.raises(InputError, match="already has LoRA of rank 4"):
+        load_adapter(other, saved)
+    with pytest.raises(InputError, match="match no layer of this model"):
+        load_adapter(nn.ModuleDict({"x": nn.Linear(2, 2)}), saved)
+    tensors.write_bytes(tensors.read_bytes()[:-8])
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        load_adapter(toy(), saved)
+    tensors.rename(saved / "adapter_model.bin")
+    with pytest.raises(InputError, match="adapter_model.bin: a pickle"):
+        load_adapter(toy(), saved)
+    (saved / "adapter_model.bin").unlink()
+    with pytest.raises(InputError, match="adapter_model.safetensors: no such file"):
+        load_adapter(toy(), saved)
+    for content, message in (("{", "not JSON"), ("[]", "expected a JSON object"), ("{}", "no peft_type")):
+        config.write_text(content)
+        with pytest.raises(InputError, match=message):
+            load_adapter(toy(), saved)
+    config.unlink()
+    with pytest.raises(InputError, match="cannot read"):
+        load_adapter(toy(), saved)
+    with pytest.raises(InputError, match="nothing to save"):
+        save_adapter(toy(), saved)
