@@ -117,7 +117,7 @@ def test_dropout_acts_on_the_input_of_a_and_only_in_training():
     layer.lora_B.data.fill_(1.0)
     x = torch.ones(1, 1000)
     assert not layer.training
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     torch.testing.assert_close(layer(x) - linear(x), torch.full((1, 2), 1000.0), atol=1e-3, rtol=0)
     update = layer.train()(x) - linear(x)  # 2 · (how many of 1000 inputs were kept), the same for both outputs
     torch.testing.assert_close(update[0, 0], update[0, 1], atol=1e-3, rtol=0)
