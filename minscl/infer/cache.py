@@ -1,0 +1,59 @@
+"""Keys and values of the tokens a batch has read: preallocated, each row filled up to its own length.
+
+The cache owns position. Row b holds `lengths[b]` tokens, in slots 0 .. lengths[b]-1, and a token's slot is its
+absolute position. So prompts of different lengths need no padding on the left: after the prefill of a batch padded on
+the right, a row's next token overwrites its first padding slot.
+
+    slot    0 1 2 3 4 5      row 0 has read 5 tokens, row 1 has read 3 (· was padding or is empty)
+    row 0   a b c d e        its next token goes to slot 5 and sees slots 0-5
+    row 1   a b c · ·        its next token goes to slot 3 and sees slots 0-3
+
+Letters: B rows, T new tokens, S slots in use, K kv heads, D head_dim.
+Read next: decode.py, which drives it; model/decoder.py, which calls `update` in every layer.
+"""
+
+import torch
+
+from minscl.errors import InputError
+
+
+class KVCache:
+    """Room for `max_length` tokens a row in each layer, B·K·max_length·D numbers for the keys and as many values."""
+
+    def __init__(self, config, batch_size: int, max_length: int, *, device, dtype):
+        shape = (batch_size, config.num_key_value_heads, max_length, config.head_dim)
+        # Zeros, because attention multiplies even a masked value by its weight 0, and 0 · NaN is NaN.
+        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
+        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
+        self.max_length = max_length
+        self.lengths = torch.zeros(batch_size, dtype=torch.int64, device=device)  # (B,) tokens held by each row
+        self.extent = 0  # the largest of them, kept on the host: attention reads no slot beyond it
+
+    def start(self, lengths: list[int]) -> None:
+        """An empty cache takes prompts of these lengths; the prefill's `update` must follow."""
+        self._reach(max(lengths))
+        self.lengths = torch.tensor(lengths, dtype=torch.int64, device=self.lengths.device)  # (B,)
+
+    def advance(self, count: int = 1):
+        """Claim the next `count` slots of every row for T = count new tokens.
+
+        Gives their positions, int64 (B, T), and the mask, bool (B, 1, T, S): a token sees its own slot and the
+        row's earlier ones.
+        """
+        self._reach(self.extent + count)
+        device = self.lengths.device
+        positions = self.lengths[:, None] + torch.arange(count, device=device)  # (B, T)
+        self.lengths = self.lengths + count
+        slots = torch.arange(self.extent, device=device)  # (S,)
+        return positions, (slots <= positions[:, :, None])[:, None]  # (B, T), (B, 1, T, S)
+
+    def update(self, layer: int, key, value, positions):
+        """Store key and value (B, K, T, D) at `positions` (B, T); gives all in use, two views (B, K, S, D)."""
+        index = positions[:, None, :, None].expand_as(key)  # (B, K, T, D)
+        keys, values = self.keys[layer].scatter_(2, index, key), self.values[layer].scatter_(2, index, value)
+        return keys[:, :, : self.extent], values[:, :, : self.extent]
+
+    def _reach(self, extent: int) -> None:
+        if extent > self.max_length:
+            raise InputError(f"the KV cache holds {self.max_length} tokens a row, {extent} are needed; make it with a larger max_length")
+        self.extent = extent
