@@ -1,0 +1,83 @@
+"""The decoder's maths as pure functions: RMSNorm, RoPE and its scalings, attention, SwiGLU.
+
+Shapes: B batch, T new tokens, S cached keys, C hidden, H query heads, K key/value heads, D head_dim, F intermediate.
+
+Read next: decoder.py, which holds the weights.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """x / rms(x) · weight over the last dimension; the mean square in float32, then back to x's dtype before the weight."""
+    wide = x if x.dtype == torch.float64 else x.float()
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    return weight * wide.to(x.dtype)
+
+
+def rope_frequencies(rope, head_dim: int, max_positions: int) -> tuple[torch.Tensor, float]:
+    """(D/2,) float32 angles a position, and the factor on cos and sin (1 but for yarn). Source: transformers' rope utilities."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
+    plain = 1.0 / (rope.rope_theta**exponents)  # (D/2,)
+    if rope.rope_type == "linear":
+        return plain / rope.factor, 1.0
+    if rope.rope_type == "llama3":
+        return _llama3(rope, plain), 1.0
+    if rope.rope_type == "yarn":
+        return _yarn(rope, plain, head_dim, max_positions)
+    return plain, 1.0
+
+
+def _llama3(rope, plain: torch.Tensor) -> torch.Tensor:
+    """Long wavelengths are stretched by `factor`, short ones kept, those between blended."""
+    old = rope.original_max_position_embeddings
+    wavelength = 2 * math.pi / plain
+    blend = (old / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+    blend = blend.clamp(0, 1)
+    return (1 - blend) * plain / rope.factor + blend * plain
+
+
+def _yarn(rope, plain: torch.Tensor, head_dim: int, max_positions: int) -> tuple[torch.Tensor, float]:
+    """YaRN (arXiv 2309.00071): a linear ramp between stretched and kept frequencies, and a temperature on cos and sin."""
+    old = rope.original_max_position_embeddings or max_positions
+
+    def dimension(rotations: float) -> float:
+        return head_dim * math.log(old / (rotations * 2 * math.pi)) / (2 * math.log(rope.rope_theta))
+
+    low, high = dimension(rope.beta_fast or 32), dimension(rope.beta_slow or 1)
+    if rope.truncate is None or rope.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, head_dim - 1)
+    high = high + 0.001 if low == high else high
+    stretched = ((torch.arange(head_dim // 2, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
+    frequencies = stretched * plain / rope.factor + (1 - stretched) * plain
+
+    def temperature(scale: float) -> float:
+        return 0.1 * scale * math.log(rope.factor) + 1.0 if rope.factor > 1 else 1.0
+
+    if rope.attention_factor is not None:
+        return frequencies, rope.attention_factor
+    if rope.mscale and rope.mscale_all_dim:
+        return frequencies, temperature(rope.mscale) / temperature(rope.mscale_all_dim)
+    return frequencies, temperature(1.0)
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """RoPE, rotate-half: x (B, H, T, D), cos and sin (B, 1, T, D) in x's dtype."""
+    first, second = x.chunk(2, dim=-1)  # (B, H, T, D/2) each
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """query (B, H, T, D), key and value (B, K, S, D) → (B, H, T, D). mask: bool, True = may attend; None = causal, S = T.
+
+    Each key/value head serves H/K query heads.
+    """
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key = key.repeat_interleave(groups, dim=1)  # (B, H, S, D)
+        value = value.repeat_interleave(groups, dim=1)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None and query.shape[2] > 1)
