@@ -1,0 +1,1 @@
+"""The paper's experiments in miniature, and the making of the embedded model."""
