@@ -1,0 +1,122 @@
+"""The main job: note → prompt → tokens → text → evidence and codes → located in the note (Eq. 1).
+
+    x → E → C,  p(C, E | x) = p(E | x) p(C | x, E)
+One generation gives both: the evidence lines, then the codes that refer to them. With human evidence ("+ Evid.",
+Table 1) the evidence section is given as the beginning of the answer, and only p(C | x, E) is generated.
+
+Read next: data/prompts.py for the text, decode.py for the tokens, locate.py for the offsets.
+"""
+
+import functools
+
+from minscl.data.icd import CodeBook
+from minscl.data.parse import parse_document
+from minscl.data.prompts import render_document_prompt, render_evidence
+from minscl.data.types import Assignment, CodedDocument, Evidence, Note
+from minscl.errors import InputError
+from minscl.infer.decode import greedy
+from minscl.infer.locate import locate
+
+MAX_NEW_TOKENS = 1024  # an answer of 30 codes with their evidence is about 900 tokens
+BATCH_SIZE = 8
+
+
+def code_note(model, tokenizer, text: str, *, evidence=None) -> CodedDocument:
+    """Code one note. `evidence`: human quotations (list of str, document order) in place of the model's.
+
+    Raises InputError for an empty note and for one that does not fit in the model's context.
+    """
+    return next(code_notes(model, tokenizer, [Note("note", text)], evidence={"note": evidence} if evidence is not None else None))
+
+
+def code_notes(model, tokenizer, notes, *, evidence=None, batch_size: int = BATCH_SIZE):
+    """Code many notes; yields a CodedDocument a note, in order. `evidence` maps note ids to human quotations.
+
+    Every note is checked before the first is coded, so a bad one costs nothing.
+    """
+    evidence = evidence or {}
+    prompts = [note_prompt(model, tokenizer, note, evidence.get(note.id)) for note in notes]
+    room = model.config.max_position_embeddings
+    for first in range(0, len(notes), batch_size):
+        batch = prompts[first : first + batch_size]
+        answers = greedy(model, batch, max_new_tokens=min(MAX_NEW_TOKENS, room - max(map(len, batch))), stop_ids=tokenizer.stop_ids)
+        for note, answer in zip(notes[first : first + batch_size], answers, strict=True):
+            yield read_answer(note, answer, tokenizer, evidence.get(note.id))
+
+
+def note_prompt(model, tokenizer, note: Note, evidence=None) -> list[int]:
+    """Prompt ids of a note, with the beginning of the answer where evidence is given."""
+    if not note.text.strip():
+        raise InputError(f"{note.id}: the note is empty; give a note with text")
+    prompt = tokenizer.encode_chat([{"role": "user", "content": render_document_prompt(note.text)}], add_generation_prompt=True)
+    if evidence is not None:
+        prompt = prompt + tokenizer.encode_answer_start(render_evidence(evidence))
+    limit = model.config.max_position_embeddings
+    if len(prompt) >= limit:
+        raise InputError(f"{note.id}: the note makes a prompt of {len(prompt):,} tokens, and the model's context holds {limit:,} with "
+                         "the answer; split the note or use a model with a longer context")
+    return prompt
+
+
+def read_answer(note: Note, answer, tokenizer, given=None) -> CodedDocument:
+    """The coded document of one generation: parsed, scored, every quotation located or marked as not found."""
+    output = tokenizer.decode(answer.ids)
+    before = render_evidence(given) if given is not None else ""
+    parsed = parse_document(before + output, known_category=known_category, truncated=not answer.stopped)
+    used, places = set(), []
+    for quotation in parsed.evidence:
+        place = locate(note.text, quotation, used)
+        used.add(place)
+        places.append(Evidence(note.text[slice(*place)], *place, grounded=True) if place else Evidence(quotation, None, None, grounded=False))
+    codes, book = [], CodeBook.load()
+    for one in parsed.codes:
+        score = code_probability(tokenizer, answer, one.start - len(before), one.end - len(before))
+        support = tuple(places[number - 1] for number in one.references if 1 <= number <= len(places))
+        codes.append(Assignment(one.code, book.description(one.code) or one.description, support, score=score))
+    return CodedDocument(note.id, note.text, tuple(codes), output=output, warnings=tuple(warnings(parsed, places, codes, book)))
+
+
+def code_probability(tokenizer, answer, start: int, end: int) -> float:
+    """Product of the probabilities of the tokens that hold characters start..end of the decoded answer."""
+
+    @functools.cache
+    def length(count: int) -> int:
+        return len(tokenizer.decode(answer.ids[:count]))
+
+    def tokens_before(offset: int) -> int:
+        """How many whole tokens end at or before `offset` (bisection: a decoded prefix only grows)."""
+        low, high = 0, len(answer.ids)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if length(middle) <= offset else (low, middle - 1)
+        return low
+
+    first, last = tokens_before(start), tokens_before(end)
+    last += length(last) < end  # a token that runs past the code still holds its end
+    probability = 1.0
+    for value in answer.probabilities[first:last]:
+        probability *= value
+    return probability
+
+
+def known_category(code: str) -> bool:
+    """Whether the Tabular List has the three-character category of `code`."""
+    book = CodeBook.load()
+    return book.description(code[:3]) is not None
+
+
+def warnings(parsed, places, codes, book):
+    """One line for each thing a coder should look at before trusting the answer."""
+    if parsed.truncated:
+        yield "the answer stopped at its length limit; the last codes may be missing"
+    if parsed.sectionless:
+        yield "the answer has no section headings"
+    for one in places:
+        if not one.grounded:
+            yield f"not found in note: {one.text}"
+    for one in codes:
+        if not book.is_billable(one.code):
+            yield f"{one.code} is not a billable code of the Tabular List"
+        if not one.evidence:
+            yield f"{one.code} names no evidence"
+
