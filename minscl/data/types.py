@@ -1,69 +1,95 @@
 """The nouns of the method, a frozen dataclass each, with the JSON shape of each record.
 
-A *document* is a note with its codes and their evidence (training data, gold and prediction alike); a *span* pairs one
-evidence phrase with one code. Offsets are half-open characters: `text[start:end]` is the evidence.
+A *document* is a note with its codes and their evidence (training data, gold and prediction alike, Eq. 4); a *span*
+pairs one evidence phrase with one code (Eq. 5). Offsets are half-open characters: `text[start:end]` is the evidence.
+
+`from_dict` checks everything a file can get wrong and raises InputError naming key, value and remedy; the constructors
+check nothing, so that code which makes records pays nothing. `to_dict` leaves out optional keys that are None.
 
 Read next: jsonl.py, which reads files of them; prompts.py, which turns them into text.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-SOURCES = ("gold", "silver", "synthetic", "synthetic-template")
+from minscl.errors import InputError
+
+SOURCES = ("gold", "silver", "synthetic", "synthetic-template")  # of span pairs, Eq. 5
+KINDS = ("document", "span")  # of samples, Eq. 3
 
 
-def _take(record, cls, required: dict, optional: dict) -> dict:
-    """The fields of `record`, checked for keys and types; raises ValueError naming key and value."""
+def take(record, cls, required: dict, optional: dict) -> dict:
+    """`record` itself, once its keys and the types of its values are right.
+
+    `required` and `optional` map a key to its type. An optional value may also be null. Raises InputError.
+    """
+    name = cls.__name__
     if not isinstance(record, dict):
-        raise ValueError(f"{cls.__name__}: {str(record)[:60]!r} is not an object")
-    unknown = sorted(record.keys() - required.keys() - optional.keys())
-    if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r}; a {cls.__name__} has {', '.join([*required, *optional])}")
-    for name, kind in required.items():
-        if name not in record:
-            raise ValueError(f"key {name!r} is missing; a {cls.__name__} needs {', '.join(required)}")
-    for name, value in record.items():
-        kind = {**required, **optional}[name]
-        good = isinstance(value, kind) and not (isinstance(value, bool) and bool not in (kind if isinstance(kind, tuple) else (kind,)))
-        if not good:
-            raise ValueError(f"{name} is {str(value)[:60]!r}; it must be of type {getattr(kind, '__name__', kind)}")
+        raise InputError(f"{name}: {shown(record)} is not an object; write {{{', '.join(required)}}}")
+    allowed = {**required, **optional}
+    for key in record.keys() - allowed.keys():
+        raise InputError(f"{name}: unknown key {shown(key)}; use only {', '.join(allowed)}")
+    for key in required.keys() - record.keys():
+        raise InputError(f"{name}: key {key!r} is missing; give {', '.join(required)}")
+    for key, value in record.items():
+        kind = allowed[key]
+        if value is None and key in optional:
+            continue
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):  # True is an int to Python, not to us
+            raise InputError(f"{name}: {key} is {shown(value)}; it must be a {_JSON_NAMES[kind]}")
+        if kind is str and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise InputError(f"{name}: {key} {shown(value)} holds half of a surrogate pair; write whole characters")
     return record
+
+
+_JSON_NAMES = {str: "string", int: "whole number", float: "number", (int, float): "number", bool: "true or false value", list: "list"}
+
+
+def shown(value) -> str:
+    """`value` for an error message: quoted, on one line, short."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @dataclass(frozen=True)
 class Note:
+    """A text to be coded."""
+
     id: str
     text: str
 
     @classmethod
-    def from_dict(cls, record):
-        return cls(**_take(record, cls, {"id": str, "text": str}, {}))
+    def from_dict(cls, record) -> "Note":
+        return cls(**take(record, cls, {"id": str, "text": str}, {}))
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         return {"id": self.id, "text": self.text}
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A quotation. start and end are None only where the model's quotation is not in the note (`grounded` False)."""
+    """A quotation from a note. `grounded` is for predictions: False, with no offsets, where the note does not hold it."""
 
     text: str
     start: int | None
     end: int | None
-    grounded: bool | None = None  # predictions only
+    grounded: bool | None = None
 
     @classmethod
-    def from_dict(cls, record):
-        number = (int, type(None)) if isinstance(record, dict) and record.get("grounded") is False else int
-        return cls(**_take(record, cls, {"text": str, "start": number, "end": number}, {"grounded": bool}))
+    def from_dict(cls, record) -> "Evidence":
+        loose = isinstance(record, dict) and record.get("grounded") is False
+        offset = type(None) if loose else int
+        return cls(**take(record, cls, {"text": str, "start": offset, "end": offset}, {"grounded": bool}))
 
-    def to_dict(self):
-        kept = {"text": self.text, "start": self.start, "end": self.end}
-        return kept if self.grounded is None else {**kept, "grounded": self.grounded}
+    def to_dict(self) -> dict:
+        return _without_none({"text": self.text, "start": self.start, "end": self.end}, grounded=self.grounded)
+
+
+_JSON_NAMES[type(None)] = "null where grounded is false"
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A code with its evidence; `score` is the probability of the code's tokens (predictions only)."""
+    """A code with its evidence. `score` is for predictions: the probability of the code's tokens, 0 to 1."""
 
     code: str
     description: str
@@ -71,100 +97,139 @@ class Assignment:
     score: float | None = None
 
     @classmethod
-    def from_dict(cls, record):
-        kept = _take(record, cls, {"code": str, "description": str, "evidence": list}, {"score": (int, float, type(None))})
-        return cls(kept["code"], kept["description"], tuple(map(Evidence.from_dict, kept["evidence"])), kept.get("score"))
+    def from_dict(cls, record) -> "Assignment":
+        kept = take(record, cls, {"code": str, "description": str, "evidence": list}, {"score": (int, float)})
+        if not kept["code"].strip():
+            raise InputError(f"Assignment: code is {shown(kept['code'])}; give a code or drop the entry")
+        score = kept.get("score")
+        if score is not None and not 0 <= score <= 1:
+            raise InputError(f"Assignment: score of {kept['code']} is {score}; it must lie between 0 and 1")
+        return cls(kept["code"], kept["description"], tuple(map(Evidence.from_dict, kept["evidence"])), score)
 
-    def to_dict(self):
-        kept = {"code": self.code, "description": self.description, "evidence": [one.to_dict() for one in self.evidence]}
-        return kept if self.score is None else {**kept, "score": self.score}
+    def to_dict(self) -> dict:
+        return _without_none({"code": self.code, "description": self.description, "evidence": [one.to_dict() for one in self.evidence]},
+                             score=self.score)
 
 
 @dataclass(frozen=True)
 class CodedDocument:
-    """A note with its codes. Raises ValueError where an offset does not slice to its text."""
+    """A note with its codes. `output` (the raw generation) and `warnings` are for predictions."""
 
     id: str
     text: str
     codes: tuple[Assignment, ...] = ()
-    output: str | None = None  # the raw generation (predictions only)
+    output: str | None = None
     warnings: tuple[str, ...] | None = None
 
-    def __post_init__(self):
-        for one in self.codes:
-            for evidence in one.evidence:
-                if evidence.start is not None and self.text[evidence.start : evidence.end] != evidence.text:
-                    raise ValueError(f"document {self.id}: text[{evidence.start}:{evidence.end}] is not {evidence.text!r}; "
-                                     "offsets are half-open characters into text")
-
     @classmethod
-    def from_dict(cls, record):
-        kept = _take(record, cls, {"id": str, "text": str, "codes": list}, {"output": (str, type(None)), "warnings": (list, type(None))})
+    def from_dict(cls, record) -> "CodedDocument":
+        kept = take(record, cls, {"id": str, "text": str, "codes": list}, {"output": str, "warnings": list})
+        codes = tuple(map(Assignment.from_dict, kept["codes"]))
+        for one in codes:
+            for evidence in one.evidence:
+                _check_offsets(kept["text"], one.code, evidence)
         warnings = kept.get("warnings")
-        return cls(kept["id"], kept["text"], tuple(map(Assignment.from_dict, kept["codes"])), kept.get("output"),
-                   None if warnings is None else tuple(warnings))
+        for line in warnings or ():
+            take({"warning": line}, cls, {"warning": str}, {})
+        return cls(kept["id"], kept["text"], codes, kept.get("output"), None if warnings is None else tuple(warnings))
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         kept = {"id": self.id, "text": self.text, "codes": [one.to_dict() for one in self.codes]}
-        if self.output is not None:
-            kept["output"] = self.output
-        return kept if self.warnings is None else {**kept, "warnings": list(self.warnings)}
+        return _without_none(kept, output=self.output, warnings=None if self.warnings is None else list(self.warnings))
+
+
+def _check_offsets(text: str, code: str, evidence: Evidence) -> None:
+    start, end = evidence.start, evidence.end
+    if start is None:
+        return
+    if not 0 <= start <= end <= len(text):
+        raise InputError(f"evidence {shown(evidence.text)} of {code}: offsets {start}:{end} are not within the text's {len(text)} "
+                         "characters; count half-open characters from 0")
+    if text[start:end] != evidence.text:
+        raise InputError(f"evidence {shown(evidence.text)} of {code}: text[{start}:{end}] is {shown(text[start:end])}; "
+                         "count half-open characters (not bytes) from 0")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A span pair (Eq. 5): an evidence phrase and its code."""
+    """A span pair (Eq. 5): an evidence phrase and its code. `count`: times seen (silver). `origin`: index path, note ids, nearest code."""
 
     evidence: str
     code: str
     source: str
-    count: int = 1  # times seen (silver)
-    origin: str = ""  # index path, note ids, nearest code
-
-    def __post_init__(self):
-        if self.source not in SOURCES:
-            raise ValueError(f"source {self.source!r} is not one of {', '.join(SOURCES)}")
+    count: int = 1
+    origin: str = ""
 
     @classmethod
-    def from_dict(cls, record):
-        return cls(**_take(record, cls, {"evidence": str, "code": str, "source": str}, {"count": int, "origin": str}))
+    def from_dict(cls, record) -> "Pair":
+        kept = take(record, cls, {"evidence": str, "code": str, "source": str}, {"count": int, "origin": str})
+        pair = cls(**{key: value for key, value in kept.items() if value is not None})
+        for key in ("evidence", "code"):
+            if not kept[key].strip():
+                raise InputError(f"Pair: {key} is {shown(kept[key])}; give text or drop the line")
+        if pair.source not in SOURCES:
+            raise InputError(f"Pair: source is {shown(pair.source)}; use {', '.join(SOURCES)}")
+        if pair.count < 1:
+            raise InputError(f"Pair: count is {pair.count}; it must be at least 1")
+        return pair
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         return {"evidence": self.evidence, "code": self.code, "source": self.source, "count": self.count, "origin": self.origin}
 
 
 @dataclass(frozen=True)
 class TextSample:
-    """What the model is asked and must answer, as text. kind: document or span."""
+    """What the model is asked and must answer, as text. `name` (document id, or file:line) is for messages; files do not hold it."""
 
     prompt: str
     target: str
     kind: str
+    name: str = field(default="", compare=False)
 
     @classmethod
-    def from_dict(cls, record):
-        return cls(**_take(record, cls, {"prompt": str, "target": str, "kind": str}, {}))
+    def from_dict(cls, record) -> "TextSample":
+        kept = take(record, cls, {"prompt": str, "target": str, "kind": str}, {})
+        _check_kind(cls, kept["kind"])
+        return cls(**kept)
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         return {"prompt": self.prompt, "target": self.target, "kind": self.kind}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The same as tokens: the loss is taken on target_ids, which end with the end-of-turn token."""
+    """The same as token ids; the loss is taken on `target_ids`, whose last is the end-of-turn token. `len()` counts both."""
 
     prompt_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
     kind: str | None = None
+    name: str = field(default="", compare=False)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.target_ids)
 
     @classmethod
-    def from_dict(cls, record):
-        kept = _take(record, cls, {"prompt_ids": list, "target_ids": list}, {"kind": (str, type(None))})
+    def from_dict(cls, record) -> "Sample":
+        kept = take(record, cls, {"prompt_ids": list, "target_ids": list}, {"kind": str})
+        for key in ("prompt_ids", "target_ids"):
+            if not kept[key]:
+                raise InputError(f"Sample: {key} is empty; a sample needs a prompt and a target")
+            for token in kept[key]:
+                if type(token) is not int or token < 0:
+                    raise InputError(f"Sample: {key} holds {shown(token)}; token ids are whole numbers from 0")
+        if kept.get("kind") is not None:
+            _check_kind(cls, kept["kind"])
         return cls(tuple(kept["prompt_ids"]), tuple(kept["target_ids"]), kept.get("kind"))
 
-    def to_dict(self):
-        kept = {"prompt_ids": list(self.prompt_ids), "target_ids": list(self.target_ids)}
-        return kept if self.kind is None else {**kept, "kind": self.kind}
+    def to_dict(self) -> dict:
+        return _without_none({"prompt_ids": list(self.prompt_ids), "target_ids": list(self.target_ids)}, kind=self.kind)
+
+
+def _check_kind(cls, kind: str) -> None:
+    if kind not in KINDS:
+        raise InputError(f"{cls.__name__}: kind is {shown(kind)}; use {' or '.join(KINDS)}")
+
+
+def _without_none(kept: dict, **optional) -> dict:
+    """`kept`, then the optional keys that have a value."""
+    return {**kept, **{key: value for key, value in optional.items() if value is not None}}
