@@ -1,26 +1,30 @@
-"""Reading a generated answer: the inverse of prompts.py, and whatever else a model may write (EVALUATION.md section 4).
+"""Reading an answer: what prompts.py renders, to the letter, and whatever else a model may write.
 
-An answer in our own format is read exactly, line by line. Anything else goes through the tolerant reader: reasoning and
-fences are removed, a JSON object is understood, headings and list marks are recognised, and a code line must begin with its code.
-Nothing is ever repaired: a malformed code is dropped and flagged.
+    reasoning blanked → a JSON object, or sections by their headings → quotations, codes with references (lines.py)
 
-Read next: infer/coder.py, which locates what this finds.
+There is one reader for both. prompts.py puts quotation marks or an empty `[]` around the rare text that the tolerant reading
+would change. Nothing is repaired: what is not a code is dropped and counted. Offsets count in the answer as it was given.
+
+Read next: lines.py for one line; infer/coder.py, which finds the quotations in the note.
 """
 
 import json
 import re
 from dataclasses import dataclass, replace
 
-CODE = re.compile(r"[A-Za-z][0-9][0-9ABab](?:\.?[0-9A-Za-z]{1,4})?(?![0-9A-Za-z])(?!\.[0-9A-Za-z])(?!\s*[-–]\s*[A-Za-z][0-9][0-9ABab])")
-LINE = re.compile(r"(?P<code>[A-Z][0-9][0-9AB](?:\.[0-9A-Z]{1,4})?) (?P<description>.*?)(?: \[(?P<references>\d+(?:, \d+)*)\])?")
-HEADING = re.compile(r"[\s>*#_`]*(?:(?P<evidence>(?:supporting |clinical )?evidence(?: spans?)?)|(?P<codes>(?:final |assigned |predicted )?"
-                     r"(?:icd[- ]?10(?:[- ]?cm)? )?(?:diagnos(?:is|tic) )?codes?)(?: ?\([^)]*\))?)[\s*_`]*(?P<colon>:)?[\s*_`]*(?P<rest>.*)", re.IGNORECASE)
-MARKS = re.compile(r"^\s*(?:(?:[-*•+>#]+|\(?\d{1,3}[.)])\s+)*[*_`\"“']*(?:code\s*:\s*)?[*_`\"“']*", re.IGNORECASE)
+from minscl.data.lines import CANONICAL, LIST_MARK, OUR_LINE, Known, canonical, looks_like_code, read_code_line, read_heading, read_quotation, read_token
+
+_CUT_REFERENCES = re.compile(r"\s*\[((?:[0-9]{1,4},\s*)*)[0-9]*$")  # an answer that stopped inside them
+_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.IGNORECASE | re.DOTALL)
+_UNOPENED = re.compile(r"\A.*</think>", re.IGNORECASE | re.DOTALL)  # some chat formats open it in the prompt
+_END_OF_TURN = re.compile(r"<\|(?:eot_id|im_end|end|end_of_text|endoftext|eom_id)\|>|</s>|<end_of_turn>", re.IGNORECASE)
+REMOVED = re.compile(rf"</?think>|{_END_OF_TURN.pattern}", re.IGNORECASE)
+_FENCE = re.compile(r"\s*```[\w-]*\s*")
 
 
 @dataclass(frozen=True)
 class ParsedCode:
-    """A code of the answer: canonical form, what followed it, and where it stands in the answer (characters)."""
+    """A code in canonical form, its description, the 1-based numbers of its quotations, its place text[start:end] in the answer."""
 
     code: str
     description: str = ""
@@ -31,187 +35,156 @@ class ParsedCode:
 
 @dataclass(frozen=True)
 class Parsed:
-    """An answer, read. Flags say what was unusual."""
+    """An answer. `links[i]` is the code written after quotation i, if any. `truncated` is what the caller said; `sectionless`: no
+    heading at all; `malformed`: how many code lines begin with something that is not a code. Whether a code is listed is the caller's to ask.
+    """
 
     evidence: tuple[str, ...] = ()
     codes: tuple[ParsedCode, ...] = ()
+    links: tuple[str | None, ...] = ()
     truncated: bool = False
     sectionless: bool = False
-    malformed: int = 0  # code lines whose token is not shaped like a code
+    malformed: int = 0
 
     @property
     def empty(self) -> bool:
         return not self.codes
 
 
-def parse_document(text: str, known_category=None, truncated: bool = False) -> Parsed:
-    """Evidence and codes of an answer. `known_category(code) -> bool` tells whether an undotted token may be a code
-    (None: every one may). `truncated`: the generation stopped at its length limit.
+def parse_document(text: str, known_category: Known | None = None, truncated: bool = False) -> Parsed:
+    """Quotations and codes of a document's answer.
+
+    `known_category("B12")` says whether the Tabular List has a category; an undotted token counts only if it has. None: any shape counts.
+    `truncated`: the answer stopped at its length limit, so a code or quotation at its very end is not whole.
     """
-    exact = _parse_exact(text)
-    if exact is not None and not truncated:
-        return exact
-    return _parse_free(text, known_category or (lambda code: True), truncated)
-
-
-def parse_span(text: str) -> tuple[str, str] | None:
-    """(code, description) of a span's answer, or None where it does not begin with a code."""
-    match = re.match(r"\s*(" + CODE.pattern + r")[ \t]*([^\n]*)", text)
-    return (canonical(match[1]), match[2].strip()) if match else None
-
-
-def canonical(code: str) -> str:
-    """Upper case, with the dot after three characters."""
-    bare = code.replace(".", "").upper()
-    return bare if len(bare) == 3 else f"{bare[:3]}.{bare[3:]}"
-
-
-def _parse_exact(text: str) -> Parsed | None:
-    """The format of prompts.py and nothing else, or None."""
-    lines, offset, evidence = text.split("\n"), 0, []
-    if lines[0] == "Evidence:":
-        number = 1
-        while number < len(lines) and lines[number].startswith(f"{number}. "):
-            evidence.append(lines[number].partition(" ")[2])
-            number += 1
-        if number == 1 and lines[1:2] == ["none"]:
-            number = 2
-        if lines[number : number + 1] != ["Codes:"]:
-            return None
-        offset = sum(len(line) + 1 for line in lines[: number + 1])
-        lines = lines[number + 1 :]
-    elif lines[0] == "Codes:":
-        offset, lines = len("Codes:\n"), lines[1:]
-    else:
-        return None
-    codes = []
-    if lines != ["none"]:
-        for line in lines:
-            match = LINE.fullmatch(line)
-            if match is None or any(not 1 <= int(n) <= len(evidence) for n in (match["references"] or "").split(", ") if n):
-                return None
-            references = tuple(map(int, match["references"].split(", "))) if match["references"] else ()
-            codes.append(ParsedCode(match["code"], match["description"], references, offset, offset + len(match["code"])))
-            offset += len(line) + 1
-    return Parsed(tuple(evidence), tuple(codes))
-
-
-def _parse_free(text: str, known_category, truncated: bool) -> Parsed:
-    """Free-form model text, by the rules of EVALUATION.md section 4; offsets still count in `text` as given."""
-    body = _without_thinking(text)
-    listed = _parse_json(body, text, known_category)
+    known = known_category or (lambda category: True)
+    body = text if not REMOVED.search(text) or _rendered(text) else _without_thinking(text)
+    listed = _read_json(body, known)
     if listed is not None:
         return replace(listed, truncated=truncated)
-    lines = _lines(body)
-    evidence_lines, code_lines, sectionless = _sections(lines)
-    evidence, links = [], []
+    evidence_lines, code_lines, sectionless = _sections(body)
     if truncated and code_lines is None and evidence_lines and not body.endswith("\n"):
-        evidence_lines = evidence_lines[:-1]  # the last quotation is unfinished
-    for _, line in evidence_lines or []:
-        quotation, link = _quotation(line)
-        if quotation and quotation.casefold().strip(" .") != "none":
-            evidence.append(quotation)
-            links.append(link)
+        evidence_lines.pop()
+    quotations, numbers = [], {}
+    for _, line in evidence_lines or ():
+        found = read_quotation(line, known)
+        if found:
+            quotations.append(found)
+            numbers.setdefault(int(LIST_MARK.match(line)[1] or len(quotations)), len(quotations))
     codes, malformed = [], 0
-    for offset, line in code_lines or []:
-        found = _codes_of_line(line, offset, known_category)
-        malformed += not found and bool(re.match(r"[A-Za-z]\d", MARKS.sub("", line)))
-        codes += found
-    if truncated and codes and codes[-1].end == len(text.rstrip()):
-        codes.pop()  # it may have gone on
-    codes = [replace(one, references=one.references or tuple(n for n, link in enumerate(links, 1) if link == one.code)) for one in codes]
-    codes = [replace(one, references=tuple(n for n in one.references if n <= len(evidence))) for one in codes]
-    first = {one.code: one for one in reversed(codes)}
-    return Parsed(tuple(evidence), tuple(one for one in codes if first[one.code] is one), truncated, sectionless, malformed)
+    for offset, line in code_lines or ():
+        found = _codes_of_line(line, offset, known, cut=truncated and offset + len(line) == len(body))
+        malformed += not found and looks_like_code(line)
+        codes += [one for one in found if not (truncated and one.end == len(body))]
+    codes = [replace(one, references=tuple(numbers[n] for n in one.references if n in numbers)) for one in codes]
+    return Parsed(tuple(quote for quote, _ in quotations), _merged(codes, [link for _, link in quotations]),
+                  tuple(link for _, link in quotations), truncated, sectionless, malformed)
+
+
+def parse_span(text: str, known_category: Known | None = None) -> tuple[str, str] | None:
+    """(code, description) of a span's answer, or None where no line has a code."""
+    match = re.match(rf"({CANONICAL})(?: (.*))?\s*\Z", text)
+    if match and (known_category is None or "." in match[1] or known_category(match[1][:3])):
+        return match[1], match[2] or ""
+    for line in _without_thinking(text).split("\n"):
+        for one in _codes_of_line(line, 0, known_category or (lambda category: True)):
+            return one.code, one.description
+    return None
+
+
+def _codes_of_line(line: str, offset: int, known: Known, cut: bool = False) -> list[ParsedCode]:
+    """The line's codes; several share its references and have no description of their own. `cut`: the answer stopped in this line."""
+    complete = ()
+    if cut and (match := _CUT_REFERENCES.search(line)):
+        complete, line = tuple(map(int, re.findall("[0-9]+", match[1]))), line[: match.start()]
+    places, description, references = read_code_line(line, known)
+    description = description if len(places) == 1 else ""
+    return [ParsedCode(canonical(line[start:end]), description, references or complete, offset + start, offset + end) for start, end in places]
+
+
+def _merged(codes, links) -> tuple[ParsedCode, ...]:
+    """Each code once, where it first stands, with all its references; a code without any takes the quotations linked to it."""
+    found: dict[str, ParsedCode] = {}
+    for one in codes:
+        first = found.get(one.code, one)
+        found[one.code] = replace(first, references=tuple(dict.fromkeys(first.references + one.references)))
+    linked = {code: tuple(number for number, link in enumerate(links, 1) if link == code) for code in found}
+    return tuple(one if one.references else replace(one, references=linked[one.code]) for one in found.values())
+
+
+def _rendered(text: str) -> bool:
+    """Whether an answer that holds `<think>` or an end-of-turn text is ours all the same, these being part of a quotation."""
+    sections = re.fullmatch(r"(?:Evidence:\n(?:(?:[0-9]+\. [^\n]+\n)+|none\n))?Codes:\n(.+)", text, re.DOTALL)
+    lines = sections[1].split("\n") if sections else ["</s>"]
+    return all(OUR_LINE.fullmatch(line) or not REMOVED.search(line) for line in lines)
 
 
 def _without_thinking(text: str) -> str:
-    """Blanks (same length, so offsets hold) over <think>…</think> and code fences; an unclosed <think> blanks the rest."""
-    blank = lambda match: re.sub(r"[^\n]", " ", match[0])  # noqa: E731
-    text = re.sub(r"<think>.*?(?:</think>|\Z)", blank, text, flags=re.DOTALL)
-    return re.sub(r"^\s*```\w*\s*$", blank, text, flags=re.MULTILINE)
+    """Spaces in place of reasoning, so that offsets hold; the text ends where the turn does."""
+    for pattern in (_THINKING, _UNOPENED):
+        text = pattern.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
+    end = _END_OF_TURN.search(text)
+    return text[: end.start()] if end else text
 
 
-def _lines(body: str) -> list[tuple[int, str]]:
-    found, offset = [], 0
+def _sections(body: str):
+    """(evidence lines, code lines, sectionless), a line as (offset, text): the last code section, and the last evidence section before
+    it. Without headings every line is a code line; with evidence alone there are no code lines (None).
+    """
+    lines, headings, offset = [], [], 0
     for line in body.split("\n"):
-        if line.strip():
-            found.append((offset, line))
+        if line.strip() and not _FENCE.fullmatch(line):
+            match = read_heading(line)
+            if match:
+                headings.append((len(lines), match))
+            lines.append((offset, line))
         offset += len(line) + 1
-    return found
-
-
-def _parse_json(body: str, text: str, known_category) -> Parsed | None:
-    """The answer as one JSON object with `codes` (strings, or objects with `code`) and perhaps `evidence`."""
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return None
-    if not isinstance(found, dict) or not isinstance(found.get("codes"), list):
-        return None
-    codes, malformed, place = {}, 0, 0
-    for item in found["codes"]:
-        token = item.get("code") if isinstance(item, dict) else item
-        match = CODE.fullmatch(token.strip()) if isinstance(token, str) else None
-        if match is None or ("." not in match[0] and not known_category(match[0][:3].upper())):
-            malformed += 1
-            continue
-        place = max(text.find(match[0], place), 0)
-        description = str(item.get("description", "")) if isinstance(item, dict) else ""
-        codes.setdefault(canonical(match[0]), ParsedCode(canonical(match[0]), description, (), place, place + len(match[0])))
-    quotations = found.get("evidence") if isinstance(found.get("evidence"), list) else []
-    return Parsed(tuple(one for one in quotations if isinstance(one, str) and one.strip()), tuple(codes.values()), malformed=malformed)
-
-
-def _sections(lines):
-    """(evidence lines, code lines, sectionless): the last code section and the last evidence section before it."""
-    headings = []
-    for index, (offset, line) in enumerate(lines):
-        match = HEADING.fullmatch(line)
-        if match and (match["colon"] or not match["rest"].strip()) and not (match["codes"] and re.match(r"\s*code\s*:", line, re.IGNORECASE) and match["rest"]):
-            headings.append((index, "codes" if match["codes"] else "evidence", match))
+    last = max((n for n, (_, match) in enumerate(headings) if match["codes"]), default=None)
+    # With words on its own line and no code section to come, "Evidence: ..." is a remark on the code above it, not a section.
+    headings = [one for n, one in enumerate(headings) if (last is not None and n <= last) or not (one[1]["evidence"] and one[1]["rest"])]
     if not headings:
         return None, lines, True
-    bounds = [index for index, _, _ in headings] + [len(lines)]
 
-    def section(position):
-        index, _, match = headings[position]
-        rest = [(lines[index][0] + match.start("rest"), match["rest"])] if match["rest"].strip() else []
-        return rest + lines[index + 1 : bounds[position + 1]]
+    def section(number: int):
+        first, match = headings[number]
+        stop = headings[number + 1][0] if number + 1 < len(headings) else len(lines)
+        inline = [(lines[first][0] + match.start("rest"), match["rest"])] if match["rest"] else []
+        return inline + lines[first + 1 : stop]
 
-    last = max((i for i, one in enumerate(headings) if one[1] == "codes"), default=None)
-    before = [i for i, one in enumerate(headings) if one[1] == "evidence" and (last is None or i < last)]
-    evidence = section(before[-1]) if before else None
-    return evidence, section(last) if last is not None else None, False
+    before = [n for n, (_, match) in enumerate(headings) if match["evidence"] and (last is None or n < last)]
+    return section(before[-1]) if before else None, section(last) if last is not None else None, False
 
 
-def _quotation(line: str) -> tuple[str, str | None]:
-    """A line's quotation without list marks and quotation marks, and the code linked to it by `-> CODE` or `(CODE)`."""
-    link = None
-    match = re.search(r"\s*(?:->|→)\s*(" + CODE.pattern + r")\s*$|\s*\((" + CODE.pattern + r")\)\s*$", line)
-    if match:
-        link, line = canonical(match[1] or match[2]), line[: match.start()]
-    line = re.sub(r"^\s*(?:(?:[-*•+>]+|\(?\d{1,3}[.)])\s+)?", "", line).strip()
-    return line.strip("\"“”`*").strip(), link
+def _read_json(body: str, known: Known) -> Parsed | None:
+    """The answer as one JSON object: `codes` holds strings, or objects with `code` (`description`, `evidence` if given)."""
+    text = re.sub(r"^```[\w-]*|```$", "", body.strip()).strip()
+    if not (text.startswith("{") and text.endswith("}")):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found.get("codes"), list):
+        return None
+
+    evidence, codes, malformed, position = _strings(found.get("evidence")), [], 0, 0
+    for item in found["codes"]:
+        fields = item if isinstance(item, dict) else {"code": item}
+        raw = fields.get("code")
+        read = _codes_of_line(raw, 0, known) if isinstance(raw, str) else []
+        malformed += not read
+        own = _strings(fields.get("evidence"))
+        evidence += [one for one in own if one not in evidence]
+        numbers = [one for one in (fields.get("evidence") if isinstance(fields.get("evidence"), list) else ()) if type(one) is int and 1 <= one <= len(evidence)]
+        references = tuple(dict.fromkeys([evidence.index(one) + 1 for one in own] + numbers))
+        for one in read:
+            position = max(body.find(raw[one.start : one.end], position), 0)
+            description = fields.get("description") if isinstance(fields.get("description"), str) else one.description
+            codes.append(ParsedCode(one.code, description, references, position, position + one.end - one.start))
+    return Parsed(tuple(evidence), _merged(codes, ()), (None,) * len(evidence), malformed=malformed)
 
 
-def _codes_of_line(line: str, offset: int, known_category) -> list[ParsedCode]:
-    """The codes at the start of a line (more after `, ; / &` or "and"); else one in brackets at its end."""
-
-    def usable(match) -> bool:
-        return "." in match[0] or known_category(match[0][:3].upper())
-
-    position, found = MARKS.match(line).end(), []
-    while (match := CODE.match(line, position)) and usable(match):
-        found.append((match.start(), match.end(), canonical(match[0])))
-        position = match.end() + len(re.match(r"[*_`\"”’]*(?:\s*(?:,|;|/|&|\band\b)\s*(?:and\s+)?|\s+)?", line[match.end() :])[0])
-    if not found:
-        match = re.search(r"[\[(]\s*(" + CODE.pattern + r")\s*[\])]\s*[.*_]*$", line)
-        if match and usable(match := re.compile(CODE.pattern).search(line, match.start(1))):
-            found = [(match.start(), match.end(), canonical(match[0]))]
-            position = len(line)
-    rest = line[position:].strip(" :-–—*_`\t")
-    numbers = re.search(r"\s*\[(\d+(?:\s*,\s*\d+)*)\]\s*$", rest)
-    references = tuple(int(n) for n in re.findall(r"\d+", numbers[1]) if int(n)) if numbers else ()
-    description = rest[: numbers.start()] if numbers else rest
-    return [ParsedCode(code, description if len(found) == 1 else "", references, offset + start, offset + end) for start, end, code in found]
+def _strings(value) -> list[str]:
+    """The texts of a JSON value: a string, or a list of strings and of objects with `text`."""
+    items = [one.get("text") if isinstance(one, dict) else one for one in (value if isinstance(value, list) else [value])]
+    return [one for one in items if isinstance(one, str) and one.strip()]
