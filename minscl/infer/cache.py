@@ -49,8 +49,10 @@ class KVCache:
 
     def update(self, layer: int, key, value, positions):
         """Store key and value (B, K, T, D) at `positions` (B, T); gives all in use, two views (B, K, S, D)."""
-        index = positions[:, None, :, None].expand_as(key)  # (B, K, T, D)
-        keys, values = self.keys[layer].scatter_(2, index, key), self.values[layer].scatter_(2, index, value)
+        keys, values = self.keys[layer], self.values[layer]
+        rows = torch.arange(key.shape[0], device=key.device)[:, None]  # (B, 1)
+        keys.transpose(1, 2)[rows, positions] = key.transpose(1, 2)  # (B, T, K, D) into (B, S, K, D): scatter_ is slow in bfloat16
+        values.transpose(1, 2)[rows, positions] = value.transpose(1, 2)
         return keys[:, :, : self.extent], values[:, :, : self.extent]
 
     def _reach(self, extent: int) -> None:

@@ -53,7 +53,7 @@ def greedy(model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int = B
     Dropout is off meanwhile. Raises InputError for an empty prompt, an id outside the vocabulary, and a prompt that
     leaves no room for max_new_tokens in the model's context.
     """
-    prompts = [list(prompt) for prompt in prompts]
+    prompts = [[int(token) for token in prompt] for prompt in prompts]
     _check(model.config, prompts, max_new_tokens, batch_size)
     stop_ids, progress = frozenset(stop_ids), progress or (lambda tokens, finished: None)
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))

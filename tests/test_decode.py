@@ -1,0 +1,228 @@
+"""Greedy decoding with a cache against the plainest loop there is (the whole sequence again for every token), and live
+against transformers' `generate`, token for token, on every family.
+"""
+
+import pytest
+import torch
+
+from minscl.infer.cache import KVCache
+from minscl.infer.decode import decode_one_token, generate, greedy, prefill
+from minscl.lora import add_lora, lora_parameters
+from minscl.model import Decoder, ModelConfig
+
+V = 151
+SIZE = dict(vocab_size=V, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+            max_position_embeddings=256, rms_norm_eps=1e-5, tie_word_embeddings=False)
+LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
+FAMILIES = {
+    "llama2": dict(model_type="llama", num_key_value_heads=4),
+    "llama3": dict(model_type="llama", rope_theta=500000.0),
+    "llama3.1": dict(model_type="llama", rope_theta=500000.0, rope_scaling=LLAMA3),
+    "llama3.2": dict(model_type="llama", rope_theta=500000.0, rope_scaling=LLAMA3 | {"factor": 32.0}, tie_word_embeddings=True, head_dim=16),
+    "llama3.3": dict(model_type="llama", rope_theta=500000.0, rope_scaling=LLAMA3, num_hidden_layers=3, num_key_value_heads=1),
+    "linear": dict(model_type="llama", rope_scaling=dict(rope_type="linear", factor=4.0)),
+    "yarn": dict(model_type="qwen2", rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)),
+    "qwen2": dict(model_type="qwen2", rope_theta=1000000.0, tie_word_embeddings=True),
+    "qwen2.5": dict(model_type="qwen2", rope_theta=1000000.0),
+    "qwen3": dict(model_type="qwen3", rope_theta=1000000.0, head_dim=32, tie_word_embeddings=True),
+}
+LENGTHS = (5, 40, 1, 17, 64, 2, 17, 33)  # a ragged batch of 8; several run past the 32 positions of the scaled families
+
+
+def decoder(family="llama3.1", dtype=torch.float32) -> Decoder:
+    """Tiny, random, and far from uniform, so that answers differ and logits do not tie."""
+    model = Decoder(ModelConfig.from_dict(SIZE | FAMILIES[family])).eval()
+    generator = torch.Generator().manual_seed(21)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(1 + 0.3 * noise if parameter.ndim == 1 else 0.2 * noise)
+    return model.to(dtype)
+
+
+def make_prompts(lengths=LENGTHS):
+    generator = torch.Generator().manual_seed(8)
+    return [torch.randint(V, (length,), generator=generator).tolist() for length in lengths]
+
+
+@torch.no_grad()
+def naive(model, prompt, max_new_tokens, stop_ids=()):
+    """(ids, probabilities, stopped) with no cache, no batch, no padding."""
+    ids, probabilities = [], []
+    for _ in range(max_new_tokens):
+        distribution = model(torch.tensor([prompt + ids]))[0, -1].softmax(-1)
+        token = int(distribution.argmax())
+        if token in stop_ids:
+            return ids, probabilities, True
+        ids.append(token)
+        probabilities.append(float(distribution[token]))
+    return ids, probabilities, False
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_ragged_batch_equals_the_loop_without_cache(family):
+    """Guards: positions that count padding, keys of padding seen, a cache row shared or shifted, results out of order."""
+    model, prompts = decoder(family), make_prompts((5, 40, 1, 17))
+    expected = [naive(model, prompt, 12) for prompt in prompts]
+    assert len({tuple(ids) for ids, _, _ in expected}) == 4 and max(len(set(ids)) for ids, _, _ in expected) > 3  # answers differ
+    for answer, (ids, probabilities, stopped) in zip(greedy(model, prompts, max_new_tokens=12, stop_ids=()), expected, strict=True):
+        assert (answer.ids, answer.stopped) == (ids, stopped)
+        assert answer.probabilities == pytest.approx(probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 50])
+def test_batches_change_nothing_and_keep_the_order(batch_size):
+    """Guards: answers in the order of length, the last short batch lost."""
+    model, prompts = decoder(), make_prompts()
+    alone = [generate(model, [prompt], max_new_tokens=10, stop_ids=())[0] for prompt in prompts]
+    assert generate(model, prompts, max_new_tokens=10, stop_ids=(), batch_size=batch_size) == alone
+
+
+def test_rows_stop_one_by_one_without_the_stop_token():
+    """Guards: the stop token among the ids, a stopped row that goes on, one row's stop that stops or changes another's."""
+    model, prompts = decoder(), make_prompts()
+    free = [naive(model, prompt, 20)[0] for prompt in prompts]
+    stop_ids = {free[0][3], free[2][0], free[5][11]}
+    expected = [naive(model, prompt, 20, stop_ids) for prompt in prompts]
+    assert {stopped for _, _, stopped in expected} == {True, False} and [] in [ids for ids, _, _ in expected]
+    for answer, (ids, probabilities, stopped) in zip(greedy(model, prompts, max_new_tokens=20, stop_ids=stop_ids), expected, strict=True):
+        assert (answer.ids, answer.stopped) == (ids, stopped)
+        assert answer.probabilities == pytest.approx(probabilities, abs=1e-5) and len(answer.probabilities) == len(answer.ids)
+
+
+def test_the_stop_token_counts_and_may_be_the_last():
+    """Guards: an answer called cut although its last allowed token was the stop token."""
+    model, [prompt] = decoder(), make_prompts((9,))
+    ids = naive(model, prompt, 6)[0]
+    at = next(place for place in range(2, 6) if ids[place] not in ids[:place])
+    for room, stopped in ((at, False), (at + 1, True)):
+        [answer] = greedy(model, [prompt], max_new_tokens=room, stop_ids=[ids[at]])
+        assert (answer.ids, answer.stopped) == (ids[:at], stopped)
+
+
+def test_what_lies_in_unused_slots_does_not_matter():
+    """Guards: attention that reads beyond a row's own tokens, masked too weakly to see in a cache of zeros."""
+    model, prompts = decoder(), make_prompts((3, 11, 7))
+    logits = []
+    for filling in (0.0, 50.0):
+        cache = KVCache(model.config, 3, 20, device="cpu", dtype=torch.float32)
+        for tensor in (*cache.keys, *cache.values):
+            tensor.fill_(filling)
+        with torch.no_grad():
+            rows = [prefill(model, prompts, cache)]
+            for _ in range(5):
+                rows.append(decode_one_token(model, rows[-1].argmax(-1), cache))
+        logits.append(torch.stack(rows))
+    assert torch.equal(*logits)
+    assert cache.lengths.tolist() == [8, 16, 12]
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-5), (torch.float32, 1e-4), (torch.bfloat16, 5e-2)])
+def test_cached_logits_equal_uncached_ones(dtype, tolerance):
+    """Guards: a cache or a mask in another dtype than the model's; tolerance relative to the largest logit."""
+    model, prompts = decoder("qwen3", dtype), make_prompts((4, 13))
+    cache = KVCache(model.config, 2, 16, device="cpu", dtype=dtype)
+    with torch.no_grad():
+        cached = [prefill(model, prompts, cache)] + [decode_one_token(model, torch.tensor([token, token + 1]), cache) for token in (7, 70, 3)]
+        for row, prompt in enumerate(prompts):
+            plain = model(torch.tensor([prompt + [7 + row, 70 + row, 3 + row]]))[0, len(prompt) - 1 :].float()
+            mine = torch.stack([logits[row] for logits in cached])
+            assert mine.dtype == torch.float32
+            torch.testing.assert_close(mine, plain, atol=tolerance * float(plain.abs().max()), rtol=0)
+
+
+def test_several_tokens_at_once_see_what_they_would_one_by_one():
+    """Guards: `advance(count)` with a mask that lets a new token see the next one, or hides the one before."""
+    model, prompts, tokens = decoder(), make_prompts((3, 8)), torch.tensor([[5, 6, 7], [8, 9, 10]])
+    caches = [KVCache(model.config, 2, 12, device="cpu", dtype=torch.float32) for _ in range(2)]
+    with torch.no_grad():
+        for cache in caches:
+            prefill(model, prompts, cache)
+        single = torch.stack([decode_one_token(model, column, caches[0]) for column in tokens.T], dim=1)
+        positions, mask = caches[1].advance(3)
+        together = model(tokens, positions=positions, mask=mask, cache=caches[1])
+    assert positions.tolist() == [[3, 4, 5], [8, 9, 10]]
+    torch.testing.assert_close(together, single, atol=1e-4, rtol=0)
+    assert caches[0].lengths.tolist() == caches[1].lengths.tolist() == [6, 11]
+    with pytest.raises(ValueError, match="holds 12 tokens a row, 13 are needed"):
+        caches[1].advance(2)
+
+
+def test_the_head_is_computed_for_one_position_a_row():
+    """Guards: prompt-long logits, V numbers for each of thousands of positions."""
+    model, prompts, seen = decoder(), make_prompts((30, 12)), []
+    handle = model.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(output.numel() // V))
+    generate(model, prompts, max_new_tokens=3, stop_ids=())
+    handle.remove()
+    assert seen == [2, 2, 2]
+
+
+def test_dropout_is_off_while_decoding_and_the_mode_restored():
+    """Guards: noise in answers made between training steps; a model left in the wrong mode, or with gradients recorded."""
+    model, prompts = decoder(), make_prompts((6, 9))
+    add_lora(model, rank=2, dropout=0.9)
+    for name, parameter in lora_parameters(model):
+        parameter.data.fill_(0.1)
+    expected = [naive(model.eval(), prompt, 8)[0] for prompt in prompts]
+    assert generate(model.train(), prompts, max_new_tokens=8, stop_ids=()) == expected
+    assert model.training and model.model.layers[0].self_attn.q_proj.training
+
+
+def test_progress_adds_up():
+    """Guards: a bar that ends early or counts carried rows."""
+    model, prompts, calls = decoder(), make_prompts(), []
+    stop_ids = {naive(model, prompts[1], 10)[0][4]}
+    answers = greedy(model, prompts, max_new_tokens=10, stop_ids=stop_ids, batch_size=3, progress=lambda *both: calls.append(both))
+    assert sum(finished for _, finished in calls) == len(prompts)
+    assert sum(tokens for tokens, _ in calls) == sum(len(answer.ids) + answer.stopped for answer in answers)
+
+
+def test_bad_requests_are_refused_before_anything_is_computed():
+    """Guards: an index error from inside the model, positions past what it was made for."""
+    model = decoder()
+    assert generate(model, [], max_new_tokens=5, stop_ids=()) == []
+    for prompts, room, message in [
+        ([[1], []], 5, "prompt 1 is empty"),
+        ([[1, V]], 5, f"prompt 0 holds token ids 1 to {V}, but the model's vocabulary has {V}"),
+        ([[-1]], 5, "prompt 0 holds token ids -1"),
+        ([[1] * 250], 7, "prompt 0 has 250 tokens, which leaves no room for 7 new ones in the model's context of 256"),
+        ([[1]], 0, "max_new_tokens = 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            greedy(model, prompts, max_new_tokens=room, stop_ids=())
+    assert len(generate(model, [[1] * 250], max_new_tokens=6, stop_ids=())[0]) == 6
+
+
+@pytest.fixture(params=FAMILIES)
+def pair(request):
+    """(transformers' model, ours) with the same weights."""
+    transformers = pytest.importorskip("transformers", reason="the teacher extra is not installed")
+    ours = decoder(request.param)
+    config = transformers.AutoConfig.for_model(**ours.config.to_dict())
+    teacher = transformers.AutoModelForCausalLM.from_config(config).float().eval()
+    teacher.load_state_dict(ours.state_dict())
+    teacher.generation_config.eos_token_id = None  # only the stop ids a test gives
+    return teacher, ours
+
+
+def teacher_answers(teacher, prompts, max_new_tokens, stop_ids):
+    """transformers' greedy `generate` on a batch padded on the left, as its documentation asks."""
+    longest, pad = max(map(len, prompts)), 0
+    ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    output = teacher.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=stop_ids or None,
+                              pad_token_id=pad)
+    rows = [row[longest:].tolist() for row in output]
+    return [row[: min([row.index(stop) for stop in stop_ids if stop in row], default=len(row))] for row in rows]
+
+
+def test_tokens_equal_transformers_generate(pair):
+    """Guards: any difference from the reference at batch 1 and in a ragged batch of 8, with and without stop tokens."""
+    teacher, ours = pair
+    prompts = make_prompts()
+    free = teacher_answers(teacher, prompts, 24, [])
+    assert generate(ours, prompts, max_new_tokens=24, stop_ids=()) == free
+    for prompt, expected in zip(prompts, free):
+        assert generate(ours, [prompt], max_new_tokens=24, stop_ids=()) == [expected] == teacher_answers(teacher, [prompt], 24, [])
+    stop_ids = sorted({free[0][4], free[3][10]})
+    assert generate(ours, prompts, max_new_tokens=24, stop_ids=stop_ids) == teacher_answers(teacher, prompts, 24, stop_ids)
