@@ -1,0 +1,77 @@
+"""Checkpoints of a run: trained tensors, AdamW's state, the step and the random state. Safetensors and JSON only.
+
+A checkpoint is a folder `step-00000200` that appears by one rename, so it is whole or absent. The data order is
+a pure function of seed and epoch, so the step number is also the data position.
+
+Read next: train.py.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from minscl.errors import InputError
+
+KEPT = 2  # checkpoints; the newest could be on a failing disk
+
+
+def save_checkpoint(folder, step: int, parameters: dict[str, torch.Tensor], optimizer, settings: dict) -> Path:
+    """Write `folder/step-NNNNNNNN` and delete all but the last KEPT. `parameters` maps names to the optimizer's tensors."""
+    folder = Path(folder)
+    target, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    tensors = {"random": torch.get_rng_state()}
+    for name, parameter in parameters.items():
+        tensors[f"parameter.{name}"] = parameter.detach().cpu().contiguous()
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"{key}.{name}"] = value.detach().cpu().contiguous()
+    save_file(tensors, temporary / "state.safetensors")
+    (temporary / "state.json").write_text(json.dumps({"step": step, "settings": settings}, indent=1))
+    for path in (*temporary.iterdir(), temporary):
+        _sync(path)
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(temporary, target)
+    _sync(folder)
+    for old in sorted(folder.glob("step-*"))[:-KEPT]:
+        shutil.rmtree(old)
+    return target
+
+
+def load_checkpoint(folder, parameters: dict[str, torch.Tensor], optimizer, settings: dict) -> int:
+    """Fill parameters and optimizer from the newest checkpoint in `folder`; gives its step, 0 where there is none.
+
+    Raises InputError, naming the setting, where `settings` differ from the checkpoint's.
+    """
+    found = sorted(Path(folder).glob("step-*"))
+    if not found:
+        return 0
+    state = json.loads((found[-1] / "state.json").read_text())
+    for name, value in settings.items():
+        if state["settings"].get(name) != value:
+            raise InputError(f"{found[-1]}: {name} was {state['settings'].get(name)!r}, now {value!r}; "
+                             "resume with the same settings or choose another --out")
+    with safe_open(found[-1] / "state.safetensors", "pt") as tensors:
+        for key in tensors.keys():
+            kind, _, name = key.partition(".")
+            if kind == "parameter":
+                parameters[name].data.copy_(tensors.get_tensor(key))
+            elif name:  # AdamW keeps its scalar step on the CPU, its two moments beside the parameter
+                value = tensors.get_tensor(key)
+                optimizer.state[parameters[name]][kind] = value.to(parameters[name].device) if value.dim() else value
+        torch.set_rng_state(tensors.get_tensor("random"))
+    return state["step"]
+
+
+def _sync(path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,55 @@
+"""Command: base + adapter → one merged Hugging Face folder that transformers and vLLM load.
+
+    python -m minscl.export --model DIR --adapter DIR --out DIR
+
+Read next: lora/inject.py (merge_lora), model/load.py (save_model).
+"""
+
+import argparse
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minscl.config import DEMO, add_flags, require
+from minscl.errors import InputError, run_command
+from minscl.lora import load_adapter, merge_lora
+from minscl.model import load_model, save_model
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                   "chat_template.jinja", "generation_config.json", "vocab.json", "merges.txt")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Settings of `export`; each is a flag."""
+
+    model: str = field(default=str(DEMO), metadata={"help": "base model folder"})
+    adapter: str = field(default=str(DEMO / "adapter"), metadata={"help": "LoRA adapter folder"})
+    out: str = field(default="", metadata={"help": "folder to write; it must not exist or be empty"})
+
+
+def export(config: ExportConfig) -> Path:
+    """Merge the adapter into the base in the base's own dtype and write it with the base's tokenizer files."""
+    out = Path(config.out)
+    if not config.out or (out.exists() and any(out.iterdir())):
+        raise InputError(f"--out {config.out or '(missing)'}: name a new or empty folder")
+    folder = require(config.model, "--model")
+    model = load_model(folder)
+    load_adapter(model, require(config.adapter, "--adapter"))
+    merge_lora(model)
+    save_model(model, out)
+    for name in TOKENIZER_FILES:
+        if (folder / name).exists():
+            shutil.copyfile(folder / name, out / name)
+    return out
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m minscl.export", description="Merge an adapter into its base model.")
+    add_flags(parser, ExportConfig)
+    print(export(ExportConfig(**vars(parser.parse_args(argv)))))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

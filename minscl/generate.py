@@ -1,0 +1,156 @@
+"""Command: note(s) → evidence + codes, each quotation located in the note.
+
+    python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE] [--json | --html FILE]
+
+Nothing leaves the machine: the model is a local folder, and no module of minscl opens a connection.
+
+Read next: infer/coder.py.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from minscl.config import DEMO, add_flags, require
+from minscl.data.jsonl import read_jsonl
+from minscl.data.types import CodedDocument, Note
+from minscl.errors import InputError, replace_file, run_command
+from minscl.infer.coder import code_notes
+from minscl.infer.locate import line_and_column
+from minscl.lora import load_adapter, merge_lora
+from minscl.model import load_model, load_tokenizer
+from minscl.report import html_page
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Settings of `generate`; each is a flag."""
+
+    model: str = field(default=str(DEMO), metadata={"help": "model folder; the embedded model is a demonstration, not for clinical use"})
+    adapter: str = field(default="", metadata={"help": "LoRA adapter folder (the embedded model brings its own)"})
+    evidence: str = field(default="", metadata={"help": "human evidence in place of the model's: for one note a text file with a quotation "
+                                                "a line, in document order; for several a JSONL of coded documents with the same ids"})
+    batch_size: int = field(default=8, metadata={"help": "notes decoded together"})
+    dtype: str = field(default="", metadata={"help": "float32, bfloat16 or float16 (default: bfloat16 on a GPU, float32 on a CPU)"})
+    device: str = field(default="", metadata={"help": "cpu, cuda, cuda:1 ... (default: the GPU where there is one)"})
+    json: bool = field(default=False, metadata={"help": "print one coded document a line, as JSON"})
+    html: str = field(default="", metadata={"help": "write one self-contained page with the evidence marked in the notes"})
+
+
+def read_text(path: Path) -> str:
+    """The note's text exactly as it stands in the file (newlines kept, so that offsets hold)."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); name a text file or a notes JSONL") from error
+    if b"\0" in raw:
+        raise InputError(f"{path}: holds a zero byte, so it is no text file; save the note as plain UTF-8 text")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; convert it, for example: iconv -f latin1 -t utf-8") from error
+    if not text.strip():
+        raise InputError(f"{path}: the note is empty; give a file with text")
+    return text
+
+
+def read_notes(paths) -> list[Note]:
+    """The notes of all files: a .jsonl file holds many, any other file is one, with its path as id."""
+    notes = []
+    for path in map(Path, paths):
+        if path.suffix == ".jsonl":
+            notes += read_jsonl(path, Note)
+        else:
+            notes.append(Note(str(path), read_text(path)))
+    seen = set()
+    for note in notes:
+        if note.id in seen:
+            raise InputError(f"{note.id}: two notes have this id; name each file once and give each note its own id")
+        seen.add(note.id)
+    if not notes:
+        raise InputError(f"{', '.join(map(str, paths))}: no note in there; a notes JSONL has one {{\"id\", \"text\"}} a line")
+    return notes
+
+
+def read_evidence(path: str, notes) -> dict[str, list[str]] | None:
+    """Human quotations by note id, in document order (the paper's "+ Evid.")."""
+    if not path:
+        return None
+    if Path(path).suffix == ".jsonl":
+        spans = {one.id: {(e.start, e.end, e.text) for code in one.codes for e in code.evidence} for one in read_jsonl(Path(path), CodedDocument)}
+        missing = [note.id for note in notes if note.id not in spans]
+        if missing:
+            raise InputError(f"{path}: no record with id {missing[0]!r}; evidence is needed for every note")
+        return {note.id: [text for _, _, text in sorted(spans[note.id])] for note in notes}
+    if len(notes) != 1:
+        raise InputError(f"{path}: a text file holds the evidence of one note, but {len(notes)} notes are given; use a JSONL of coded documents")
+    if not Path(path).exists():
+        raise InputError(f"--evidence {path}: no such file; write one quotation a line")
+    return {notes[0].id: [line.strip() for line in read_text(Path(path)).splitlines() if line.strip()]}
+
+
+def table(document: CodedDocument) -> str:
+    """What a coder reads: code, description, score, and each quotation with its line:column in the note."""
+    lines = [document.id, ""]
+    for one in document.codes:
+        lines.append(f"  {one.code:<9} {one.description or '(not in the Tabular List)'}" + ("" if one.score is None else f"  [{one.score:.2f}]"))
+        for evidence in one.evidence:
+            quoted = " ".join(evidence.text.split())
+            where = "not found in note"
+            if evidence.start is not None:
+                where = "{}:{}".format(*line_and_column(document.text, evidence.start))
+            lines.append(f"            “{quoted}”  {where}")
+        if not one.evidence:
+            lines.append("            (no evidence named)")
+    if not document.codes:
+        lines.append("  nothing to code was found")
+    lines += [f"  warning: {warning}" for warning in document.warnings or ()]
+    return "\n".join(lines) + "\n"
+
+
+def load_coder(config: GenerateConfig):
+    """(model, tokenizer), the adapter merged in; the embedded adapter where neither model nor adapter is named."""
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = config.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+    folder = require(config.model, "--model")
+    tokenizer = load_tokenizer(folder)
+    model = load_model(folder, device=device, dtype=dtype)
+    adapter = config.adapter
+    if not adapter and (folder / "adapter" / "adapter_config.json").exists():
+        adapter = str(folder / "adapter")
+    if adapter:
+        load_adapter(model, require(adapter, "--adapter"))
+        merge_lora(model)
+    return model, tokenizer
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m minscl.generate", description="Code clinical notes in ICD-10-CM, with the evidence.")
+    parser.add_argument("notes", nargs="+", help="text files, one note each, or .jsonl files of notes")
+    add_flags(parser, GenerateConfig)
+    given = vars(parser.parse_args(argv))
+    notes = read_notes(given.pop("notes"))
+    config = GenerateConfig(**given)
+    evidence = read_evidence(config.evidence, notes)
+    model, tokenizer = load_coder(config)
+    documents = []
+    coded = code_notes(model, tokenizer, notes, evidence=evidence, batch_size=config.batch_size)
+    for document in tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1):
+        documents.append(document)
+        if config.json:
+            print(json.dumps(document.to_dict(), ensure_ascii=False), flush=True)
+        elif not config.html:
+            print(table(document), flush=True)
+    if config.html:
+        with replace_file(config.html) as handle:
+            handle.write(html_page(documents))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,125 @@
+"""Pretraining of the embedded base: a 6 M-parameter Llama from random weights, on invented notes and code phrases.
+
+All parameters train, with loss on the targets only (what it must learn is to quote and to code). A curriculum:
+one-finding sentences first, where quoting is learned within minutes, then paragraphs, then full notes. Codes that occur
+only in MDACE's val and test charts appear in spans, never in a note (study/notes.py), so that the paper's question, can
+spans alone teach a code, stays open.
+
+Every step's data is a pure function of (seed, step), so a run that was stopped goes on as if it had not been.
+
+Read next: build_demo.py.
+"""
+
+import json
+import math
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from minscl.checkpoint import load_checkpoint, save_checkpoint
+from minscl.data.icd import CodeBook
+from minscl.data.packing import pack
+from minscl.data.samples import document_sample, encode_sample, span_sample
+from minscl.model import Decoder, ModelConfig, save_model
+from minscl.train import step_loss
+
+SHAPE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 288, "intermediate_size": 896,
+         "num_hidden_layers": 5, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 32, "max_position_embeddings": 4096,
+         "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True, "hidden_act": "silu", "attention_bias": False,
+         "mlp_bias": False, "torch_dtype": "bfloat16", "bos_token_id": 0, "eos_token_id": 1}
+TOKENS_PER_STEP = 8192
+PACK_LENGTH = 1536  # attention's cost grows with it; a longer note gets a pack of its own
+PEAK_LR = 2e-3
+WARMUP_STEPS = 100
+DECAY_SHARE = 0.4  # of the steps, at the end, with a falling learning rate
+SPAN_SHARE = 0.2  # of a step's tokens
+SAVE_SECONDS = 300
+
+
+def new_model(vocab_size: int, seed: int) -> Decoder:
+    """Random weights: normal with deviation 0.02, the two projections back into the residual stream scaled down by depth."""
+    torch.manual_seed(seed)
+    model = Decoder(ModelConfig.from_dict({**SHAPE, "vocab_size": vocab_size}))
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.ones_(parameter)
+        else:
+            residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+            torch.nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * SHAPE["num_hidden_layers"]) if residual else 0.02)
+    return model
+
+
+class Stream:
+    """The samples of each step. `notes(rng, size)` invents a coded document; `pairs` are weighted span pairs."""
+
+    def __init__(self, tokenizer, notes, pairs, weights, seed: int):
+        self.tokenizer, self.notes, self.pairs, self.seed = tokenizer, notes, pairs, seed
+        self.cumulative = [0.0]
+        for weight in weights:
+            self.cumulative.append(self.cumulative[-1] + weight)
+        self.cumulative.pop(0)
+        self.codebook = CodeBook.load()
+
+    def samples(self, step: int, progress: float) -> list:
+        """About TOKENS_PER_STEP tokens of samples; `progress` in 0..1 moves the mix from sentences to full notes."""
+        rng = random.Random(f"{self.seed}-{step}")
+        samples, tokens = [], 0
+        while tokens < TOKENS_PER_STEP * (1 - SPAN_SHARE):
+            samples.append(encode_sample(self.tokenizer, document_sample(self.notes(rng, self.size(rng, progress)))))
+            tokens += len(samples[-1].prompt_ids) + len(samples[-1].target_ids)
+        while tokens < TOKENS_PER_STEP:
+            pair = rng.choices(self.pairs, cum_weights=self.cumulative)[0]
+            samples.append(encode_sample(self.tokenizer, span_sample(pair, self.codebook)))
+            tokens += len(samples[-1].prompt_ids) + len(samples[-1].target_ids)
+        return samples
+
+    def size(self, rng, progress: float) -> str:
+        sentence, paragraph = max(0.05, 1 - 8 * progress), max(0.15, min(0.7, 1.2 - 4 * progress))
+        draw = rng.random()
+        return "sentence" if draw < sentence else "paragraph" if draw < sentence + (1 - sentence) * paragraph else "note"
+
+
+def learning_rate(step: int, total: int) -> float:
+    """Warm-up, plateau, then linear to zero."""
+    decay = (total - step) / (DECAY_SHARE * total)
+    return PEAK_LR * min(1.0, (step + 1) / WARMUP_STEPS, decay)
+
+
+def pretrain(stream: Stream, out: Path, *, total: int, vocab_size: int, seed: int = 0) -> Path:
+    """Train `total` steps, resuming from `out/checkpoints`; writes the base in bfloat16 to `out` and gives the folder."""
+    model = new_model(vocab_size, seed).train()
+    named = dict(model.named_parameters())
+    matrices = [p for p in named.values() if p.dim() > 1]
+    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1},
+                                   {"params": [p for p in named.values() if p.dim() == 1], "weight_decay": 0.0}], betas=(0.9, 0.98))
+    settings = {"total": total, "seed": seed, "shape": SHAPE, "vocab_size": vocab_size}
+    first, device, saved = load_checkpoint(out / "checkpoints", named, optimizer, settings), torch.device("cpu"), time.monotonic()
+    bar = tqdm(range(first, total), initial=first, total=total, unit="step", dynamic_ncols=True, mininterval=10)
+    with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
+        for number in bar:
+            began, rate = time.monotonic(), learning_rate(number, total)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            samples = stream.samples(number, number / total)
+            longest = max(len(one.prompt_ids) + len(one.target_ids) for one in samples)
+            step = pack(samples, pack_length=max(PACK_LENGTH, longest), batch_size=len(samples), seed=seed, epoch=number)[0]
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = step_loss(model, step, device)
+            norm = torch.nn.utils.clip_grad_norm_(named.values(), 1.0).item()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            kinds = Counter(one.kind for one in samples)
+            record = {"step": number + 1, "loss": loss, "lr": rate, "grad_norm": norm, "documents": kinds["document"], "spans": kinds["span"],
+                      "tokens": sum(len(p.input_ids) for p in step.packs), "step_seconds": time.monotonic() - began}
+            metrics.write(json.dumps(record) + "\n")
+            metrics.flush()
+            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+            if time.monotonic() - saved > SAVE_SECONDS or number + 1 == total:
+                save_checkpoint(out / "checkpoints", number + 1, named, optimizer, settings)
+                saved = time.monotonic()
+    save_model(model.to(torch.bfloat16), out)
+    return out

@@ -1,0 +1,131 @@
+"""`python -m minscl.generate` as a user runs it: real files, exit status, one line an error."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minscl.data.icd import CodeBook
+from minscl.data.types import CodedDocument
+
+ROOT = Path(__file__).parent.parent
+NOTE = ROOT / "examples" / "note.txt"
+
+
+def generate(*arguments, cwd=ROOT):
+    return subprocess.run([sys.executable, "-m", "minscl.generate", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory):
+    done = generate(NOTE, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_json_is_a_coded_document_whose_offsets_slice(coded):
+    """Guards offsets that drift from the file's text, and keys that the contract does not have."""
+    document = CodedDocument.from_dict(coded)
+    assert document.text == NOTE.read_bytes().decode() and document.codes and document.output
+    book = CodeBook.load()
+    for code in document.codes:
+        assert 0 <= code.score <= 1 and (book.description(code.code) in (code.description, None))
+        for evidence in code.evidence:
+            if evidence.grounded:
+                assert document.text[evidence.start : evidence.end] == evidence.text
+            else:
+                assert evidence.start is None and evidence.end is None
+
+
+def test_table_shows_line_and_column(coded):
+    """Guards the default output: every code with its description, each quotation with where it stands."""
+    done = generate(NOTE)
+    assert done.returncode == 0
+    for code in coded["codes"]:
+        assert code["code"] in done.stdout and code["description"] in done.stdout
+        for evidence in code["evidence"]:
+            if evidence["grounded"]:
+                line = coded["text"].count("\n", 0, evidence["start"]) + 1
+                assert f"{line}:" in done.stdout
+            else:
+                assert "not found in note" in done.stdout
+
+
+def test_many_notes_keep_their_order_and_equal_one_at_a_time(coded, tmp_path):
+    """Guards the batch: padding must not change a note's codes, nor the order of the results."""
+    short = "Assessment:\n1. Hypertension\n2. GERD\n"
+    with open(tmp_path / "notes.jsonl", "w") as handle:
+        for id, text in (("short", short), ("long", NOTE.read_bytes().decode())):
+            handle.write(json.dumps({"id": id, "text": text}) + "\n")
+    done = generate(tmp_path / "notes.jsonl", "--json")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["id"] for one in records] == ["short", "long"]
+    assert records[1]["output"] == coded["output"]
+
+
+def test_human_evidence_takes_the_place_of_the_models(tmp_path):
+    """Guards "+ Evid.": the codes refer to the given lines and to no other."""
+    (tmp_path / "note.txt").write_text("Seen today. Long-standing hypertension, and type 2 diabetes.\n")
+    (tmp_path / "evidence.txt").write_text("hypertension\n")
+    done = generate(tmp_path / "note.txt", "--evidence", tmp_path / "evidence.txt", "--json")
+    assert done.returncode == 0, done.stderr
+    quoted = {evidence["text"] for code in json.loads(done.stdout)["codes"] for evidence in code["evidence"]}
+    assert quoted <= {"hypertension"}
+    assert "Evidence" not in json.loads(done.stdout)["output"]
+
+
+def test_html_is_one_page_with_the_note_escaped(tmp_path):
+    """Guards a note's own markup running in the page, and marks that lose text."""
+    text = "<script>alert(1)</script> Patient with hypertension & GERD.\n"
+    (tmp_path / "note.txt").write_text(text)
+    done = generate(tmp_path / "note.txt", "--html", tmp_path / "page.html")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "page.html").read_text()
+    assert "<script>" not in page and "&lt;script&gt;" in page and "http" not in page
+
+
+def bad_files(folder):
+    (folder / "empty.txt").write_text(" \n")
+    (folder / "binary.txt").write_bytes(b"\x7fELF\0\0")
+    (folder / "latin.txt").write_bytes("Müde".encode("latin-1"))
+    (folder / "long.txt").write_text("chronic pain " * 6000)
+    (folder / "keys.jsonl").write_text('{"id": "a", "text": "x"}\n{"id": "b", "note": "x"}\n')
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["missing.txt"], ["missing.txt"]),
+    (["empty.txt"], ["empty.txt", "empty"]),
+    (["binary.txt"], ["binary.txt", "zero byte"]),
+    (["latin.txt"], ["latin.txt", "UTF-8"]),
+    (["long.txt"], ["long.txt", "tokens", "4,096"]),
+    (["keys.jsonl"], ["keys.jsonl:2", "note"]),
+    ([NOTE, "--model", "nowhere"], ["nowhere"]),
+    ([NOTE, "--adapter", "nowhere"], ["nowhere"]),
+    ([NOTE, "--evidence", "nowhere.txt"], ["nowhere.txt"]),
+])
+def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path):
+    """Guards tracebacks: the line names the file, the value and the remedy."""
+    bad_files(tmp_path)
+    done = generate(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert all(str(word) in done.stderr for word in words), done.stderr
+
+
+def test_adapter_of_another_model_is_refused(tmp_path):
+    """Guards an adapter of another width being half applied."""
+    import torch
+
+    from minscl.lora import add_lora, save_adapter
+    from minscl.model import Decoder, ModelConfig
+
+    other = Decoder(ModelConfig.from_dict({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "vocab_size": 300,
+                                           "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+                                           "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-5}))
+    torch.nn.init.zeros_(other.lm_head.weight)
+    add_lora(other)
+    save_adapter(other, tmp_path / "adapter")
+    done = generate(NOTE, "--adapter", tmp_path / "adapter")
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and "adapter" in done.stderr

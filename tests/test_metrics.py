@@ -1,0 +1,50 @@
+"""Code scores against scikit-learn on random documents, and the edge cases by hand."""
+
+import random
+
+import pytest
+
+from minscl.data.types import Assignment, CodedDocument
+from minscl.errors import InputError
+from minscl.metrics import code_scores
+
+
+def documents(sets):
+    return [CodedDocument(str(i), "", tuple(Assignment(code, "", ()) for code in codes)) for i, codes in enumerate(sets)]
+
+
+def test_scores_equal_scikit_learn():
+    """Guards the label sets: micro over all codes, macro over the union and over gold's codes. Tolerance 1e-12."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = random.Random(0)
+    labels = [f"A{i:02d}" for i in range(12)]
+    for _ in range(200):
+        gold, found = ([set(rng.sample(labels, rng.randrange(0, 6))) for _ in range(8)] for _ in range(2))
+        scores = code_scores(documents(gold), documents(found))
+        for name, kept, average in (("micro", labels, "micro"), ("macro_union", sorted(set().union(*gold, *found)), "macro"),
+                                    ("macro_gold", sorted(set().union(*gold)), "macro"),
+                                    ("micro_gold_restricted", sorted(set().union(*gold)), "micro")):
+            actual = [[int(code in one) for code in kept] for one in gold]
+            answer = [[int(code in one) for code in kept] for one in found]
+            if not kept:
+                continue
+            p, r, f, _ = metrics.precision_recall_fscore_support(actual, answer, average=average, zero_division=0)
+            assert abs(scores[name]["precision"] - p) < 1e-12 and abs(scores[name]["recall"] - r) < 1e-12
+            assert abs(scores[name]["f1"] - f) < 1e-12
+
+
+def test_missing_prediction_counts_as_empty():
+    """Guards a lost document raising the score."""
+    gold = documents([{"I10"}, {"E11.9"}])
+    assert code_scores(gold, gold[:1])["micro"] == {"precision": 1.0, "recall": 0.5, "f1": 2 / 3}
+
+
+def test_prediction_of_an_unknown_document_is_an_error():
+    """Guards scoring against the wrong gold file."""
+    with pytest.raises(InputError, match="'1'"):
+        code_scores(documents([{"I10"}]), documents([{"I10"}, {"I10"}]))
+
+
+def test_nothing_at_all_scores_zero():
+    """Guards a division by zero."""
+    assert code_scores(documents([set()]), documents([set()]))["micro"]["f1"] == 0.0
