@@ -51,7 +51,7 @@ def step_loss(model, step: Step, device) -> float:
     total = torch.zeros((), device=device)
     for one in step.packs:
         one = one.to(device)
-        hidden = model.model(one.input_ids[None], positions=one.positions[None], mask=one.mask())  # (1, T, C)
+        hidden = model.model(one.input_ids[None], positions=one.positions[None], mask=one.lengths)  # (1, T, C)
         trained = one.labels != IGNORE
         logits = model.lm_head(hidden[0, trained])  # (target tokens, V): the prompt's logits are never computed
         loss = masked_loss(logits, one.labels[trained]) / step.target_tokens

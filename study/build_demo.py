@@ -9,16 +9,14 @@ Read next: pretrain.py for the base, minscl/train.py for the adapter.
 """
 
 import argparse
-import dataclasses
+import itertools
 import json
-import platform
 import random
 import shutil
 import time
 from collections import Counter
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from minscl.config import DEMO, RunConfig
@@ -26,20 +24,24 @@ from minscl.data.gold import gold_pairs
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.prompts import render_document_prompt, render_span_prompt
-from minscl.data.types import CodedDocument, Note, Pair
-from minscl.errors import replace_file
+from minscl.data.types import Note, Pair
+from minscl.errors import replace_file, run_command
 from minscl.generate import GenerateConfig, load_coder
 from minscl.infer.coder import code_notes
 from minscl.metrics import code_scores
 from minscl.model import load_tokenizer
 from minscl.train import train
 from study.card import model_card
-from study.notes import documents, random_documents
+from study.charts import read_charts
+from study.notes import documents, phrase_book, random_documents
 from study.pretrain import Stream, pretrain
 from study.tokenizer import train_tokenizer
 
 RESOURCES = Path(__file__).parent / "resources"
 SCL_SPANS = 4000  # gold spans beside the 181 documents
+USUAL_SHARE = 0.7  # of the span draws in pretraining
+BUNDLED = (24, 240)  # documents and spans that `train --cfg tiny` finds in the package
+LIMIT = 16 * 2**20  # bytes of minscl/demo
 SEED = 0
 
 
@@ -47,28 +49,25 @@ def texts(codebook, pairs):
     """The tokenizer's corpus: descriptions, index phrases, ACI-Bench training notes, invented training notes, the prompts."""
     yield from (codebook.description(code) for code in codebook.billable[::3])
     yield from (one.evidence for one in pairs[::2])
-    yield from (one.text for one in read_jsonl(RESOURCES / "aci_bench_train.jsonl", Note)) if (RESOURCES / "aci_bench_train.jsonl").exists() else ()
-    rng = random.Random(SEED)
-    for _ in range(3000):
-        one = random_document(rng, "note")
+    yield from (one.text for one in read_jsonl(RESOURCES / "aci_bench_train.jsonl", Note))
+    for one in itertools.islice(random_documents(random.Random(SEED), size="note"), 3000):
         yield one.text
         yield "\n".join(f" {code.code} {code.description}" for code in one.codes)
     yield from [render_document_prompt(""), render_span_prompt("")] * 2000
 
 
-def random_document(rng, size):
-    return next(iter(random_documents(rng, size=size)))
+def weighted_pairs(gold, usual, charts, codebook) -> tuple[list[Pair], list[float]]:
+    """Every span pair with how often pretraining draws it.
 
-
-def weights(pairs, codebook, charts) -> list[float]:
-    """How often pretraining draws each pair: every pair sometimes, codes and categories of the training charts more often.
-
-    Uses MDACE's *training* charts only.
+    `usual` are study/phrases.py's pairs for common codes: USUAL_SHARE of the draws, each code as often as another. Of the gold
+    pairs, those of the training charts' categories come five times as often as the rest. No split but train is looked at.
     """
-    seen = Counter(code for chart in charts for code in chart)
-    categories = {codebook.category(code) for code in seen}
-    phrases = Counter(one.code for one in pairs)
-    return [(1 + 4 * (codebook.category(one.code) in categories) + 40 * min(seen[one.code], 5)) / phrases[one.code] ** 0.5 for one in pairs]
+    categories = {codebook.category(code) for chart in charts for code, _ in chart.codes}
+    phrases = Counter(one.code for one in usual)
+    often = [1 / phrases[one.code] for one in usual]
+    rest = [5.0 if codebook.category(one.code) in categories else 1.0 for one in gold]
+    scale = (1 - USUAL_SHARE) / USUAL_SHARE * sum(often) / sum(rest)
+    return [*usual, *gold], [*often, *(weight * scale for weight in rest)]
 
 
 def evaluate(folder: Path, adapter: Path, gold, split: str) -> dict:
@@ -86,3 +85,62 @@ def evaluate(folder: Path, adapter: Path, gold, split: str) -> dict:
     return {"notes": len(gold), "codes": code_scores(gold, predicted), "verbatim": verbatim, "quotations": len(quotations),
             "evidence_recall": hits / max(1, sum(map(len, exact))), "evidence_precision": hits / max(1, sum(map(len, answers))),
             "seconds_per_note": seconds / len(notes)}
+
+
+def scl_data(work: Path, gold, usual) -> tuple[Path, Path]:
+    """The adapter's data: one invented note a training chart, and SCL_SPANS spans, half gold and half of the usual phrases."""
+    rng = random.Random(SEED)
+    write_jsonl(work / "documents.jsonl", documents("train", SEED))
+    spans = rng.sample(gold, SCL_SPANS // 2) + rng.sample(usual, SCL_SPANS // 2)
+    write_jsonl(work / "spans.jsonl", spans)
+    return work / "documents.jsonl", work / "spans.jsonl"
+
+
+def install(base: Path, adapter: Path, data: tuple[Path, Path], card: str, demo: Path) -> None:
+    """Put base, tokenizer, adapter, a few training records and the card into `demo`."""
+    (demo / "adapter").mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copyfile(base / name, demo / name)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(adapter / name, demo / "adapter" / name)
+    for path, number in zip(data, BUNDLED, strict=True):
+        with replace_file(demo / path.name) as out, open(path, encoding="utf-8") as lines:
+            out.writelines(itertools.islice(lines, number))
+    with replace_file(demo / "MODEL_CARD.md") as out:
+        out.write(card)
+    size = sum(path.stat().st_size for path in demo.rglob("*") if path.is_file())
+    assert size <= LIMIT, f"{demo} holds {size:,} bytes, more than {LIMIT:,}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m study.build_demo", description="Rebuild the embedded model, resumably.")
+    parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="folder of the stages' results")
+    parser.add_argument("--steps", type=int, default=3000, help="pretraining steps of about 6,144 tokens")
+    parser.add_argument("--out", type=Path, default=DEMO, help="where the finished model goes")
+    args = parser.parse_args()
+    base, adapter = args.work / "base", args.work / "adapter"
+    base.mkdir(parents=True, exist_ok=True)
+    codebook, usual = CodeBook.load(), phrase_book().pairs()
+    gold = gold_pairs(codebook)
+    if not (base / "tokenizer.json").exists():
+        train_tokenizer(texts(codebook, gold), base)
+    tokenizer = load_tokenizer(base)
+    if not (base / "model.safetensors").exists():
+        pairs, weights = weighted_pairs(gold, usual, read_charts("train"), codebook)
+        notes = lambda rng, size: next(random_documents(rng, size=size))  # noqa: E731
+        pretrain(Stream(tokenizer, notes, pairs, weights, SEED), base, total=args.steps, vocab_size=tokenizer.vocab_size)
+    data = scl_data(args.work, gold, usual)
+    if not (adapter / "adapter_model.safetensors").exists():
+        train(RunConfig(model=str(base), documents=str(data[0]), spans=str(data[1]), out=str(adapter), epochs=2, lr=5e-4, max_length=4096,
+                        pack_length=4096, resume=True, device="cpu"))
+    scores = {name: evaluate(base, adapter, documents(split, seed), name) for name, split, seed in
+              (("test", "test", SEED), ("val", "val", SEED), ("train shapes, new notes", "train", SEED + 1))}
+    with replace_file(args.work / "scores.json") as out:
+        json.dump(scores, out, indent=1)
+    install(base, adapter, data, model_card(scores, args.work), args.out)
+    print(json.dumps(scores, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

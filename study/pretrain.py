@@ -28,15 +28,15 @@ from minscl.model import Decoder, ModelConfig, save_model
 from minscl.train import step_loss
 
 SHAPE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 288, "intermediate_size": 896,
-         "num_hidden_layers": 5, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 32, "max_position_embeddings": 4096,
+         "num_hidden_layers": 5, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 4096,
          "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True, "hidden_act": "silu", "attention_bias": False,
          "mlp_bias": False, "torch_dtype": "bfloat16", "bos_token_id": 0, "eos_token_id": 1}
-TOKENS_PER_STEP = 8192
-PACK_LENGTH = 1536  # attention's cost grows with it; a longer note gets a pack of its own
-PEAK_LR = 2e-3
+TOKENS_PER_STEP = 6144
+PACK_LENGTH = 4096  # a step is two packs or so; attention stays inside each sample, so packing costs nothing
+PEAK_LR = 1.5e-3
 WARMUP_STEPS = 100
 DECAY_SHARE = 0.4  # of the steps, at the end, with a falling learning rate
-SPAN_SHARE = 0.2  # of a step's tokens
+SPAN_SHARE = 0.25  # of a step's tokens
 SAVE_SECONDS = 300
 
 
@@ -61,7 +61,7 @@ class Stream:
         self.cumulative = [0.0]
         for weight in weights:
             self.cumulative.append(self.cumulative[-1] + weight)
-        self.cumulative.pop(0)
+        self.cumulative.pop(0)  # the running sum starts at the first weight
         self.codebook = CodeBook.load()
 
     def samples(self, step: int, progress: float) -> list:

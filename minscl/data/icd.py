@@ -96,6 +96,10 @@ class CodeBook:
         """The notes of one kind (tabular.NOTE_KINDS) that stand at this very node."""
         return list(self._notes.get(code, {}).get(kind, ()))
 
+    def headings_with(self, kind: str) -> list[str]:
+        """The codes and headings that carry notes of one kind, in the List's order."""
+        return [name for name, notes in self._notes.items() if kind in notes and name[0].isalpha() and " " not in name]
+
     def inclusion_terms(self, code: str) -> list[str]:
         return self.notes(code, "inclusionTerm")
 

@@ -30,13 +30,14 @@ class Pack:
     positions: torch.Tensor
     segments: torch.Tensor
     labels: torch.Tensor
+    lengths: tuple[int, ...]  # of the samples, in order; they add up to T
 
     def mask(self) -> torch.Tensor:
         """Bool (1, 1, T, T), True where the row's token may attend to the column's."""
         return segment_mask(self.segments)[None, None]
 
     def to(self, device) -> "Pack":
-        return Pack(*(one.to(device) for one in (self.input_ids, self.positions, self.segments, self.labels)))
+        return Pack(*(one.to(device) for one in (self.input_ids, self.positions, self.segments, self.labels)), self.lengths)
 
 
 @dataclass(frozen=True)
@@ -93,4 +94,4 @@ def join(samples) -> Pack:
         positions += range(length)
         segments += [number] * length
         labels += [IGNORE] * (prompt - 1) + [*sample.target_ids, IGNORE]
-    return Pack(*(torch.tensor(one) for one in (input_ids, positions, segments, labels)))
+    return Pack(*(torch.tensor(one) for one in (input_ids, positions, segments, labels)), tuple(map(len, samples)))

@@ -1,7 +1,8 @@
-"""The decoder and its tokenizer: reads and writes Hugging Face model folders. Read next: decoder.py."""
+"""The model: Llama and Qwen decoders, their weights and their tokenizers. Read decoder.py first."""
 
 from minscl.model.config import ModelConfig, RopeConfig
 from minscl.model.decoder import Decoder
 from minscl.model.load import load_model, save_model
+from minscl.model.tokenizer import Tokenizer, load_tokenizer
 
-__all__ = ["Decoder", "ModelConfig", "RopeConfig", "load_model", "save_model"]
+__all__ = ["Decoder", "ModelConfig", "RopeConfig", "Tokenizer", "load_model", "load_tokenizer", "save_model"]

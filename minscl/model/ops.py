@@ -71,13 +71,15 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
-def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """query (B, H, T, D), key and value (B, K, S, D) → (B, H, T, D). mask: bool, True = may attend; None = causal, S = T.
+def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask) -> torch.Tensor:
+    """query (B, H, T, D), key and value (B, K, S, D) → (B, H, T, D). Each key/value head serves H/K query heads.
 
-    Each key/value head serves H/K query heads.
+    mask: None = causal, S = T; a bool tensor, True = may attend; or the lengths of samples that lie end to end (ints that add up
+    to T = S), each causal within itself, at the cost of the samples alone where a dense mask would cost T².
     """
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key = key.repeat_interleave(groups, dim=1)  # (B, H, S, D)
-        value = value.repeat_interleave(groups, dim=1)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None and query.shape[2] > 1)
+    if isinstance(mask, (tuple, list)):
+        parts = zip(*(x.split(mask, dim=2) for x in (query, key, value)), strict=True)
+        return torch.cat([attention(*part, None) for part in parts], dim=2)
+    grouped = query.shape[1] != key.shape[1]
+    causal = mask is None and query.shape[2] > 1
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
