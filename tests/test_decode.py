@@ -8,41 +8,9 @@ import torch
 from minscl.infer.cache import KVCache
 from minscl.infer.decode import decode_one_token, generate, greedy, prefill
 from minscl.lora import add_lora, lora_parameters
-from minscl.model import Decoder, ModelConfig
+from tests.tiny_models import FAMILIES, V, decoder, make_prompts, teacher
 
-V = 151
-SIZE = dict(vocab_size=V, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-            max_position_embeddings=256, rms_norm_eps=1e-5, tie_word_embeddings=False)
-LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
-FAMILIES = {
-    "llama2": dict(model_type="llama", num_key_value_heads=4),
-    "llama3": dict(model_type="llama", rope_theta=500000.0),
-    "llama3.1": dict(model_type="llama", rope_theta=500000.0, rope_scaling=LLAMA3),
-    "llama3.2": dict(model_type="llama", rope_theta=500000.0, rope_scaling=LLAMA3 | {"factor": 32.0}, tie_word_embeddings=True, head_dim=16),
-    "llama3.3": dict(model_type="llama", rope_theta=500000.0, rope_scaling=LLAMA3, num_hidden_layers=3, num_key_value_heads=1),
-    "linear": dict(model_type="llama", rope_scaling=dict(rope_type="linear", factor=4.0)),
-    "yarn": dict(model_type="qwen2", rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)),
-    "qwen2": dict(model_type="qwen2", rope_theta=1000000.0, tie_word_embeddings=True),
-    "qwen2.5": dict(model_type="qwen2", rope_theta=1000000.0),
-    "qwen3": dict(model_type="qwen3", rope_theta=1000000.0, head_dim=32, tie_word_embeddings=True),
-}
 LENGTHS = (5, 40, 1, 17, 64, 2, 17, 33)  # a ragged batch of 8; several run past the 32 positions of the scaled families
-
-
-def decoder(family="llama3.1", dtype=torch.float32) -> Decoder:
-    """Tiny, random, and far from uniform, so that answers differ and logits do not tie."""
-    model = Decoder(ModelConfig.from_dict(SIZE | FAMILIES[family])).eval()
-    generator = torch.Generator().manual_seed(21)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.3 * noise if parameter.ndim == 1 else 0.2 * noise)
-    return model.to(dtype)
-
-
-def make_prompts(lengths=LENGTHS):
-    generator = torch.Generator().manual_seed(8)
-    return [torch.randint(V, (length,), generator=generator).tolist() for length in lengths]
 
 
 @torch.no_grad()
@@ -73,14 +41,14 @@ def test_a_ragged_batch_equals_the_loop_without_cache(family):
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 50])
 def test_batches_change_nothing_and_keep_the_order(batch_size):
     """Guards: answers in the order of length, the last short batch lost."""
-    model, prompts = decoder(), make_prompts()
+    model, prompts = decoder(), make_prompts(LENGTHS)
     alone = [generate(model, [prompt], max_new_tokens=10, stop_ids=())[0] for prompt in prompts]
     assert generate(model, prompts, max_new_tokens=10, stop_ids=(), batch_size=batch_size) == alone
 
 
 def test_rows_stop_one_by_one_without_the_stop_token():
     """Guards: the stop token among the ids, a stopped row that goes on, one row's stop that stops or changes another's."""
-    model, prompts = decoder(), make_prompts()
+    model, prompts = decoder(), make_prompts(LENGTHS)
     free = [naive(model, prompt, 20)[0] for prompt in prompts]
     stop_ids = {free[0][3], free[2][0], free[5][11]}
     expected = [naive(model, prompt, 20, stop_ids) for prompt in prompts]
@@ -170,7 +138,7 @@ def test_dropout_is_off_while_decoding_and_the_mode_restored():
 
 def test_progress_adds_up():
     """Guards: a bar that ends early or counts carried rows."""
-    model, prompts, calls = decoder(), make_prompts(), []
+    model, prompts, calls = decoder(), make_prompts(LENGTHS), []
     stop_ids = {naive(model, prompts[1], 10)[0][4]}
     answers = greedy(model, prompts, max_new_tokens=10, stop_ids=stop_ids, batch_size=3, progress=lambda *both: calls.append(both))
     assert sum(finished for _, finished in calls) == len(prompts)
@@ -196,21 +164,18 @@ def test_bad_requests_are_refused_before_anything_is_computed():
 @pytest.fixture(params=FAMILIES)
 def pair(request):
     """(transformers' model, ours) with the same weights."""
-    transformers = pytest.importorskip("transformers", reason="the teacher extra is not installed")
     ours = decoder(request.param)
-    config = transformers.AutoConfig.for_model(**ours.config.to_dict())
-    teacher = transformers.AutoModelForCausalLM.from_config(config).float().eval()
-    teacher.load_state_dict(ours.state_dict())
-    teacher.generation_config.eos_token_id = None  # only the stop ids a test gives
-    return teacher, ours
+    theirs = teacher(ours)
+    theirs.generation_config.eos_token_id = None  # only the stop ids a test gives
+    return theirs, ours
 
 
-def teacher_answers(teacher, prompts, max_new_tokens, stop_ids):
+def teacher_answers(theirs, prompts, max_new_tokens, stop_ids):
     """transformers' greedy `generate` on a batch padded on the left, as its documentation asks."""
     longest, pad = max(map(len, prompts)), 0
     ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    output = teacher.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=stop_ids or None,
+    output = theirs.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=stop_ids or None,
                               pad_token_id=pad)
     rows = [row[longest:].tolist() for row in output]
     return [row[: min([row.index(stop) for stop in stop_ids if stop in row], default=len(row))] for row in rows]
@@ -218,11 +183,11 @@ def teacher_answers(teacher, prompts, max_new_tokens, stop_ids):
 
 def test_tokens_equal_transformers_generate(pair):
     """Guards: any difference from the reference at batch 1 and in a ragged batch of 8, with and without stop tokens."""
-    teacher, ours = pair
-    prompts = make_prompts()
-    free = teacher_answers(teacher, prompts, 24, [])
+    theirs, ours = pair
+    prompts = make_prompts(LENGTHS)
+    free = teacher_answers(theirs, prompts, 24, [])
     assert generate(ours, prompts, max_new_tokens=24, stop_ids=()) == free
     for prompt, expected in zip(prompts, free):
-        assert generate(ours, [prompt], max_new_tokens=24, stop_ids=()) == [expected] == teacher_answers(teacher, [prompt], 24, [])
+        assert generate(ours, [prompt], max_new_tokens=24, stop_ids=()) == [expected] == teacher_answers(theirs, [prompt], 24, [])
     stop_ids = sorted({free[0][4], free[3][10]})
-    assert generate(ours, prompts, max_new_tokens=24, stop_ids=stop_ids) == teacher_answers(teacher, prompts, 24, stop_ids)
+    assert generate(ours, prompts, max_new_tokens=24, stop_ids=stop_ids) == teacher_answers(theirs, prompts, 24, stop_ids)

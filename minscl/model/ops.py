@@ -5,6 +5,7 @@ Shapes: B batch, T new tokens, S cached keys, C hidden, H query heads, K key/val
 Read next: decoder.py, which holds the weights.
 """
 
+import functools
 import math
 
 import torch
@@ -18,6 +19,7 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     return weight * wide.to(x.dtype)
 
 
+@functools.lru_cache(maxsize=8)
 def rope_frequencies(rope, head_dim: int, max_positions: int) -> tuple[torch.Tensor, float]:
     """(D/2,) float32 angles a position, and the factor on cos and sin (1 but for yarn). Source: transformers' rope utilities."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
