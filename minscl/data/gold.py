@@ -8,6 +8,7 @@ resolved where Index and Tabular List determine one: it has a single billable co
 Read next: samples.py; index.py for the XML.
 """
 
+import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ CONNECTIVE = re.compile(r"(with|without|due to|in|of|by|from|during|after|follow
                         r"related to|involving|affecting|not|as|and|or|between|within|into|through|under|against|causing|requiring|since|until|when|"
                         r"where|while|that|which|who|than|status post|manifested|induced by|except|because|per|plus|type|stage|grade|class|level)\b", re.IGNORECASE)
 EMPTY = re.compile(r"\b(NEC|NOS|specified (type|site|form|part|cause|organism)|specified|unspecified)\b")
+ADJECTIVE = re.compile(r"(ic|al|ous|ive|ed|ing|ar|ary|ory|ent|ant|ile|oid|less|ible|able|ate|ior)$|^(acute|chronic|subacute|simple|severe|mild|old|late|early|lower|"
+                       r"upper|left|right|female|male|newborn|minor|major|diffuse|large|small|true|mixed|adult|complete|incomplete|benign)$")
 PLURAL = re.compile(r"\((s|es|ies|al|ic)\)")
 MODIFIER_LIMIT = 8  # variants a term may have; "Paralysis (complete) (incomplete)" has two, none has more than 30
 
@@ -139,22 +142,42 @@ def proper_words(terms: list[Term]) -> frozenset[str]:
 
 
 def phrases(term: Term, proper: frozenset[str]) -> list[str]:
-    """The term as a coder would say it, then its variants: an adjective main term, each non-essential modifier."""
-    nouns = [_small(part, proper) for part in re.split(r", ", term.path[0]) if part]
-    head, *synonyms = nouns or [""]
-    base = _join(head, term.path[1:])
-    found = [base]
+    """The term as a coder would say it, then its variants: synonyms, an adjective main term, each non-essential modifier."""
+    head, *synonyms = [_small(part, proper) for part in term.path[0].split(", ") if part] or [""]
+    below = term.path[1:]
+    found = [_join(head, one) for one in _alternatives(below)]
     adjectives = [word for word in synonyms if word.endswith(("ic", "ous", "al", "oid"))]
-    if adjectives and len(term.path) > 2 and term.path[1].lower() in ("with", "in", "due to"):
-        found.append(_join(_clean(term.path[2]), term.path[3:], adjectives[0]))  # "diabetic" + "amyotrophy"
-    found += [_join(word, term.path[1:]) for word in synonyms if word not in adjectives and len(term.path) <= 2]
-    for modifier in term.modifiers[:MODIFIER_LIMIT]:
-        for one in re.split(r",\s*", modifier) if len(modifier) < 60 else [modifier]:
-            if one[:1].isalpha():
-                after = CONNECTIVE.match(one) or one == "mellitus"
-                found.append(f"{base} {one}" if after else f"{one} {base}")
-    unique = dict.fromkeys(" ".join(one.split()) for one in found)
-    return [base, *(one for one in unique if one and one != base)]
+    if adjectives and len(below) > 1 and below[0].lower() in ("with", "in", "due to"):
+        found.append(_join(_clean(below[1]), below[2:], adjectives[0]))  # "diabetic" + "amyotrophy"
+    found += [_join(word, below) for word in synonyms if word not in adjectives and len(below) < 2]
+    for modifier in _modifiers(term):
+        if not below:
+            after = CONNECTIVE.match(modifier) or modifier == "mellitus"
+            found.append(f"{found[0]} {modifier}" if after else f"{modifier} {found[0]}")
+        elif CONNECTIVE.match(modifier):
+            found.append(f"{found[0]} {modifier}")
+        else:  # it belongs to the last title: "urinary (tract)", "atrial (established)"
+            *above, last = next(_alternatives(below))
+            found.append(_join(head, [*above, f"{modifier} {last}" if ADJECTIVE.search(modifier) else f"{last} {modifier}"]))
+    base, *others = dict.fromkeys(" ".join(one.split()) for one in found)
+    return [base, *filter(None, others)]
+
+
+def _alternatives(titles):
+    """The titles, with each "atrial or auricular" read as one word and as the other; the first words first."""
+    options = [title.split(" or ") if re.fullmatch(r"\w+ or \w+", title) else [title] for title in titles]
+    return itertools.islice(itertools.product(*options), 4)
+
+
+def _modifiers(term: Term) -> list[str]:
+    """The modifiers that can be said: no plural endings, bare prepositions or NEC; "(acute, chronic)" is two."""
+    found = []
+    for one in term.modifiers[:MODIFIER_LIMIT]:
+        for part in re.split(r",\s*", one) if len(one) < 60 else [one]:
+            part = " ".join(EMPTY.sub("", part).split())
+            if len(part) > 2 and part[0].isalpha() and not CONNECTIVE.fullmatch(part):
+                found.append(part)
+    return found
 
 
 def _join(head: str, below, front: str = "") -> str:

@@ -21,6 +21,7 @@ from minscl.errors import InputError, replace_file
 
 TABULAR = "icd10cm_tabular_2026.xml.gz"
 FORMAT = 1  # of the cache; raise it when parse_tabular's result changes
+ROOT = "ICD-10-CM"  # above the chapters
 SHAPE = re.compile(r"[A-Z][0-9][0-9AB][0-9A-Z]{0,4}")
 SPECIAL_CATEGORIES = ("C7A", "C7B", "D3A", "M1A", "O9A", "Z3A", "QA0")
 
@@ -33,6 +34,7 @@ class CodeBook:
         self._notes = parsed["notes"]
         self.billable: list[str] = parsed["billable"]  # sorted
         self._billable = frozenset(self.billable)
+        self._near: _Nearest | None = None
 
     @staticmethod
     @functools.cache
@@ -116,33 +118,38 @@ class CodeBook:
         return None if pcs and code not in self._nodes else code
 
     def nearest(self, code: str, among) -> str:
-        """Eq. 9: the code of `among` (not `code` itself) at the fewest steps in the tree; ties by the deepest common ancestor, then by code order."""
-        return _Nearest(self, frozenset(among)).of(code)
+        """Eq. 9: the code of `among` at the fewest steps from `code` in the tree, `code` itself left out.
+
+        Ties by the deepest common ancestor, then by code order. Chapters hang under one root, so there is always an answer. Give the
+        same frozenset again and its index is built once. Raises InputError where `among` holds no other code.
+        """
+        if self._near is None or self._near.among is not among:
+            self._near = _Nearest(self, among)
+        return self._near.of(code)
 
 
 class _Nearest:
-    """Climbs from the code; at each ancestor asks for the shallowest member of `among` below it."""
+    """For each node the two members of `among` fewest steps below it; a query climbs from its code and asks at each ancestor."""
 
-    def __init__(self, book: CodeBook, among: frozenset):
-        self.book = book
+    def __init__(self, book: CodeBook, among):
+        self.book, self.among = book, among
         self.below: dict[str, list[tuple[int, str]]] = {}
-        for member in among:
-            for steps, node in enumerate([member, *book.ancestors(member)]):
-                self.below.setdefault(node, []).append((steps, member))
-        for members in self.below.values():
-            members.sort()
+        for member in set(among):
+            for steps, node in enumerate(self.path(member)):
+                best = self.below.setdefault(node, [])
+                best.append((steps, member))
+                best.sort()
+                del best[2:]  # two: one of them may be the code that asks
+
+    def path(self, code: str) -> list[str]:
+        return [code, *self.book.ancestors(code), ROOT]
 
     def of(self, code: str) -> str:
-        best = None
-        for climbed, node in enumerate([code, *self.book.ancestors(code)]):
-            for steps, member in self.below.get(node, ()):
-                if member != code:
-                    candidate = (climbed + steps, climbed, member)  # a smaller climb is a deeper common ancestor
-                    best = candidate if best is None else min(best, candidate)
-                    break
-        if best is None:
-            raise InputError(f"no code of `among` is in the chapter of {code}; give more codes")
-        return best[2]
+        found = [(climbed + steps, climbed, member)  # a smaller climb is a deeper common ancestor
+                 for climbed, node in enumerate(self.path(code)) for steps, member in self.below.get(node, ()) if member != code]
+        if not found:
+            raise InputError(f"nearest code to {code}: no other code is given to choose from; give more codes")
+        return min(found)[2]
 
 
 def cache_folder() -> Path:

@@ -2,7 +2,7 @@
 
     sequence   [ prompt a | target a ][ prompt b | target b ][ …        (T,) tokens, at most pack_length
     positions    0 1 2 …               0 1 2 …
-    segments     0 0 0 …               1 1 1 …                          attention: same segment, causal
+    lengths      |a|                   |b|                              attention: within a sample, causal
     labels       - - - a a a -         - - b b -                        the next token where it is a target token
 
 Promises, each tested: every sample exactly once an epoch; nothing cut, nothing dropped; no label from another sample; no
@@ -24,20 +24,15 @@ from minscl.errors import InputError
 
 @dataclass(frozen=True)
 class Pack:
-    """One packed sequence; int64 tensors (T,)."""
+    """One packed sequence; int64 tensors (T,), and the samples' lengths in order, which add up to T."""
 
     input_ids: torch.Tensor
     positions: torch.Tensor
-    segments: torch.Tensor
     labels: torch.Tensor
-    lengths: tuple[int, ...]  # of the samples, in order; they add up to T
-
-    def mask(self) -> torch.Tensor:
-        """Bool (1, 1, T, T), True where the row's token may attend to the column's."""
-        return segment_mask(self.segments)[None, None]
+    lengths: tuple[int, ...]
 
     def to(self, device) -> "Pack":
-        return Pack(*(one.to(device) for one in (self.input_ids, self.positions, self.segments, self.labels)), self.lengths)
+        return Pack(*(one.to(device) for one in (self.input_ids, self.positions, self.labels)), self.lengths)
 
 
 @dataclass(frozen=True)
@@ -49,18 +44,14 @@ class Step:
     target_tokens: int
 
 
-def segment_mask(segments: torch.Tensor) -> torch.Tensor:
-    """(T,) segment numbers → bool (T, T): same segment, and not later."""
-    index = torch.arange(len(segments), device=segments.device)
-    return (segments[:, None] == segments[None, :]) & (index[:, None] >= index[None, :])
-
-
 def pack(samples, *, pack_length: int, batch_size: int = 16, seed: int = 0, epoch: int = 0) -> list[Step]:
     """The steps of one epoch: `batch_size` samples each (the last may have fewer). Lengths are tokens.
 
     Raises InputError for a sample longer than `pack_length`.
     """
     for index, sample in enumerate(samples):
+        if not sample.prompt_ids:
+            raise InputError(f"sample {index} has an empty prompt: its first target token would be predicted from nothing; drop the sample")
         if len(sample) > pack_length:
             raise InputError(f"sample {index} has {len(sample):,} tokens and pack_length is {pack_length:,}; raise pack_length")
     order = list(range(len(samples)))
@@ -87,11 +78,10 @@ def pack_step(samples, indices, pack_length: int) -> Step:
 
 def join(samples) -> Pack:
     """Lay samples end to end. The label at t is token t + 1 of the same sample, where that is a target token."""
-    input_ids, positions, segments, labels = [], [], [], []
-    for number, sample in enumerate(samples):
+    input_ids, positions, labels = [], [], []
+    for sample in samples:
         length, prompt = len(sample), len(sample.prompt_ids)
         input_ids += [*sample.prompt_ids, *sample.target_ids]
         positions += range(length)
-        segments += [number] * length
         labels += [IGNORE] * (prompt - 1) + [*sample.target_ids, IGNORE]
-    return Pack(*(torch.tensor(one) for one in (input_ids, positions, segments, labels)), tuple(map(len, samples)))
+    return Pack(*(torch.tensor(one) for one in (input_ids, positions, labels)), tuple(map(len, samples)))
