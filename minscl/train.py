@@ -48,7 +48,7 @@ def learning_rate_factor(step: int, total_steps: int, warmup_steps: int) -> floa
 
 def step_loss(model, step: Step, device) -> float:
     """Forward and backward of one optimiser step, pack by pack; gradients add up. Gives the step's loss."""
-    total = torch.zeros((), device=device)
+    total = 0.0
     for one in step.packs:
         one = one.to(device)
         hidden = model.model(one.input_ids[None], positions=one.positions[None], mask=one.lengths)  # (1, T, C)
@@ -56,7 +56,7 @@ def step_loss(model, step: Step, device) -> float:
         logits = model.lm_head(hidden[0, trained])  # (target tokens, V): the prompt's logits are never computed
         loss = masked_loss(logits, one.labels[trained]) / step.target_tokens
         loss.backward()
-        total += loss.detach()
+        total = total + loss.detach()  # added up on the device: asking for the number here would wait for it
     return total.item()
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 Known = Callable[[str], bool]  # known("B12"): whether the Tabular List has the category; decides for tokens without a dot
 
-_SHAPE = r"[A-Za-z][0-9][0-9ABab](?:\.[0-9A-Za-z]{1,4}|[0-9A-Za-z]{1,4})?"
-CANONICAL = r"[A-Z][0-9][0-9AB](?:\.[0-9A-Z]{1,4})?"
+_SHAPE = r"(?:[A-Za-z][0-9][0-9ABab]|[Qq][Aa]0)(?:\.[0-9A-Za-z]{1,4}|[0-9A-Za-z]{1,4})?"
+CANONICAL = r"(?:[A-Z][0-9][0-9AB]|QA0)(?:\.[0-9A-Z]{1,4})?"
 _TOKEN = re.compile(rf"{_SHAPE}(?![^\W_]|\.[^\W_])")  # not the beginning of something longer
 _RANGE = re.compile(r"\s*(?:[-–—]|\b(?:to|through)\b)\s*")
-OUR_LINE = re.compile(rf"({CANONICAL})((?: .*)?) \[((?:[0-9]{1,4}(?:, [0-9]{1,4})*)?)\]")  # code, description, [references]
+OUR_LINE = re.compile(rf"({CANONICAL})((?: .*)?) \[((?:[0-9]{{1,4}}(?:, [0-9]{{1,4}})*)?)\]")  # code, description, [references]
 
 _LABEL = r"(?:(?:ICD[-\s]?10(?:[-\s]?CM)?(?:\s+codes?)?|codes?)(?:\s+[0-9]{1,2})?\s*:)"
 _PREFIX = re.compile(rf"\s*(?:[-*•·+–—>|#]+\s+)?(?:\(?[0-9]{{1,3}}[.)]\s+)?[\s*_`|\[(\"'“]*(?:{_LABEL}[\s*_`\[(\"'“]*)?", re.IGNORECASE)

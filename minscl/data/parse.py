@@ -75,7 +75,7 @@ def parse_document(text: str, known_category: Known | None = None, truncated: bo
     for offset, line in code_lines or ():
         found = _codes_of_line(line, offset, known, cut=truncated and offset + len(line) == len(body))
         malformed += not found and looks_like_code(line)
-        codes += [one for one in found if not (truncated and one.end == len(body))]
+        codes += [one for one in found if not (truncated and body[one.end :] in ("", "."))]  # "I50." was to be I50.23
     codes = [replace(one, references=tuple(numbers[n] for n in one.references if n in numbers)) for one in codes]
     return Parsed(tuple(quote for quote, _ in quotations), _merged(codes, [link for _, link in quotations]),
                   tuple(link for _, link in quotations), truncated, sectionless, malformed)

@@ -27,7 +27,7 @@ Read next: parse.py, the inverse; samples.py.
 
 import re
 
-from minscl.data.lines import read_code_line, read_heading, read_quotation
+from minscl.data.lines import CANONICAL, read_code_line, read_heading, read_quotation
 from minscl.data.parse import REMOVED, Parsed, ParsedCode, parse_document, parse_span
 
 __all__ = ["Parsed", "ParsedCode", "one_line", "parse_document", "parse_span", "render_document_prompt", "render_document_target",
@@ -99,7 +99,7 @@ def _code_line(code: str, description: str, references: list[int]) -> str:
     if references:
         return f"{line} [{', '.join(map(str, references))}]"
     safe = not REMOVED.search(line) and read_code_line(line, _any) == ([(0, len(code))], description, ())
-    return line if safe or not re.match(r"[A-Z][0-9]", code) else f"{line} []"
+    return line if safe or not re.match(CANONICAL, code) else f"{line} []"
 
 
 def _distinct(texts) -> list[str]:

@@ -1,0 +1,112 @@
+"""Packing changes nothing: every sample once, and the packed loss and gradients equal the sum over samples one by one."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minscl.data import Sample, pack
+from minscl.data.loss import IGNORE, masked_loss
+from minscl.errors import InputError
+from minscl.lora import add_lora, lora_parameters
+from minscl.train import step_loss
+from tests.tiny_models import FAMILIES, V, decoder
+
+
+def make_samples(lengths, seed=0):
+    """Samples of (prompt length, target length)."""
+    rng = random.Random(seed)
+    return [Sample(tuple(rng.randrange(V) for _ in range(p)), tuple(rng.randrange(V) for _ in range(t))) for p, t in lengths]
+
+
+LENGTHS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 12)), min_size=1, max_size=40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(LENGTHS, st.integers(42, 120), st.integers(1, 16), st.integers(0, 3))
+def test_every_sample_once_an_epoch_and_nothing_cut(lengths, pack_length, batch_size, epoch):
+    """Guards: samples dropped, repeated or cut; packs too long; labels that do not belong to their token."""
+    samples = make_samples(lengths)
+    steps = pack(samples, pack_length=pack_length, batch_size=batch_size, seed=1, epoch=epoch)
+    assert sorted(index for step in steps for index in step.sample_indices) == list(range(len(samples)))
+    assert all(len(step.sample_indices) == batch_size for step in steps[:-1])
+    for step in steps:
+        assert step.target_tokens == sum(len(samples[i].target_ids) for i in step.sample_indices)
+        found = []
+        for one in step.packs:
+            assert len(one.input_ids) == sum(one.lengths) <= pack_length
+            for ids, positions, labels in zip(*(x.split(one.lengths) for x in (one.input_ids, one.positions, one.labels)), strict=True):
+                assert positions.tolist() == list(range(len(ids)))
+                assert labels[-1] == IGNORE
+                trained = [t for t in range(len(ids) - 1) if labels[t] != IGNORE]
+                assert all(labels[t] == ids[t + 1] for t in trained) and trained == list(range(trained[0], len(ids) - 1))
+                found.append((tuple(ids[: trained[0] + 1].tolist()), tuple(ids[trained[0] + 1 :].tolist())))
+        assert sorted(found) == sorted((samples[i].prompt_ids, samples[i].target_ids) for i in step.sample_indices)
+
+
+def test_order_is_a_function_of_seed_and_epoch_alone():
+    """Guards: the global generator used, or an epoch that repeats the last one's steps."""
+    samples = make_samples([(5, 3)] * 50)
+
+    def order(seed, epoch):
+        return [step.sample_indices for step in pack(samples, pack_length=64, seed=seed, epoch=epoch)]
+
+    random.seed(1)
+    first = order(0, 0)
+    random.seed(2)
+    assert order(0, 0) == first != order(0, 1) != order(1, 1)
+
+
+def test_similar_lengths_share_a_pack():
+    """Guards: first fit in random order, which leaves half-empty packs."""
+    samples = make_samples([(60, 4), (6, 2), (60, 4), (7, 1), (30, 2), (31, 1)])
+    [step] = pack(samples, pack_length=64)
+    assert sorted(map(sum, (one.lengths for one in step.packs))) == [16, 64, 64, 64]
+
+
+@pytest.mark.parametrize("sample, words", [
+    (Sample((1,) * 60, (1,) * 5), "sample 0 has 65 tokens and pack_length is 64"),
+    (Sample((), (1, 2)), "sample 0 has an empty prompt"),
+])
+def test_what_cannot_be_packed_is_refused(sample, words):
+    """Guards: a silent cut; a first token predicted from nothing, whose label would fall on the sample before."""
+    with pytest.raises(InputError, match=words):
+        pack([sample], pack_length=64)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=6, deadline=None)
+@given(lengths=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 8)), min_size=1, max_size=9), seed=st.integers(0, 99))
+def test_packed_loss_and_gradients_equal_separate_samples(family, lengths, seed):
+    """Guards: attention or positions across samples, a label lost at a border, a wrong divisor. float64, 1e-9 relative."""
+    model = decoder(family, torch.float64)
+    add_lora(model, rank=3, seed=4)
+    parameters = [parameter for _, parameter in lora_parameters(model)]
+    for number, parameter in enumerate(parameters):
+        parameter.data = torch.randn(parameter.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(number)) * 0.1
+    samples = make_samples(lengths, seed)
+    total, divisor = torch.zeros((), dtype=torch.float64), sum(len(one.target_ids) for one in samples)
+    for one in samples:  # one by one, unpacked, with the loss written out
+        ids = torch.tensor([[*one.prompt_ids, *one.target_ids]])
+        log_p = model(ids)[0].log_softmax(-1)
+        for place, token in enumerate(one.target_ids, len(one.prompt_ids)):
+            total = total - log_p[place - 1, token] / divisor
+    expected = torch.autograd.grad(total, parameters)
+    [step] = pack(samples, pack_length=40, batch_size=len(samples))
+    loss = step_loss(model, step, torch.device("cpu"))
+    assert loss == pytest.approx(total.item(), rel=1e-9)
+    scale = max(gradient.abs().max() for gradient in expected)
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        assert (parameter.grad - gradient).abs().max() <= 1e-9 * scale
+
+
+def test_masked_loss_is_its_definition():
+    """Guards: a mean in place of the sum, logits in bfloat16, ignored positions counted."""
+    logits, labels = torch.randn(7, 11), torch.tensor([3, IGNORE, 0, 10, IGNORE, 5, 5])
+    expected = -sum(logits.double()[t].log_softmax(-1)[label] for t, label in enumerate(labels.tolist()) if label != IGNORE)
+    assert masked_loss(logits, labels).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert masked_loss(logits.bfloat16(), labels).dtype == torch.float32
+    assert masked_loss(logits.double(), labels).dtype == torch.float64
+    assert masked_loss(logits, torch.full((7,), IGNORE)) == 0
