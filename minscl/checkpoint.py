@@ -1,4 +1,4 @@
-"""Checkpoints of a run: trained tensors, AdamW's state, the step and the random state. Safetensors and JSON only.
+"""Checkpoints of a run: trained tensors, AdamW's state, the step and the random state; and an orderly stop. Safetensors and JSON only.
 
 A checkpoint is a folder `step-00000200` that appears by one rename, so it is whole or absent. The data order is
 a pure function of seed and epoch, so the step number is also the data position.
@@ -9,13 +9,38 @@ Read next: train.py.
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from minscl.errors import InputError
+from minscl.errors import InputError, replace_file
+
+class StopSignals:
+    """Ctrl-C and SIGTERM ask for a stop after the current step, so that what is saved is never half a step; a second one stops at once.
+
+        with StopSignals() as stop:
+            ...
+            if stop.number: break
+    """
+
+    number = 0  # of the signal that asked, 0 while none has
+
+    def __enter__(self) -> "StopSignals":
+        self._before = {one: signal.signal(one, self._ask) for one in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _ask(self, number: int, frame) -> None:
+        if self.number:
+            raise KeyboardInterrupt
+        self.number = number
+
+    def __exit__(self, *error) -> None:
+        for one, handler in self._before.items():
+            signal.signal(one, handler)
+
 
 KEPT = 2  # checkpoints; the newest could be on a failing disk
 
@@ -67,6 +92,14 @@ def load_checkpoint(folder, parameters: dict[str, torch.Tensor], optimizer, sett
                 optimizer.state[parameters[name]][kind] = value.to(parameters[name].device) if value.dim() else value
         torch.set_rng_state(tensors.get_tensor("random"))
     return state["step"]
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop the records of metrics.jsonl after `step`: they belong to work that the checkpoint does not hold."""
+    if path.exists():
+        kept = path.read_text(encoding="utf-8").splitlines()[:step]
+        with replace_file(path) as handle:
+            handle.writelines(line + "\n" for line in kept)
 
 
 def _sync(path) -> None:

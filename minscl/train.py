@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from minscl.checkpoint import load_checkpoint, save_checkpoint
+from minscl.checkpoint import StopSignals, forget_after, load_checkpoint, save_checkpoint
 from minscl.config import RunConfig, parse_run, require
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl, read_samples
@@ -120,7 +120,7 @@ def choose_device(config: RunConfig) -> tuple[torch.device, torch.dtype]:
 
 
 def train(config: RunConfig) -> Path:
-    """Run one training; gives the adapter's folder. Ctrl-C saves the adapter so far and raises KeyboardInterrupt."""
+    """Run one training; gives the adapter's folder. Ctrl-C and SIGTERM save the adapter and a checkpoint, then raise SystemExit."""
     out = Path(config.out)
     if (out / "metrics.jsonl").exists() and not config.resume:
         raise InputError(f"--out {out}: holds a run already; name another folder, or go on with --resume")
@@ -140,25 +140,22 @@ def train(config: RunConfig) -> Path:
     first = load_checkpoint(out / "checkpoints", named, optimizer, settings) if config.resume else 0
     forget_after(out / "metrics.jsonl", first)
     steps, total = plan(samples, config, first)
-    bar = tqdm(total=total, initial=first, unit="step", dynamic_ncols=True)
-    done = first
-    try:
-        with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
-            for record in train_steps(model, list(named.values()), optimizer, steps, first=first, total=total, config=config,
-                                      device=device):
-                done = record["step"]
-                metrics.write(json.dumps(record) + "\n")
-                metrics.flush()
-                bar.set_postfix_str(f"loss {record['loss']:.3f}, {record['tokens'] / record['step_seconds']:,.0f} tokens/s")
-                bar.update()
-                if done % config.save_every == 0:
-                    save_checkpoint(out / "checkpoints", done, named, optimizer, settings)
-    finally:  # also on Ctrl-C: nothing learned is lost
-        bar.close()
-        if done > first:
-            save_checkpoint(out / "checkpoints", done, named, optimizer, settings)
-        save_adapter(model, out, base_model_name=config.model)
-        print(f"adapter after {done} of {total} steps: {out}", file=sys.stderr)
+    bar, done = tqdm(total=total, initial=first, unit="step", dynamic_ncols=True), first
+    with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics, StopSignals() as stop, bar:
+        for record in train_steps(model, list(named.values()), optimizer, steps, first=first, total=total, config=config, device=device):
+            done = record["step"]
+            metrics.write(json.dumps(record) + "\n")
+            metrics.flush()
+            bar.set_postfix_str(f"loss {record['loss']:.3f}, {record['tokens'] / record['step_seconds']:,.0f} tokens/s")
+            bar.update()
+            if done % config.save_every == 0 or done == total or stop.number:
+                save_checkpoint(out / "checkpoints", done, named, optimizer, settings)
+            if stop.number:
+                break
+    save_adapter(model, out, base_model_name=config.model)
+    print(f"adapter after {done} of {total} steps: {out}", file=sys.stderr)
+    if done < total:
+        raise SystemExit(128 + stop.number)  # the shell's convention; go on with --resume
     return out
 
 
@@ -188,19 +185,8 @@ def checkpoint_settings(config: RunConfig, samples) -> dict:
     return {**kept, "data": digest.hexdigest()}
 
 
-def forget_after(path: Path, step: int) -> None:
-    """Drop the records after `step`: they belong to work that the checkpoint does not hold."""
-    if path.exists():
-        kept = [line for line in path.read_text(encoding="utf-8").splitlines()[:step]]
-        with replace_file(path) as handle:
-            handle.writelines(line + "\n" for line in kept)
-
-
 def main() -> int:
-    try:
-        train(parse_run())
-    except KeyboardInterrupt:
-        return 130  # the shell's convention for Ctrl-C; the adapter is saved
+    train(parse_run())
     return 0
 
 

@@ -1,7 +1,9 @@
 """The trainer against a plain loop of transformers + PEFT, and the command as a user runs it."""
 
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 
@@ -117,15 +119,16 @@ def test_resume_gives_the_uninterrupted_adapter(folder, tmp_path):
     def stopping(self, *args, **kwargs):
         calls.append(1)
         if len(calls) == 10:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return original(self, *args, **kwargs)
 
     torch.optim.AdamW.step = stopping
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit) as caught:
             train(broken)
     finally:
         torch.optim.AdamW.step = original
+    assert caught.value.code == 130 and len(metrics(tmp_path / "broken")) == 10  # the step that was asked to stop is whole
     assert (tmp_path / "broken" / "adapter_model.safetensors").exists()  # Ctrl-C saved what was learned
     train(run_config(folder, tmp_path / "broken", dropout=0.1, save_every=4, resume=True))
     whole, resumed = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "broken"))
