@@ -115,7 +115,7 @@ def install(base: Path, adapter: Path, data: tuple[Path, Path], card: str, demo:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m study.build_demo", description="Rebuild the embedded model, resumably.")
     parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="folder of the stages' results")
-    parser.add_argument("--steps", type=int, default=3000, help="pretraining steps of about 6,144 tokens")
+    parser.add_argument("--steps", type=int, default=1900, help="pretraining steps of about 6,144 tokens")
     parser.add_argument("--out", type=Path, default=DEMO, help="where the finished model goes")
     args = parser.parse_args()
     base, adapter = args.work / "base", args.work / "adapter"

@@ -25,31 +25,37 @@ from minscl.data.icd import CodeBook
 from minscl.data.packing import pack
 from minscl.data.samples import document_sample, encode_sample, span_sample
 from minscl.model import Decoder, ModelConfig, save_model
+from minscl.model.ops import rope_frequencies
 from minscl.train import step_loss
+from study.headstart import is_part, write_copying_circuit
 
 SHAPE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 288, "intermediate_size": 896,
          "num_hidden_layers": 5, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 4096,
-         "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True, "hidden_act": "silu", "attention_bias": False,
+         "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": True, "hidden_act": "silu", "attention_bias": False,
          "mlp_bias": False, "torch_dtype": "bfloat16", "bos_token_id": 0, "eos_token_id": 1}
 TOKENS_PER_STEP = 6144
 PACK_LENGTH = 4096  # a step is two packs or so; attention stays inside each sample, so packing costs nothing
 PEAK_LR = 1.5e-3
 WARMUP_STEPS = 100
+CIRCUIT_STEPS = 500  # until the copying circuit and the embeddings train at the full rate
 DECAY_SHARE = 0.4  # of the steps, at the end, with a falling learning rate
 SPAN_SHARE = 0.25  # of a step's tokens
 SAVE_SECONDS = 300
 
 
 def new_model(vocab_size: int, seed: int) -> Decoder:
-    """Random weights: normal with deviation 0.02, the two projections back into the residual stream scaled down by depth."""
+    """Random weights: normal with deviation 0.02 (embeddings 0.03), the projections back into the residual stream scaled down by depth;
+    then the copying circuit of headstart.py."""
     torch.manual_seed(seed)
     model = Decoder(ModelConfig.from_dict({**SHAPE, "vocab_size": vocab_size}))
+    config = model.config
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
             torch.nn.init.ones_(parameter)
         else:
             residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-            torch.nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * SHAPE["num_hidden_layers"]) if residual else 0.02)
+            torch.nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.num_hidden_layers) if residual else 0.03 if "embed" in name else 0.02)
+    write_copying_circuit(model, rope_frequencies(config.rope, config.head_dim, config.max_position_embeddings)[0], seed)
     return model
 
 
@@ -93,8 +99,9 @@ def pretrain(stream: Stream, out: Path, *, total: int, vocab_size: int, seed: in
     """Train `total` steps, resuming from `out/checkpoints`; writes the base in bfloat16 to `out` and gives the folder."""
     model = new_model(vocab_size, seed).train()
     named = dict(model.named_parameters())
-    matrices = [p for p in named.values() if p.dim() > 1]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1},
+    circuit = [p for name, p in named.items() if is_part(name)]
+    other = [p for name, p in named.items() if not is_part(name) and p.dim() > 1]
+    optimizer = torch.optim.AdamW([{"params": other, "weight_decay": 0.1}, {"params": circuit, "weight_decay": 0.1},
                                    {"params": [p for p in named.values() if p.dim() == 1], "weight_decay": 0.0}], betas=(0.9, 0.98))
     settings = {"total": total, "seed": seed, "shape": SHAPE, "vocab_size": vocab_size}
     first, device, saved = load_checkpoint(out / "checkpoints", named, optimizer, settings), torch.device("cpu"), time.monotonic()
@@ -102,8 +109,8 @@ def pretrain(stream: Stream, out: Path, *, total: int, vocab_size: int, seed: in
     with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
         for number in bar:
             began, rate = time.monotonic(), learning_rate(number, total)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            for number_of_group, group in enumerate(optimizer.param_groups):
+                group["lr"] = rate * (min(1.0, 0.03 + number / CIRCUIT_STEPS) if number_of_group == 1 else 1.0)
             samples = stream.samples(number, number / total)
             longest = max(len(one.prompt_ids) + len(one.target_ids) for one in samples)
             step = pack(samples, pack_length=max(PACK_LENGTH, longest), batch_size=len(samples), seed=seed, epoch=number)[0]
