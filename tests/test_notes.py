@@ -1,0 +1,87 @@
+"""Invented notes: offsets, codes and conventions hold, held-out codes stay out of training notes, the two template tables share nothing."""
+
+import itertools
+import random
+import re
+
+import pytest
+
+from study import templates_test, templates_train
+from study.charts import SPLITS, read_charts
+from study.notes import codebook, documents, held_out, invent_note, phrase_book, random_documents, template_table
+from study.plan import consistent
+
+
+def bare(shape: str) -> str:
+    """A shape as far as a reader sees it: case, punctuation and white space aside."""
+    return " ".join(re.sub(r"[^\w{}]+", " ", shape.lower()).split())
+
+
+def test_test_templates_are_not_training_templates():
+    """Guards: test notes that are training notes with other words, so that the score measures memory."""
+    shapes = {name: {bare(one) for table in module.SHAPES.values() for one in table} for name, module in (("train", templates_train), ("test", templates_test))}
+    assert not {one for one in shapes["train"] & shapes["test"] if not re.fullmatch(r"(\{\w+\} ?)+", one)}
+    assert len(shapes["test"]) >= 150
+    fragments = [{bare(one) for table in module.FRAGMENTS.values() for one in table if one} for module in (templates_train, templates_test)]
+    assert not fragments[0] & fragments[1]
+    assert len(set(templates_test.LAYOUTS)) >= 10 and not set(templates_train.LAYOUTS) & set(templates_test.LAYOUTS)
+    headings = [{one.lower() for table in module.HEADINGS.values() for one in table if one} for module in (templates_train, templates_test)]
+    assert len(headings[0] & headings[1]) <= 2, headings[0] & headings[1]
+
+
+def test_every_phrase_class_can_be_said_where_the_training_table_can():
+    """Guards: a class of phrase that the test table has no shape for, so that its codes would vanish from test notes."""
+    train, test = template_table("train"), template_table("test")
+    assert train.shapes.keys() == test.shapes.keys() and train.headings.keys() == test.headings.keys()
+    for kind in "nchasrvmpeol":
+        assert test.serving("state", kind), kind
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_note_a_chart_with_its_codes_and_offsets(split):
+    """Guards: codes without evidence, offsets that are off by one after line wrapping, charts or codes left out."""
+    charts = read_charts(split)
+    notes = documents(split)
+    assert len(notes) == len(charts) == {"train": 181, "val": 60, "test": 61}[split]
+    for chart, note in zip(charts, notes, strict=True):
+        assert {one.code for one in note.codes} == set(consistent(code for code, _ in chart.codes))
+        for one in note.codes:
+            assert one.description == codebook().description(one.code) and one.evidence
+            assert all(note.text[e.start : e.end] == e.text for e in one.evidence)
+        first = [one.evidence[0].start for one in note.codes]
+        assert first == sorted(first)
+
+
+def test_notes_are_a_function_of_the_seed():
+    """Guards: a gold standard that changes between runs."""
+    assert documents("test", 0)[:5] == documents("test", 0)[:5] != documents("test", 1)[:5]
+
+
+@pytest.mark.parametrize("size, number", [("sentence", 300), ("paragraph", 200), ("note", 120)])
+def test_training_notes_never_hold_a_held_out_code(size, number):
+    """Guards: the question whether spans alone teach a code, answered by a leak."""
+    assert len(held_out()) > 100
+    for note in itertools.islice(random_documents(random.Random(7), size), number):
+        assert held_out().isdisjoint(one.code for one in note.codes)
+        assert all(note.text[e.start : e.end] == e.text for one in note.codes for e in one.evidence)
+
+
+def test_sizes_differ():
+    """Guards: a curriculum whose steps are all alike."""
+    means = [sum(len(one.text) for one in itertools.islice(random_documents(random.Random(1), size), 60)) / 60 for size in ("sentence", "paragraph", "note")]
+    assert means[0] * 1.5 < means[1] and means[1] * 1.5 < means[2]
+
+
+@pytest.mark.parametrize("codes, expected", [
+    (["I10", "I50.9"], ("I11.0", "I50.9")), (["I10", "N18.9"], ("I12.9", "N18.9")), (["I10", "N18.6", "I50.22"], ("I13.2", "I50.22", "N18.6")),
+    (["E11.9", "N18.30"], ("E11.22", "N18.30")), (["E11.9", "R73.9"], ("E11.65",)), (["I10"], ("I10",)),
+])
+def test_combination_codes_follow_the_guidelines(codes, expected):
+    """Guards: notes that teach I10 beside heart failure, against the Official Guidelines."""
+    assert consistent(codes) == expected
+
+
+def test_what_is_denied_is_not_coded():
+    """Guards: a denied disease among the evidence: every affirmed mention is coded, every denied one not."""
+    note = invent_note([], phrase_book(), template_table("test"), random.Random(3), "x", "paragraph")
+    assert note.codes == () and note.text.strip()
