@@ -32,7 +32,7 @@ from minscl.data.samples import document_sample, encode_samples, span_sample
 from minscl.data.types import CodedDocument, Pair
 from minscl.errors import InputError, replace_file, run_command
 from minscl.lora import add_lora, lora_parameters, save_adapter
-from minscl.model import load_model, load_tokenizer
+from minscl.model import Forest, load_model, load_tokenizer
 
 
 def learning_rate_factor(step: int, total_steps: int, warmup_steps: int) -> float:
@@ -51,7 +51,7 @@ def step_loss(model, step: Step, device) -> float:
     total = 0.0
     for one in step.packs:
         one = one.to(device)
-        hidden = model.model(one.input_ids[None], positions=one.positions[None], mask=one.lengths)  # (1, T, C)
+        hidden = model.model(one.input_ids[None], positions=one.positions[None], mask=Forest(one.lengths, one.parents))  # (1, T, C)
         trained = one.labels != IGNORE
         logits = model.lm_head(hidden[0, trained])  # (target tokens, V): the prompt's logits are never computed
         loss = masked_loss(logits, one.labels[trained]) / step.target_tokens
@@ -75,9 +75,9 @@ def train_steps(model, parameters, optimizer, steps, *, first: int, total: int, 
             raise FloatingPointError(f"step {number + 1}: loss {loss}, gradient norm {grad_norm}; samples {list(step.sample_indices)}")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        tokens, now = sum(len(one.input_ids) for one in step.packs), time.monotonic()
+        now = time.monotonic()
         yield {"step": number + 1, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": grad_norm,
-               "samples": len(step.sample_indices), "tokens": tokens, "computed_tokens": tokens,
+               "samples": len(step.sample_indices), "tokens": step.tokens, "computed_tokens": step.computed_tokens,
                "step_seconds": now - began, "elapsed_seconds": now - started, "peak_memory_bytes": peak_memory(device)}
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from minscl.errors import InputError
-from minscl.model import ModelConfig
+from minscl.model import Forest, ModelConfig
 from minscl.model.ops import attention, rms_norm, rotate
 from tests.make_reference import FOLDER, LENGTH
 from tests.tiny_models import FAMILIES, LLAMA3, SIZE, decoder, make_prompts, teacher
@@ -83,7 +83,7 @@ def test_samples_end_to_end_equal_samples_alone():
     packed = torch.tensor([sum(PROMPTS, [])])
     positions = torch.cat([torch.arange(len(ids)) for ids in PROMPTS])[None]
     with torch.no_grad():
-        together = model(packed, positions=positions, mask=[len(ids) for ids in PROMPTS])[0]
+        together = model(packed, positions=positions, mask=Forest(tuple(map(len, PROMPTS)), (-1,) * len(PROMPTS)))[0]
     for part, ids in zip(together.split([len(ids) for ids in PROMPTS]), PROMPTS, strict=True):
         torch.testing.assert_close(part, logits(model, ids), atol=1e-4, rtol=0)
 

@@ -11,39 +11,59 @@ from minscl.data import Sample, pack
 from minscl.data.loss import IGNORE, masked_loss
 from minscl.errors import InputError
 from minscl.lora import add_lora, lora_parameters
+from minscl.model import Forest
 from minscl.train import step_loss
 from tests.tiny_models import FAMILIES, V, decoder
 
 
-def make_samples(lengths, seed=0):
-    """Samples of (prompt length, target length)."""
+def make_samples(lengths, seed=0, instructions=((),)):
+    """Samples of (prompt length, target length); each prompt begins with one of `instructions`, in turn."""
     rng = random.Random(seed)
-    return [Sample(tuple(rng.randrange(V) for _ in range(p)), tuple(rng.randrange(V) for _ in range(t))) for p, t in lengths]
+    return [Sample((*instructions[number % len(instructions)], *(rng.randrange(V) for _ in range(p))), tuple(rng.randrange(V) for _ in range(t)))
+            for number, (p, t) in enumerate(lengths)]
 
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 12)), min_size=1, max_size=40)
+INSTRUCTIONS = st.sampled_from([((),), (tuple(range(20)),), (tuple(range(20)), tuple(range(12)) + (99,) * 3, ()), (tuple(range(7)),)])
+
+
+def read_back(one):
+    """(prompt, target, labels' tokens) of every sample of a pack, from its forest."""
+    forest, parts = Forest(one.lengths, one.parents), list(zip(*(x.split(one.lengths) for x in (one.input_ids, one.positions, one.labels)), strict=True))
+    for segment in range(len(one.lengths)):
+        if segment in one.parents:  # a shared beginning: nothing in it is trained
+            assert set(parts[segment][2].tolist()) == {IGNORE}
+            continue
+        path = [*forest.ancestors(segment), segment]
+        ids, positions, labels = (torch.cat([parts[one][column] for one in path]).tolist() for column in range(3))
+        assert positions == list(range(len(ids))) and labels[-1] == IGNORE
+        trained = [t for t in range(len(ids)) if labels[t] != IGNORE]
+        assert trained == list(range(trained[0], len(ids) - 1)) and all(labels[t] == ids[t + 1] for t in trained)
+        yield tuple(ids[: trained[0] + 1]), tuple(ids[trained[0] + 1 :])
 
 
 @settings(max_examples=150, deadline=None)
-@given(LENGTHS, st.integers(42, 120), st.integers(1, 16), st.integers(0, 3))
-def test_every_sample_once_an_epoch_and_nothing_cut(lengths, pack_length, batch_size, epoch):
-    """Guards: samples dropped, repeated or cut; packs too long; labels that do not belong to their token."""
-    samples = make_samples(lengths)
+@given(LENGTHS, INSTRUCTIONS, st.integers(62, 120), st.integers(1, 16), st.integers(0, 3))
+def test_every_sample_once_an_epoch_and_nothing_cut(lengths, instructions, pack_length, batch_size, epoch):
+    """Guards: samples dropped, repeated or cut; packs too long; labels that do not belong to their token; a beginning shared by the wrong ones."""
+    samples = make_samples(lengths, instructions=instructions)
     steps = pack(samples, pack_length=pack_length, batch_size=batch_size, seed=1, epoch=epoch)
     assert sorted(index for step in steps for index in step.sample_indices) == list(range(len(samples)))
     assert all(len(step.sample_indices) == batch_size for step in steps[:-1])
     for step in steps:
-        assert step.target_tokens == sum(len(samples[i].target_ids) for i in step.sample_indices)
-        found = []
-        for one in step.packs:
-            assert len(one.input_ids) == sum(one.lengths) <= pack_length
-            for ids, positions, labels in zip(*(x.split(one.lengths) for x in (one.input_ids, one.positions, one.labels)), strict=True):
-                assert positions.tolist() == list(range(len(ids)))
-                assert labels[-1] == IGNORE
-                trained = [t for t in range(len(ids) - 1) if labels[t] != IGNORE]
-                assert all(labels[t] == ids[t + 1] for t in trained) and trained == list(range(trained[0], len(ids) - 1))
-                found.append((tuple(ids[: trained[0] + 1].tolist()), tuple(ids[trained[0] + 1 :].tolist())))
-        assert sorted(found) == sorted((samples[i].prompt_ids, samples[i].target_ids) for i in step.sample_indices)
+        chosen = [samples[i] for i in step.sample_indices]
+        assert step.target_tokens == sum(len(one.target_ids) for one in chosen) and step.tokens == sum(map(len, chosen)) >= step.computed_tokens
+        assert all(len(one.input_ids) == sum(one.lengths) <= pack_length for one in step.packs)
+        assert sorted(read for one in step.packs for read in read_back(one)) == sorted((one.prompt_ids, one.target_ids) for one in chosen)
+
+
+def test_a_shared_instruction_is_computed_once():
+    """Guards: sharing that never happens, or that swallows a prompt's last token, which has a label."""
+    instruction = tuple(range(60))
+    [step] = pack(make_samples([(8, 16)] * 12, instructions=(instruction,)), pack_length=4096)
+    assert (step.tokens, step.computed_tokens) == (12 * 84, 60 + 12 * 24)
+    [step] = pack([Sample(instruction, (1, 2))] * 3, pack_length=4096)  # one and the same prompt
+    assert step.computed_tokens == 59 + 3 * 3
 
 
 def test_order_is_a_function_of_seed_and_epoch_alone():
@@ -78,15 +98,15 @@ def test_what_cannot_be_packed_is_refused(sample, words):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(max_examples=4, deadline=None)
-@given(lengths=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 8)), min_size=1, max_size=9), seed=st.integers(0, 99))
-def test_packed_loss_and_gradients_equal_separate_samples(family, lengths, seed):
+@given(lengths=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 8)), min_size=1, max_size=9), instructions=INSTRUCTIONS, seed=st.integers(0, 99))
+def test_packed_loss_and_gradients_equal_separate_samples(family, lengths, instructions, seed):
     """Guards: attention or positions across samples, a label lost at a border, a wrong divisor. float64, 1e-9 relative."""
     model = decoder(family, torch.float64)
     add_lora(model, rank=3, seed=4)
     parameters = [parameter for _, parameter in lora_parameters(model)]
     for number, parameter in enumerate(parameters):
         parameter.data = torch.randn(parameter.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(number)) * 0.1
-    samples = make_samples(lengths, seed)
+    samples = make_samples(lengths, seed, instructions)
     total, divisor = torch.zeros((), dtype=torch.float64), sum(len(one.target_ids) for one in samples)
     for one in samples:  # one by one, unpacked, with the loss written out
         ids = torch.tensor([[*one.prompt_ids, *one.target_ids]])
@@ -94,7 +114,7 @@ def test_packed_loss_and_gradients_equal_separate_samples(family, lengths, seed)
         for place, token in enumerate(one.target_ids, len(one.prompt_ids)):
             total = total - log_p[place - 1, token] / divisor
     expected = torch.autograd.grad(total, parameters)
-    [step] = pack(samples, pack_length=40, batch_size=len(samples))
+    [step] = pack(samples, pack_length=60, batch_size=len(samples))
     loss = step_loss(model, step, torch.device("cpu"))
     assert loss == pytest.approx(total.item(), rel=1e-9)
     scale = max(gradient.abs().max() for gradient in expected)

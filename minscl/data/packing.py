@@ -1,18 +1,22 @@
-"""Packing: the samples of one optimiser step, laid end to end in few sequences, each seeing only itself.
+"""Packing: the samples of one optimiser step, laid end to end in few sequences; what they share is computed once.
 
-    sequence   [ prompt a | target a ][ prompt b | target b ][ …        (T,) tokens, at most pack_length
-    positions    0 1 2 …               0 1 2 …
-    lengths      |a|                   |b|                              attention: within a sample, causal
-    labels       - - - a a a -         - - b b -                        the next token where it is a target token
+    sequence   [ instruction ][ rest of a | target a ][ rest of b | target b ][ prompt c | target c ]      (T,) tokens, at most pack_length
+    parents         -1                 0                       0                       -1            attention: own segment causally, parent whole
+    positions   0 1 2 …         3 4 5 …                 3 4 5 …                 0 1 2 …
+    labels      - - -           - a a a -               - b b -                 - - c c -           the next token where it is a target token
+
+Samples whose prompts begin alike (all spans do, and all documents) share that beginning as one segment: exact, since a causal model's
+first tokens do not see what follows; gradients of all samples flow through the one copy.
 
 Promises, each tested: every sample exactly once an epoch; nothing cut, nothing dropped; no label from another sample; no
 attention across samples; the order a pure function of (seed, epoch) with a private generator. Which samples share a step is random
 (so that a step mixes documents and spans as the data does); within the step they are bucketed by length: longest first, each into the
 first sequence with room.
 
-Read next: model/decoder.py, then loss.py.
+Read next: model/forest.py for the attention, model/decoder.py, then loss.py.
 """
 
+import os.path
 import random
 from dataclasses import dataclass
 
@@ -21,27 +25,35 @@ import torch
 from minscl.data.loss import IGNORE
 from minscl.errors import InputError
 
+SHARED_AT_LEAST = 8  # tokens; a shorter beginning costs more in bookkeeping than it saves
+
 
 @dataclass(frozen=True)
 class Pack:
-    """One packed sequence; int64 tensors (T,), and the samples' lengths in order, which add up to T."""
+    """One packed sequence; int64 tensors (T,); `lengths` and `parents` of its segments in order (model.Forest)."""
 
     input_ids: torch.Tensor
     positions: torch.Tensor
     labels: torch.Tensor
     lengths: tuple[int, ...]
+    parents: tuple[int, ...]
 
     def to(self, device) -> "Pack":
-        return Pack(*(one.to(device) for one in (self.input_ids, self.positions, self.labels)), self.lengths)
+        return Pack(*(one.to(device) for one in (self.input_ids, self.positions, self.labels)), self.lengths, self.parents)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: its packs, the samples they hold (indices into the data) and the loss's divisor."""
+    """One optimiser step: its packs, the samples they hold (indices into the data) and the loss's divisor. `tokens`: as if each stood alone."""
 
     packs: tuple[Pack, ...]
     sample_indices: tuple[int, ...]
     target_tokens: int
+    tokens: int
+
+    @property
+    def computed_tokens(self) -> int:
+        return sum(len(one.input_ids) for one in self.packs)
 
 
 def pack(samples, *, pack_length: int, batch_size: int = 16, seed: int = 0, epoch: int = 0) -> list[Step]:
@@ -73,15 +85,38 @@ def pack_step(samples, indices, pack_length: int) -> Step:
         bins[place].append(index)
         room[place] -= length
     packs = tuple(join([samples[i] for i in one]) for one in bins)
-    return Step(packs, tuple(indices), sum(len(samples[i].target_ids) for i in indices))
+    return Step(packs, tuple(indices), sum(len(samples[i].target_ids) for i in indices), sum(len(samples[i]) for i in indices))
 
 
 def join(samples) -> Pack:
-    """Lay samples end to end. The label at t is token t + 1 of the same sample, where that is a target token."""
-    input_ids, positions, labels = [], [], []
+    """Lay samples end to end, shared beginnings once. The label at t is token t + 1 of the same sample, where that is a target token."""
+    input_ids, positions, labels, lengths, parents = [], [], [], [], []
+
+    def add(ids, start: int, own_labels, parent: int) -> None:
+        input_ids.extend(ids)
+        positions.extend(range(start, start + len(ids)))
+        labels.extend(own_labels)
+        lengths.append(len(ids))
+        parents.append(parent)
+
+    groups: dict[tuple, list] = {}
     for sample in samples:
-        length, prompt = len(sample), len(sample.prompt_ids)
-        input_ids += [*sample.prompt_ids, *sample.target_ids]
-        positions += range(length)
-        labels += [IGNORE] * (prompt - 1) + [*sample.target_ids, IGNORE]
-    return Pack(*(torch.tensor(one) for one in (input_ids, positions, labels)), tuple(map(len, samples)))
+        groups.setdefault(sample.prompt_ids[:SHARED_AT_LEAST], []).append(sample)
+    for members in groups.values():
+        shared, parent = shared_beginning(members), -1
+        if shared:
+            parent = len(lengths)
+            add(members[0].prompt_ids[:shared], 0, [IGNORE] * shared, -1)
+        for sample in members:
+            prompt = sample.prompt_ids[shared:]
+            add((*prompt, *sample.target_ids), shared, [IGNORE] * (len(prompt) - 1) + [*sample.target_ids, IGNORE], parent)
+    return Pack(*(torch.tensor(one) for one in (input_ids, positions, labels)), tuple(lengths), tuple(parents))
+
+
+def shared_beginning(samples) -> int:
+    """How many tokens all prompts begin with, at least SHARED_AT_LEAST or else 0. The last token of each prompt stays its own: it has a label."""
+    if len(samples) < 2:
+        return 0
+    shared = len(os.path.commonprefix([sample.prompt_ids for sample in samples]))
+    shared = min(shared, min(len(sample.prompt_ids) for sample in samples) - 1)
+    return shared if shared >= SHARED_AT_LEAST else 0

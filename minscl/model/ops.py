@@ -1,4 +1,4 @@
-"""The decoder's maths as pure functions: RMSNorm, RoPE and its scalings, attention, SwiGLU.
+"""The decoder's maths as pure functions: RMSNorm, RoPE and its scalings, attention.
 
 Shapes: B batch, T new tokens, S cached keys, C hidden, H query heads, K key/value heads, D head_dim, F intermediate.
 
@@ -10,6 +10,8 @@ import math
 
 import torch
 import torch.nn.functional as F
+
+from minscl.model.forest import Forest
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -76,12 +78,10 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask) -> torch.Tensor:
     """query (B, H, T, D), key and value (B, K, S, D) → (B, H, T, D). Each key/value head serves H/K query heads.
 
-    mask: None = causal, S = T; a bool tensor, True = may attend; or the lengths of samples that lie end to end (ints that add up
-    to T = S), each causal within itself, at the cost of the samples alone where a dense mask would cost T².
+    mask: None = causal, S = T; a bool tensor, True = may attend; or the Forest of a packed sequence.
     """
-    if isinstance(mask, (tuple, list)):
-        parts = zip(*(x.split(mask, dim=2) for x in (query, key, value)), strict=True)
-        return torch.cat([attention(*part, None) for part in parts], dim=2)
+    if isinstance(mask, Forest):
+        return mask.attention(query, key, value)
     grouped = query.shape[1] != key.shape[1]
     causal = mask is None and query.shape[2] > 1
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
