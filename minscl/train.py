@@ -35,6 +35,9 @@ from minscl.lora import add_lora, lora_parameters, save_adapter
 from minscl.model import Forest, load_model, load_tokenizer
 
 
+LOGIT_ROWS = 1024  # target positions whose logits exist at a time: 0.5 GB in float32 with Llama 3's vocabulary
+
+
 def learning_rate_factor(step: int, total_steps: int, warmup_steps: int) -> float:
     """Linear from 0 over the warm-up, then cosine to 0; `step` counts from 0, so the first step trains nothing.
 
@@ -53,11 +56,19 @@ def step_loss(model, step: Step, device) -> float:
         one = one.to(device)
         hidden = model.model(one.input_ids[None], positions=one.positions[None], mask=Forest(one.lengths, one.parents))  # (1, T, C)
         trained = one.labels != IGNORE
-        logits = model.lm_head(hidden[0, trained])  # (target tokens, V): the prompt's logits are never computed
-        loss = masked_loss(logits, one.labels[trained]) / step.target_tokens
-        loss.backward()
-        total = total + loss.detach()  # added up on the device: asking for the number here would wait for it
+        total = total + target_loss(model.lm_head, hidden[0, trained], one.labels[trained], step.target_tokens)
     return total.item()
+
+
+def target_loss(lm_head, hidden: torch.Tensor, labels: torch.Tensor, divisor: int) -> torch.Tensor:
+    """Loss of the target positions alone, hidden (N, C) and labels (N,), with its backward: in chunks, so that (tokens, V) never exists."""
+    leaf, total = hidden.detach().requires_grad_(), 0.0
+    for rows, wanted in zip(leaf.split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True):
+        loss = masked_loss(lm_head(rows), wanted) / divisor  # (chunk, V) inside
+        loss.backward()
+        total = total + loss.detach()
+    hidden.backward(leaf.grad)
+    return total
 
 
 def train_steps(model, parameters, optimizer, steps, *, first: int, total: int, config: RunConfig, device):

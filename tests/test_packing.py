@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minscl import train
 from minscl.data import Sample, pack
 from minscl.data.loss import IGNORE, masked_loss
 from minscl.errors import InputError
@@ -130,3 +131,19 @@ def test_masked_loss_is_its_definition():
     assert masked_loss(logits.bfloat16(), labels).dtype == torch.float32
     assert masked_loss(logits.double(), labels).dtype == torch.float64
     assert masked_loss(logits, torch.full((7,), IGNORE)) == 0
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 1000])
+def test_logits_in_chunks_change_nothing(rows, monkeypatch):
+    """Guards: a chunk's loss or gradient lost, the last short chunk; gradients of a trained output projection."""
+    monkeypatch.setattr(train, "LOGIT_ROWS", rows)
+    head = torch.nn.Linear(6, V, bias=False, dtype=torch.float64)
+    x = torch.randn(10, 6, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(V, (10,))
+    masked_loss(head(2 * x), labels).div(5).backward()
+    expected = x.grad.clone(), head.weight.grad.clone()
+    x.grad = head.weight.grad = None
+    loss = train.target_loss(head, 2 * x, labels, 5)
+    torch.testing.assert_close(loss, masked_loss(head(2 * x), labels) / 5)
+    for found, wanted in zip((x.grad, head.weight.grad), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
