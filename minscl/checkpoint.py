@@ -13,7 +13,7 @@ import signal
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minscl.errors import InputError, replace_file
@@ -49,21 +49,28 @@ def save_checkpoint(folder, step: int, parameters: dict[str, torch.Tensor], opti
     """Write `folder/step-NNNNNNNN` and delete all but the last KEPT. `parameters` maps names to the optimizer's tensors."""
     folder = Path(folder)
     target, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     tensors = {"random": torch.get_rng_state()}
     for name, parameter in parameters.items():
         tensors[f"parameter.{name}"] = parameter.detach().cpu().contiguous()
         for key, value in optimizer.state[parameter].items():
             tensors[f"{key}.{name}"] = value.detach().cpu().contiguous()
-    save_file(tensors, temporary / "state.safetensors")
-    (temporary / "state.json").write_text(json.dumps({"step": step, "settings": settings}, indent=1))
-    for path in (*temporary.iterdir(), temporary):
-        _sync(path)
-    if target.exists():
-        shutil.rmtree(target)
-    os.replace(temporary, target)
-    _sync(folder)
+    try:
+        for left in folder.glob(".step-*.tmp"):  # of a run that was killed while it saved
+            shutil.rmtree(left)
+        temporary.mkdir(parents=True)
+        save_file(tensors, temporary / "state.safetensors")
+        (temporary / "state.json").write_text(json.dumps({"step": step, "settings": settings}, indent=1))
+        for path in (*temporary.iterdir(), temporary):
+            _sync(path)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        whole = sorted(folder.glob("step-*"))
+        raise InputError(f"{target}: cannot be written ({error}); the last whole checkpoint is {whole[-1].name if whole else 'none'}; make room and "
+                         "go on with --resume") from error
     for old in sorted(folder.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)
     return target

@@ -197,7 +197,12 @@ def checkpoint_settings(config: RunConfig, samples) -> dict:
 
 
 def main() -> int:
-    train(parse_run())
+    config = parse_run()
+    try:
+        train(config)
+    except FloatingPointError as error:
+        print(f"minscl: {error}; nothing was trained on it; the last good checkpoint is in {config.out}/checkpoints", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -85,15 +85,15 @@ SHAPES = {
     "psh_fill": ["Vein stripping {year}", "Foot surgery {year}", "No complications of anesthesia", "Adenoids removed in childhood", "Elbow arthroscopy {year}", "Nasal surgery {year}", "Arthroscopy of the knee, {year}", "Benign mole excised {year}",
                  "Hernioplasty {year}", "Dental extractions"],
     "med_item": ["Continue {D}", "{D}: take as before", "{D} 1 tab once a day", "{D}, dose as at home", "{D} (long-term)", "Rx {D}", "{D}, unchanged", "{D} per home schedule", "{D} - last taken {date}", "{D} (prescribed by {doctor})", "{D}, resume tomorrow"],
-    "med_fill": ["Continue {drug}", "Rx {drug}", "{drug} - no change", "Take {drug}", "{drugname} at bedtime as needed", "{drug}, restart in {few} days", "{drug} (dose reduced)", "{drug} [unchanged]", "{drugname}, last filled {date}", "{drug} x {few} days, then stop",
+    "med_fill": ["Continue {drug}", "Rx {drug}", "{drug} - no change", "Take {drug}", "{drugname}, dose to be confirmed", "{drug}, restart in {few} days", "{drug} (dose reduced)", "{drug} [unchanged]", "{drugname}, last filled {date}", "{drug} x {few} days, then stop",
                  "{drug} (per {doctor})", "{drug}; refills {few}"],
     "social": [
         "History of habits: {R}.", "With respect to habits, {he} is {aR}.", "{He} tells us {he} {V}.", "{He} acknowledges that {he} {V}.", "Substance history - {R}.", "The patient is {aR} and retired.", "Of social relevance: {X}.",
-        "Habits - {V}.", "Background: {H}.", "On intake {pt} reported that {he} {V}.", "{Pt} describes being {aR}.", "{R}, by self-report.", "{R}; lives with a partner.",
+        "{Pt}, by {his} own account, {V}.", "Background: {H}.", "On intake {pt} reported that {he} {V}.", "{Pt} describes being {aR}.", "{R}, by self-report.", "{R}; lives with a partner.",
         "Social determinants and habits: {X}.", "By {his} own report {he} {V}.",
     ],
     "social_fill": ["Shares a house with {his} sister.", "Occupation: {job}.", "Takes wine on holidays only.", "Drugs: none.", "Cooks and shops unaided.", "Two adult children nearby.", "Goes to church weekly.", "Has not travelled lately.",
-                    "Never used recreational drugs.", "Lives in a single-story house with family.", "Good support from relatives.", "Native language is English.", "Completed {few} years of college.", "Manages {his} own finances.", "Walks {few} miles a week.",
+                    "Never used recreational drugs.", "Lives in a single-story house with family.", "Good support from relatives.", "Native language is English.", "High school graduate.", "Manages {his} own finances.", "Walks {few} miles a week.",
                     "Sexually monogamous.", "No pets at home.", "Has a health care proxy."],
     "family": [
         "There is {F} on {his} mother's side.", "{relative} was treated for {F}.", "{F} runs in the family.", "Parents: {F} in one of them.", "{relative} - {F}, deceased.", "Nobody in the family has {N}.", "Relatives are free of {NN}.", "Unremarkable.",
@@ -152,8 +152,8 @@ SHAPES = {
         "{drugname} was added before discharge.", "{He} was medically ready for discharge on {date}.",
     ],
     "problem_item": [
-        "Diagnosis: {X}", "{X} (ongoing)", "Issue - {C}", "{C}, currently {stable}", "{X}, known", "{C}, new this stay", "{X} together with {X}", "Re {X}", "{A} on arrival", "{H}, relevant", "{S}, noted", "Organism: {O}", "Lab issue: {L}", "{E}, with {C}", "Cardiovascular - {C}", "Pulmonary - {C}",
-        "Infectious disease - {C}", "Renal/FEN - {C}", "Neurologic - {C}", "{C}, present on admission", "{C} complicating {X}", "{C}, in the context of {X}", "{X} (chronic)", "{C} following {P}", "{Y}, on {drugname}", "{Y}, now {S}", "{C} from {O}", "{C}, with {L}", "Endocrine - {X}",
+        "Diagnosis: {X}", "{X} (ongoing)", "Issue - {C}", "{C}, currently {stable}", "{X}, known", "{C}, new this stay", "{X} together with {X}", "Re {X}", "{A} on arrival", "{H}, relevant", "{S}, noted", "Organism: {O}", "Lab issue: {L}", "{E}, with {C}", "New diagnosis - {C}", "Addressed: {C}",
+        "Inpatient issue: {C}", "Under treatment: {C}", "Main problem: {C}", "{C}, present on admission", "{C} complicating {X}", "{C}, in the context of {X}", "{X} (chronic)", "{C} following {P}", "{Y}, on {drugname}", "{Y}, now {S}", "{C} from {O}", "{C}, with {L}", "Also followed: {X}",
     ],
     "plan": [
         "We gave {drugname}.", "{doing} for now.", "To see {specialty} in {few} weeks.", "{drug} as before.", "Repeat bloodwork in {few} days.", "Was {managed} {drugname}; tolerated.", "Family informed.", "{specialty} to advise.", "Stop {drugname}.", "Finish {antibiotic} on {date}.", "Will review with {doctor}.", "No change.",

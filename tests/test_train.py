@@ -6,12 +6,16 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from minscl import checkpoint
 from minscl.config import PRESETS, RunConfig
 from minscl.data.samples import encode_samples
+from minscl.errors import InputError
 from minscl.lora import add_lora, save_adapter
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, save_model
 from minscl.train import learning_rate_factor, plan, train
@@ -134,6 +138,69 @@ def test_resume_gives_the_uninterrupted_adapter(folder, tmp_path):
     whole, resumed = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "broken"))
     assert whole == resumed
     assert [one["step"] for one in metrics(tmp_path / "broken")] == list(range(1, 22))
+
+
+def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(folder, tmp_path):
+    """Guards: half a checkpoint, a step trained twice or lost. kill -9 while a run saves after every step, three times over."""
+    flags = ["--model", folder, "--samples", folder / "samples.jsonl", "--epochs", 30, "--lr", 5e-3, "--max-length", 64, "--pack-length", 128, "--device", "cpu",
+             "--seed", 3, "--dropout", 0.1]
+    done = minscl_train(*flags, "--out", tmp_path / "whole", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rng, out = random.Random(5), tmp_path / "killed"
+    for target in (rng.randrange(5, 20), rng.randrange(30, 50), rng.randrange(60, 75)):
+        with subprocess.Popen([sys.executable, "-m", "minscl.train", *map(str, flags), "--out", str(out), "--save-every", "1", "--resume"],
+                              stderr=subprocess.DEVNULL, cwd=tmp_path) as running:
+            while running.poll() is None and not ((out / "metrics.jsonl").exists() and len((out / "metrics.jsonl").read_text().splitlines()) >= target):
+                time.sleep(0.002)
+            time.sleep(rng.random() * 0.02)
+            running.kill()
+        assert running.returncode == -signal.SIGKILL
+    done = minscl_train(*flags, "--out", out, "--resume", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [one["step"] for one in metrics(out)] == list(range(1, 91))
+    assert (out / "adapter_model.safetensors").read_bytes() == (tmp_path / "whole" / "adapter_model.safetensors").read_bytes()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(folder, tmp_path, monkeypatch):
+    """Guards: a checkpoint replaced by half of another, a traceback in place of a remedy."""
+    written = []
+
+    def failing(tensors, path):
+        written.append(path)
+        if len(written) == 3:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save_file(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", failing)
+    with pytest.raises(InputError, match="No space left on device.*the last whole checkpoint is step-00000008; make room and go on with --resume"):
+        train(run_config(folder, tmp_path / "run", save_every=4))
+    assert sorted(one.name for one in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000004", "step-00000008"]
+
+
+def test_other_settings_are_refused_by_name(folder, tmp_path):
+    """Guards: a run resumed with another rank, learning rate or other data, and called the same."""
+    train(run_config(folder, tmp_path / "run", epochs=1))
+    for changes, word in ((dict(lr=1e-3), "lr was 0.005, now 0.001"), (dict(seed=4), "seed was 3")):
+        with pytest.raises(InputError, match=word):
+            train(run_config(folder, tmp_path / "run", epochs=1, resume=True, **changes))
+    lines = (folder / "samples.jsonl").read_text().splitlines()
+    (tmp_path / "other.jsonl").write_text("\n".join(reversed(lines)))
+    with pytest.raises(InputError, match="data was"):
+        train(run_config(folder, tmp_path / "run", epochs=1, resume=True, samples=str(tmp_path / "other.jsonl")))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(folder, tmp_path):
+    """Guards: an adapter of NaN after hours of training."""
+    broken = load_model(folder)
+    broken.model.norm.weight.data.fill_(float("inf"))
+    save_model(broken, tmp_path / "model")
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        (tmp_path / "model" / name).write_bytes((folder / name).read_bytes())
+    done = minscl_train("--model", tmp_path / "model", "--samples", folder / "samples.jsonl", "--max-length", 64, "--pack-length", 128, "--out", tmp_path / "run",
+                        "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 1 and "step 1: loss nan" in done.stderr and "samples [" in done.stderr and "Traceback" not in done.stderr
+    assert metrics(tmp_path / "run") == []
 
 
 def minscl_train(*flags, cwd):
