@@ -39,7 +39,7 @@ from study.tokenizer import train_tokenizer
 
 RESOURCES = Path(__file__).parent / "resources"
 SCL_SPANS = 4000  # gold spans beside the 181 documents
-USUAL_SHARE = 0.7  # of the span draws in pretraining
+USUAL_SHARE = 0.9  # of the span draws in pretraining
 BUNDLED = (24, 240)  # documents and spans that `train --cfg tiny` finds in the package
 LIMIT = 16 * 2**20  # bytes of minscl/demo
 SEED = 0
@@ -116,19 +116,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m study.build_demo", description="Rebuild the embedded model, resumably.")
     parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="folder of the stages' results")
     parser.add_argument("--steps", type=int, default=1900, help="pretraining steps of about 6,144 tokens")
+    parser.add_argument("--start", type=Path, help="go on from this model folder's weights and tokenizer (the embedded model, say) in place of random ones")
     parser.add_argument("--out", type=Path, default=DEMO, help="where the finished model goes")
     args = parser.parse_args()
     base, adapter = args.work / "base", args.work / "adapter"
     base.mkdir(parents=True, exist_ok=True)
     codebook, usual = CodeBook.load(), phrase_book().pairs()
     gold = gold_pairs(codebook)
+    if args.start and not (base / "tokenizer.json").exists():
+        for name in ("tokenizer_config.json", "generation_config.json", "tokenizer.json"):
+            shutil.copyfile(args.start / name, base / name)
     if not (base / "tokenizer.json").exists():
         train_tokenizer(texts(codebook, gold), base)
     tokenizer = load_tokenizer(base)
     if not (base / "model.safetensors").exists():
         pairs, weights = weighted_pairs(gold, usual, read_charts("train"), codebook)
         notes = lambda rng, size: next(random_documents(rng, size=size))  # noqa: E731
-        pretrain(Stream(tokenizer, notes, pairs, weights, SEED), base, total=args.steps, vocab_size=tokenizer.vocab_size)
+        pretrain(Stream(tokenizer, notes, pairs, weights, SEED), base, total=args.steps, vocab_size=tokenizer.vocab_size, start=args.start)
     data = scl_data(args.work, gold, usual)
     if not (adapter / "adapter_model.safetensors").exists():
         train(RunConfig(model=str(base), documents=str(data[0]), spans=str(data[1]), out=str(adapter), epochs=2, lr=5e-4, max_length=4096,

@@ -206,7 +206,7 @@ def random_codes(rng: random.Random, size: str = "note") -> list[str]:
         chance = rng.random()
         if chance < 0.35:
             return rng.choice(rng.choice(lists))
-        return rng.choice(seen) if chance < 0.65 else rng.choice(hand) if chance < 0.88 else rng.choice(rng.choice(rng.choice(billable)))
+        return rng.choice(seen) if chance < 0.65 else rng.choice(hand) if chance < 0.97 else rng.choice(rng.choice(rng.choice(billable)))
 
     if size == "sentence":
         codes = [one() for _ in range(rng.choice((0, 1, 1, 1, 1, 1, 1, 2, 2, 3)))]

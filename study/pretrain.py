@@ -24,7 +24,7 @@ from minscl.checkpoint import load_checkpoint, save_checkpoint
 from minscl.data.icd import CodeBook
 from minscl.data.packing import pack
 from minscl.data.samples import document_sample, encode_sample, span_sample
-from minscl.model import Decoder, ModelConfig, save_model
+from minscl.model import Decoder, ModelConfig, load_model, save_model
 from minscl.model.ops import rope_frequencies
 from minscl.train import step_loss
 from study.headstart import is_part, write_copying_circuit
@@ -95,23 +95,26 @@ def learning_rate(step: int, total: int) -> float:
     return PEAK_LR * min(1.0, (step + 1) / WARMUP_STEPS, decay)
 
 
-def pretrain(stream: Stream, out: Path, *, total: int, vocab_size: int, seed: int = 0) -> Path:
-    """Train `total` steps, resuming from `out/checkpoints`; writes the base in bfloat16 to `out` and gives the folder."""
-    model = new_model(vocab_size, seed).train()
+def pretrain(stream: Stream, out: Path, *, total: int, vocab_size: int, seed: int = 0, start: Path | None = None) -> Path:
+    """Train `total` steps, resuming from `out/checkpoints`; writes the base in bfloat16 to `out` and gives the folder.
+
+    `start`: a model folder whose weights to go on from; the curriculum's short samples and the slow beginning are then left out.
+    """
+    model = (load_model(start, dtype=torch.float32) if start else new_model(vocab_size, seed)).train()
     named = dict(model.named_parameters())
     circuit = [p for name, p in named.items() if is_part(name)]
     other = [p for name, p in named.items() if not is_part(name) and p.dim() > 1]
     optimizer = torch.optim.AdamW([{"params": other, "weight_decay": 0.1}, {"params": circuit, "weight_decay": 0.1},
                                    {"params": [p for p in named.values() if p.dim() == 1], "weight_decay": 0.0}], betas=(0.9, 0.98))
-    settings = {"total": total, "seed": seed, "shape": SHAPE, "vocab_size": vocab_size}
+    settings = {"total": total, "seed": seed, "shape": SHAPE, "vocab_size": vocab_size, "start": str(start or "")}
     first, device, saved = load_checkpoint(out / "checkpoints", named, optimizer, settings), torch.device("cpu"), time.monotonic()
     bar = tqdm(range(first, total), initial=first, total=total, unit="step", dynamic_ncols=True, mininterval=10)
     with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
         for number in bar:
             began, rate = time.monotonic(), learning_rate(number, total)
             for number_of_group, group in enumerate(optimizer.param_groups):
-                group["lr"] = rate * (min(1.0, 0.03 + number / CIRCUIT_STEPS) if number_of_group == 1 else 1.0)
-            samples = stream.samples(number, number / total)
+                group["lr"] = rate * (min(1.0, 0.03 + number / CIRCUIT_STEPS) if number_of_group == 1 and not start else 1.0)
+            samples = stream.samples(number, (0.2 + 0.8 * number / total) if start else number / total)
             longest = max(len(one.prompt_ids) + len(one.target_ids) for one in samples)
             step = pack(samples, pack_length=max(PACK_LENGTH, longest), batch_size=len(samples), seed=seed, epoch=number)[0]
             with torch.autocast("cpu", torch.bfloat16):
@@ -121,7 +124,7 @@ def pretrain(stream: Stream, out: Path, *, total: int, vocab_size: int, seed: in
             optimizer.zero_grad(set_to_none=True)
             kinds = Counter(one.kind for one in samples)
             record = {"step": number + 1, "loss": loss, "lr": rate, "grad_norm": norm, "documents": kinds["document"], "spans": kinds["span"],
-                      "tokens": sum(len(p.input_ids) for p in step.packs), "step_seconds": time.monotonic() - began}
+                      "tokens": step.tokens, "computed_tokens": step.computed_tokens, "step_seconds": time.monotonic() - began}
             metrics.write(json.dumps(record) + "\n")
             metrics.flush()
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
