@@ -44,8 +44,9 @@ not measured, no coded text being at hand.
 
 ## What it cannot do
 
-It knows the phrases of about 1,200 codes well and the rest of ICD-10-CM's 74,719 hardly. It was never shown a real coded note. It misses findings in long
-or unusual sentences, invents codes for unknown ones, and takes negated or relatives' diseases for the patient's. Its scores are not calibrated.
+Code notes, as the table says. It saw each code a few dozen times at most and most of ICD-10-CM's 74,719 never; it was never shown a real coded note. It
+repeats itself, misses findings in long or unusual sentences, invents codes for phrases it does not know, and takes denied or relatives' diseases
+for the patient's. Its scores are not calibrated.
 """
 
 

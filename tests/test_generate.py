@@ -18,36 +18,49 @@ def generate(*arguments, cwd=ROOT):
     return subprocess.run([sys.executable, "-m", "minscl.generate", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
+SHORT = "Obstructive hydrocephalus: continued donepezil.\nHe was admitted with pneumonia and atrial fibrillation.\n"
+
+
 @pytest.fixture(scope="module")
-def coded(tmp_path_factory):
-    done = generate(NOTE, "--json")
+def short(tmp_path_factory):
+    path = tmp_path_factory.mktemp("notes") / "short.txt"
+    path.write_text(SHORT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def coded(short):
+    """The example and a short note, as `--json` prints them."""
+    done = generate(NOTE, short, "--json")
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_json_is_a_coded_document_whose_offsets_slice(coded):
+def test_json_is_a_coded_document_whose_offsets_slice(coded, short):
     """Guards offsets that drift from the file's text, and keys that the contract does not have."""
-    document = CodedDocument.from_dict(coded)
-    assert document.text == NOTE.read_bytes().decode() and document.codes and document.output
+    documents = [CodedDocument.from_dict(one) for one in coded]
+    assert [one.text for one in documents] == [NOTE.read_bytes().decode(), SHORT] and [one.id for one in documents] == [str(NOTE), str(short)]
+    assert all(one.output for one in documents) and any(one.codes for one in documents)
     book = CodeBook.load()
-    for code in document.codes:
-        assert 0 <= code.score <= 1 and (book.description(code.code) in (code.description, None))
-        for evidence in code.evidence:
-            if evidence.grounded:
-                assert document.text[evidence.start : evidence.end] == evidence.text
-            else:
-                assert evidence.start is None and evidence.end is None
+    for document in documents:
+        for code in document.codes:
+            assert 0 <= code.score <= 1 and (book.description(code.code) in (code.description, None))
+            for evidence in code.evidence:
+                if evidence.grounded:
+                    assert document.text[evidence.start : evidence.end] == evidence.text
+                else:
+                    assert evidence.start is None and evidence.end is None
 
 
-def test_table_shows_line_and_column(coded):
+def test_table_shows_line_and_column(coded, short):
     """Guards the default output: every code with its description, each quotation with where it stands."""
-    done = generate(NOTE)
+    done = generate(short)
     assert done.returncode == 0
-    for code in coded["codes"]:
+    for code in coded[1]["codes"]:
         assert code["code"] in done.stdout and code["description"] in done.stdout
         for evidence in code["evidence"]:
             if evidence["grounded"]:
-                line = coded["text"].count("\n", 0, evidence["start"]) + 1
+                line = coded[1]["text"].count("\n", 0, evidence["start"]) + 1
                 assert f"{line}:" in done.stdout
             else:
                 assert "not found in note" in done.stdout
@@ -55,15 +68,13 @@ def test_table_shows_line_and_column(coded):
 
 def test_many_notes_keep_their_order_and_equal_one_at_a_time(coded, tmp_path):
     """Guards the batch: padding must not change a note's codes, nor the order of the results."""
-    short = "Assessment:\n1. Hypertension\n2. GERD\n"
-    with open(tmp_path / "notes.jsonl", "w") as handle:
-        for id, text in (("short", short), ("long", NOTE.read_bytes().decode())):
-            handle.write(json.dumps({"id": id, "text": text}) + "\n")
-    done = generate(tmp_path / "notes.jsonl", "--json")
+    notes = [("tiny", "Assessment:\n1. Hypertension\n2. GERD\n"), ("long", coded[0]["text"]), ("short", SHORT)]
+    (tmp_path / "notes.jsonl").write_text("".join(json.dumps({"id": id, "text": text}) + "\n" for id, text in notes))
+    done = generate(tmp_path / "notes.jsonl", "--json", "--batch-size", 2)
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [one["id"] for one in records] == ["short", "long"]
-    assert records[1]["output"] == coded["output"]
+    assert [one["id"] for one in records] == ["tiny", "long", "short"]
+    assert [one["output"] for one in records[1:]] == [one["output"] for one in coded]
 
 
 def test_human_evidence_takes_the_place_of_the_models(tmp_path):

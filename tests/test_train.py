@@ -141,13 +141,13 @@ def test_resume_gives_the_uninterrupted_adapter(folder, tmp_path):
 
 
 def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(folder, tmp_path):
-    """Guards: half a checkpoint, a step trained twice or lost. kill -9 while a run saves after every step, three times over."""
-    flags = ["--model", folder, "--samples", folder / "samples.jsonl", "--epochs", 30, "--lr", 5e-3, "--max-length", 64, "--pack-length", 128, "--device", "cpu",
+    """Guards: half a checkpoint, a step trained twice or lost. kill -9 while a run saves after every step, twice."""
+    flags = ["--model", folder, "--samples", folder / "samples.jsonl", "--epochs", 20, "--lr", 5e-3, "--max-length", 64, "--pack-length", 128, "--device", "cpu",
              "--seed", 3, "--dropout", 0.1]
     done = minscl_train(*flags, "--out", tmp_path / "whole", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rng, out = random.Random(5), tmp_path / "killed"
-    for target in (rng.randrange(5, 20), rng.randrange(30, 50), rng.randrange(60, 75)):
+    for target in (rng.randrange(5, 20), rng.randrange(30, 45)):
         with subprocess.Popen([sys.executable, "-m", "minscl.train", *map(str, flags), "--out", str(out), "--save-every", "1", "--resume"],
                               stderr=subprocess.DEVNULL, cwd=tmp_path) as running:
             while running.poll() is None and not ((out / "metrics.jsonl").exists() and len((out / "metrics.jsonl").read_text().splitlines()) >= target):
@@ -157,7 +157,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(folder, tmp_path)
         assert running.returncode == -signal.SIGKILL
     done = minscl_train(*flags, "--out", out, "--resume", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [one["step"] for one in metrics(out)] == list(range(1, 91))
+    assert [one["step"] for one in metrics(out)] == list(range(1, 61))
     assert (out / "adapter_model.safetensors").read_bytes() == (tmp_path / "whole" / "adapter_model.safetensors").read_bytes()
 
 

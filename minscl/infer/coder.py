@@ -111,9 +111,8 @@ def warnings(parsed, places, codes, book):
         yield "the answer stopped at its length limit; the last codes may be missing"
     if parsed.sectionless:
         yield "the answer has no section headings"
-    for one in places:
-        if not one.grounded:
-            yield f"not found in note: {one.text}"
+    for text in dict.fromkeys(one.text for one in places if not one.grounded):
+        yield f"not found in note: {text}"
     for one in codes:
         if not book.is_billable(one.code):
             yield f"{one.code} is not a billable code of the Tabular List"
