@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minscl.model import Forest
+from minscl.model import forest as forest_module
 from tests.tiny_models import V, decoder
 
 
@@ -16,11 +17,13 @@ def forests(draw):
     return Forest(lengths, tuple(draw(st.integers(-1, index - 1)) for index in range(len(lengths))))
 
 
+@pytest.mark.parametrize("alone", [0, 4, 96])
 @settings(max_examples=80, deadline=None)
-@given(forests(), st.integers(0, 99))
-def test_segment_by_segment_equals_the_dense_mask(forest, seed):
+@given(forest=forests(), seed=st.integers(0, 99))
+def test_segment_by_segment_equals_the_dense_mask(alone, forest, seed):
     """Guards: ancestors in the wrong order or left out, padding attended to, gradients lost through the shared copy. float64, 1e-12."""
     generator = torch.Generator().manual_seed(seed)
+    forest_module.ALONE = alone
     T = sum(forest.lengths)
     q, k, v = (torch.randn(1, heads, T, 4, dtype=torch.float64, generator=generator).requires_grad_() for heads in (4, 2, 2))
     weight = torch.randn(1, 4, T, 4, dtype=torch.float64, generator=generator)
@@ -29,6 +32,13 @@ def test_segment_by_segment_equals_the_dense_mask(forest, seed):
     torch.testing.assert_close(ours, dense, atol=1e-12, rtol=0)
     for a, b in zip(torch.autograd.grad((ours * weight).sum(), (q, k, v)), torch.autograd.grad((dense * weight).sum(), (q, k, v)), strict=True):
         torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+
+
+@pytest.fixture(autouse=True)
+def usual_threshold():
+    """The tests change it to drive short forests through both ways."""
+    yield
+    forest_module.ALONE = 96
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+ALONE = 96  # tokens; a longer segment gets attention of its own, causal, which is cheaper than a mask
+
 
 @dataclass(frozen=True)
 class Forest:
@@ -45,29 +47,37 @@ class Forest:
 
     @functools.cached_property
     def brothers(self) -> list[tuple[int, list[int], torch.Tensor]]:
-        """(parent, its children, index (N, L)): where each child's tokens stand, the last one repeated up to the longest child's length."""
-        found = []
-        for parent in sorted(set(self.parents) - {-1}):
-            children = [index for index, one in enumerate(self.parents) if one == parent]
-            lengths = torch.tensor([self.lengths[one] for one in children])
-            steps = torch.arange(int(lengths.max()))[None].minimum(lengths[:, None] - 1)
-            found.append((parent, children, torch.tensor([self.starts[one] for one in children])[:, None] + steps))
-        return found
+        """(parent, children, index (N, L)): short brothers of similar length, where each one's tokens stand, the last one repeated up to L."""
+        found: list[tuple[int, list[int]]] = []
+        for child in sorted(range(len(self.lengths)), key=lambda one: (self.parents[one], self.lengths[one])):
+            parent, length = self.parents[child], self.lengths[child]
+            if parent < 0 or length > ALONE:
+                continue
+            if not found or found[-1][0] != parent or length > 2 * self.lengths[found[-1][1][0]] + 8:
+                found.append((parent, []))
+            found[-1][1].append(child)
+        return [(parent, children, self._index(children)) for parent, children in found]
+
+    def _index(self, children) -> torch.Tensor:
+        lengths, starts = torch.tensor([self.lengths[one] for one in children]), torch.tensor([self.starts[one] for one in children])
+        return starts[:, None] + torch.arange(int(lengths.max()))[None].minimum(lengths[:, None] - 1)
 
     def attention(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """query (1, H, T, D), key and value (1, K, T, D) → (1, H, T, D)."""
         grouped = query.shape[1] != key.shape[1]
         if query.is_cuda:
             return F.scaled_dot_product_attention(query, key, value, attn_mask=self.allowed(query.device), enable_gqa=grouped)
+        split = [x.split(self.lengths, dim=2) for x in (query, key, value)]
         parts: list = [None] * len(self.lengths)
-        queries, keys, values = (x.split(self.lengths, dim=2) for x in (query, key, value))
-        for root in (index for index, parent in enumerate(self.parents) if parent < 0):
-            parts[root] = F.scaled_dot_product_attention(queries[root], keys[root], values[root], is_causal=True, enable_gqa=grouped)
+        for one in range(len(self.lengths)):  # roots and long segments: causal, with the few queries of their ancestors done again
+            if self.parents[one] < 0 or self.lengths[one] > ALONE:
+                q, k, v = (torch.cat([x[index] for index in (*self.ancestors(one), one)], dim=2) for x in split)
+                parts[one] = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)[:, :, -self.lengths[one] :]
         for parent, children, index in self.brothers:
-            above = [*self.ancestors(parent), parent]
+            above = (*self.ancestors(parent), parent)
             N, L = index.shape
             q, k, v = (x[0][:, index].transpose(0, 1) for x in (query, key, value))  # (N, H or K, L, D)
-            k, v = (torch.cat((torch.cat([one[a] for a in above], dim=2).expand(N, -1, -1, -1), x), dim=2) for one, x in ((keys, k), (values, v)))
+            k, v = (torch.cat((torch.cat([x[index] for index in above], dim=2).expand(N, -1, -1, -1), own), dim=2) for x, own in ((split[1], k), (split[2], v)))
             mask = torch.ones(L, k.shape[2], dtype=torch.bool).tril(k.shape[2] - L)  # all ancestors, itself causally; padding comes last
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)  # (N, H, L, D)
             for child, row in zip(children, mixed, strict=True):
