@@ -17,7 +17,7 @@ import transformers
 
 from minscl.errors import replace_file
 from minscl.infer import generate
-from minscl.lora import add_lora, load_adapter, lora_parameters, save_adapter
+from minscl.lora import add_lora, lora_parameters, save_adapter
 from tests.tiny_models import FAMILIES, decoder, make_prompts, teacher
 
 OUT = Path(__file__).parent.parent / "docs" / "parity.md"

@@ -9,7 +9,6 @@ Read next: infer/coder.py.
 
 import argparse
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -33,7 +33,7 @@ from study.grammar import Templates
 from study.lexicon import Facts
 from study.phrases import PhraseBook, normal
 from study.plan import Distractors, consistent, make_plan
-from study.render import Draft, choose, fits, items, problems, prose, remaining, sentence, wrap, write_note
+from study.render import Draft, items, problems, prose, remaining, sentence, wrap, write_note
 
 SIZES = ("sentence", "paragraph", "note")
 # Diseases a relative may have; never coded.

@@ -90,8 +90,7 @@ class Stream:
 
 
 class Optimizers:
-    """Muon for the blocks' matrices, AdamW for embeddings and norms, as one optimizer. From the same weights, Muon's loss after
-    60 steps was 0.45 where AdamW's was 0.50; it costs 0.13 s a step."""
+    """Muon for the blocks' matrices, AdamW for embeddings and norms, as one optimizer."""
 
     def __init__(self, named: dict[str, torch.nn.Parameter]):
         matrices, rest = {}, {}

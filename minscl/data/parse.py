@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 
-from minscl.data.lines import CANONICAL, LIST_MARK, OUR_LINE, Known, canonical, looks_like_code, read_code_line, read_heading, read_quotation, read_token
+from minscl.data.lines import CANONICAL, LIST_MARK, OUR_LINE, Known, canonical, looks_like_code, read_code_line, read_heading, read_quotation
 
 _CUT_REFERENCES = re.compile(r"\s*\[((?:[0-9]{1,4},\s*)*)[0-9]*$")  # an answer that stopped inside them
 _THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.IGNORECASE | re.DOTALL)
