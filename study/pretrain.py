@@ -39,7 +39,7 @@ PEAK_LR = 1e-3
 WARMUP_STEPS = 100
 CIRCUIT_STEPS = 500  # until the copying circuit and the embeddings train at the full rate
 DECAY_SHARE = 0.4  # of the steps, at the end, with a falling learning rate
-SPAN_SHARE = 0.25  # of a step's tokens
+SPAN_SHARE = 0.15  # of a step's tokens
 SAVE_SECONDS = 300
 
 
@@ -84,7 +84,7 @@ class Stream:
         return samples
 
     def size(self, rng, progress: float) -> str:
-        sentence, paragraph = max(0.05, 1 - 8 * progress), max(0.15, min(0.7, 1.2 - 4 * progress))
+        sentence, paragraph = max(0.05, 1 - 8 * progress), max(0.3, min(0.7, 1.2 - 4 * progress))
         draw = rng.random()
         return "sentence" if draw < sentence else "paragraph" if draw < sentence + (1 - sentence) * paragraph else "note"
 

@@ -15,9 +15,27 @@ import torch.nn.functional as F
 from torch import nn
 
 
-def lora_update(x, lora_A, lora_B, scaling: float):
-    """scaling · B A x: x (..., in), lora_A (R, in), lora_B (out, R) → (..., out); all of one dtype."""
-    return F.linear(F.linear(x, lora_A), lora_B) * scaling  # (..., in) → (..., R) → (..., out)
+class LowRankUpdate(torch.autograd.Function):
+    """scaling · B A x: x (..., in) in any float dtype, lora_A (R, in), lora_B (out, R) → (..., out), computed and given in the adapter's dtype.
+
+    Written out because plain autograd would keep a float32 copy of x for each of a block's seven layers; this keeps x itself, which they share.
+    """
+
+    @staticmethod
+    def forward(context, x, lora_A, lora_B, scaling: float):
+        low = F.linear(x.to(lora_A.dtype), lora_A)  # (..., R)
+        context.save_for_backward(x, low, lora_A, lora_B)
+        context.scaling = scaling
+        return F.linear(low, lora_B) * scaling
+
+    @staticmethod
+    def backward(context, gradient):  # (..., out)
+        x, low, lora_A, lora_B = context.saved_tensors
+        gradient = gradient * context.scaling
+        into_low = gradient @ lora_B  # (..., R)
+        for_A = into_low.flatten(0, -2).T @ x.to(lora_A.dtype).flatten(0, -2) if context.needs_input_grad[1] else None  # (R, in)
+        for_B = gradient.flatten(0, -2).T @ low.flatten(0, -2) if context.needs_input_grad[2] else None  # (out, R)
+        return (into_low @ lora_A).to(x.dtype) if context.needs_input_grad[0] else None, for_A, for_B, None
 
 
 class LoRALinear(nn.Module):
@@ -47,8 +65,9 @@ class LoRALinear(nn.Module):
 
     def forward(self, x):
         base = self.linear(x)  # (..., out), base dtype
-        x = F.dropout(x.to(self.lora_A.dtype), self.dropout, self.training)  # (..., in), float32
-        update = lora_update(x, self.lora_A, self.lora_B, self.scaling)  # (..., out), float32
+        if self.dropout and self.training:
+            x = F.dropout(x.to(self.lora_A.dtype), self.dropout)  # (..., in), float32
+        update = LowRankUpdate.apply(x, self.lora_A, self.lora_B, self.scaling)  # (..., out), float32
         return (base + update).to(base.dtype)  # the sum is made in float32 and rounded once
 
     @torch.no_grad()
