@@ -1,7 +1,7 @@
-"""Checkpoints of a run: trained tensors, AdamW's state, the step and the random state; and an orderly stop. Safetensors and JSON only.
+"""Checkpoints of a run: trained tensors, AdamW's state and the step; and an orderly stop. Safetensors and JSON only.
 
-A checkpoint is a folder `step-00000200` that appears by one rename, so it is whole or absent. The data order is
-a pure function of seed and epoch, so the step number is also the data position.
+A checkpoint is a folder `step-00000200` that appears by one rename, so it is whole or absent. The data order is a pure function of
+seed and epoch, and dropout of seed and step, so the step number is also the data position and the random state.
 
 Read next: train.py.
 """
@@ -49,7 +49,7 @@ def save_checkpoint(folder, step: int, parameters: dict[str, torch.Tensor], opti
     """Write `folder/step-NNNNNNNN` and delete all but the last KEPT. `parameters` maps names to the optimizer's tensors."""
     folder = Path(folder)
     target, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
-    tensors = {"random": torch.get_rng_state()}
+    tensors = {}
     for name, parameter in parameters.items():
         tensors[f"parameter.{name}"] = parameter.detach().cpu().contiguous()
         for key, value in optimizer.state[parameter].items():
@@ -94,10 +94,9 @@ def load_checkpoint(folder, parameters: dict[str, torch.Tensor], optimizer, sett
             kind, _, name = key.partition(".")
             if kind == "parameter":
                 parameters[name].data.copy_(tensors.get_tensor(key))
-            elif name:  # AdamW keeps its scalar step on the CPU, its two moments beside the parameter
+            else:  # AdamW keeps its scalar step on the CPU, its two moments beside the parameter
                 value = tensors.get_tensor(key)
                 optimizer.state[parameters[name]][kind] = value.to(parameters[name].device) if value.dim() else value
-        torch.set_rng_state(tensors.get_tensor("random"))
     return state["step"]
 
 

@@ -48,11 +48,17 @@ class RunConfig:
     dtype: str = _option("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")
     device: str = _option("auto", "cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
     save_every: int = _option(200, "steps between checkpoints")
+    save_minutes: float = _option(10.0, "a checkpoint at least this often")
+    recompute: bool = _option(False, "keep less for the backward pass and compute it again: less memory, about half as long again")
+    fsdp: bool = _option(False, "split the frozen weights among torchrun's processes")
+    dry_run: bool = _option(False, "do everything but train, and show three samples with their trained tokens marked")
 
     def __post_init__(self):
         for name in ("rank", "batch_size", "epochs", "max_length", "pack_length", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+        if not self.save_minutes > 0:
+            raise InputError(f"--save-minutes {self.save_minutes}: must be above 0")
         if not self.lr > 0 or not self.max_grad_norm > 0:
             raise InputError(f"--lr {self.lr}, --max-grad-norm {self.max_grad_norm}: must be above 0")
         if not 0 <= self.warmup_ratio <= 1 or not 0 <= self.dropout < 1:

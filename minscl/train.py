@@ -8,32 +8,33 @@ shuffled list, so that a step's 16 samples hold each kind in proportion. The los
 deviates: Eq. 6 prints the sum alone; dividing makes the learning rate mean the same for any mix of lengths.
 
 Reading order: data/samples.py, data/packing.py, model/decoder.py (ops.py), data/loss.py; LoRA is one detour (lora/layer.py).
+parallel.py: the same with several processes. docs/training.md draws a pack.
 """
 
 import dataclasses
 import hashlib
 import json
 import math
-import resource
+import random
+import signal
 import sys
 import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from minscl.checkpoint import StopSignals, forget_after, load_checkpoint, save_checkpoint
 from minscl.config import RunConfig, parse_run, require
-from minscl.data.icd import CodeBook
-from minscl.data.jsonl import read_jsonl, read_samples
 from minscl.data.loss import IGNORE, masked_loss
-from minscl.data.packing import Step, pack
-from minscl.data.samples import document_sample, encode_samples, span_sample
-from minscl.data.types import CodedDocument, Pair
+from minscl.data.packing import Step, epoch_order, pack_step
+from minscl.data.samples import read_training_data
 from minscl.errors import InputError, replace_file, run_command
+from minscl.forecast import describe_data, forecast, show
 from minscl.lora import add_lora, lora_parameters, save_adapter
-from minscl.model import Forest, load_model, load_tokenizer
-
+from minscl.machine import choose_device, matmul_rate, memory_errors, peak_memory, prepare_cpu
+from minscl.model import Forest, load_model, load_tokenizer, read_config
+from minscl.parallel import Team, join_team, shard_blocks
+from minscl.progress import Log, plot_losses
 
 LOGIT_ROWS = 1024  # target positions whose logits exist at a time: 0.5 GB in float32 with Llama 3's vocabulary
 
@@ -71,8 +72,8 @@ def target_loss(lm_head, hidden: torch.Tensor, labels: torch.Tensor, divisor: in
     return total
 
 
-def train_steps(model, parameters, optimizer, steps, *, first: int, total: int, config: RunConfig, device):
-    """The loop, readable aloud: learning rate, loss, backward, clip, step. Yields one metrics record a step."""
+def train_steps(model, parameters, optimizer, steps, *, first: int, total: int, config: RunConfig, device, team: Team, stop: StopSignals):
+    """The loop, readable aloud: learning rate, loss, backward, sum, clip, step. Yields one metrics record a step."""
     warmup = math.ceil(config.warmup_ratio * total)
     started = time.monotonic()
     for number, (epoch, step) in enumerate(steps, first):
@@ -80,54 +81,59 @@ def train_steps(model, parameters, optimizer, steps, *, first: int, total: int, 
         lr = config.lr * learning_rate_factor(number, total, warmup)
         for group in optimizer.param_groups:
             group["lr"] = lr
+        torch.manual_seed(random.Random(f"{config.seed}-{number}-{team.rank}").getrandbits(63))  # dropout
         loss = step_loss(model, step, device)
+        team.sum_gradients(parameters)
+        loss, computed, stops = team.sum(loss, step.computed_tokens, bool(stop.number))
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm).item()
         if not math.isfinite(loss) or not math.isfinite(grad_norm):
             raise FloatingPointError(f"step {number + 1}: loss {loss}, gradient norm {grad_norm}; samples {list(step.sample_indices)}")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        stop.number = stop.number or (signal.SIGTERM if stops else 0)  # all processes stop after the same step
         now = time.monotonic()
         yield {"step": number + 1, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": grad_norm,
-               "samples": len(step.sample_indices), "tokens": step.tokens, "computed_tokens": step.computed_tokens,
+               "samples": len(step.sample_indices), "tokens": step.tokens, "computed_tokens": int(computed),
                "step_seconds": now - began, "elapsed_seconds": now - started, "peak_memory_bytes": peak_memory(device)}
 
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the most this process has held, on the GPU if it trains there."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def plan(samples, config: RunConfig, first: int, team: Team = Team()):
+    """((epoch, Step) from step `first` on, total steps): every sample once an epoch."""
+    per_epoch = math.ceil(len(samples) / config.batch_size)
+
+    def steps():
+        for epoch in range(first // per_epoch, config.epochs):
+            for position, indices in enumerate(epoch_order(len(samples), config.batch_size, config.seed, epoch)):
+                if epoch * per_epoch + position >= first:
+                    yield epoch, pack_step(samples, indices, config.pack_length, team.rank, team.size)
+
+    return steps(), per_epoch * config.epochs
 
 
-def load_samples(config: RunConfig, tokenizer) -> list:
-    """Documents and spans (or ready samples) as token samples, in file order; says what it read and skipped."""
-    if config.samples:
-        texts = read_samples(require(config.samples, "--samples"))
-    else:
-        if not config.documents and not config.spans:
-            raise InputError("nothing to train on: give --documents FILE, --spans FILE or --samples FILE")
-        codebook = CodeBook.load()
-        documents = read_jsonl(require(config.documents, "--documents"), CodedDocument) if config.documents else []
-        pairs = read_jsonl(require(config.spans, "--spans"), Pair) if config.spans else []
-        texts = [document_sample(one) for one in documents] + [span_sample(one, codebook) for one in pairs]
-    samples, skipped = encode_samples(tokenizer, texts, config.max_length)
-    if not samples:
-        raise InputError(f"no sample is left to train on ({len(skipped)} too long); raise --max-length {config.max_length}")
-    kinds = {kind: sum(one.kind == kind for one in samples) for kind in ("document", "span", None)}
-    print(f"samples: {kinds['document']} documents, {kinds['span']} spans, {kinds[None]} of no kind; skipped {len(skipped)}; "
-          f"{sum(len(s.prompt_ids) + len(s.target_ids) for s in samples):,} tokens, "
-          f"{sum(len(s.target_ids) for s in samples):,} of them trained", file=sys.stderr)
-    return samples
+def read_data(config: RunConfig, tokenizer) -> tuple[list, str]:
+    """(samples, a line about them)."""
+    if not (config.samples or config.documents or config.spans):
+        raise InputError("nothing to train on: give --documents FILE, --spans FILE or --samples FILE")
+    flags = ("samples",) if config.samples else ("documents", "spans")
+    paths = {name: require(getattr(config, name), f"--{name}") if getattr(config, name) else "" for name in flags}
+    samples, counts, skipped = read_training_data(paths.get("documents"), paths.get("spans"), paths.get("samples"), tokenizer, config.max_length)
+    return samples, describe_data(samples, counts, skipped)
 
 
-def choose_device(config: RunConfig) -> tuple[torch.device, torch.dtype]:
-    name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    automatic = torch.bfloat16 if device.type == "cuda" else torch.float32
-    dtypes = {"auto": automatic, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if config.dtype not in dtypes:
-        raise InputError(f"--dtype {config.dtype}: choose one of {', '.join(dtypes)}")
-    return device, dtypes[config.dtype]
+def prepare(config: RunConfig, device, dtype, team: Team):
+    """(model with LoRA, samples, tokenizer); tells the leader's user what will happen before any weight is read."""
+    tokenizer = load_tokenizer(require(config.model, "--model"))
+    samples, data = read_data(config, tokenizer)
+    rate, found = prepare_cpu(dtype) if device.type == "cpu" else (matmul_rate(device, dtype, 8192, 4096), torch.cuda.get_device_name(device))
+    expected = forecast(read_config(Path(config.model)), samples, config, dtype=dtype, rate=rate, logit_rows=LOGIT_ROWS, processes=team.size)
+    if team.leads:
+        print(f"{data}\nmachine: {found}; {team.size} process{'es' * (team.size > 1)}\n{expected}", file=sys.stderr)
+    model = load_model(config.model, device="cpu" if config.fsdp else device, dtype=dtype, mapped=config.fsdp)
+    add_lora(model, config.rank, config.alpha, config.dropout, seed=config.seed)
+    if config.fsdp:
+        shard_blocks(model, [one for _, one in lora_parameters(model)], device)
+    model.model.recompute = config.recompute
+    return model.train(), samples, tokenizer
 
 
 def train(config: RunConfig) -> Path:
@@ -135,54 +141,43 @@ def train(config: RunConfig) -> Path:
     out = Path(config.out)
     if (out / "metrics.jsonl").exists() and not config.resume:
         raise InputError(f"--out {out}: holds a run already; name another folder, or go on with --resume")
-    device, dtype = choose_device(config)
-    tokenizer = load_tokenizer(require(config.model, "--model"))
-    samples = load_samples(config, tokenizer)
-    torch.manual_seed(config.seed)  # dropout
-    model = load_model(config.model, device=device, dtype=dtype)
-    add_lora(model, config.rank, config.alpha, config.dropout, seed=config.seed)
-    model.train()
+    device, dtype = choose_device(config.device, config.dtype)
+    team, device = join_team(device)
+    if config.fsdp and team.size == 1:
+        raise InputError("--fsdp: splits weights among processes; start them with torchrun --nproc-per-node N -m minscl.train")
+    model, samples, tokenizer = prepare(config, device, dtype, team)
+    if config.dry_run:
+        if team.leads:
+            show(samples, tokenizer)
+        return out
     named = dict(lora_parameters(model))
     optimizer = torch.optim.AdamW(named.values(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay)
-
-    with replace_file(out / "run.json") as handle:
-        json.dump(dataclasses.asdict(config), handle, indent=1)
     settings = checkpoint_settings(config, samples)
     first = load_checkpoint(out / "checkpoints", named, optimizer, settings) if config.resume else 0
-    forget_after(out / "metrics.jsonl", first)
-    steps, total = plan(samples, config, first)
-    bar, done = tqdm(total=total, initial=first, unit="step", dynamic_ncols=True), first
-    with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics, StopSignals() as stop, bar:
-        for record in train_steps(model, list(named.values()), optimizer, steps, first=first, total=total, config=config, device=device):
+    steps, total = plan(samples, config, first, team)
+    team.wait()  # all have read what is there
+    if team.leads:
+        forget_after(out / "metrics.jsonl", first)
+        with replace_file(out / "run.json") as handle:
+            json.dump(dataclasses.asdict(config), handle, indent=1)
+    with StopSignals() as stop, Log(out, first, total, shown=team.leads) as log:
+        done, saved = first, time.monotonic()
+        for record in train_steps(model, list(named.values()), optimizer, steps, first=first, total=total, config=config, device=device, team=team,
+                                  stop=stop):
             done = record["step"]
-            metrics.write(json.dumps(record) + "\n")
-            metrics.flush()
-            bar.set_postfix_str(f"loss {record['loss']:.3f}, {record['tokens'] / record['step_seconds']:,.0f} tokens/s")
-            bar.update()
-            if done % config.save_every == 0 or done == total or stop.number:
+            log.add(record)
+            late = time.monotonic() - saved > 60 * config.save_minutes
+            if team.leads and (done % config.save_every == 0 or done == total or stop.number or late):
                 save_checkpoint(out / "checkpoints", done, named, optimizer, settings)
+                saved = time.monotonic()
             if stop.number:
                 break
-    save_adapter(model, out, base_model_name=config.model)
-    print(f"adapter after {done} of {total} steps: {out}", file=sys.stderr)
+    if team.leads:
+        save_adapter(model, out, base_model_name=config.model)
+        print(f"adapter after {done} of {total} steps: {out}\n{plot_losses(out)}", file=sys.stderr)
     if done < total:
         raise SystemExit(128 + stop.number)  # the shell's convention; go on with --resume
     return out
-
-
-def plan(samples, config: RunConfig, first: int):
-    """((epoch, Step) from step `first` on, total steps): every sample once an epoch."""
-    per_epoch = math.ceil(len(samples) / config.batch_size)
-
-    def steps():
-        for epoch in range(first // per_epoch, config.epochs):
-            packed = pack(samples, pack_length=config.pack_length, batch_size=config.batch_size, seed=config.seed, epoch=epoch)
-            skip = first % per_epoch if epoch == first // per_epoch else 0
-            for position, step in enumerate(packed):
-                if position >= skip:
-                    yield epoch, step
-
-    return steps(), per_epoch * config.epochs
 
 
 def checkpoint_settings(config: RunConfig, samples) -> dict:
@@ -191,7 +186,7 @@ def checkpoint_settings(config: RunConfig, samples) -> dict:
     for one in samples:
         digest.update(repr((one.prompt_ids, one.target_ids)).encode())
     kept = dataclasses.asdict(config)
-    for name in ("documents", "spans", "samples", "out", "resume", "device", "save_every"):
+    for name in ("documents", "spans", "samples", "out", "resume", "device", "save_every", "save_minutes", "recompute", "fsdp", "dry_run"):
         kept.pop(name)
     return {**kept, "data": digest.hexdigest()}
 
@@ -199,7 +194,8 @@ def checkpoint_settings(config: RunConfig, samples) -> dict:
 def main() -> int:
     config = parse_run()
     try:
-        train(config)
+        with memory_errors():
+            train(config)
     except FloatingPointError as error:
         print(f"minscl: {error}; nothing was trained on it; the last good checkpoint is in {config.out}/checkpoints", file=sys.stderr)
         return 1

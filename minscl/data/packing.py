@@ -42,9 +42,15 @@ class Pack:
         return Pack(*(one.to(device) for one in (self.input_ids, self.positions, self.labels)), self.lengths, self.parents)
 
 
+IDLE = Pack(*(torch.tensor([value]) for value in (0, 0, IGNORE)), (1,), (-1,))  # nothing to train: for a process that has no pack left in a step
+
+
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: its packs, the samples they hold (indices into the data) and the loss's divisor. `tokens`: as if each stood alone."""
+    """One optimiser step: the samples it holds (indices into the data), its packs (of one process its own), and the loss's divisor.
+
+    `tokens`: as if each sample stood alone; it and `target_tokens` count the whole step.
+    """
 
     packs: tuple[Pack, ...]
     sample_indices: tuple[int, ...]
@@ -66,16 +72,39 @@ def pack(samples, *, pack_length: int, batch_size: int = 16, seed: int = 0, epoc
             raise InputError(f"sample {index} has an empty prompt: its first target token would be predicted from nothing; drop the sample")
         if len(sample) > pack_length:
             raise InputError(f"sample {index} has {len(sample):,} tokens and pack_length is {pack_length:,}; raise pack_length")
-    order = list(range(len(samples)))
+    return [pack_step(samples, indices, pack_length) for indices in epoch_order(len(samples), batch_size, seed, epoch)]
+
+
+def epoch_order(number: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Which of `number` samples make each step of an epoch."""
+    order = list(range(number))
     random.Random(f"{seed}-{epoch}").shuffle(order)
-    return [pack_step(samples, order[first : first + batch_size], pack_length) for first in range(0, len(order), batch_size)]
+    return [order[first : first + batch_size] for first in range(0, number, batch_size)]
 
 
-def pack_step(samples, indices, pack_length: int) -> Step:
+def pack_step(samples, indices, pack_length: int, part: int = 0, parts: int = 1) -> Step:
+    """The step of the samples `indices`; of its packs those of process `part` of `parts`, the same number for each process."""
+    shares = [fill(samples, share, pack_length) for share in deal(samples, indices, parts)]
+    packs = [join([samples[i] for i in one]) for one in shares[part]]
+    packs += [IDLE] * (max(map(len, shares)) - len(packs))
+    return Step(tuple(packs), tuple(indices), sum(len(samples[i].target_ids) for i in indices), sum(len(samples[i]) for i in indices))
+
+
+def deal(samples, indices, parts: int) -> list[list[int]]:
+    """Split a step by tokens: longest first, each to the process that has the least."""
+    shares, tokens = [[] for _ in range(parts)], [0] * parts
+    for index in longest_first(samples, indices):
+        lightest = tokens.index(min(tokens))
+        shares[lightest].append(index)
+        tokens[lightest] += len(samples[index])
+    return shares
+
+
+def fill(samples, indices, pack_length: int) -> list[list[int]]:
     """First fit, longest first: similar lengths end up together."""
     bins: list[list[int]] = []
     room: list[int] = []
-    for index in sorted(indices, key=lambda i: (-len(samples[i]), i)):
+    for index in longest_first(samples, indices):
         length = len(samples[index])
         place = next((i for i, free in enumerate(room) if free >= length), None)
         if place is None:
@@ -84,8 +113,11 @@ def pack_step(samples, indices, pack_length: int) -> Step:
             place = len(bins) - 1
         bins[place].append(index)
         room[place] -= length
-    packs = tuple(join([samples[i] for i in one]) for one in bins)
-    return Step(packs, tuple(indices), sum(len(samples[i].target_ids) for i in indices), sum(len(samples[i]) for i in indices))
+    return bins
+
+
+def longest_first(samples, indices) -> list[int]:
+    return sorted(indices, key=lambda i: (-len(samples[i]), i))
 
 
 def join(samples) -> Pack:

@@ -11,6 +11,7 @@ Read next: ops.py for the maths, load.py for the weights.
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from minscl.model.config import ModelConfig
 from minscl.model.ops import attention, rms_norm, rope_frequencies, rotate
@@ -92,6 +93,7 @@ class Trunk(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.recompute = False  # in training, keep each block's input alone and run the block again in the backward pass
 
     def forward(self, input_ids: torch.Tensor, positions=None, mask=None, cache=None) -> torch.Tensor:
         """input_ids and positions int64 (B, T), mask bool (B or 1, 1, T, S) or None for causal → (B, T, C) after the last norm."""
@@ -101,7 +103,10 @@ class Trunk(nn.Module):
         x = self.embed_tokens(input_ids)  # (B, T, C)
         cos, sin = self.angles(positions, x.dtype)
         for layer in self.layers:
-            x = layer(x, cos, sin, positions, mask, cache)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(layer, x, cos, sin, positions, mask, cache, use_reentrant=False)
+            else:
+                x = layer(x, cos, sin, positions, mask, cache)
         return self.norm(x)
 
     def angles(self, positions: torch.Tensor, dtype: torch.dtype):

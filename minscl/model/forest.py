@@ -3,8 +3,8 @@
     segments   [ instruction ][ span a ][ span b ][ note c ]      parents (-1, 0, 0, -1)
     allowed    query in span b → all of instruction, and span b up to the query
 
-So a beginning that many samples share is computed once. `Forest.allowed` is the one definition of the mask; the CPU computes the same
-attention segment by segment, brothers together in one padded batch, at the cost of the segments alone. On a GPU the dense mask is used.
+So a beginning that many samples share is computed once. `Forest.allowed` defines the mask; `Forest.attention` computes the same
+attention without it, segment by segment, brothers together in one padded batch, at the cost of the segments alone.
 
 Read next: ops.py.
 """
@@ -36,14 +36,14 @@ class Forest:
             found.insert(0, segment)
         return found
 
-    def allowed(self, device="cpu") -> torch.Tensor:
+    def allowed(self) -> torch.Tensor:
         """Bool (T, T): whether the row's query may attend to the column's key."""
         above = torch.eye(len(self.lengths), dtype=torch.bool)
         for segment in range(len(self.lengths)):
             above[segment, self.ancestors(segment)] = True
         segment = torch.repeat_interleave(torch.arange(len(self.lengths)), torch.tensor(self.lengths))  # (T,)
         index = torch.arange(len(segment))
-        return (above[segment[:, None], segment[None, :]] & (index[:, None] >= index[None, :])).to(device)
+        return above[segment[:, None], segment[None, :]] & (index[:, None] >= index[None, :])
 
     @functools.cached_property
     def brothers(self) -> list[tuple[int, list[int], torch.Tensor]]:
@@ -65,8 +65,6 @@ class Forest:
     def attention(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """query (1, H, T, D), key and value (1, K, T, D) → (1, H, T, D)."""
         grouped = query.shape[1] != key.shape[1]
-        if query.is_cuda:
-            return F.scaled_dot_product_attention(query, key, value, attn_mask=self.allowed(query.device), enable_gqa=grouped)
         split = [x.split(self.lengths, dim=2) for x in (query, key, value)]
         parts: list = [None] * len(self.lengths)
         for one in range(len(self.lengths)):  # roots and long segments: causal, with the few queries of their ancestors done again
@@ -78,7 +76,7 @@ class Forest:
             N, L = index.shape
             q, k, v = (x[0][:, index].transpose(0, 1) for x in (query, key, value))  # (N, H or K, L, D)
             k, v = (torch.cat((torch.cat([x[index] for index in above], dim=2).expand(N, -1, -1, -1), own), dim=2) for x, own in ((split[1], k), (split[2], v)))
-            mask = torch.ones(L, k.shape[2], dtype=torch.bool).tril(k.shape[2] - L)  # all ancestors, itself causally; padding comes last
+            mask = torch.ones(L, k.shape[2], dtype=torch.bool, device=k.device).tril(k.shape[2] - L)  # all ancestors, itself causally; padding comes last
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)  # (N, H, L, D)
             for child, row in zip(children, mixed, strict=True):
                 parts[child] = row[None, :, : self.lengths[child]]

@@ -21,8 +21,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 SHARD_BYTES = 5 * 10**9
 
 
-def load_model(folder, *, device="cpu", dtype=None) -> Decoder:
+def load_model(folder, *, device="cpu", dtype=None, mapped: bool = False) -> Decoder:
     """The decoder of a model folder, in eval mode. dtype: torch dtype or its name; None takes config.json's.
+
+    `mapped`: on the CPU leave weights of that dtype in the memory-mapped file, unread until used (parallel.shard_blocks).
 
     Raises InputError naming the tensor and file for anything missing, unexpected, misshapen, truncated or corrupt.
     """
@@ -47,7 +49,7 @@ def load_model(folder, *, device="cpu", dtype=None) -> Decoder:
                 raise InputError(f"{path}: unexpected tensor {tensor_name}; the weights do not belong to config.json's {config.model_type}")
             if tensor.shape != wanted[tensor_name].shape:
                 raise InputError(f"{path}: tensor {tensor_name} is {list(tensor.shape)}, config.json asks for {list(wanted[tensor_name].shape)}")
-            place(model, tensor_name, tensor.to(device=device, dtype=chosen, copy=True))
+            place(model, tensor_name, tensor.to(device=device, dtype=chosen, copy=not mapped))
     missing = sorted(wanted.keys() - seen)
     if missing:
         raise InputError(f"{folder}: tensor {missing[0]} is missing ({len(missing)} in all); fetch the folder again")
