@@ -1,8 +1,11 @@
 """The trainer against a plain loop of transformers + PEFT, and the command as a user runs it."""
 
+import dataclasses
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +13,7 @@ import time
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from minscl import checkpoint
 from minscl.config import PRESETS, RunConfig
@@ -90,8 +93,6 @@ def test_training_equals_transformers_and_peft(folder, tmp_path):
     assert len(found) == len(expected) == total >= 20
     assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) < 1e-4
     assert found[-1] < found[0] - 0.1  # it does learn
-    from safetensors.torch import load_file
-
     ours = load_file(tmp_path / "run" / "adapter_model.safetensors")
     teachers = peft.get_peft_model_state_dict(teacher)
     assert ours.keys() == teachers.keys()
@@ -236,3 +237,64 @@ def test_bad_usage_is_one_line_and_status_2(flags, words, tmp_path):
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert all(word in done.stderr for word in words)
     assert not (tmp_path / "out" / "metrics.jsonl").exists()
+
+
+def test_two_processes_train_what_one_does(folder, tmp_path):
+    """Guards: gradients averaged or left out, a process that waits for ever, weights split wrongly. Losses and adapter within 1e-5, with and
+    without --fsdp (there with --recompute); checkpoints of two processes are gone on with by one, and the other way round."""
+    flags = ["--model", folder, "--samples", folder / "samples.jsonl", "--lr", 5e-3, "--max-length", 64, "--pack-length", 64, "--device", "cpu", "--seed", 3,
+             "--epochs", 2, "--save-every", 3]
+    config = run_config(folder, tmp_path / "one", epochs=2, pack_length=64, save_every=3)
+    train(config)
+    expected = metrics(tmp_path / "one")
+    for name, more in (("both", []), ("split", ["--fsdp", "--recompute"])):
+        out = tmp_path / name
+        done = torchrun(*flags, *more, "--out", out, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found = metrics(out)
+        assert [one["step"] for one in found] == [one["step"] for one in expected]
+        assert max(abs(a["loss"] - b["loss"]) for a, b in zip(found, expected, strict=True)) < 1e-5
+        assert close(out, tmp_path / "one")
+        shutil.rmtree(out / "checkpoints" / "step-00000006")  # as if it had been stopped after step 3
+        train(dataclasses.replace(config, out=str(out), resume=True))
+        assert close(out, tmp_path / "one") and [one["step"] for one in metrics(out)] == [1, 2, 3, 4, 5, 6]
+    shutil.rmtree(tmp_path / "one" / "checkpoints" / "step-00000006")
+    done = torchrun(*flags, "--out", tmp_path / "one", "--resume", cwd=tmp_path)
+    assert done.returncode == 0 and close(tmp_path / "one", tmp_path / "split"), done.stderr
+
+
+def torchrun(*flags, cwd):
+    return subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "minscl.train", *map(str, flags)], cwd=cwd,
+                          capture_output=True, text=True, timeout=300)
+
+
+def close(one, other) -> bool:
+    a, b = (load_file(out / "adapter_model.safetensors") for out in (one, other))
+    return a.keys() == b.keys() and all(torch.allclose(a[name], b[name], atol=1e-5, rtol=0) for name in a)
+
+
+def test_recomputation_changes_nothing(folder, tmp_path):
+    """Guards: dropout drawn anew, or a block that is run again with other positions."""
+    for name, recompute in (("kept", False), ("again", True)):
+        train(run_config(folder, tmp_path / name, epochs=2, dropout=0.1, recompute=recompute))
+    a, b = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("kept", "again"))
+    assert a == b
+
+
+def test_dry_run_shows_what_would_be_trained_and_writes_nothing(tmp_path):
+    """Guards: a forecast that is not there before hours are spent, and trained tokens marked in the wrong place."""
+    done = minscl_train("--cfg", "tiny", "--out", "runs/dry", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0 and not (tmp_path / "runs").exists(), done.stderr
+    assert re.search(r"data: 24 documents, 240 gold spans; [\d,]+ tokens, [\d,]+ of them trained; the longest sample has", done.stderr)
+    assert re.search(r"model: 6,159,456 parameters, [\d,]+ of them trained", done.stderr) and re.search(r"run: 17 steps, .* about .* GB", done.stderr)
+    shortest, *_, longest = done.stdout.split("--- ")[1:]
+    assert shortest.startswith("span") and longest.startswith("document")
+    trained = "".join(re.findall("⟦(.*?)⟧", longest, re.DOTALL))
+    assert trained.startswith("Evidence:\n1. ") and "\nCodes:\n" in trained and "Evidence:\n1. " not in longest.split("⟦")[0]
+
+
+def test_a_checkpoint_comes_by_the_clock_too(folder, tmp_path):
+    """Guards: hours lost between two counts of steps."""
+    train(run_config(folder, tmp_path / "run", epochs=2, save_every=1000, save_minutes=1e-9))
+    assert sorted(one.name for one in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000005", "step-00000006"]
+    assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
