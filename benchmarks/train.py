@@ -1,0 +1,193 @@
+"""Training speed and memory against transformers + PEFT + Trainer, on the same samples, in one run.
+
+    python -m benchmarks.train [--rounds 3] [--steps 4] [--dtypes float32 bfloat16]        (needs the teacher extra)
+
+A 125 M-parameter Llama with random weights and LoRA of rank 8. `spans`: steps of 16 spans that share a 60-token instruction; `mix`: 31 spans
+and a document in two steps. Both sides take the very same token samples, 16 a step. Each measurement is a process of its own (so that its
+peak memory is its own), and the sides take turns. The peer's ways, all with sdpa attention and dynamic padding: `padded`, `grouped` by length,
+`packed` (DataCollatorWithFlattening: one sequence, no padding, attention inside each sample), `single` (one sample at a time, gradients
+accumulated); each in plain and, for bfloat16, in autocast. Ratios are against the fastest of them.
+
+Writes docs/benchmarks.md with --write.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from minscl.config import RunConfig
+from minscl.data.types import Sample
+from minscl.errors import replace_file
+
+SHAPE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12,
+         "num_attention_heads": 12, "num_key_value_heads": 4, "vocab_size": 32000, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
+         "rope_theta": 500000.0, "tie_word_embeddings": False, "hidden_act": "silu", "torch_dtype": "float32"}
+PEERS = ("padded", "grouped", "packed", "single")
+OUT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def make_samples(part: str, steps: int) -> list[Sample]:
+    """`spans`: 16 a step. `mix`: 31 spans and 1 document every two steps, in a fixed shuffled order."""
+    rng = random.Random(0)
+
+    def ids(low: int, high: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(3, SHAPE["vocab_size"]) for _ in range(rng.randint(low, high)))
+
+    span_prompt, document_prompt = ids(60, 60), ids(40, 40)
+    samples = [Sample(span_prompt + ids(6, 12), ids(12, 20), "span") for _ in range(16 * steps)]
+    if part == "mix":
+        samples[::32] = [Sample(document_prompt + ids(1460, 2960), ids(200, 400), "document") for _ in samples[::32]]
+    return samples
+
+
+def make_model(folder: Path) -> None:
+    from minscl.model import Decoder, ModelConfig, save_model
+
+    torch.manual_seed(0)
+    model = Decoder(ModelConfig.from_dict(SHAPE))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.dim() == 1), std=0.02)
+    save_model(model, folder)
+
+
+def ours(folder: Path, samples, dtype: torch.dtype) -> dict:
+    """Seconds of each step by minscl.train's own loop, its forecast, and the share of the matmul rate."""
+    from minscl.checkpoint import StopSignals
+    from minscl.forecast import EFFICIENCY, forecast
+    from minscl.lora import add_lora, lora_parameters
+    from minscl.machine import prepare_cpu
+    from minscl.model import load_model
+    from minscl.parallel import Team
+    from minscl.train import LOGIT_ROWS, plan, train_steps
+
+    config, device = RunConfig(model=str(folder), epochs=1, max_length=4096, pack_length=4096), torch.device("cpu")
+    rate, _ = prepare_cpu(dtype)
+    model = load_model(folder, dtype=dtype)
+    add_lora(model, config.rank, config.alpha, seed=0)
+    model.train()
+    parameters = [one for _, one in lora_parameters(model)]
+    optimizer = torch.optim.AdamW(parameters, lr=config.lr)
+    steps, total = plan(samples, config, 0)
+    records = list(train_steps(model, parameters, optimizer, steps, first=0, total=total, config=config, device=device, team=Team(), stop=StopSignals()))
+    expected = forecast(model.config, samples, config, dtype=dtype, rate=rate, logit_rows=LOGIT_ROWS)
+    operations = expected.seconds * EFFICIENCY * rate
+    return {"seconds": [one["step_seconds"] for one in records], "losses": [one["loss"] for one in records],
+            "tokens": sum(one["tokens"] for one in records), "computed": sum(one["computed_tokens"] for one in records),
+            "operations": operations, "rate": rate, "forecast_memory": expected.memory}
+
+
+def theirs(folder: Path, samples, dtype: torch.dtype, way: str, autocast: bool) -> dict:
+    """The same by transformers' Trainer with a PEFT model."""
+    import peft
+    import transformers
+
+    class Clock(transformers.TrainerCallback):
+        seconds: list = []
+
+        def on_step_begin(self, args, state, control, **kwargs):
+            self.began = time.perf_counter()
+
+        def on_step_end(self, args, state, control, **kwargs):
+            self.seconds.append(time.perf_counter() - self.began)
+
+    def pad(rows):
+        width = max(len(row["input_ids"]) for row in rows)
+        fill = {"input_ids": 0, "labels": -100, "attention_mask": 0}
+        rows = [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
+        return {name: torch.tensor([row[name] + [value] * (width - len(row[name])) for row in rows]) for name, value in fill.items()}
+
+    transformers.utils.logging.set_verbosity_error()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    model = peft.get_peft_model(model, peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets, task_type="CAUSAL_LM"))
+    rows = [{"input_ids": [*one.prompt_ids, *one.target_ids], "labels": [-100] * len(one.prompt_ids) + list(one.target_ids)} for one in samples]
+    size = 1 if way == "single" else 16
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder / "trainer"), per_device_train_batch_size=size, gradient_accumulation_steps=16 // size, num_train_epochs=1, learning_rate=1e-4,
+        lr_scheduler_type="cosine", warmup_steps=0.1, use_cpu=True, bf16=autocast, logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True,
+        remove_unused_columns=False, train_sampling_strategy="group_by_length" if way == "grouped" else "random")
+    collate = transformers.DataCollatorWithFlattening(return_position_ids=True) if way == "packed" else pad
+    trainer = transformers.Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collate, callbacks=[Clock()])
+    trainer.train()
+    return {"seconds": Clock.seconds}
+
+
+def measure(folder: Path, side: str, part: str, dtype: str, steps: int) -> dict:
+    """One process: `side` on `part`; samples a second without the first step (mix: the first two), and peak memory."""
+    command = [sys.executable, "-m", "benchmarks.train", "--worker", side, part, dtype, str(folder), "--steps", str(steps)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{side} {part} {dtype} failed:\n{done.stderr[-2000:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    warm = found["seconds"][2 if part == "mix" else 1 :]
+    return {**found, "per_second": 16 * len(warm) / sum(warm)}
+
+
+def work(side: str, part: str, dtype: str, folder: str, steps: int) -> None:
+    import resource
+
+    samples, kind = make_samples(part, steps), getattr(torch, dtype)
+    way, _, autocast = side.partition("+")
+    found = ours(Path(folder), samples, kind) if side == "minscl" else theirs(Path(folder), samples, kind, way, bool(autocast))
+    print(json.dumps({**found, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+
+
+def table(folder: Path, part: str, dtype: str, steps: int, rounds: int) -> list[str]:
+    """Rows of one part in one precision. One look at every way of the peer, then its two best take turns with minscl."""
+    ways = [*PEERS, *(f"{way}+autocast" for way in PEERS)] if dtype == "bfloat16" else list(PEERS)
+    found = {side: [measure(folder, side, part, dtype, steps)] for side in ("minscl", *ways)}
+    best = sorted(ways, key=lambda way: -found[way][0]["per_second"])[:2]
+    sides = ("minscl", *dict.fromkeys([*best, *(way for way in ways if way == "packed")]))
+    for _ in range(rounds - 1):
+        for side in sides:
+            found[side].append(measure(folder, side, part, dtype, steps))
+    speed = {side: statistics.median(one["per_second"] for one in runs) for side, runs in found.items()}
+    memory = {side: statistics.median(one["memory"] for one in runs) for side, runs in found.items()}
+    rows = [f"| {part} | {dtype} | {side} | {speed[side]:.2f} | {memory[side] / 2**30:.2f} | {speed['minscl'] / speed[side]:.2f} | "
+            f"{memory['minscl'] / memory[side]:.2f} |" for side in ("minscl", *sorted(ways, key=lambda way: -speed[way]))]
+    one = found["minscl"][0]
+    share = one["operations"] / sum(one["seconds"]) / one["rate"]
+    rows.append(f"<!-- {part} {dtype}: {one['computed']:,} of {one['tokens']:,} tokens computed; {share:.0%} of the matmul rate "
+                f"{one['rate'] / 1e9:.0f} GFLOP/s; forecast memory {one['forecast_memory'] / 2**30:.2f} GB -->")
+    print("\n".join(rows), flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each side; medians are printed")
+    parser.add_argument("--steps", type=int, default=6, help="optimiser steps of a measurement, an even number")
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--write", action="store_true", help=f"write {OUT.name}")
+    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        return work(*args.worker, args.steps)
+    import peft
+    import transformers
+
+    head = (f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}; torch {torch.__version__}, transformers {transformers.__version__}, "
+            f"peft {peft.__version__}; {date.today()}; {args.rounds} rounds of {args.steps} steps")
+    titles = ["| part | precision | side | samples/s | peak memory, GB | minscl is faster by | minscl's share of its memory |", "|-|-|-|-|-|-|-|"]
+    print("\n".join([head, *titles]), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(Path(folder))
+        rows = [row for dtype in args.dtypes for part in ("spans", "mix") for row in table(Path(folder), part, dtype, args.steps, args.rounds)]
+    if args.write:
+        with replace_file(OUT) as out:
+            out.write("\n".join(["# Training speed", "", "`python -m benchmarks.train --write` made this table.", "", head, "", *titles, *rows, ""]))
+
+
+if __name__ == "__main__":
+    main()
