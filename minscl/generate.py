@@ -1,6 +1,7 @@
 """Command: note(s) → evidence + codes, each quotation located in the note.
 
-    python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE] [--json | --html FILE]
+    python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE] [--grounded]
+                              [--json | --html FILE]
 
 Nothing leaves the machine: the model is a local folder, and no module of minscl opens a connection.
 
@@ -34,6 +35,7 @@ class GenerateConfig:
     adapter: str = field(default="", metadata={"help": "LoRA adapter folder (the embedded model brings its own)"})
     evidence: str = field(default="", metadata={"help": "human evidence in place of the model's: for one note a text file with a quotation "
                                                 "a line, in document order; for several a JSONL of coded documents with the same ids"})
+    grounded: bool = field(default=False, metadata={"help": "only what stands in the note can be quoted, only billable codes with evidence given"})
     batch_size: int = field(default=8, metadata={"help": "notes decoded together"})
     dtype: str = field(default="", metadata={"help": "float32, bfloat16 or float16 (default: bfloat16 on a GPU, float32 on a CPU)"})
     device: str = field(default="", metadata={"help": "cpu, cuda, cuda:1 ... (default: the GPU where there is one)"})
@@ -138,7 +140,7 @@ def main(argv=None) -> int:
     evidence = read_evidence(config.evidence, notes)
     model, tokenizer = load_coder(config)
     documents = []
-    coded = code_notes(model, tokenizer, notes, evidence=evidence, batch_size=config.batch_size)
+    coded = code_notes(model, tokenizer, notes, evidence=evidence, grounded=config.grounded, batch_size=config.batch_size)
     for document in tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1):
         documents.append(document)
         if config.json:

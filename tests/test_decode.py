@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minscl.infer.cache import KVCache
-from minscl.infer.decode import decode_one_token, generate, greedy, prefill
+from minscl.infer.decode import generate, greedy, prefill, read_tokens
 from minscl.lora import add_lora, lora_parameters
 from tests.tiny_models import FAMILIES, V, decoder, make_prompts, teacher
 
@@ -79,7 +79,7 @@ def test_what_lies_in_unused_slots_does_not_matter():
         with torch.no_grad():
             rows = [prefill(model, prompts, cache)]
             for _ in range(5):
-                rows.append(decode_one_token(model, rows[-1].argmax(-1), cache))
+                rows.append(read_tokens(model, rows[-1].argmax(-1)[:, None].tolist(), cache))
         logits.append(torch.stack(rows))
     assert torch.equal(*logits)
     assert cache.lengths.tolist() == [8, 16, 12]
@@ -91,7 +91,7 @@ def test_cached_logits_equal_uncached_ones(dtype, tolerance):
     model, prompts = decoder("qwen3", dtype), make_prompts((4, 13))
     cache = KVCache(model.config, 2, 16, device="cpu", dtype=dtype)
     with torch.no_grad():
-        cached = [prefill(model, prompts, cache)] + [decode_one_token(model, torch.tensor([token, token + 1]), cache) for token in (7, 70, 3)]
+        cached = [prefill(model, prompts, cache)] + [read_tokens(model, [[token], [token + 1]], cache) for token in (7, 70, 3)]
         for row, prompt in enumerate(prompts):
             plain = model(torch.tensor([prompt + [7 + row, 70 + row, 3 + row]]))[0, len(prompt) - 1 :].float()
             mine = torch.stack([logits[row] for logits in cached])
@@ -100,20 +100,34 @@ def test_cached_logits_equal_uncached_ones(dtype, tolerance):
 
 
 def test_several_tokens_at_once_see_what_they_would_one_by_one():
-    """Guards: `advance(count)` with a mask that lets a new token see the next one, or hides the one before."""
+    """Guards: `advance` with a mask that lets a new token see the next one, or hides the one before."""
     model, prompts, tokens = decoder(), make_prompts((3, 8)), torch.tensor([[5, 6, 7], [8, 9, 10]])
     caches = [KVCache(model.config, 2, 12, device="cpu", dtype=torch.float32) for _ in range(2)]
     with torch.no_grad():
         for cache in caches:
             prefill(model, prompts, cache)
-        single = torch.stack([decode_one_token(model, column, caches[0]) for column in tokens.T], dim=1)
-        positions, mask = caches[1].advance(3)
+        single = torch.stack([read_tokens(model, column[:, None].tolist(), caches[0]) for column in tokens.T], dim=1)
+        positions, mask = caches[1].advance([3, 3])
         together = model(tokens, positions=positions, mask=mask, cache=caches[1])
     assert positions.tolist() == [[3, 4, 5], [8, 9, 10]]
     torch.testing.assert_close(together, single, atol=1e-4, rtol=0)
     assert caches[0].lengths.tolist() == caches[1].lengths.tolist() == [6, 11]
     with pytest.raises(ValueError, match="holds 12 tokens a row, 13 are needed"):
-        caches[1].advance(2)
+        caches[1].advance([2, 2])
+
+
+def test_rows_may_read_different_numbers_of_tokens():
+    """Guards: padding written over a token, or a row's logits taken after its padding."""
+    model, prompts = decoder(), make_prompts((3, 6))
+    cache, written = KVCache(model.config, 2, 12, device="cpu", dtype=torch.float32), [list(one) for one in prompts]
+    with torch.no_grad():
+        prefill(model, prompts, cache)
+        for pending in ([[5], [6, 7, 8, 9]], [[10, 11, 12, 13], [14]], [[15, 16], [17]]):  # row 1 is full at the end
+            logits = read_tokens(model, pending, cache)
+            for row in range(2):
+                written[row] += pending[row]
+                torch.testing.assert_close(logits[row], model(torch.tensor([written[row]]))[0, -1], atol=1e-4, rtol=0)
+    assert cache.lengths.tolist() == [10, 12]
 
 
 def test_the_head_is_computed_for_one_position_a_row():

@@ -30,7 +30,7 @@ import re
 from minscl.data.lines import CANONICAL, read_code_line, read_heading, read_quotation
 from minscl.data.parse import REMOVED, Parsed, ParsedCode, parse_document, parse_span
 
-__all__ = ["Parsed", "ParsedCode", "one_line", "parse_document", "parse_span", "render_document_prompt", "render_document_target",
+__all__ = ["Parsed", "ParsedCode", "one_line", "parse_document", "parse_span", "quotation_reads_back", "render_document_prompt", "render_document_target",
            "render_evidence", "render_span_prompt", "render_span_target"]
 
 DOCUMENT_INSTRUCTION = ('Code this note in ICD-10-CM. Under "Evidence:" quote each finding word for word, numbered, in note order. Under '
@@ -83,10 +83,14 @@ def render_evidence(texts) -> str:
     """
     lines = []
     for number, text in enumerate(_distinct(texts), 1):
-        line = f"{number}. {text}"
-        safe = read_quotation(line, _any) == (text, None) and not read_heading(line)
-        lines.append(line if safe else f'{number}. "{text}"')
+        lines.append(f"{number}. {text}" if quotation_reads_back(number, text) else f'{number}. "{text}"')
     return "\n".join(["Evidence:", *(lines or ["none"]), "Codes:", ""])
+
+
+def quotation_reads_back(number: int, text: str) -> bool:
+    """Whether evidence line `number` with `text` as it is comes back to the letter."""
+    line = f"{number}. {text}"
+    return read_quotation(line, _any) == (text, None) and not read_heading(line)
 
 
 def one_line(text: str) -> str:

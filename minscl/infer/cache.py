@@ -21,29 +21,33 @@ class KVCache:
     """Room for `max_length` tokens a row in each layer, B·K·max_length·D numbers for the keys and as many values."""
 
     def __init__(self, config, batch_size: int, max_length: int, *, device, dtype):
-        shape = (batch_size, config.num_key_value_heads, max_length, config.head_dim)
+        shape = (batch_size, config.num_key_value_heads, max_length + 1, config.head_dim)  # one spare slot, for padding
         # Zeros, because attention multiplies even a masked value by its weight 0, and 0 · NaN is NaN.
         self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self.max_length = max_length
         self.lengths = torch.zeros(batch_size, dtype=torch.int64, device=device)  # (B,) tokens held by each row
+        self._held = [0] * batch_size  # the same on the host
         self.extent = 0  # the largest of them, kept on the host: attention reads no slot beyond it
 
     def start(self, lengths: list[int]) -> None:
         """An empty cache takes prompts of these lengths; the prefill's `update` must follow."""
         self._reach(max(lengths))
+        self._held = list(lengths)
         self.lengths = torch.tensor(lengths, dtype=torch.int64, device=self.lengths.device)  # (B,)
 
-    def advance(self, count: int = 1):
-        """Claim the next `count` slots of every row for T = count new tokens.
+    def advance(self, counts: list[int]):
+        """Claim the next `counts[b]` slots of row b, for T = max(counts) new tokens of which a row's last T - counts[b] are padding.
 
-        Gives their positions, int64 (B, T), and the mask, bool (B, 1, T, S): a token sees its own slot and the
-        row's earlier ones.
+        Gives their positions, int64 (B, T), and the mask, bool (B, 1, T, S): a token sees its own slot and the row's earlier ones.
         """
-        self._reach(self.extent + count)
-        device = self.lengths.device
-        positions = self.lengths[:, None] + torch.arange(count, device=device)  # (B, T)
-        self.lengths = self.lengths + count
+        device, before = self.lengths.device, self.lengths
+        self._held = [held + count for held, count in zip(self._held, counts, strict=True)]
+        self._reach(max(self._held))
+        self.lengths = torch.tensor(self._held, dtype=torch.int64, device=device)
+        positions = before[:, None] + torch.arange(max(counts), device=device)  # (B, T)
+        spare = self.keys[0].shape[2] - 1
+        positions = torch.where(positions < self.lengths[:, None], positions, spare)  # padding is written where nobody looks
         slots = torch.arange(self.extent, device=device)  # (S,)
         return positions, (slots <= positions[:, :, None])[:, None]  # (B, T), (B, 1, T, S)
 

@@ -15,21 +15,23 @@ from minscl.data.prompts import render_document_prompt, render_evidence
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.infer.decode import greedy
+from minscl.infer.grounded import Guide
 from minscl.infer.locate import locate
 
 MAX_NEW_TOKENS = 1024  # an answer of 30 codes with their evidence is about 900 tokens
 BATCH_SIZE = 8
 
 
-def code_note(model, tokenizer, text: str, *, evidence=None) -> CodedDocument:
-    """Code one note. `evidence`: human quotations (list of str, document order) in place of the model's.
+def code_note(model, tokenizer, text: str, *, evidence=None, grounded: bool = False) -> CodedDocument:
+    """Code one note. `evidence`: human quotations (list of str, document order) in place of the model's. `grounded`: only quotations that stand
+    in the note and billable codes with evidence can be written (grounded.py).
 
     Raises InputError for an empty note and for one that does not fit in the model's context.
     """
-    return next(code_notes(model, tokenizer, [Note("note", text)], evidence={"note": evidence} if evidence is not None else None))
+    return next(code_notes(model, tokenizer, [Note("note", text)], evidence={"note": evidence} if evidence is not None else None, grounded=grounded))
 
 
-def code_notes(model, tokenizer, notes, *, evidence=None, batch_size: int = BATCH_SIZE):
+def code_notes(model, tokenizer, notes, *, evidence=None, grounded: bool = False, batch_size: int = BATCH_SIZE):
     """Code many notes; yields a CodedDocument a note, in order. `evidence` maps note ids to human quotations.
 
     Every note is checked before the first is coded, so a bad one costs nothing.
@@ -38,9 +40,11 @@ def code_notes(model, tokenizer, notes, *, evidence=None, batch_size: int = BATC
     prompts = [note_prompt(model, tokenizer, note, evidence.get(note.id)) for note in notes]
     room = model.config.max_position_embeddings
     for first in range(0, len(notes), batch_size):
-        batch = prompts[first : first + batch_size]
-        answers = greedy(model, batch, max_new_tokens=min(MAX_NEW_TOKENS, room - max(map(len, batch))), stop_ids=tokenizer.stop_ids)
-        for note, answer in zip(notes[first : first + batch_size], answers, strict=True):
+        batch, part = prompts[first : first + batch_size], notes[first : first + batch_size]
+        most = min(MAX_NEW_TOKENS, room - max(map(len, batch)))
+        guides = [Guide(tokenizer, note.text, most, evidence.get(note.id)) for note in part] if grounded else None
+        answers = greedy(model, batch, max_new_tokens=most, stop_ids=tokenizer.stop_ids, guides=guides)
+        for note, answer in zip(part, answers, strict=True):
             yield read_answer(note, answer, tokenizer, evidence.get(note.id))
 
 

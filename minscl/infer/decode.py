@@ -2,7 +2,7 @@
 
 In: a Decoder, prompts as token ids, and the ids that end an answer. Out: the new ids of each prompt, with the
 probability that the model gave to each.
-Three stages, a function each: `prefill`, `decode_one_token`, and the loop `_decode_batch`; `greedy` sorts prompts into
+Three stages, a function each: `prefill`, `read_tokens`, and the loop `_decode_batch`; `greedy` sorts prompts into
 batches. Rows of a batch never see one another: a row's tokens are those it gets alone, up to rounding where two
 logits tie.
 
@@ -19,6 +19,41 @@ from minscl.errors import InputError
 from minscl.infer.cache import KVCache
 
 BATCH_SIZE = 16  # prompts decoded together by default
+
+
+class Answer:
+    """One row's answer while it is written. `guide` (grounded.Guide), where there is one, says what may be written."""
+
+    def __init__(self, guide):
+        self.guide, self.ids, self.probabilities, self.stopped, self.done = guide, [], [], False, False
+
+    def pick(self, logits, stop_ids) -> tuple[int, float]:
+        """The likeliest of the tokens that the guide allows, and its probability among them; `logits` (V,)."""
+        allowed = torch.tensor(self.guide.allowed(stop_ids), device=logits.device)
+        best, place = logits[allowed].max(dim=0)
+        return int(allowed[place]), float(torch.exp(best - logits[allowed].logsumexp(dim=0)))
+
+    def take(self, token: int, probability: float, stop_ids, max_new_tokens: int) -> None:
+        """Write `token`, or end with it."""
+        self.stopped = token in stop_ids
+        if not self.stopped:
+            self._write(token, probability)
+        self.done = self.stopped or len(self.ids) >= max_new_tokens
+
+    def forced(self) -> list[int]:
+        """What must come next, written; empty where there is a choice."""
+        tokens = self.guide.forced() if self.guide else []
+        for token in tokens:
+            self._write(token, 1.0)
+        if self.guide and self.guide.finished:
+            self.stopped = self.done = True
+        return tokens
+
+    def _write(self, token: int, probability: float) -> None:
+        self.ids.append(token)
+        self.probabilities.append(probability)
+        if self.guide:
+            self.guide.take(token)
 
 
 @dataclass(frozen=True)
@@ -42,13 +77,13 @@ def generate(model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int =
     return [one.ids for one in greedy(model, prompts, max_new_tokens=max_new_tokens, stop_ids=stop_ids, batch_size=batch_size)]
 
 
-def greedy(model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int = BATCH_SIZE, progress=None) -> list[Generation]:
+def greedy(model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int = BATCH_SIZE, guides=None, progress=None) -> list[Generation]:
     """Decode every prompt greedily; gives a Generation a prompt, in the prompts' order.
 
     `prompts`: lists of token ids, of any lengths. `max_new_tokens` counts the stop token, as in transformers.
     `stop_ids`: the ids that end an answer, possibly none. Prompts are sorted by length into batches of `batch_size`, so
-    that little of a batch is padding. `progress(tokens, finished)`, where given, is called after every step with the
-    tokens and the answers it completed (two increments for progress bars).
+    that little of a batch is padding. `guides`: for each prompt a grounded.Guide or None. `progress(tokens, finished)`, where
+    given, is called after every step with the tokens and the answers it completed (two increments for progress bars).
 
     Dropout is off meanwhile. Raises InputError for an empty prompt, an id outside the vocabulary, and a prompt that
     leaves no room for max_new_tokens in the model's context.
@@ -61,39 +96,38 @@ def greedy(model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int = B
     with torch.inference_mode(), _eval_mode(model):
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
-            for number, answer in zip(batch, _decode_batch(model, [prompts[n] for n in batch], max_new_tokens, stop_ids, progress), strict=True):
+            given = [guides[n] if guides else None for n in batch]
+            for number, answer in zip(batch, _decode_batch(model, [prompts[n] for n in batch], max_new_tokens, stop_ids, given, progress), strict=True):
                 answers[number] = answer
     return answers
 
 
-def _decode_batch(model, prompts, max_new_tokens: int, stop_ids: frozenset, progress) -> list[Generation]:
+def _decode_batch(model, prompts, max_new_tokens: int, stop_ids: frozenset, guides, progress) -> list[Generation]:
     """Prefill, then a token a step for every row, until each has stopped or has max_new_tokens.
 
-    A row that stopped is carried along, its tokens ignored, until the last one stops. The host waits for the device
-    once a step, to see the stop tokens.
+    A guided row may read several tokens in a step: the one it chose and those that had to follow. A row that stopped is carried along, its
+    tokens ignored, until the last one stops. The host waits for the device once a step, to see the tokens.
     """
     weight = model.model.embed_tokens.weight
-    longest = max(map(len, prompts))
-    cache = KVCache(model.config, len(prompts), longest + max_new_tokens, device=weight.device, dtype=weight.dtype)
-    ids, probabilities, stopped = [[] for _ in prompts], [], [False] * len(prompts)
-    running = range(len(prompts))  # rows whose answer is not complete
+    answers = [Answer(guide) for guide in guides]
+    pending = [answer.forced() for answer in answers]  # tokens that are written and not yet read
+    prompts = [prompt + first for prompt, first in zip(prompts, pending, strict=True)]
+    cache = KVCache(model.config, len(prompts), max(map(len, prompts)) + max_new_tokens, device=weight.device, dtype=weight.dtype)
+    running = answers  # those that are not complete
     logits = prefill(model, prompts, cache)  # (B, V)
-    for step in range(max_new_tokens):
-        tokens, probability = choose(logits)  # (B,), (B,)
-        probabilities.append(probability)
-        chosen, before = tokens.tolist(), len(running)
-        for row in running:
-            if chosen[row] in stop_ids:
-                stopped[row] = True
-            else:
-                ids[row].append(chosen[row])
-        running = [row for row in running if not stopped[row]] if step < max_new_tokens - 1 else []
-        progress(before, before - len(running))
+    while True:
+        tokens, probabilities = (one.tolist() for one in choose(logits))
+        for row, answer in enumerate(answers):
+            if not answer.done:
+                answer.take(*answer.pick(logits[row], stop_ids) if answer.guide else (tokens[row], probabilities[row]), stop_ids, max_new_tokens)
+                forced = [] if answer.done else answer.forced()
+                pending[row] = [answer.ids[-1 - len(forced)], *forced] if not answer.done else [0]
+        left = [one for one in running if not one.done]
+        progress(len(running), len(running) - len(left))
+        running = left
         if not running:
-            break
-        logits = decode_one_token(model, tokens, cache)  # (B, V)
-    columns = torch.stack(probabilities, dim=1).tolist()  # B lists of a probability a step
-    return [Generation(new, column[: len(new)], done) for new, column, done in zip(ids, columns, stopped, strict=True)]
+            return [Generation(one.ids, one.probabilities, one.stopped) for one in answers]
+        logits = read_tokens(model, pending, cache)  # (B, V)
 
 
 def prefill(model, prompts, cache: KVCache):
@@ -111,11 +145,14 @@ def prefill(model, prompts, cache: KVCache):
     return model.lm_head(last).float()  # (B, V), from the weights' dtype
 
 
-def decode_one_token(model, tokens, cache: KVCache):
-    """Append `tokens` (B,) to their rows; gives float32 logits (B, V) for the next ones."""
-    positions, mask = cache.advance()  # (B, 1), (B, 1, 1, S)
-    hidden = model.model(tokens[:, None], positions=positions, mask=mask, cache=cache)  # (B, 1, C)
-    return model.lm_head(hidden[:, 0]).float()  # (B, V), from the weights' dtype
+def read_tokens(model, pending: list[list[int]], cache: KVCache):
+    """Append to each row its `pending` tokens, at least one; gives float32 logits (B, V) after the last of each."""
+    device, counts = model.model.embed_tokens.weight.device, [len(one) for one in pending]
+    tokens = torch.tensor([one + [0] * (max(counts) - len(one)) for one in pending], device=device)  # (B, T)
+    positions, mask = cache.advance(counts)  # (B, T), (B, 1, T, S)
+    hidden = model.model(tokens, positions=positions, mask=mask, cache=cache)  # (B, T, C)
+    last = hidden[torch.arange(len(counts), device=device), torch.tensor(counts, device=device) - 1]  # (B, C)
+    return model.lm_head(last).float()  # (B, V), from the weights' dtype
 
 
 def choose(logits):

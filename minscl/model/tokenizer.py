@@ -31,6 +31,10 @@ class Tokenizer:
         """Text of ids. Special tokens are left out, or shown by name."""
         return self._backend.decode(list(ids), skip_special)
 
+    def pieces(self) -> list[bytes | None]:
+        """By id: the bytes that a token adds inside a text; None for special tokens, which add none."""
+        return self._backend.pieces()
+
     def encode_chat(self, messages, add_generation_prompt: bool = True) -> list[int]:
         """Ids of messages ({"role": system | user | assistant, "content": text}), with the assistant's header at the end if asked."""
         return self._ids(self.chat.pieces(messages, add_generation_prompt))
@@ -90,6 +94,13 @@ class _Fast:
     def decode(self, ids: list[int], skip_special: bool) -> str:
         return self._whole.decode(ids, skip_special_tokens=skip_special)
 
+    def pieces(self) -> list[bytes | None]:
+        kinds = json.loads(self._whole.to_str())["decoder"] or {}
+        names = {one["type"] for one in kinds.get("decoders", [kinds]) if one}
+        read = _byte_level if "ByteLevel" in names else _marked
+        found = (self._whole.id_to_token(one) for one in range(self.vocab_size))
+        return [None if name is None or one in self._special_ids else read(name) for one, name in enumerate(found)]
+
 
 class _SentencePiece:
     """tokenizer.model: Llama 2. `every`: each text after a special token gets a space before its first word ("legacy"), not only the first."""
@@ -109,6 +120,10 @@ class _SentencePiece:
             return self._processor.encode(text)
         return self._processor.encode("\n" + text)[len(self._processor.encode("\n")):]  # sentencepiece has no switch for its space
 
+    def pieces(self) -> list[bytes | None]:
+        processor = self._processor
+        return [None if processor.is_control(one) or processor.is_unknown(one) else _marked(processor.id_to_piece(one)) for one in range(self.vocab_size)]
+
     def decode(self, ids: list[int], skip_special: bool) -> str:
         if skip_special:
             return self._processor.decode([one for one in ids if not self._processor.is_control(one)])
@@ -120,6 +135,28 @@ class _SentencePiece:
             else:
                 text, waiting = text + (self._processor.decode(waiting) if waiting else "") + one, []
         return text
+
+
+def _marked(name: str) -> bytes:
+    """A token of sentencepiece's kind: ▁ is a space, <0x0A> a byte."""
+    if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
+        return bytes([int(name[3:5], 16)])
+    return name.replace("▁", " ").encode("utf-8")
+
+
+def _byte_level(name: str) -> bytes:
+    """A token of GPT-2's kind: each letter stands for a byte."""
+    return bytes(_BYTE[letter] for letter in name)
+
+
+def _byte_letters() -> dict[str, int]:
+    """GPT-2's alphabet: printable bytes are themselves, the others the letters from 256 on, in order."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(256 + number): byte for number, byte in enumerate(others)}
+
+
+_BYTE = _byte_letters()
 
 
 def load_tokenizer(folder) -> Tokenizer:

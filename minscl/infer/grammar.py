@@ -1,0 +1,198 @@
+"""The grammar of a grounded answer, byte by byte: what may follow what, so that an invented quotation or code cannot be written.
+
+    Evidence:            then evidence lines, or none                      state Evidence
+    1. <piece of note>   begins and ends at a word's edge, verbatim        state Quote
+    Codes:               then code lines, or none
+    I50.23 <its description> [1, 2]                                        states Code, References; the description is forced
+
+A state is a small immutable value; `moves(state)` gives the bytes that may come next and the state after each. Nothing here knows of tokens:
+grounded.py walks the vocabulary along these moves. White space in the note counts as single spaces (data/prompts.py: one line a quotation).
+
+A quotation's state is the list of places in the note where what was written so far ends. At first these are all word beginnings;
+each byte keeps the places that it continues.
+
+    note "DM2 and DM1"      written ""  → places 0 4 8;      "D" → 1 9;      "DM" → 2 10;      "DM2" → 3
+
+Read next: grounded.py.
+"""
+
+import functools
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from minscl.data.icd import CodeBook
+from minscl.data.prompts import one_line, quotation_reads_back
+
+LONGEST_QUOTATION = 300  # bytes; at the next word's edge a longer one has to end
+MOST_LINES = 99  # of evidence, and of codes
+
+
+@dataclass(frozen=True)
+class Text:
+    """A fixed text, then `after`."""
+
+    rest: bytes
+    after: object
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Between evidence lines: `texts` are written."""
+
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Quote:
+    """In an evidence line: `places` in the note where the last byte stands, `length` bytes written."""
+
+    texts: tuple[str, ...]
+    places: tuple[int, ...]
+    length: int
+
+
+@dataclass(frozen=True)
+class Code:
+    """In a code line's code: `prefix` is written; `given` codes stand above."""
+
+    number: int  # of evidence lines
+    given: tuple[str, ...] = ()
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class References:
+    """Inside a code line's brackets: after number `last`, `digits` of the next are written ("" : none is begun)."""
+
+    number: int
+    given: tuple[str, ...]
+    last: int
+    digits: str
+
+
+@dataclass(frozen=True)
+class Closed:
+    """After a code line, or after `none`: the answer may end; a line may follow if `more`."""
+
+    number: int = 0
+    given: tuple[str, ...] = ()
+    more: bool = False
+
+
+class Grammar:
+    """The moves of one note's answers. `hurry`: from now on every choice goes towards the end."""
+
+    def __init__(self, note: str):
+        self.note = one_line(note)
+        self.bytes = self.note.encode("utf-8")
+        self.first, self.last = edges(self.note)
+        self.hurry = False
+
+    def start(self, leading_space: bool = False) -> Text:
+        """The state before an answer; Llama 2's answers begin with a space."""
+        return Text(b" Evidence:\n" if leading_space else b"Evidence:\n", Evidence())
+
+    @staticmethod
+    def after_evidence(number: int) -> Code:
+        """The state behind `Codes:` where people gave `number` quotations."""
+        return Code(number)
+
+    def moves(self, state) -> dict[int, object]:
+        """{next byte: state after it}; empty only where nothing but the end can follow."""
+        if isinstance(state, Text):
+            return spell((state.rest, state.after))
+        if isinstance(state, Evidence):
+            return self._evidence(state)
+        if isinstance(state, Quote):
+            return self._quote(state)
+        if isinstance(state, Code):
+            return self._code(state)
+        if isinstance(state, References):
+            return self._references(state)
+        return spell((b"\n", Code(state.number, state.given))) if state.more and not self.hurry else {}
+
+    @staticmethod
+    def may_end(state) -> bool:
+        return isinstance(state, Closed)
+
+    def _evidence(self, state: Evidence) -> dict[int, object]:
+        options = []
+        if self.first and len(state.texts) < MOST_LINES and not self.hurry:
+            options.append((b"%d. " % (len(state.texts) + 1), Quote(state.texts, self.first, 0)))
+        options.append((b"Codes:\n", Code(len(state.texts))) if state.texts else (b"none\nCodes:\nnone", Closed()))
+        return spell(*options)
+
+    def _quote(self, state: Quote) -> dict[int, object]:
+        after: dict[int, list[int]] = {}
+        for place in state.places:
+            if place < len(self.bytes):
+                after.setdefault(self.bytes[place], []).append(place + 1)
+        ends = [place for place in state.places if place in self.last] if state.length else []
+        if ends and (self.hurry or state.length > LONGEST_QUOTATION):
+            after = {}
+        text = self.bytes[ends[0] - state.length : ends[0]].decode("utf-8") if ends else ""
+        fresh = text not in state.texts and quotation_reads_back(len(state.texts) + 1, text)
+        found = {byte: Quote(state.texts, tuple(places), state.length + 1) for byte, places in after.items()}
+        if ends and (fresh or not found):  # a quotation that stands there already ends only where the note does
+            found[ord("\n")] = Evidence((*state.texts, text))
+        return found
+
+    def _code(self, state: Code) -> dict[int, object]:
+        codes, found = CodeBook.load().billable, {}
+        begin = bisect_left(codes, state.prefix)
+        if begin < len(codes) and codes[begin] == state.prefix:
+            description = one_line(CodeBook.load().description(state.prefix))
+            return spell((f" {description} [".encode(), References(state.number, (*state.given, state.prefix), 0, "")))
+        for letter in next_letters(state.prefix):
+            if not all(code in state.given for code in below(state.prefix + letter)[: len(state.given) + 1]):
+                found[ord(letter)] = Code(state.number, state.given, state.prefix + letter)
+        if not state.number:
+            found = {}  # no code without evidence
+        if not state.given and not state.prefix:
+            found = spell((b"none", Closed())) | ({} if self.hurry else found)
+        return found
+
+    def _references(self, state: References) -> dict[int, object]:
+        larger = range(state.last + 1, state.number + 1)
+        found = {}
+        for digit in "0123456789":
+            if any(str(number).startswith(state.digits + digit) for number in larger):
+                found[ord(digit)] = References(state.number, state.given, state.last, state.digits + digit)
+        written = int(state.digits) if state.digits else 0
+        if written in larger:
+            if self.hurry:
+                found = {}
+            found[ord("]")] = Closed(state.number, state.given, len(state.given) < MOST_LINES)
+            if written < state.number and not self.hurry:
+                found[ord(",")] = Text(b" ", References(state.number, state.given, written, ""))
+        return found
+
+
+def spell(*options) -> dict[int, object]:
+    """The first byte of each (text, state after it); no two texts begin alike."""
+    return {text[0]: Text(text[1:], after) if len(text) > 1 else after for text, after in options}
+
+
+def edges(text: str) -> tuple[tuple[int, ...], frozenset[int]]:
+    """Byte offsets in `text` where a quotation may begin, and where one may end: never inside a word, never at a space."""
+    first, last, offset, before = [], [], 0, ""
+    for letter in text:
+        inside = before.isalnum() and letter.isalnum()
+        if not letter.isspace() and not inside:
+            first.append(offset)
+        if before and not before.isspace() and not inside:
+            last.append(offset)
+        offset, before = offset + len(letter.encode("utf-8")), letter
+    return tuple(first), frozenset([*last, offset] if text else ())
+
+
+@functools.cache
+def next_letters(prefix: str) -> str:
+    """What follows `prefix` in billable codes."""
+    return "".join(sorted({code[len(prefix)] for code in below(prefix) if len(code) > len(prefix)}))
+
+
+def below(prefix: str) -> list[str]:
+    """The billable codes that begin with `prefix`."""
+    codes = CodeBook.load().billable
+    return codes[bisect_left(codes, prefix) : bisect_left(codes, prefix + "\x7f")]
