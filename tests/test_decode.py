@@ -2,6 +2,8 @@
 against transformers' `generate`, token for token, on every family.
 """
 
+import random
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from minscl.infer.decode import generate, greedy, prefill, read_tokens
 from minscl.lora import add_lora, lora_parameters
 from tests.tiny_models import FAMILIES, V, decoder, make_prompts, teacher
 
+NO_DRAFTS = [[]] * 8
 LENGTHS = (5, 40, 1, 17, 64, 2, 17, 33)  # a ragged batch of 8; several run past the 32 positions of the scaled families
 
 
@@ -79,7 +82,7 @@ def test_what_lies_in_unused_slots_does_not_matter():
         with torch.no_grad():
             rows = [prefill(model, prompts, cache)]
             for _ in range(5):
-                rows.append(read_tokens(model, rows[-1].argmax(-1)[:, None].tolist(), cache))
+                rows.append(torch.cat(read_tokens(model, rows[-1].argmax(-1)[:, None].tolist(), NO_DRAFTS[:3], cache)))
         logits.append(torch.stack(rows))
     assert torch.equal(*logits)
     assert cache.lengths.tolist() == [8, 16, 12]
@@ -91,7 +94,7 @@ def test_cached_logits_equal_uncached_ones(dtype, tolerance):
     model, prompts = decoder("qwen3", dtype), make_prompts((4, 13))
     cache = KVCache(model.config, 2, 16, device="cpu", dtype=dtype)
     with torch.no_grad():
-        cached = [prefill(model, prompts, cache)] + [read_tokens(model, [[token], [token + 1]], cache) for token in (7, 70, 3)]
+        cached = [prefill(model, prompts, cache)] + [torch.cat(read_tokens(model, [[token], [token + 1]], NO_DRAFTS[:2], cache)) for token in (7, 70, 3)]
         for row, prompt in enumerate(prompts):
             plain = model(torch.tensor([prompt + [7 + row, 70 + row, 3 + row]]))[0, len(prompt) - 1 :].float()
             mine = torch.stack([logits[row] for logits in cached])
@@ -106,7 +109,7 @@ def test_several_tokens_at_once_see_what_they_would_one_by_one():
     with torch.no_grad():
         for cache in caches:
             prefill(model, prompts, cache)
-        single = torch.stack([read_tokens(model, column[:, None].tolist(), caches[0]) for column in tokens.T], dim=1)
+        single = torch.stack([torch.cat(read_tokens(model, column[:, None].tolist(), NO_DRAFTS[:2], caches[0])) for column in tokens.T], dim=1)
         positions, mask = caches[1].advance([3, 3])
         together = model(tokens, positions=positions, mask=mask, cache=caches[1])
     assert positions.tolist() == [[3, 4, 5], [8, 9, 10]]
@@ -123,11 +126,37 @@ def test_rows_may_read_different_numbers_of_tokens():
     with torch.no_grad():
         prefill(model, prompts, cache)
         for pending in ([[5], [6, 7, 8, 9]], [[10, 11, 12, 13], [14]], [[15, 16], [17]]):  # row 1 is full at the end
-            logits = read_tokens(model, pending, cache)
+            logits = torch.cat(read_tokens(model, pending, NO_DRAFTS[:2], cache))
             for row in range(2):
                 written[row] += pending[row]
                 torch.testing.assert_close(logits[row], model(torch.tensor([written[row]]))[0, -1], atol=1e-4, rtol=0)
     assert cache.lengths.tolist() == [10, 12]
+
+
+def guesses(right: list[int], rng):
+    """A drafter that knows the answer `right` and is wrong now and then, at a place of its own or all along."""
+
+    def draft(ids):
+        guess = right[len(ids) : len(ids) + rng.randrange(6)]
+        return [token if rng.random() < 0.8 else (token + 1) % V for token in guess]
+
+    return draft
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_drafts_change_the_time_and_not_the_answer(batch_size):
+    """Guards: a rejected draft's keys left in the cache, a token taken from the wrong row of logits, room or stop token overrun by a draft."""
+    model, prompts, rng = decoder(), make_prompts(LENGTHS), random.Random(4)
+    stop_ids = {naive(model, prompts[1], 20)[0][9]}
+    plain = greedy(model, prompts, max_new_tokens=20, stop_ids=stop_ids)
+    free = generate(model, prompts, max_new_tokens=40, stop_ids=())  # the guesses run past the stop token
+    for _ in range(4):
+        drafters = [guesses(ids, rng) for ids in free]
+        drafted = greedy(model, prompts, max_new_tokens=20, stop_ids=stop_ids, drafters=drafters, batch_size=batch_size)
+        for a, b in zip(plain, drafted, strict=True):
+            assert (a.ids, a.stopped) == (b.ids, b.stopped) and b.probabilities == pytest.approx(a.probabilities, abs=1e-5)
+            assert a.forwards == len(a.ids) + a.stopped
+        assert sum(one.forwards for one in drafted) < 0.7 * sum(one.forwards for one in plain)
 
 
 def test_the_head_is_computed_for_one_position_a_row():
@@ -148,15 +177,6 @@ def test_dropout_is_off_while_decoding_and_the_mode_restored():
     expected = [naive(model.eval(), prompt, 8)[0] for prompt in prompts]
     assert generate(model.train(), prompts, max_new_tokens=8, stop_ids=()) == expected
     assert model.training and model.model.layers[0].self_attn.q_proj.training
-
-
-def test_progress_adds_up():
-    """Guards: a bar that ends early or counts carried rows."""
-    model, prompts, calls = decoder(), make_prompts(LENGTHS), []
-    stop_ids = {naive(model, prompts[1], 10)[0][4]}
-    answers = greedy(model, prompts, max_new_tokens=10, stop_ids=stop_ids, batch_size=3, progress=lambda *both: calls.append(both))
-    assert sum(finished for _, finished in calls) == len(prompts)
-    assert sum(tokens for tokens, _ in calls) == sum(len(answer.ids) + answer.stopped for answer in answers)
 
 
 def test_bad_requests_are_refused_before_anything_is_computed():

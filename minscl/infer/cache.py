@@ -51,6 +51,13 @@ class KVCache:
         slots = torch.arange(self.extent, device=device)  # (S,)
         return positions, (slots <= positions[:, :, None])[:, None]  # (B, T), (B, 1, T, S)
 
+    def retract(self, counts: list[int]) -> None:
+        """Give back the last `counts[b]` slots of row b: what they hold is written over before it is seen."""
+        if any(counts):
+            self._held = [held - count for held, count in zip(self._held, counts, strict=True)]
+            self.lengths = torch.tensor(self._held, dtype=torch.int64, device=self.lengths.device)
+            self.extent = max(self._held)
+
     def update(self, layer: int, key, value, positions):
         """Store key and value (B, K, T, D) at `positions` (B, T); gives all in use, two views (B, K, S, D)."""
         keys, values = self.keys[layer], self.values[layer]

@@ -17,6 +17,7 @@ from minscl.errors import InputError
 from minscl.infer.decode import greedy
 from minscl.infer.grounded import Guide
 from minscl.infer.locate import locate
+from minscl.infer.speculate import Drafter
 
 MAX_NEW_TOKENS = 1024  # an answer of 30 codes with their evidence is about 900 tokens
 BATCH_SIZE = 8
@@ -43,7 +44,8 @@ def code_notes(model, tokenizer, notes, *, evidence=None, grounded: bool = False
         batch, part = prompts[first : first + batch_size], notes[first : first + batch_size]
         most = min(MAX_NEW_TOKENS, room - max(map(len, batch)))
         guides = [Guide(tokenizer, note.text, most, evidence.get(note.id)) for note in part] if grounded else None
-        answers = greedy(model, batch, max_new_tokens=most, stop_ids=tokenizer.stop_ids, guides=guides)
+        drafters = [Drafter(tokenizer, batch[0])] if len(batch) == 1 else None  # several rows fill the machine without guesses
+        answers = greedy(model, batch, max_new_tokens=most, stop_ids=tokenizer.stop_ids, guides=guides, drafters=drafters)
         for note, answer in zip(part, answers, strict=True):
             yield read_answer(note, answer, tokenizer, evidence.get(note.id))
 

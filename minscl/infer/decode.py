@@ -22,23 +22,38 @@ BATCH_SIZE = 16  # prompts decoded together by default
 
 
 class Answer:
-    """One row's answer while it is written. `guide` (grounded.Guide), where there is one, says what may be written."""
+    """One prompt's answer while it is written: `room` tokens at most, the stop token among them.
 
-    def __init__(self, guide):
-        self.guide, self.ids, self.probabilities, self.stopped, self.done = guide, [], [], False, False
+    `guide` (grounded.Guide), where there is one, says what may be written; `drafter` guesses what will be.
+    """
 
-    def pick(self, logits, stop_ids) -> tuple[int, float]:
-        """The likeliest of the tokens that the guide allows, and its probability among them; `logits` (V,)."""
-        allowed = torch.tensor(self.guide.allowed(stop_ids), device=logits.device)
-        best, place = logits[allowed].max(dim=0)
-        return int(allowed[place]), float(torch.exp(best - logits[allowed].logsumexp(dim=0)))
+    def __init__(self, prompt, guide, drafter, room: int, stop_ids: frozenset):
+        self.prompt, self.guide, self.drafter, self.room, self.stop_ids = prompt, guide, drafter, room, stop_ids
+        self.ids, self.probabilities, self.stopped, self.done, self.forwards = [], [], False, False, 0
 
-    def take(self, token: int, probability: float, stop_ids, max_new_tokens: int) -> None:
-        """Write `token`, or end with it."""
-        self.stopped = token in stop_ids
-        if not self.stopped:
+    def accept(self, logits, tokens, probabilities, draft: list[int]) -> tuple[int, list[int]]:
+        """Write the token that `logits[0]` chooses, and go on with the next row of `logits` (1 + draft, V) while the draft holds what is written.
+
+        `tokens` and `probabilities` (1 + draft,): the likeliest of each row. Gives how many of the draft's tokens were written, and the written tokens
+        that the model has not read yet. An answer that is done reads a token of no meaning (-1: and gives it back) while others go on.
+        """
+        if self.done:
+            return -1, [0]
+        tokens, probabilities, kept = tokens.tolist(), probabilities.tolist(), 0
+        self.forwards += 1
+        while not self.done:
+            token, probability = self._pick(logits[kept]) if self.guide else (tokens[kept], probabilities[kept])
+            if token in self.stop_ids:
+                self.stopped = self.done = True
+                break
             self._write(token, probability)
-        self.done = self.stopped or len(self.ids) >= max_new_tokens
+            self.done = len(self.ids) >= self.room
+            new = [token] + ([] if self.done else self.forced())
+            agreed = common_length(new, draft[kept:])
+            kept += agreed
+            if agreed < len(new) and not self.done:
+                return kept, new[agreed:]
+        return kept, [0]
 
     def forced(self) -> list[int]:
         """What must come next, written; empty where there is a choice."""
@@ -49,6 +64,16 @@ class Answer:
             self.stopped = self.done = True
         return tokens
 
+    def draft(self) -> list[int]:
+        """A guess of what follows, never more than there is room for."""
+        return self.drafter(self.ids)[: max(0, self.room - len(self.ids) - 1)] if self.drafter and not self.done else []
+
+    def _pick(self, logits) -> tuple[int, float]:
+        """The likeliest of the tokens that the guide allows, and its probability among them; `logits` (V,)."""
+        allowed = torch.tensor(self.guide.allowed(self.stop_ids), device=logits.device)
+        place, probability = choose(logits[allowed])
+        return int(allowed[place]), float(probability)
+
     def _write(self, token: int, probability: float) -> None:
         self.ids.append(token)
         self.probabilities.append(probability)
@@ -56,17 +81,23 @@ class Answer:
             self.guide.take(token)
 
 
+def common_length(a: list[int], b: list[int]) -> int:
+    """How many tokens both begin with."""
+    return next((place for place, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+
+
 @dataclass(frozen=True)
 class Generation:
     """What one prompt was answered with.
 
     `ids`: the new tokens, without the stop token. `probabilities`: for each of them, its softmax probability.
-    `stopped`: whether a stop token ended the answer; False where it was cut at max_new_tokens.
+    `stopped`: whether a stop token ended the answer; False where it was cut at max_new_tokens. `forwards`: passes of the model that it took.
     """
 
     ids: list[int]
     probabilities: list[float]
     stopped: bool
+    forwards: int
 
 
 def generate(model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int = BATCH_SIZE) -> list[list[int]]:
@@ -77,57 +108,52 @@ def generate(model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int =
     return [one.ids for one in greedy(model, prompts, max_new_tokens=max_new_tokens, stop_ids=stop_ids, batch_size=batch_size)]
 
 
-def greedy(model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int = BATCH_SIZE, guides=None, progress=None) -> list[Generation]:
+def greedy(model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int = BATCH_SIZE, guides=None, drafters=None) -> list[Generation]:
     """Decode every prompt greedily; gives a Generation a prompt, in the prompts' order.
 
     `prompts`: lists of token ids, of any lengths. `max_new_tokens` counts the stop token, as in transformers.
     `stop_ids`: the ids that end an answer, possibly none. Prompts are sorted by length into batches of `batch_size`, so
-    that little of a batch is padding. `guides`: for each prompt a grounded.Guide or None. `progress(tokens, finished)`, where
-    given, is called after every step with the tokens and the answers it completed (two increments for progress bars).
+    that little of a batch is padding. `guides`: for each prompt a grounded.Guide or None. `drafters`: for each a function from the
+    new ids to a guess of the next ones (speculate.py), which changes the time and not the answer.
 
     Dropout is off meanwhile. Raises InputError for an empty prompt, an id outside the vocabulary, and a prompt that
     leaves no room for max_new_tokens in the model's context.
     """
     prompts = [[int(token) for token in prompt] for prompt in prompts]
     _check(model.config, prompts, max_new_tokens, batch_size)
-    stop_ids, progress = frozenset(stop_ids), progress or (lambda tokens, finished: None)
+    guides, drafters = guides or [None] * len(prompts), drafters or [None] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     answers = [None] * len(prompts)
     with torch.inference_mode(), _eval_mode(model):
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
-            given = [guides[n] if guides else None for n in batch]
-            for number, answer in zip(batch, _decode_batch(model, [prompts[n] for n in batch], max_new_tokens, stop_ids, given, progress), strict=True):
-                answers[number] = answer
+            rows = [Answer(prompts[number], guides[number], drafters[number], max_new_tokens, frozenset(stop_ids)) for number in batch]
+            _decode_batch(model, rows)
+            for number, row in zip(batch, rows, strict=True):
+                answers[number] = Generation(row.ids, row.probabilities, row.stopped, row.forwards)
     return answers
 
 
-def _decode_batch(model, prompts, max_new_tokens: int, stop_ids: frozenset, guides, progress) -> list[Generation]:
-    """Prefill, then a token a step for every row, until each has stopped or has max_new_tokens.
+def _decode_batch(model, rows) -> None:
+    """Prefill, then a step at a time for every Answer of `rows`, until each is done.
 
-    A guided row may read several tokens in a step: the one it chose and those that had to follow. A row that stopped is carried along, its
-    tokens ignored, until the last one stops. The host waits for the device once a step, to see the tokens.
+    In a step a row reads the token it chose last, those that had to follow (its guide), and a draft of what may follow (its drafter); the draft's
+    tokens that the model would have chosen are kept. A row that is done is carried along until the last one is. The host waits for the device
+    once a step, to see the tokens.
     """
     weight = model.model.embed_tokens.weight
-    answers = [Answer(guide) for guide in guides]
-    pending = [answer.forced() for answer in answers]  # tokens that are written and not yet read
-    prompts = [prompt + first for prompt, first in zip(prompts, pending, strict=True)]
-    cache = KVCache(model.config, len(prompts), max(map(len, prompts)) + max_new_tokens, device=weight.device, dtype=weight.dtype)
-    running = answers  # those that are not complete
-    logits = prefill(model, prompts, cache)  # (B, V)
+    prompts = [row.prompt + row.forced() for row in rows]
+    cache = KVCache(model.config, len(rows), max(len(row.prompt) + row.room for row in rows), device=weight.device, dtype=weight.dtype)
+    scored, drafts = list(prefill(model, prompts, cache)[:, None]), [[] for _ in rows]  # of each row logits (1 + draft, V)
     while True:
-        tokens, probabilities = (one.tolist() for one in choose(logits))
-        for row, answer in enumerate(answers):
-            if not answer.done:
-                answer.take(*answer.pick(logits[row], stop_ids) if answer.guide else (tokens[row], probabilities[row]), stop_ids, max_new_tokens)
-                forced = [] if answer.done else answer.forced()
-                pending[row] = [answer.ids[-1 - len(forced)], *forced] if not answer.done else [0]
-        left = [one for one in running if not one.done]
-        progress(len(running), len(running) - len(left))
-        running = left
-        if not running:
-            return [Generation(one.ids, one.probabilities, one.stopped) for one in answers]
-        logits = read_tokens(model, pending, cache)  # (B, V)
+        lengths = [len(one) for one in scored]
+        tokens, probabilities = (one.split(lengths) for one in choose(torch.cat(scored)))
+        read = [row.accept(*columns) for row, *columns in zip(rows, scored, tokens, probabilities, drafts, strict=True)]
+        cache.retract([len(draft) - kept for draft, (kept, _) in zip(drafts, read, strict=True)])
+        if all(row.done for row in rows):
+            return
+        drafts = [row.draft() for row in rows]
+        scored = read_tokens(model, [unread for _, unread in read], drafts, cache)
 
 
 def prefill(model, prompts, cache: KVCache):
@@ -145,14 +171,15 @@ def prefill(model, prompts, cache: KVCache):
     return model.lm_head(last).float()  # (B, V), from the weights' dtype
 
 
-def read_tokens(model, pending: list[list[int]], cache: KVCache):
-    """Append to each row its `pending` tokens, at least one; gives float32 logits (B, V) after the last of each."""
-    device, counts = model.model.embed_tokens.weight.device, [len(one) for one in pending]
-    tokens = torch.tensor([one + [0] * (max(counts) - len(one)) for one in pending], device=device)  # (B, T)
+def read_tokens(model, pending: list[list[int]], drafts: list[list[int]], cache: KVCache) -> list[torch.Tensor]:
+    """Append to each row its `pending` tokens, at least one, and its draft; gives a row's float32 logits (1 + draft, V) after the last
+    pending token and after each of the draft's."""
+    device, counts = model.model.embed_tokens.weight.device, [len(a) + len(b) for a, b in zip(pending, drafts, strict=True)]
+    tokens = torch.tensor([[*a, *b, *[0] * (max(counts) - len(a) - len(b))] for a, b in zip(pending, drafts, strict=True)], device=device)  # (B, T)
     positions, mask = cache.advance(counts)  # (B, T), (B, 1, T, S)
     hidden = model.model(tokens, positions=positions, mask=mask, cache=cache)  # (B, T, C)
-    last = hidden[torch.arange(len(counts), device=device), torch.tensor(counts, device=device) - 1]  # (B, C)
-    return model.lm_head(last).float()  # (B, V), from the weights' dtype
+    asked = torch.cat([row[count - len(draft) - 1 : count] for row, count, draft in zip(hidden, counts, drafts, strict=True)])
+    return list(model.lm_head(asked).float().split([1 + len(draft) for draft in drafts]))  # from the weights' dtype
 
 
 def choose(logits):
