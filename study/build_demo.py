@@ -31,7 +31,7 @@ from minscl.infer.coder import code_notes
 from minscl.metrics import code_scores
 from minscl.model import load_tokenizer
 from minscl.train import train
-from study.card import model_card
+from study.card import history, model_card
 from study.charts import read_charts
 from study.notes import documents, phrase_book, random_documents
 from study.pretrain import Stream, pretrain
@@ -70,12 +70,12 @@ def weighted_pairs(gold, usual, charts, codebook) -> tuple[list[Pair], list[floa
     return [*usual, *gold], [*often, *(weight * scale for weight in rest)]
 
 
-def evaluate(folder: Path, adapter: Path, gold, split: str) -> dict:
+def evaluate(folder: Path, adapter: Path, gold, split: str, grounded: bool = False) -> dict:
     """Codes and evidence of `gold` as the coder gives them, and the share of quotations that stand in the note verbatim."""
     model, tokenizer = load_coder(GenerateConfig(model=str(folder), adapter=str(adapter)))
     notes = [Note(one.id, one.text) for one in gold]
     began = time.monotonic()
-    predicted = list(tqdm(code_notes(model, tokenizer, notes), total=len(notes), desc=split, unit="note"))
+    predicted = list(tqdm(code_notes(model, tokenizer, notes, grounded=grounded), total=len(notes), desc=split, unit="note"))
     seconds = time.monotonic() - began
     quotations = [e for one in predicted for code in one.codes for e in code.evidence]
     verbatim = sum(e.grounded for e in quotations) / max(1, len(quotations))
@@ -96,8 +96,8 @@ def scl_data(work: Path, gold, usual) -> tuple[Path, Path]:
     return work / "documents.jsonl", work / "spans.jsonl"
 
 
-def install(base: Path, adapter: Path, data: tuple[Path, Path], card: str, demo: Path) -> None:
-    """Put base, tokenizer, adapter, a few training records and the card into `demo`."""
+def install(base: Path, adapter: Path, data: tuple[Path, Path], runs: list[dict], card: str, demo: Path) -> None:
+    """Put base, tokenizer, adapter, a few training records, the pretraining's history and the card into `demo`."""
     (demo / "adapter").mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         shutil.copyfile(base / name, demo / name)
@@ -106,6 +106,8 @@ def install(base: Path, adapter: Path, data: tuple[Path, Path], card: str, demo:
     for path, number in zip(data, BUNDLED, strict=True):
         with replace_file(demo / path.name) as out, open(path, encoding="utf-8") as lines:
             out.writelines(itertools.islice(lines, number))
+    with replace_file(demo / "pretraining.json") as out:
+        json.dump(runs, out, indent=1)
     with replace_file(demo / "MODEL_CARD.md") as out:
         out.write(card)
     size = sum(path.stat().st_size for path in demo.rglob("*") if path.is_file())
@@ -137,11 +139,12 @@ def main() -> int:
     if not (adapter / "adapter_model.safetensors").exists():
         train(RunConfig(model=str(base), documents=str(data[0]), spans=str(data[1]), out=str(adapter), epochs=2, lr=5e-4, max_length=4096,
                         pack_length=4096, resume=True, device="cpu"))
-    scores = {name: evaluate(base, adapter, documents(split, seed), name) for name, split, seed in
-              (("test", "test", SEED), ("val", "val", SEED))}
+    scores = {name: evaluate(base, adapter, documents(split, SEED), name, grounded) for name, split, grounded in
+              (("test", "test", False), ("test, --grounded", "test", True), ("val", "val", False))}
     with replace_file(args.work / "scores.json") as out:
         json.dump(scores, out, indent=1)
-    install(base, adapter, data, model_card(scores, args.work), args.out)
+    runs = history(args.work, args.start)
+    install(base, adapter, data, runs, model_card(scores, args.work, runs), args.out)
     print(json.dumps(scores, indent=1))
     return 0
 

@@ -21,8 +21,8 @@ made so that `python -m minscl.generate note.txt` works at once, offline, on a C
 
 ## Trained on
 
-- Base, from random weights (with a copying circuit written into two heads, study/headstart.py): {steps:,} steps, {tokens:,} tokens, {minutes:.0f} minutes; invented notes
-  (study/notes.py) around the code lists of MDACE's *training* charts, and span pairs: the Alphabetic Index, inclusion terms, and hand-written
+- Base, from random weights (with a copying circuit written into two heads, study/headstart.py): {steps:,} steps, {tokens:,} tokens, {minutes:.0f} minutes{earlier}; invented
+  notes (study/notes.py) around the code lists of MDACE's *training* charts, and span pairs: the Alphabetic Index, inclusion terms, and hand-written
   phrases of common codes. The phrase list was written knowing all of MDACE's code lists, those of its test charts included;
   codes that stand only in validation or test charts occur in spans, never in a note.
 - Adapter, by minscl's own trainer (`minscl.train`): {documents} invented notes, one a training chart, and {spans:,} spans; {scl_steps} steps.
@@ -50,9 +50,15 @@ for the patient's. Its scores are not calibrated.
 """
 
 
-def model_card(scores: dict, work: Path) -> str:
-    """The card's text; `scores` maps a set of notes to what build_demo.evaluate gives, `work` holds the run's metrics."""
+def history(work: Path, start: Path | None) -> list[dict]:
+    """What pretraining took, a record a run: the runs that `start`'s weights came from, then this one."""
+    earlier = json.loads((start / "pretraining.json").read_text()) if start else []
     base = [json.loads(line) for line in (work / "base" / "metrics.jsonl").read_text().splitlines()]
+    return [*earlier, {"steps": len(base), "tokens": sum(one["tokens"] for one in base), "minutes": sum(one["step_seconds"] for one in base) / 60}]
+
+
+def model_card(scores: dict, work: Path, runs: list[dict]) -> str:
+    """The card's text; `scores` maps a set of notes to what build_demo.evaluate gives, `work` holds the run's metrics, `runs` is `history`."""
     scl = [json.loads(line) for line in (work / "adapter" / "metrics.jsonl").read_text().splitlines()]
     rows = []
     for name, one in scores.items():
@@ -64,7 +70,7 @@ def model_card(scores: dict, work: Path) -> str:
     config = json.loads((work / "base" / "config.json").read_text())
     parameters = config["vocab_size"] * config["hidden_size"] + config["num_hidden_layers"] * _block(config) + config["hidden_size"]
     return CARD.format(parameters=parameters, layers=SHAPE["num_hidden_layers"], hidden=SHAPE["hidden_size"], vocabulary=config["vocab_size"], rank=rank,
-                       steps=len(base), tokens=sum(one["tokens"] for one in base), minutes=sum(one["step_seconds"] for one in base) / 60,
+                       **{name: sum(one[name] for one in runs) for name in ("steps", "tokens", "minutes")}, earlier=f" in {len(runs)} runs" if len(runs) > 1 else "",
                        documents=count["documents.jsonl"], spans=count["spans.jsonl"], scl_steps=len(scl), rows="\n".join(rows),
                        machine=f"{os.cpu_count()} CPU cores ({_processor()}), no GPU", torch=torch.__version__, today=date.today().isoformat())
 
