@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: run test clean
 
 run: $(VENV)/.core
-	$(BIN)/python -m minscl.generate examples/note.txt
+	$(BIN)/python -m minscl.generate examples/note.txt --grounded
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest

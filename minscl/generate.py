@@ -1,15 +1,17 @@
 """Command: note(s) → evidence + codes, each quotation located in the note.
 
     python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE] [--grounded]
-                              [--json | --html FILE]
+                              [--json | --html FILE | --out FILE]
 
-Nothing leaves the machine: the model is a local folder, and no module of minscl opens a connection.
+With --out, coded notes are appended as they are finished, and a run that was stopped goes on where it was. Nothing leaves the machine: the model is a local folder, and no module of minscl opens a connection.
 
 Read next: infer/coder.py.
 """
 
 import argparse
+import contextlib
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,12 +19,14 @@ import torch
 from tqdm import tqdm
 
 from minscl.config import DEMO, add_flags, require
+from minscl.data.journal import Journal
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError, replace_file, run_command
-from minscl.infer.coder import code_notes
-from minscl.infer.locate import line_and_column
+from minscl.infer.coder import BATCH_SIZE, code_notes
+from minscl.data.locate import line_and_column
 from minscl.lora import load_adapter, merge_lora
+from minscl.machine import free_memory, memory_errors
 from minscl.model import load_model, load_tokenizer
 from minscl.report import html_page
 
@@ -36,10 +40,12 @@ class GenerateConfig:
     evidence: str = field(default="", metadata={"help": "human evidence in place of the model's: for one note a text file with a quotation "
                                                 "a line, in document order; for several a JSONL of coded documents with the same ids"})
     grounded: bool = field(default=False, metadata={"help": "only what stands in the note can be quoted, only billable codes with evidence given"})
-    batch_size: int = field(default=8, metadata={"help": "notes decoded together"})
+    batch_size: int = field(default=BATCH_SIZE, metadata={"help": "notes coded together, at most"})
+    memory: float = field(default=0.0, metadata={"help": "GB for keys and values, which may mean fewer notes together (default: three quarters of what is free)"})
     dtype: str = field(default="", metadata={"help": "float32, bfloat16 or float16 (default: bfloat16 on a GPU, float32 on a CPU)"})
     device: str = field(default="", metadata={"help": "cpu, cuda, cuda:1 ... (default: the GPU where there is one)"})
     json: bool = field(default=False, metadata={"help": "print one coded document a line, as JSON"})
+    out: str = field(default="", metadata={"help": "append one coded document a line to this file; notes that it holds already are not coded again"})
     html: str = field(default="", metadata={"help": "write one self-contained page with the evidence marked in the notes"})
 
 
@@ -130,6 +136,27 @@ def load_coder(config: GenerateConfig):
     return model, tokenizer
 
 
+def code(config: GenerateConfig, notes: list[Note], evidence, skip):
+    """Yields the coded documents of `notes`, in order."""
+    if not notes:
+        return
+    model, tokenizer = load_coder(config)
+    device = model.model.embed_tokens.weight.device
+    memory = int(config.memory * 1e9) or free_memory(device) * 3 // 4
+    coded = code_notes(model, tokenizer, notes, evidence=evidence, grounded=config.grounded, batch_size=config.batch_size, memory=memory, skip=skip)
+    with memory_errors("a smaller --memory"):
+        yield from tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1)
+
+
+def already_coded(records, notes: list[Note], path: str) -> dict[str, CodedDocument]:
+    """Documents of an earlier run by id; raises InputError where a note has changed since."""
+    known = {note.id: note.text for note in notes}
+    for one in records:
+        if known.get(one.id, one.text) != one.text:
+            raise InputError(f"{path}: {one.id} was coded from another text; name another --out, or give the note a new id")
+    return {one.id: one for one in records}
+
+
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m minscl.generate", description="Code clinical notes in ICD-10-CM, with the evidence.")
     parser.add_argument("notes", nargs="+", help="text files, one note each, or .jsonl files of notes")
@@ -138,19 +165,29 @@ def main(argv=None) -> int:
     notes = read_notes(given.pop("notes"))
     config = GenerateConfig(**given)
     evidence = read_evidence(config.evidence, notes)
-    model, tokenizer = load_coder(config)
-    documents = []
-    coded = code_notes(model, tokenizer, notes, evidence=evidence, grounded=config.grounded, batch_size=config.batch_size)
-    for document in tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1):
-        documents.append(document)
-        if config.json:
-            print(json.dumps(document.to_dict(), ensure_ascii=False), flush=True)
-        elif not config.html:
-            print(table(document), flush=True)
+    skipped: list[str] = []
+
+    def skip(note: Note, error: InputError) -> None:
+        skipped.append(note.id)
+        print(f"minscl: skipped: {' '.join(str(error).split())}", file=sys.stderr)
+
+    with Journal(config.out, CodedDocument) if config.out else contextlib.nullcontext() as journal:
+        documents = already_coded(journal.records, notes, config.out) if journal else {}
+        rest = [note for note in notes if note.id not in documents]
+        for document in code(config, rest, evidence, skip if len(notes) > 1 else None):
+            documents[document.id] = document
+            if journal:
+                journal.append([document])
+            if config.json:
+                print(json.dumps(document.to_dict(), ensure_ascii=False), flush=True)
+            elif not (config.html or config.out):
+                print(table(document), flush=True)
     if config.html:
         with replace_file(config.html) as handle:
-            handle.write(html_page(documents))
-    return 0
+            handle.write(html_page([documents[note.id] for note in notes if note.id in documents]))
+    if skipped:
+        print(f"minscl: {len(skipped)} of {len(notes)} notes were skipped, the first is {skipped[0]}; the others are coded", file=sys.stderr)
+    return 2 if skipped else 0
 
 
 if __name__ == "__main__":

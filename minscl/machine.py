@@ -6,6 +6,7 @@ Read next: forecast.py, which makes hours of the rate.
 """
 
 import contextlib
+import os
 import resource
 import sys
 import time
@@ -83,11 +84,23 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken: of the GPU, or of the machine and of the container it may be in."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    found = []
+    with contextlib.suppress(OSError, ValueError):
+        found.append(next(int(line.split()[1]) * 1024 for line in open("/proc/meminfo") if line.startswith("MemAvailable")))
+    with contextlib.suppress(OSError, ValueError):  # a container's limit; "max" is none
+        limit, used = (int(open(f"/sys/fs/cgroup/memory.{name}").read()) for name in ("max", "current"))
+        found.append(limit - used)
+    return min(found) if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # no Linux: half of what is built in
+
+
 @contextlib.contextmanager
-def memory_errors():
+def memory_errors(remedy: str):
     """A GPU that is too small, as one line that says what to do."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise InputError(f"the GPU's memory is full ({str(error).splitlines()[0]}); use --recompute, a smaller --pack-length with "
-                         "--max-length, or several GPUs with --fsdp") from error
+        raise InputError(f"the GPU's memory is full ({str(error).splitlines()[0]}); use {remedy}") from error

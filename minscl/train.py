@@ -194,7 +194,7 @@ def checkpoint_settings(config: RunConfig, samples) -> dict:
 def main() -> int:
     config = parse_run()
     try:
-        with memory_errors():
+        with memory_errors("--recompute, a smaller --pack-length with --max-length, or several GPUs with --fsdp"):
             train(config)
     except FloatingPointError as error:
         print(f"minscl: {error}; nothing was trained on it; the last good checkpoint is in {config.out}/checkpoints", file=sys.stderr)

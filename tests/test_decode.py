@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from minscl.infer.cache import KVCache
-from minscl.infer.decode import generate, greedy, prefill, read_tokens
+from minscl.infer.decode import generate, greedy
+from minscl.infer.engine import prefill, read_tokens
 from minscl.lora import add_lora, lora_parameters
 from tests.tiny_models import FAMILIES, V, decoder, make_prompts, teacher
 
@@ -28,6 +29,11 @@ def naive(model, prompt, max_new_tokens, stop_ids=()):
         ids.append(token)
         probabilities.append(float(distribution[token]))
     return ids, probabilities, False
+
+
+def read_prompts(model, prompts, cache):
+    """Logits (B, V) after each prompt, read into slots 0 .. B-1."""
+    return torch.stack(list(prefill(model, dict(enumerate(prompts)), cache).values()))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -80,12 +86,12 @@ def test_what_lies_in_unused_slots_does_not_matter():
         for tensor in (*cache.keys, *cache.values):
             tensor.fill_(filling)
         with torch.no_grad():
-            rows = [prefill(model, prompts, cache)]
+            rows = [read_prompts(model, prompts, cache)]
             for _ in range(5):
                 rows.append(torch.cat(read_tokens(model, rows[-1].argmax(-1)[:, None].tolist(), NO_DRAFTS[:3], cache)))
         logits.append(torch.stack(rows))
     assert torch.equal(*logits)
-    assert cache.lengths.tolist() == [8, 16, 12]
+    assert list(map(len, cache.ids)) == [8, 16, 12]
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-5), (torch.float32, 1e-4), (torch.bfloat16, 5e-2)])
@@ -94,7 +100,7 @@ def test_cached_logits_equal_uncached_ones(dtype, tolerance):
     model, prompts = decoder("qwen3", dtype), make_prompts((4, 13))
     cache = KVCache(model.config, 2, 16, device="cpu", dtype=dtype)
     with torch.no_grad():
-        cached = [prefill(model, prompts, cache)] + [torch.cat(read_tokens(model, [[token], [token + 1]], NO_DRAFTS[:2], cache)) for token in (7, 70, 3)]
+        cached = [read_prompts(model, prompts, cache)] + [torch.cat(read_tokens(model, [[token], [token + 1]], NO_DRAFTS[:2], cache)) for token in (7, 70, 3)]
         for row, prompt in enumerate(prompts):
             plain = model(torch.tensor([prompt + [7 + row, 70 + row, 3 + row]]))[0, len(prompt) - 1 :].float()
             mine = torch.stack([logits[row] for logits in cached])
@@ -108,15 +114,15 @@ def test_several_tokens_at_once_see_what_they_would_one_by_one():
     caches = [KVCache(model.config, 2, 12, device="cpu", dtype=torch.float32) for _ in range(2)]
     with torch.no_grad():
         for cache in caches:
-            prefill(model, prompts, cache)
+            read_prompts(model, prompts, cache)
         single = torch.stack([torch.cat(read_tokens(model, column[:, None].tolist(), NO_DRAFTS[:2], caches[0])) for column in tokens.T], dim=1)
-        positions, mask = caches[1].advance([3, 3])
+        positions, mask = caches[1].advance(tokens.tolist())
         together = model(tokens, positions=positions, mask=mask, cache=caches[1])
     assert positions.tolist() == [[3, 4, 5], [8, 9, 10]]
     torch.testing.assert_close(together, single, atol=1e-4, rtol=0)
-    assert caches[0].lengths.tolist() == caches[1].lengths.tolist() == [6, 11]
-    with pytest.raises(ValueError, match="holds 12 tokens a row, 13 are needed"):
-        caches[1].advance([2, 2])
+    assert caches[0].ids == caches[1].ids == [prompts[0] + [5, 6, 7], prompts[1] + [8, 9, 10]]
+    with pytest.raises(ValueError, match="holds 12 tokens a slot, 13 are needed"):
+        caches[1].advance([[1, 2], [1, 2]])
 
 
 def test_rows_may_read_different_numbers_of_tokens():
@@ -124,13 +130,13 @@ def test_rows_may_read_different_numbers_of_tokens():
     model, prompts = decoder(), make_prompts((3, 6))
     cache, written = KVCache(model.config, 2, 12, device="cpu", dtype=torch.float32), [list(one) for one in prompts]
     with torch.no_grad():
-        prefill(model, prompts, cache)
+        read_prompts(model, prompts, cache)
         for pending in ([[5], [6, 7, 8, 9]], [[10, 11, 12, 13], [14]], [[15, 16], [17]]):  # row 1 is full at the end
             logits = torch.cat(read_tokens(model, pending, NO_DRAFTS[:2], cache))
             for row in range(2):
                 written[row] += pending[row]
                 torch.testing.assert_close(logits[row], model(torch.tensor([written[row]]))[0, -1], atol=1e-4, rtol=0)
-    assert cache.lengths.tolist() == [10, 12]
+    assert cache.ids == written
 
 
 def guesses(right: list[int], rng):

@@ -40,7 +40,7 @@ def test_json_is_a_coded_document_whose_offsets_slice(coded, short):
     """Guards offsets that drift from the file's text, and keys that the contract does not have."""
     documents = [CodedDocument.from_dict(one) for one in coded]
     assert [one.text for one in documents] == [NOTE.read_bytes().decode(), SHORT] and [one.id for one in documents] == [str(NOTE), str(short)]
-    assert all(one.output for one in documents) and any(one.codes for one in documents)
+    assert all(one.output and one.codes for one in documents)
     book = CodeBook.load()
     for document in documents:
         for code in document.codes:

@@ -34,12 +34,12 @@ def test_run_time_needs_only_the_named_packages():
 
     for path in ROOT.rglob("*.py"):
         names = {name.split(".")[0] for name in imported(path)} - set(sys.stdlib_module_names)
-        assert names <= RUN_TIME | {"matplotlib"}, f"{path} imports {names - RUN_TIME}"
+        assert names <= RUN_TIME | {"matplotlib"} | ({"openai"} if path.name == "llm.py" else set()), f"{path} imports {names - RUN_TIME}"
         assert "pickle" not in set(imported(path)) and "torch.load" not in path.read_text(), path
 
 
 def test_nothing_opens_a_connection():
-    """Guards telemetry: no module of the package imports a network library."""
+    """Guards telemetry: no module of the package imports a network library, but for infer/llm.py, which asks the endpoint that the user names."""
     for path in ROOT.rglob("*.py"):
-        names = {name.split(".")[0] for name in imported(path)}
+        names = {name.split(".")[0] for name in imported(path) if name != "urllib.parse"}
         assert not names & {"socket", "urllib", "http", "requests", "httpx", "ssl", "ftplib", "smtplib"}, path

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minscl.infer.locate import line_and_column, locate
+from minscl.data.locate import line_and_column, locate
 
 NOTE = "AFEBRILE. Hx of AF,\ntype 2\n  diabetes. CHF and chf. AF again."
 

@@ -1,4 +1,4 @@
-"""Reading the Alphabetic Index: XML → terms with their path, non-essential modifiers, code and `see` reference.
+"""Reading the Alphabetic Index and the tables beside it: XML → terms with path, non-essential modifiers, code and `see` reference.
 
 A printed entry
     Diabetes, diabetic (mellitus) (sugar) E11.9
@@ -26,6 +26,7 @@ class Term:
     """One line of the Index. `path`: titles from the main term to this one; `code` as printed, dash included; "" where absent.
 
     `code_in_title`: a code that the printed line has among its words ("immunoglobulin G4-related D89.84") and not in its column.
+    `book` and `column`: where it is printed; the tables have several columns, each with a code of its own.
     """
 
     path: tuple[str, ...]
@@ -33,6 +34,8 @@ class Term:
     code: str = ""
     see: str = ""
     code_in_title: str = ""
+    book: str = "index"
+    column: str = ""
 
     @property
     def default_code(self) -> str:
@@ -41,25 +44,44 @@ class Term:
     @property
     def origin(self) -> str:
         """The path as the Index prints it, for the pair's `origin`."""
-        return "index: " + " > ".join(self.path)
+        return f"{self.book}: {' > '.join(self.path)}" + (f" | {self.column}" if self.column else "")
 
 
-def read_index(name: str = INDEX) -> list[Term]:
-    """All terms of the bundled index file `name`, in print order."""
+def read_index(name: str = INDEX, book: str = "index") -> list[Term]:
+    """All terms of the bundled index file `name`, in print order; `book` is what `origin` calls it."""
+    terms: list[Term] = []
+    for element, path, modifiers, code in _lines(_root(name)):
+        terms.append(Term(path, modifiers, _text(element.find("code")), _text(element.find("see")), code, book))
+    return terms
+
+
+def read_table(name: str, book: str) -> dict[str, list[Term]]:
+    """Column heading → all terms, with that column's code; for the files whose codes stand in numbered cells (dashes alone: no code)."""
+    root = _root(name)
+    heads = {head.get("col"): _text(head) for head in root.iter("head")}
+    columns: dict[str, list[Term]] = {heads[number]: [] for number in sorted(heads)[1:]}  # the first heads the terms themselves
+    for element, path, modifiers, _ in _lines(root):
+        cells = {heads[cell.get("col")]: _text(cell) for cell in element.findall("cell")}  # by number: cells may be left out
+        for column, terms in columns.items():
+            terms.append(Term(path, modifiers, cells.get(column, "").lstrip("-"), _text(element.find("see")), book=book, column=column))
+    return columns
+
+
+def _root(name: str):
     with (resources.files("minscl.data") / "resources" / name).open("rb") as packed, gzip.open(packed) as handle:
-        root = ElementTree.parse(handle).getroot()
-    found: list[Term] = []
+        return ElementTree.parse(handle).getroot()
+
+
+def _lines(root):
+    """(element, path, modifiers, code in the title) of every term, in print order."""
+    def walk(element, above: tuple[str, ...]):
+        title, modifiers, code = _title(element.find("title"))
+        yield element, (*above, title), modifiers, code
+        for child in element.findall("term"):
+            yield from walk(child, (*above, title))
+
     for main in root.iter("mainTerm"):
-        _walk(main, (), found)
-    return found
-
-
-def _walk(element, above: tuple[str, ...], found: list[Term]) -> None:
-    title, modifiers, code = _title(element.find("title"))
-    path = (*above, title)
-    found.append(Term(path, modifiers, _text(element.find("code")), _text(element.find("see")), code))
-    for child in element.findall("term"):
-        _walk(child, path, found)
+        yield from walk(main, ())
 
 
 def _title(element) -> tuple[str, tuple[str, ...], str]:

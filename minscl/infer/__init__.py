@@ -1,6 +1,7 @@
-"""Inference: greedy answers (decode.py) with keys and values kept (cache.py), and a note coded with its evidence (coder.py)."""
+"""Inference: a note coded with its evidence (coder.py), by many answers at once (engine.py) with keys and values kept (cache.py)."""
 
+from minscl.infer.answer import Generation
 from minscl.infer.coder import code_note, code_notes
-from minscl.infer.decode import Generation, generate, greedy
+from minscl.infer.decode import generate, greedy
 
 __all__ = ["Generation", "code_note", "code_notes", "generate", "greedy"]

@@ -1,72 +1,107 @@
-"""Keys and values of the tokens a batch has read: preallocated, each row filled up to its own length.
+"""Keys and values of the tokens that have been read: a fixed number of slots, each with room for one answer and its prompt.
 
-The cache owns position. Row b holds `lengths[b]` tokens, in slots 0 .. lengths[b]-1, and a token's slot is its
-absolute position. So prompts of different lengths need no padding on the left: after the prefill of a batch padded on
-the right, a row's next token overwrites its first padding slot.
+The cache owns position. Slot b holds the tokens `ids[b]`, in places 0 .. len(ids[b])-1, and a token's place is its absolute position. So
+prompts of different lengths need no padding on the left, and a slot may be taken over, cut back or copied whenever its reader likes.
 
-    slot    0 1 2 3 4 5      row 0 has read 5 tokens, row 1 has read 3 (· was padding or is empty)
-    row 0   a b c d e        its next token goes to slot 5 and sees slots 0-5
-    row 1   a b c · ·        its next token goes to slot 3 and sees slots 0-3
+    place   0 1 2 3 4 5      slot 0 has read 5 tokens, slot 1 has read 3 (· is empty, or left from an earlier answer)
+    slot 0  a b c d e        its next token goes to place 5 and sees places 0-5
+    slot 1  a b c · ·        its next token goes to place 3 and sees places 0-3
 
-Letters: B rows, T new tokens, S slots in use, K kv heads, D head_dim.
-Read next: decode.py, which drives it; model/decoder.py, which calls `update` in every layer.
+Tokens are read in two ways: `claim`, prompts laid end to end without padding; and `advance`, a few tokens of slots 0 .. B-1 at once.
+
+Letters: B slots, T new tokens, S places in use, H query heads, K kv heads, D head_dim.
+Read next: engine.py, which drives it; model/decoder.py, which calls `update` in every layer.
 """
 
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 
 from minscl.errors import InputError
 
 
 class KVCache:
-    """Room for `max_length` tokens a row in each layer, B·K·max_length·D numbers for the keys and as many values."""
+    """`slots` times `max_length` tokens: in each layer slots·K·max_length·D numbers for the keys and as many values."""
 
-    def __init__(self, config, batch_size: int, max_length: int, *, device, dtype):
-        shape = (batch_size, config.num_key_value_heads, max_length + 1, config.head_dim)  # one spare slot, for padding
+    def __init__(self, config, slots: int, max_length: int, *, device, dtype):
+        shape = (slots, config.num_key_value_heads, max_length + 1, config.head_dim)  # one spare place, for padding
         # Zeros, because attention multiplies even a masked value by its weight 0, and 0 · NaN is NaN.
         self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
-        self.max_length = max_length
-        self.lengths = torch.zeros(batch_size, dtype=torch.int64, device=device)  # (B,) tokens held by each row
-        self._held = [0] * batch_size  # the same on the host
-        self.extent = 0  # the largest of them, kept on the host: attention reads no slot beyond it
+        self.max_length, self.device = max_length, device
+        self.ids: list[list[int]] = [[] for _ in range(slots)]
+        self._slots, self._seen = None, (slice(None), slice(None))  # of the pass under way: slots written (B or 1, T or 1), part of the cache that is seen
 
-    def start(self, lengths: list[int]) -> None:
-        """An empty cache takes prompts of these lengths; the prefill's `update` must follow."""
-        self._reach(max(lengths))
-        self._held = list(lengths)
-        self.lengths = torch.tensor(lengths, dtype=torch.int64, device=self.lengths.device)  # (B,)
+    @staticmethod
+    def bytes_per_slot(config, max_length: int, dtype: torch.dtype) -> int:
+        return 2 * config.num_hidden_layers * config.num_key_value_heads * (max_length + 1) * config.head_dim * dtype.itemsize
 
-    def advance(self, counts: list[int]):
-        """Claim the next `counts[b]` slots of row b, for T = max(counts) new tokens of which a row's last T - counts[b] are padding.
+    def claim(self, parts: dict[int, list[int]]) -> tuple[torch.Tensor, "Reading"]:
+        """Slot → the tokens that it reads next. Gives their positions end to end, int64 (1, T), and who sees what."""
+        before = [len(self.ids[slot]) for slot in parts]
+        self._append(parts.items())
+        counts = [len(tokens) for tokens in parts.values()]
+        positions = torch.cat([torch.arange(start, start + count) for start, count in zip(before, counts, strict=True)])
+        slots = torch.repeat_interleave(torch.tensor(list(parts)), torch.tensor(counts))
+        self._slots, self._seen = slots[None].to(self.device), (slice(None), slice(None))
+        return positions[None].to(self.device), Reading(tuple(parts), tuple(before), tuple(counts))
 
-        Gives their positions, int64 (B, T), and the mask, bool (B, 1, T, S): a token sees its own slot and the row's earlier ones.
+    def advance(self, parts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Slot b reads `parts[b]`, at least one token; slots 0 .. B-1 for T = the longest of them, the others padded.
+
+        Gives the positions, int64 (B, T), and the mask, bool (B, 1, T, S): a token sees its own place and the earlier ones of its slot.
         """
-        device, before = self.lengths.device, self.lengths
-        self._held = [held + count for held, count in zip(self._held, counts, strict=True)]
-        self._reach(max(self._held))
-        self.lengths = torch.tensor(self._held, dtype=torch.int64, device=device)
-        positions = before[:, None] + torch.arange(max(counts), device=device)  # (B, T)
-        spare = self.keys[0].shape[2] - 1
-        positions = torch.where(positions < self.lengths[:, None], positions, spare)  # padding is written where nobody looks
-        slots = torch.arange(self.extent, device=device)  # (S,)
-        return positions, (slots <= positions[:, :, None])[:, None]  # (B, T), (B, 1, T, S)
+        before = torch.tensor([len(ids) for ids in self.ids[: len(parts)]])
+        self._append(enumerate(parts))
+        counts = torch.tensor([len(tokens) for tokens in parts])
+        offsets, extent = torch.arange(int(counts.max())), int((before + counts).max())
+        positions = torch.where(offsets < counts[:, None], before[:, None] + offsets, self.max_length)  # padding is written where nobody looks
+        mask = (torch.arange(extent) <= positions[:, :, None])[:, None]  # (B, 1, T, S)
+        self._slots = torch.arange(len(parts), device=self.device)[:, None]  # (B, 1)
+        self._seen = (slice(len(parts)), slice(extent))
+        return positions.to(self.device), mask.to(self.device)
 
-    def retract(self, counts: list[int]) -> None:
-        """Give back the last `counts[b]` slots of row b: what they hold is written over before it is seen."""
-        if any(counts):
-            self._held = [held - count for held, count in zip(self._held, counts, strict=True)]
-            self.lengths = torch.tensor(self._held, dtype=torch.int64, device=self.lengths.device)
-            self.extent = max(self._held)
+    def retract(self, slot: int, count: int) -> None:
+        """Give back the last `count` places: what they hold is written over before it is seen."""
+        del self.ids[slot][len(self.ids[slot]) - count :]
 
-    def update(self, layer: int, key, value, positions):
-        """Store key and value (B, K, T, D) at `positions` (B, T); gives all in use, two views (B, K, S, D)."""
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Let `target` hold the first `count` tokens of `source`; within one slot, cut it back to them."""
+        if source != target:
+            for tensor in (*self.keys, *self.values):
+                tensor[target, :, :count] = tensor[source, :, :count]
+        self.ids[target] = self.ids[source][:count]
+
+    def update(self, layer: int, key: torch.Tensor, value: torch.Tensor, positions: torch.Tensor):
+        """Store key and value (B, K, T, D) at `positions` (B, T) of the slots of this pass; gives what is in use, two views (B, K, S, D)."""
         keys, values = self.keys[layer], self.values[layer]
-        rows = torch.arange(key.shape[0], device=key.device)[:, None]  # (B, 1)
-        keys.transpose(1, 2)[rows, positions] = key.transpose(1, 2)  # (B, T, K, D) into (B, S, K, D): scatter_ is slow in bfloat16
-        values.transpose(1, 2)[rows, positions] = value.transpose(1, 2)
-        return keys[:, :, : self.extent], values[:, :, : self.extent]
+        keys.transpose(1, 2)[self._slots, positions] = key.transpose(1, 2)  # (B, T, K, D) into (B, S, K, D): scatter_ is slow in bfloat16
+        values.transpose(1, 2)[self._slots, positions] = value.transpose(1, 2)
+        slots, places = self._seen
+        return keys[slots, :, places], values[slots, :, places]
 
-    def _reach(self, extent: int) -> None:
-        if extent > self.max_length:
-            raise InputError(f"the KV cache holds {self.max_length} tokens a row, {extent} are needed; make it with a larger max_length")
-        self.extent = extent
+    def _append(self, parts) -> None:
+        for slot, tokens in parts:
+            if len(self.ids[slot]) + len(tokens) > self.max_length:
+                raise InputError(f"the KV cache holds {self.max_length} tokens a slot, {len(self.ids[slot]) + len(tokens)} are needed; make it with a larger max_length")
+            self.ids[slot].extend(tokens)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The mask of a pass in which several slots read, one after the other: `counts[i]` tokens of slot `slots[i]`, which held `before[i]`."""
+
+    slots: tuple[int, ...]
+    before: tuple[int, ...]
+    counts: tuple[int, ...]
+
+    def attention(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """query (1, H, T, D), the cache's keys and values (slots, K, S, D) → (1, H, T, D): each slot by itself, no wider than it is long."""
+        grouped, mixed = query.shape[1] != keys.shape[1], []
+        for part, slot, before in zip(query.split(self.counts, dim=2), self.slots, self.before, strict=True):
+            end = before + part.shape[2]
+            key, value = keys[slot : slot + 1, :, :end], values[slot : slot + 1, :, :end]
+            mask = torch.ones(part.shape[2], end, dtype=torch.bool, device=query.device).tril(before) if before else None
+            mixed.append(F.scaled_dot_product_attention(part, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped))
+        return torch.cat(mixed, dim=2)

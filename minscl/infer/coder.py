@@ -4,23 +4,26 @@
 One generation gives both: the evidence lines, then the codes that refer to them. With human evidence ("+ Evid.",
 Table 1) the evidence section is given as the beginning of the answer, and only p(C | x, E) is generated.
 
-Read next: data/prompts.py for the text, decode.py for the tokens, locate.py for the offsets.
+Read next: data/prompts.py for the text, engine.py for the tokens, locate.py for the offsets.
 """
 
 import functools
+import logging
 
 from minscl.data.icd import CodeBook
 from minscl.data.parse import parse_document
 from minscl.data.prompts import render_document_prompt, render_evidence
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
-from minscl.infer.decode import greedy
-from minscl.infer.grounded import Guide
-from minscl.infer.locate import locate
+from minscl.infer.cache import KVCache
+from minscl.infer.engine import Engine, Request
+from minscl.infer.grounded import Guide, check_room
+from minscl.data.locate import locate
 from minscl.infer.speculate import Drafter
 
 MAX_NEW_TOKENS = 1024  # an answer of 30 codes with their evidence is about 900 tokens
 BATCH_SIZE = 8
+LOG = logging.getLogger("minscl")
 
 
 def code_note(model, tokenizer, text: str, *, evidence=None, grounded: bool = False) -> CodedDocument:
@@ -32,22 +35,66 @@ def code_note(model, tokenizer, text: str, *, evidence=None, grounded: bool = Fa
     return next(code_notes(model, tokenizer, [Note("note", text)], evidence={"note": evidence} if evidence is not None else None, grounded=grounded))
 
 
-def code_notes(model, tokenizer, notes, *, evidence=None, grounded: bool = False, batch_size: int = BATCH_SIZE):
-    """Code many notes; yields a CodedDocument a note, in order. `evidence` maps note ids to human quotations.
+def code_notes(model, tokenizer, notes, *, evidence=None, grounded: bool = False, batch_size: int = BATCH_SIZE, memory: int | None = None, skip=None):
+    """Code many notes; yields a CodedDocument a note, in order, each as soon as it and those before it are finished.
 
-    Every note is checked before the first is coded, so a bad one costs nothing.
+    `evidence` maps note ids to human quotations. At most `batch_size` notes are coded at a time, and no more than `memory` bytes of keys and
+    values allow. A note that cannot be coded is handed to `skip(note, error)` and left out; without it, InputError is raised before any is coded.
     """
-    evidence = evidence or {}
-    prompts = [note_prompt(model, tokenizer, note, evidence.get(note.id)) for note in notes]
-    room = model.config.max_position_embeddings
-    for first in range(0, len(notes), batch_size):
-        batch, part = prompts[first : first + batch_size], notes[first : first + batch_size]
-        most = min(MAX_NEW_TOKENS, room - max(map(len, batch)))
-        guides = [Guide(tokenizer, note.text, most, evidence.get(note.id)) for note in part] if grounded else None
-        drafters = [Drafter(tokenizer, batch[0])] if len(batch) == 1 else None  # several rows fill the machine without guesses
-        answers = greedy(model, batch, max_new_tokens=most, stop_ids=tokenizer.stop_ids, guides=guides, drafters=drafters)
-        for note, answer in zip(part, answers, strict=True):
-            yield read_answer(note, answer, tokenizer, evidence.get(note.id))
+    evidence, good, prompts = evidence or {}, [], []
+    for note in notes:
+        try:
+            prompt = note_prompt(model, tokenizer, note, evidence.get(note.id))
+            room = answer_room(model, prompt)
+            check_memory(model, note.id, len(prompt) + room, memory)
+            if grounded:
+                check_room(room)
+        except InputError as error:
+            if skip is None:
+                raise
+            skip(note, error)
+            continue
+        good.append(note)
+        prompts.append(prompt)
+    if not good:
+        return
+    length = max(len(prompt) + answer_room(model, prompt) for prompt in prompts)
+    slots = wanted = min(batch_size, len(good))
+    if memory is not None and slots_within(model, length, memory) < wanted:
+        slots = slots_within(model, length, memory)
+        LOG.warning("minscl: %d notes at a time instead of %d: keys and values have %.1f GB, the longest note and its answer %d tokens", slots, wanted, memory / 1e9, length)
+    engine = Engine(model, slots=slots, length=length, stop_ids=tokenizer.stop_ids)
+
+    def requests():
+        for note, prompt in zip(good, prompts, strict=True):
+            room = answer_room(model, prompt)
+            guide = Guide(tokenizer, note.text, room, evidence.get(note.id)) if grounded else None
+            drafter = Drafter(tokenizer, prompt) if slots == 1 else None  # several answers fill the machine without guesses
+            yield Request(prompt, room, guide, drafter)
+
+    answers, given = {}, 0
+    for number, answer in engine.run(requests()):
+        answers[number] = answer
+        while given in answers:
+            yield read_answer(good[given], answers.pop(given), tokenizer, evidence.get(good[given].id))
+            given += 1
+
+
+def answer_room(model, prompt) -> int:
+    """Tokens that the answer to `prompt` may have."""
+    return min(MAX_NEW_TOKENS, model.config.max_position_embeddings - len(prompt))
+
+
+def slots_within(model, length: int, memory: int) -> int:
+    """How many answers of `length` tokens, prompt included, fit into `memory` bytes of keys and values."""
+    return memory // KVCache.bytes_per_slot(model.config, length, model.model.embed_tokens.weight.dtype)
+
+
+def check_memory(model, name: str, length: int, memory: int | None) -> None:
+    if memory is not None and not slots_within(model, length, memory):
+        need = KVCache.bytes_per_slot(model.config, length, model.model.embed_tokens.weight.dtype)
+        raise InputError(f"{name}: the note needs {need / 2**20:,.0f} MiB for the keys and values of {length:,} tokens, and {memory / 2**20:,.0f} MiB "
+                         "are there; give more with --memory, or split the note")
 
 
 def note_prompt(model, tokenizer, note: Note, evidence=None) -> list[int]:

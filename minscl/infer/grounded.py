@@ -7,7 +7,7 @@ its tokens are `forced`: they are appended as the tokenizer would cut them, and 
 So, whatever the weights: each quotation stands in the note, each code is billable, described by the Tabular List and has evidence, and the
 answer ends within its length.
 
-Read next: decode.py, which asks a `Guide` what the next token may be.
+Read next: answer.py, which asks a `Guide` what the next token may be.
 """
 
 import functools
@@ -51,6 +51,12 @@ def vocabulary(tokenizer) -> Vocabulary:
     return Vocabulary(tokenizer)
 
 
+def check_room(max_new_tokens: int) -> None:
+    """Raises InputError where an answer of so few tokens could not be brought to its end."""
+    if max_new_tokens < SHORTEST:
+        raise InputError(f"{max_new_tokens} tokens are left for the answer, and grounded decoding needs {SHORTEST}; shorten the note")
+
+
 class Guide:
     """One answer on its way: asked for the tokens that may come next, told the one that came.
 
@@ -58,8 +64,7 @@ class Guide:
     """
 
     def __init__(self, tokenizer, note: str, max_new_tokens: int, evidence=None):
-        if max_new_tokens < SHORTEST:
-            raise InputError(f"{max_new_tokens} tokens are left for the answer, and grounded decoding needs {SHORTEST}; shorten the note")
+        check_room(max_new_tokens)
         self.tokenizer, self.vocabulary, self.grammar, self.room = tokenizer, vocabulary(tokenizer), Grammar(note), max_new_tokens
         if evidence is None:
             self.before, self.state = "", self.grammar.start(bool(tokenizer.chat.before_answer))

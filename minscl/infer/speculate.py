@@ -3,10 +3,10 @@
     evidence is copied from the note  → what followed, in the prompt or in the answer, when its last tokens were written before
     a code's description is known     → once the code is written, its line up to the bracket, whole
 
-The model reads the guess in the same pass as the token before it and keeps what it would have written itself (decode.py), so the answer is plain
+The model reads the guess in the same pass as the token before it and keeps what it would have written itself (answer.py), so the answer is plain
 greedy's, token for token.
 
-Read next: decode.py.
+Read next: answer.py.
 """
 
 import re

@@ -51,9 +51,7 @@ class Attention(nn.Module):
         query = rotate(query.transpose(1, 2), cos, sin)  # (B, H, T, D)
         key = rotate(key.transpose(1, 2), cos, sin)  # (B, K, T, D)
         if cache is not None:
-            keys, values = cache.update(self.layer, key, value, positions)  # (B, K, S, D)
-            if mask is not None:  # without a mask this is the prefill: the new tokens see one another only
-                key, value = keys, values
+            key, value = cache.update(self.layer, key, value, positions)  # (B, K, S, D)
         mixed = attention(query, key, value, mask)  # (B, H, T, D)
         return self.o_proj(mixed.transpose(1, 2).reshape(B, T, -1))  # (B, T, C)
 
@@ -96,7 +94,7 @@ class Trunk(nn.Module):
         self.recompute = False  # in training, keep each block's input alone and run the block again in the backward pass
 
     def forward(self, input_ids: torch.Tensor, positions=None, mask=None, cache=None) -> torch.Tensor:
-        """input_ids and positions int64 (B, T), mask bool (B or 1, 1, T, S) or None for causal → (B, T, C) after the last norm."""
+        """input_ids and positions int64 (B, T), mask as for ops.attention → (B, T, C) after the last norm."""
         B, T = input_ids.shape
         if positions is None:
             positions = torch.arange(T, device=input_ids.device).expand(B, T)

@@ -11,8 +11,6 @@ import math
 import torch
 import torch.nn.functional as F
 
-from minscl.model.forest import Forest
-
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """x / rms(x) · weight over the last dimension; the mean square in float32, then back to x's dtype before the weight."""
@@ -78,9 +76,10 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask) -> torch.Tensor:
     """query (B, H, T, D), key and value (B, K, S, D) → (B, H, T, D). Each key/value head serves H/K query heads.
 
-    mask: None = causal, S = T; a bool tensor, True = may attend; or the Forest of a packed sequence.
+    mask: None = causal, S = T; a bool tensor (B or 1, 1, T, S), True = may attend; or what knows better than a tensor who sees whom, and so
+    computes it itself: the Forest of a packed sequence (forest.py), the Reading of a cache (infer/cache.py).
     """
-    if isinstance(mask, Forest):
+    if mask is not None and not isinstance(mask, torch.Tensor):
         return mask.attention(query, key, value)
     grouped = query.shape[1] != key.shape[1]
     causal = mask is None and query.shape[2] > 1

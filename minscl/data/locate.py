@@ -4,7 +4,7 @@ Order of search (EVALUATION.md 3.1): the exact text, then the same without regar
 a place bounded by non-word characters is preferred ("AF" is not found inside "AFEBRILE" while it stands alone elsewhere),
 and places already used by another quotation of the same document come last.
 
-Read next: coder.py.
+Read next: ../infer/coder.py, which uses it on answers; silver.py, on an LLM's quotations.
 """
 
 import re
