@@ -129,8 +129,9 @@ def test_fewer_slots_where_memory_is_short(caplog):
         list(code_notes(model, tokenizer, notes[:1], memory=2**20))
 
 
-def coding(*arguments, **more):
-    return subprocess.Popen([sys.executable, "-m", "minscl.generate", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+def coding(*arguments):
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  a shell's background job would ignore Ctrl-C, and so would its children
+    return subprocess.Popen([sys.executable, "-m", "minscl.generate", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
 
 
 def write_notes(path, texts):
