@@ -32,6 +32,7 @@ class Shape:
     terse: tuple
     needs: tuple[str, ...]
     fixed: bool  # no mention slot
+    denies: bool  # a distractor slot: its words say that the disease is absent, feared or a relative's
 
 
 def compile_shape(text: str, fragments: dict) -> Shape:
@@ -56,7 +57,7 @@ def compile_shape(text: str, fragments: dict) -> Shape:
             for pattern, short in TERSE:
                 value = re.sub(pattern, short, value)
         terse.append((what, value))
-    return Shape(text, tuple(parts), tuple(terse), tuple(needs), not needs)
+    return Shape(text, tuple(parts), tuple(terse), tuple(needs), not needs, any(what == DISTRACTOR for what, _ in parts))
 
 
 class Templates:

@@ -34,8 +34,10 @@ from study.lexicon import Facts
 from study.phrases import PhraseBook, normal
 from study.plan import Distractors, consistent, make_plan
 from study.render import Draft, items, problems, prose, remaining, sentence, wrap, write_note
+from study.vary import Variety
 
 SIZES = ("sentence", "paragraph", "note")
+VARIED = 0.65  # of the training notes
 # Diseases a relative may have; never coded.
 FAMILY = ["I25.10", "E11.9", "I10", "Z85.3", "C50.919", "C18.9", "C34.90", "C61", "I63.9", "F03.90", "G30.9", "E78.5", "I21.4", "J44.9", "J45.909", "G20.A1", "N18.6", "F31.9", "F10.10",
           "I50.9", "C25.9", "M81.0", "K74.60", "I48.91", "H40.9", "E03.9", "G35.D", "C90.00", "M32.9", "I71.40"]
@@ -80,14 +82,20 @@ def _family_words():
     return tuple(phrase.text for code in FAMILY for phrase in phrase_book().hand.get(code, ()) if phrase.kind in "nc" and len(phrase.text) < 28)
 
 
-def invent_note(codes, phrases: PhraseBook, templates: Templates, rng: random.Random, id: str, size: str = "note") -> CodedDocument:
-    """A note that mentions exactly `codes` (made consistent first), with evidence offsets; `size` is one of SIZES.
+@functools.cache
+def _coded_words() -> frozenset[str]:
+    """Every hand-written phrase, in lower case."""
+    return frozenset(phrase.text.lower() for phrases in phrase_book().hand.values() for phrase in phrases)
+
+
+def invent_note(codes, phrases: PhraseBook, templates: Templates, rng: random.Random, id: str, size: str = "note", varied: bool = False) -> CodedDocument:
+    """A note that mentions exactly `codes` (made consistent first), with evidence offsets; `size` is one of SIZES, `varied` as in vary.py.
 
     Tries a few times for a note in which every evidence text stands first where its offsets say; keeps the last try otherwise.
     """
     codes = consistent(code for code in codes if phrases.described(code))
     for _ in range(4):
-        text, marks, plan = _compose(codes, phrases, templates, rng, size)
+        text, marks, plan = _compose(codes, phrases, templates, rng, size, varied)
         assigned = _evidence(text, marks, plan)
         if _unambiguous(text, assigned):
             break
@@ -96,7 +104,7 @@ def invent_note(codes, phrases: PhraseBook, templates: Templates, rng: random.Ra
         for code, places in assigned))
 
 
-def _compose(codes, phrases, templates, rng, size):
+def _compose(codes, phrases, templates, rng, size, varied=False):
     """One try: (text, marks, plan)."""
     plan = make_plan(codes, phrases, rng, repeats=rng.choice((0.0, 0.1, 0.25)) if size == "note" else 0.03)
     mentions = list(plan.mentions)
@@ -104,7 +112,8 @@ def _compose(codes, phrases, templates, rng, size):
     facts = Facts.draw(rng)
     distractors = Distractors(codes, _distractor_pool(templates is template_table("test")), [m.text for m in mentions], rng)
     relatives = [word for word in rng.sample(_family_words(), 30) if not any(normal(word) in normal(m.text) or normal(m.text) in normal(word) for m in mentions)]
-    draft = Draft(facts, templates, distractors, relatives or ["lung disease"], terse=rng.random() < 0.25)
+    draft = Draft(facts, templates, distractors, relatives or ["lung disease"], terse=rng.random() < 0.25,
+                  variety=Variety.draw(rng, _coded_words()) if varied else None)
     if size == "note":
         write_note(draft, mentions)
     else:
@@ -228,7 +237,7 @@ def random_documents(rng: random.Random, size: str = "note"):
     number = 0
     while True:
         number += 1
-        yield invent_note(random_codes(rng, size), book, templates, rng, f"invented-{number}", size)
+        yield invent_note(random_codes(rng, size), book, templates, rng, f"invented-{number}", size, varied=rng.random() < VARIED)
 
 
 def show(document: CodedDocument) -> str:

@@ -23,9 +23,9 @@ ATTACH = (("Z95.1", "I25"), ("Z95.5", "I25"), ("Z98.61", "I25"), ("Z79.01", "I48
 class Draft:
     """A text under construction: `parts`, its `length`, and `marks` (start, end, mention)."""
 
-    def __init__(self, facts: Facts, templates, distractors, family_words, terse: bool = False):
+    def __init__(self, facts: Facts, templates, distractors, family_words, terse: bool = False, variety=None):
         self.facts, self.rng, self.templates = facts, facts.rng, templates
-        self.distractors, self.family_words, self.terse = distractors, family_words, terse
+        self.distractors, self.family_words, self.terse, self.variety = distractors, family_words, terse, variety
         self.parts, self.length, self.marks, self.capital, self.upper = [], 0, [], False, False
         self.oxford, self.joiner = self.rng.random() < 0.6, "and" if self.rng.random() < 0.88 else "&"
 
@@ -55,16 +55,17 @@ class Draft:
         self.write(text)
         self.marks.append((start, self.length, mention))
 
-    def shape(self, shape: Shape, pools=None, title: bool = False) -> None:
-        """Write one shape; its mention slots take from `pools` (which must suffice: see `fits`)."""
+    def shape(self, shape: Shape, pools=None, title: bool = False, affirming: bool = False) -> None:
+        """Write one shape; its mention slots take from `pools` (which must suffice: see `fits`). Words of an affirming one may vary."""
         reserved = reserve(shape.needs, pools, self.rng) if shape.needs else None
+        affirming = bool(self.variety) and (affirming or bool(shape.needs) and not shape.denies)
         for what, value in (shape.terse if self.terse else shape.parts):
             if what == LITERAL:
-                self.write(value)
+                self.write(self.variety.literal(value) if affirming else value)
             elif what == WORD:
                 self.write(value(self.facts))
             elif what == FRAGMENT:
-                self.shape(self.rng.choice(value))
+                self.shape(self.rng.choice(value), affirming=affirming)
             elif what == MENTION:
                 self.slot(value, reserved.pop(0), pools, title)
             elif what == DISTRACTOR:
@@ -177,8 +178,15 @@ def choose(draft: Draft, table: str, pools, tries: int = 8) -> Shape:
 
 
 def sentence(draft: Draft, shape: Shape, pools=None) -> None:
+    """A sentence. Where the note varies: perhaps a foreign one in place of a filler, or a few foreign words before one that denies."""
     draft.capital = True
-    draft.shape(shape, pools)
+    other = draft.variety.filler() if draft.variety and not shape.needs and not shape.denies else None
+    if draft.variety and shape.denies:
+        draft.write(draft.variety.opening())
+    if other:
+        draft.write(other)
+    else:
+        draft.shape(shape, pools)
     draft.capital = False
 
 
@@ -382,6 +390,8 @@ def write_note(draft: Draft, mentions) -> None:
     rng, templates = draft.rng, draft.templates
     layout = [name for name in rng.choice(templates.layouts) if not name.endswith("?") or rng.random() < 0.5]
     layout = [name.rstrip("?") for name in layout]
+    if draft.variety and draft.variety.shuffled:
+        rng.shuffle(layout)
     dealt = deal(mentions, layout, rng)
     style = rng.choice(("caps", "asis", "asis", "title", "caps"))
     after = rng.choice((":\n", ":\n", ": ", ": ", "\n", ":\n\n", "\n\n")) if style != "asis" else rng.choice((":\n", ": ", ": ", "\n"))
@@ -398,6 +408,8 @@ def write_note(draft: Draft, mentions) -> None:
         first = False
         heading = rng.choice(templates.headings.get(name, ("",)))
         if heading:
+            if draft.variety and name != "family":
+                heading = draft.variety.heading(heading)
             heading = heading.upper() if style == "caps" else heading.title() if style == "title" and not heading.isupper() else heading
             short = name in ("cc", "allergies", "status", "condition") or rng.random() < 0.03
             draft.write(heading + (rng.choice((": ", ":\n")) if short and ":" in after else after))
