@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minscl.model import Forest
+from minscl.model import Forest, flex
 from minscl.model import forest as forest_module
 from tests.tiny_models import V, decoder
 
@@ -32,6 +32,28 @@ def test_segment_by_segment_equals_the_dense_mask(alone, forest, seed):
     torch.testing.assert_close(ours, dense, atol=1e-12, rtol=0)
     for a, b in zip(torch.autograd.grad((ours * weight).sum(), (q, k, v)), torch.autograd.grad((dense * weight).sum(), (q, k, v)), strict=True):
         torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+
+
+@settings(max_examples=15, deadline=None)
+@given(forest=forests(), seed=st.integers(0, 99))
+def test_the_block_mask_of_the_gpu_equals_the_dense_mask(forest, seed):
+    """Guards: a second definition of the mask, for FlexAttention alone. Forward, uncompiled, float32 1e-5; its backward and speed need a GPU."""
+    generator, T = torch.Generator().manual_seed(seed), sum(forest.lengths)
+    q, k, v = (torch.randn(1, heads, T, 16, generator=generator) for heads in (4, 2, 2))
+    found = flex.attend(q, k, v, forest.blocks(q.device))
+    torch.testing.assert_close(found, F.scaled_dot_product_attention(q, k, v, attn_mask=forest.allowed(), enable_gqa=True), atol=1e-5, rtol=0)
+    assert not flex.usable(q.device)  # a CPU goes segment by segment
+
+
+def test_a_gpu_without_a_compiler_goes_segment_by_segment(monkeypatch, capsys):
+    """Guards: a training that dies on a machine without Triton."""
+    def broken(*args):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(flex, "attend", broken)
+    flex.usable.cache_clear()
+    assert not flex.usable(torch.device("cuda")) and "segment by segment" in capsys.readouterr().err
+    flex.usable.cache_clear()
 
 
 @pytest.fixture(autouse=True)
