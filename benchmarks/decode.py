@@ -1,56 +1,135 @@
-"""What speculation and grounding cost and save, on real coding output: the embedded model on invented test notes, one note at a time.
+"""Decoding speed against transformers' `generate`, on the same prompts and weights, in one run.
 
-    python -m benchmarks.decode [--notes 12]
+    python -m benchmarks.decode [--rounds 3] [--dtypes float32 bfloat16]        (needs the teacher extra)
 
-Every note is coded four ways, free and grounded, each with and without drafts, in turn. Printed: seconds, passes of the model, tokens a pass, and whether
-drafts changed any token (they may not).
+A 125 M-parameter Llama (the shape of benchmarks/train.py). Its blocks are random; its output head is laid so that token i is followed by its
+successor on one ring through the whole vocabulary, with a wide margin: greedy decoding walks the ring, never loops and never stops, and both sides
+write the same tokens (checked). Three jobs, no speculation: `one`, a 1,500-token prompt and 128 new tokens; `eight` of them at once;
+`documents`, 32 prompts of 300 to 2,500 tokens and 64 new tokens each, where the peer takes them sorted by length, in batches of 8 or one by one, whichever
+is faster. Sides take turns in one process; medians. `limit` is the read bandwidth of this machine over the bytes of the weights, measured in the same run.
 """
 
 import argparse
-import os
-import platform
+import random
+import statistics
+import tempfile
 import time
-from datetime import date
+from pathlib import Path
 
 import torch
 
-from minscl.data.types import Note
-from minscl.generate import GenerateConfig, load_coder
-from minscl.infer.coder import MAX_NEW_TOKENS, note_prompt
-from minscl.infer.decode import greedy
-from minscl.infer.grounded import Guide
-from minscl.infer.speculate import Drafter
-from study.notes import documents
+from benchmarks.report import machine, write_section
+from benchmarks.train import SHAPE
+from minscl.infer.engine import Engine, Request
+from minscl.infer.packed import pack_weights
+from minscl.machine import matmul_rate, prepare_cpu
+from minscl.model import Decoder, ModelConfig, load_model, save_model
+
+JOBS = {"one": (1, 128), "eight": (8, 128), "documents": (32, 64)}
+
+
+def make_model(folder: Path) -> None:
+    torch.manual_seed(0)
+    model = Decoder(ModelConfig.from_dict(SHAPE))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.dim() == 1), std=0.02)
+    ring = torch.randperm(SHAPE["vocab_size"])
+    with torch.no_grad():
+        model.model.embed_tokens.weight.normal_(std=1.0)
+        model.lm_head.weight[ring.roll(-1)] = model.model.embed_tokens.weight[ring]
+    save_model(model, folder)
+
+
+def prompts(job: str) -> list[list[int]]:
+    rng, count = random.Random(0), JOBS[job][0]
+    return [[rng.randrange(3, SHAPE["vocab_size"]) for _ in range(rng.randint(300, 2500) if job == "documents" else 1500)] for _ in range(count)]
+
+
+def read_bandwidth() -> float:
+    """Bytes a second that all cores read from memory: the best of several sums over 1 GB."""
+    x, best = torch.ones(2**28), float("inf")
+    for _ in range(6):
+        began = time.perf_counter()
+        x.sum()
+        best = min(best, time.perf_counter() - began)
+    return x.numel() * 4 / best
+
+
+def ours(model, asked, new_tokens: int):
+    """(answers, seconds)."""
+    engine = Engine(model, slots=min(8, len(asked)), length=max(map(len, asked)) + new_tokens, stop_ids=())
+    began = time.perf_counter()
+    answers = dict(engine.run(Request(one, new_tokens) for one in asked))
+    return [answers[number].ids for number in range(len(asked))], time.perf_counter() - began
+
+
+def theirs(model, asked, new_tokens: int, size: int):
+    order, answers = sorted(range(len(asked)), key=lambda one: -len(asked[one])), {}
+    began = time.perf_counter()
+    for first in range(0, len(order), size):
+        chosen = order[first : first + size]
+        width = max(len(asked[one]) for one in chosen)
+        ids = torch.tensor([[0] * (width - len(asked[one])) + asked[one] for one in chosen])
+        seen = torch.tensor([[0] * (width - len(asked[one])) + [1] * len(asked[one]) for one in chosen])
+        with torch.inference_mode():
+            found = model.generate(ids, attention_mask=seen, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, pad_token_id=0)
+        answers.update(zip(chosen, found[:, width:].tolist(), strict=True))
+    return [answers[number] for number in range(len(asked))], time.perf_counter() - began
+
+
+def compare(folder: Path, dtype: str, rounds: int, bandwidth: float) -> list[str]:
+    import transformers
+
+    kind = getattr(torch, dtype)
+    prepare_cpu(kind)
+    teacher = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa").eval()
+    model = load_model(folder, dtype=kind)
+    size = sum(one.numel() for name, one in model.named_parameters() if "embed" not in name) * kind.itemsize
+    pack_weights(model)
+    rows = []
+    for job, (_, new_tokens) in JOBS.items():
+        asked = prompts(job)
+        ways = {"minscl": lambda: ours(model, asked, new_tokens), "transformers": lambda: theirs(teacher, asked, new_tokens, min(8, len(asked)))}
+        if job == "documents":
+            ways["transformers, one by one"] = lambda: theirs(teacher, asked, new_tokens, 1)
+        seconds, texts = {way: [] for way in ways}, {}
+        first = {}
+        for way in ("minscl", "transformers"):  # prompts alone: what one new token takes
+            if job != "documents":
+                first[way] = (ours(model, asked, 1) if way == "minscl" else theirs(teacher, asked, 1, len(asked)))[1]
+        for _ in range(rounds):
+            for way, run in ways.items():
+                texts[way], took = run()
+                seconds[way].append(took)
+        for way in ways:
+            took = statistics.median(seconds[way])
+            same = sum(a == b for a, b in zip(texts[way], texts["minscl"], strict=True))
+            rate = len(asked) * (new_tokens - 1) / (took - first[way]) if first else 0.0
+            share = f"{rate / len(asked) * size / bandwidth:.2f}" if job == "one" else ""
+            rows.append(f"| {job} | {dtype} | {way} | {took:.2f} | {f'{rate:.1f}' if rate else ''} | {share} | {same} of {len(asked)} |")
+            print(rows[-1], flush=True)
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decode", description=__doc__.splitlines()[0])
-    parser.add_argument("--notes", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     args = parser.parse_args()
-    model, tokenizer = load_coder(GenerateConfig())
-    seconds, passes, tokens, different = {}, {}, {}, 0
-    for document in list(documents("test", 0))[: args.notes]:
-        prompt = note_prompt(model, tokenizer, Note(document.id, document.text))
-        for grounded in (False, True):
-            answers = []
-            for drafted in (False, True):
-                began = time.perf_counter()
-                guides = [Guide(tokenizer, document.text, MAX_NEW_TOKENS)] if grounded else None
-                [answer] = greedy(model, [prompt], max_new_tokens=MAX_NEW_TOKENS, stop_ids=tokenizer.stop_ids, guides=guides,
-                                  drafters=[Drafter(tokenizer, prompt)] if drafted else None)
-                way = (grounded, drafted)
-                seconds[way] = seconds.get(way, 0.0) + time.perf_counter() - began
-                passes[way] = passes.get(way, 0) + answer.forwards
-                tokens[way] = tokens.get(way, 0) + len(answer.ids)
-                answers.append(answer.ids)
-            different += answers[0] != answers[1]
-    print(f"{os.cpu_count()} cores, {platform.machine()}; torch {torch.__version__}; {date.today()}; {args.notes} notes\n\n"
-          "| decoding | drafts | tokens | passes | tokens a pass | seconds a note |\n|-|-|-|-|-|-|")
-    for (grounded, drafted), total in seconds.items():
-        way = (grounded, drafted)
-        print(f"| {'grounded' if grounded else 'free'} | {'yes' if drafted else 'no'} | {tokens[way]:,} | {passes[way]:,} | {tokens[way] / passes[way]:.2f} | "
-              f"{total / args.notes:.2f} |")
-    print(f"\nanswers that drafts changed: {different}")
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    bandwidth, cpu = read_bandwidth(), torch.device("cpu")
+    head = (f"`python -m benchmarks.decode --write`. {machine(transformers)}; medians of {args.rounds}. Reading {bandwidth / 1e9:.1f} GB/s, products "
+            f"{matmul_rate(cpu, torch.float32) / 1e9:.0f} (float32) and {matmul_rate(cpu, torch.bfloat16) / 1e9:.0f} (bfloat16) GFLOP/s.")
+    titles = ["| job | precision | side | seconds | tokens/s after the prompt | share of the bandwidth limit | answers equal to minscl's |", "|-|-|-|-|-|-|-|"]
+    print("\n".join([head, *titles]), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(Path(folder))
+        rows = [row for dtype in args.dtypes for row in compare(Path(folder), dtype, args.rounds, bandwidth)]
+    if args.write:
+        write_section("Decoding", [head, "", *titles, *rows])
 
 
 if __name__ == "__main__":

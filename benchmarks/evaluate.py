@@ -1,22 +1,20 @@
 """Time and memory of `minscl.evaluate` on a big file: 20,000 documents of 15 codes each, 1,000 bootstrap rounds, two systems.
 
-    python -m benchmarks.evaluate [--documents 20000] [--rounds 1000]
+    python -m benchmarks.evaluate [--documents 20000] [--rounds 1000] [--write]
 
 Codes are drawn from all billable ones, common ones far oftener (Zipf); the two systems keep 60% and 55% of gold's codes and add as many wrong ones.
 """
 
 import argparse
-import os
-import platform
 import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
+from benchmarks.report import machine, write_section
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument
@@ -47,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("--documents", type=int, default=20000)
     parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for name, keep in (("gold", None), ("a", 0.6), ("b", 0.55)):
@@ -55,8 +54,11 @@ def main() -> None:
         files = [f"--{'gold' if name == 'gold' else 'pred'}={folder}/{name}.jsonl" for name in ("gold", "a", "b")]
         subprocess.run([sys.executable, "-m", "minscl.evaluate", *files, "--rounds", str(args.rounds)], check=True, stderr=subprocess.DEVNULL)
         seconds, memory = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print(f"\n{args.documents:,} documents, {args.rounds:,} rounds, 2 systems: {seconds:.1f} s, {memory / 2**20:.2f} GB; {os.cpu_count()} cores, "
-          f"{platform.machine()}, {date.today()}")
+    lines = [f"`python -m benchmarks.evaluate --write`. {machine()}", "",
+             f"{args.documents:,} documents of {CODES_EACH} codes, 2 systems, {args.rounds:,} bootstrap rounds: {seconds:.1f} s, peak memory {memory / 2**20:.2f} GB."]
+    print("\n".join(["", *lines]))
+    if args.write:
+        write_section("Evaluation", lines)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,12 @@ peak memory is its own), and the sides take turns. The peer's ways, all with sdp
 `packed` (DataCollatorWithFlattening: one sequence, no padding, attention inside each sample), `single` (one sample at a time, gradients
 accumulated); each in plain and, for bfloat16, in autocast. Ratios are against the fastest of them.
 
-Writes docs/benchmarks.md with --write.
+Writes its section of docs/benchmarks.md with --write.
 """
 
 import argparse
 import json
 import math
-import os
-import platform
 import random
 import signal
 import statistics
@@ -23,20 +21,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
 import torch
 
+from benchmarks.report import machine, write_section
 from minscl.config import RunConfig
 from minscl.data.types import Sample
-from minscl.errors import replace_file
 
 SHAPE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12,
          "num_attention_heads": 12, "num_key_value_heads": 4, "vocab_size": 32000, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
          "rope_theta": 500000.0, "tie_word_embeddings": False, "hidden_act": "silu", "torch_dtype": "float32"}
 PEERS = ("padded", "grouped", "packed", "single")
-OUT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
 def make_samples(part: str, steps: int) -> list[Sample]:
@@ -174,7 +170,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each side; medians are printed")
     parser.add_argument("--steps", type=int, default=4, help="optimiser steps of a measurement, an even number (32 steps are 512 spans)")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--write", action="store_true", help=f"write {OUT.name}")
+    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -182,16 +178,14 @@ def main() -> None:
     import peft
     import transformers
 
-    head = (f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}; torch {torch.__version__}, transformers {transformers.__version__}, "
-            f"peft {peft.__version__}; {date.today()}; {args.rounds} rounds of {args.steps} steps of 16 samples")
+    head = f"`python -m benchmarks.train --write`. {machine(transformers, peft)}; medians of {args.rounds} rounds of {args.steps} steps of 16 samples"
     titles = ["| part | precision | side | samples/s | peak memory, GB | minscl is faster by | minscl's share of its memory |", "|-|-|-|-|-|-|-|"]
     print("\n".join([head, *titles]), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder))
         rows = [row for dtype in args.dtypes for part in ("spans", "mix") for row in table(Path(folder), part, dtype, args.steps, args.rounds)]
     if args.write:
-        with replace_file(OUT) as out:
-            out.write("\n".join(["# Training speed", "", "`python -m benchmarks.train --write` made this table.", "", head, "", *titles, *rows, ""]))
+        write_section("Training", [head, "", *titles, *rows])
 
 
 if __name__ == "__main__":

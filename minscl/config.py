@@ -31,6 +31,7 @@ class RunConfig:
     documents: str = _option("", "coded documents, JSONL (Eq. 4)")
     spans: str = _option("", "span pairs, JSONL (Eq. 5)")
     samples: str = _option("", "ready samples, JSONL, in place of documents and spans")
+    no_evidence: bool = _option(False, "train documents on their codes alone (Eq. 2): the sft baseline of generate --system sft")
     out: str = _option("runs/scl", "folder of the adapter, the metrics and the checkpoints")
     resume: bool = _option(False, "go on from the last checkpoint in --out")
     rank: int = _option(8, "LoRA rank")

@@ -2,7 +2,7 @@
 
     python -m minscl.evaluate --gold gold.jsonl --pred a.jsonl [--pred b.jsonl] [--train train.jsonl] [--spans spans.jsonl] [--json] [--plot scores.png]
 
-Gold and predictions are coded documents with the same ids. With `--train`, scores of seen and unseen codes (seen: in the gold of the documents that were
+Gold and predictions are coded documents with the same ids, or MDACE's own JSON: a chart with its notes' text, or a folder of them. With `--train`, scores of seen and unseen codes (seen: in the gold of the documents that were
 trained on); with `--spans` too, of unseen codes by where their spans came from (Figure 4).
 
 Read next: metrics.py and evidence.py, where each score is defined.
@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from minscl.config import require
+from minscl.data.corpora import read_charts
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.parse import parse_document
@@ -54,9 +55,17 @@ class System:
         return found
 
 
+def read_documents(path: str, flag: str) -> list[CodedDocument]:
+    """Coded documents of a JSONL file, or of MDACE's charts."""
+    found = require(path, flag)
+    return read_charts(found, CodeBook.load()) if found.is_dir() or found.suffix == ".json" else read_jsonl(found, CodedDocument)
+
+
 def read_system(path: str, gold, groups: dict[str, frozenset]) -> System:
-    predicted = read_jsonl(require(path, "--pred"), CodedDocument)
-    dropped = Counter()
+    predicted, dropped, texts = read_documents(path, "--pred"), Counter(), {one.id: one.text for one in gold}
+    for one in predicted:
+        if one.text != texts.get(one.id, one.text) and any(e.start is not None for code in one.codes for e in code.evidence):
+            raise InputError(f"{path}: document {one.id!r} was coded from another text than gold's; code the notes of the gold file")
     try:
         sets = code_sets(gold, predicted, dropped)
     except InputError as error:
@@ -184,7 +193,7 @@ def plot(results, path: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m minscl.evaluate", description="Score predictions against gold.")
-    parser.add_argument("--gold", required=True, metavar="FILE", help="coded documents, JSONL")
+    parser.add_argument("--gold", required=True, metavar="FILE", help="coded documents, JSONL; or MDACE's JSON")
     parser.add_argument("--pred", required=True, action="append", metavar="FILE", help="predictions for the same documents; several are compared with the first")
     parser.add_argument("--train", default="", metavar="FILE", help="the coded documents that were trained on: which codes were seen")
     parser.add_argument("--spans", default="", metavar="FILE", help="the span pairs that were trained on: which unseen codes they cover")
@@ -193,7 +202,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON: an object, or a list of them for several predictions")
     parser.add_argument("--plot", default="", metavar="FILE", help="draw the groups and the chapters (png, pdf, svg)")
     args = parser.parse_args()
-    gold = read_jsonl(require(args.gold, "--gold"), CodedDocument)
+    gold = read_documents(args.gold, "--gold")
     if not gold:
         raise InputError(f"{args.gold}: no document in there; give coded documents, one a line")
     gold.sort(key=lambda one: one.id)

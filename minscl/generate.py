@@ -1,7 +1,7 @@
 """Command: note(s) → evidence + codes, each quotation located in the note.
 
     python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE] [--grounded]
-                              [--json | --html FILE | --out FILE]
+                              [--system scl | sft | cot | cot-sc] [--json | --html FILE | --out FILE]
 
 With --out, coded notes are appended as they are finished, and a run that was stopped goes on where it was. Nothing leaves the machine: the model is a local folder, and no module of minscl opens a connection.
 
@@ -21,10 +21,12 @@ from tqdm import tqdm
 from minscl.config import DEMO, add_flags, require
 from minscl.data.journal import Journal
 from minscl.data.jsonl import read_jsonl
+from minscl.data.locate import line_and_column
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError, replace_file, run_command
 from minscl.infer.coder import BATCH_SIZE, code_notes
-from minscl.data.locate import line_and_column
+from minscl.infer.packed import pack_weights
+from minscl.infer.systems import SYSTEMS, System
 from minscl.lora import load_adapter, merge_lora
 from minscl.machine import free_memory, memory_errors
 from minscl.model import load_model, load_tokenizer
@@ -40,7 +42,12 @@ class GenerateConfig:
     evidence: str = field(default="", metadata={"help": "human evidence in place of the model's: for one note a text file with a quotation "
                                                 "a line, in document order; for several a JSONL of coded documents with the same ids"})
     grounded: bool = field(default=False, metadata={"help": "only what stands in the note can be quoted, only billable codes with evidence given"})
-    batch_size: int = field(default=BATCH_SIZE, metadata={"help": "notes coded together, at most"})
+    system: str = field(default="scl", metadata={"help": f"{', '.join(SYSTEMS)}: SCL, or a baseline that names no evidence (infer/systems.py)"})
+    chains: int = field(default=System.chains, metadata={"help": "cot-sc: answers drawn for a note; a code stands if at least half of them give it"})
+    temperature: float = field(default=System.temperature, metadata={"help": "cot-sc: of the draws"})
+    top_p: float = field(default=System.top_p, metadata={"help": "cot-sc: draw from the likeliest tokens that reach this probability together"})
+    seed: int = field(default=System.seed, metadata={"help": "cot-sc: of the draws"})
+    batch_size: int = field(default=BATCH_SIZE, metadata={"help": "answers written together, at most"})
     memory: float = field(default=0.0, metadata={"help": "GB for keys and values, which may mean fewer notes together (default: three quarters of what is free)"})
     dtype: str = field(default="", metadata={"help": "float32, bfloat16 or float16 (default: bfloat16 on a GPU, float32 on a CPU)"})
     device: str = field(default="", metadata={"help": "cpu, cuda, cuda:1 ... (default: the GPU where there is one)"})
@@ -140,10 +147,13 @@ def code(config: GenerateConfig, notes: list[Note], evidence, skip):
     """Yields the coded documents of `notes`, in order."""
     if not notes:
         return
+    system = System(config.system, config.chains, config.temperature, config.top_p, config.seed)
     model, tokenizer = load_coder(config)
+    pack_weights(model)
     device = model.model.embed_tokens.weight.device
     memory = int(config.memory * 1e9) or free_memory(device) * 3 // 4
-    coded = code_notes(model, tokenizer, notes, evidence=evidence, grounded=config.grounded, batch_size=config.batch_size, memory=memory, skip=skip)
+    coded = code_notes(model, tokenizer, notes, system=system, evidence=evidence, grounded=config.grounded, batch_size=config.batch_size,
+                       memory=memory, skip=skip)
     with memory_errors("a smaller --memory"):
         yield from tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1)
 

@@ -116,7 +116,8 @@ def read_data(config: RunConfig, tokenizer) -> tuple[list, str]:
         raise InputError("nothing to train on: give --documents FILE, --spans FILE or --samples FILE")
     flags = ("samples",) if config.samples else ("documents", "spans")
     paths = {name: require(getattr(config, name), f"--{name}") if getattr(config, name) else "" for name in flags}
-    samples, counts, skipped = read_training_data(paths.get("documents"), paths.get("spans"), paths.get("samples"), tokenizer, config.max_length)
+    samples, counts, skipped = read_training_data(paths.get("documents"), paths.get("spans"), paths.get("samples"), tokenizer, config.max_length,
+                                                  evidence_first=not config.no_evidence)
     return samples, describe_data(samples, counts, skipped)
 
 

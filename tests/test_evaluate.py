@@ -127,3 +127,50 @@ def test_bad_input_is_one_line_and_status_2(files, change, words):
     (files / "bad.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
     done = evaluate("--gold", "gold.jsonl", "--pred", "bad.jsonl", cwd=files)
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and all(word in done.stderr for word in words), done.stderr
+
+
+def chart(folder, *, spoil=None):
+    """A chart in MDACE's layout, its texts put in as MDACE's script does, and the same as a coded document."""
+    notes = [{"note_id": 12, "category": "Radiology", "description": "x", "text": "CT: pneumonia.\r\n", "annotations": [(4, 13, "J18.9")]},
+             {"note_id": 5, "category": "Discharge summary", "description": "y", "text": "DM2, HTN.", "annotations": [(0, 3, "E11.9"), (5, 8, "I10")]}]
+    for note in notes:
+        note["annotations"] = [{"begin": a, "end": b, "code": code, "code_system": "ICD-10-CM", "description": "", "type": "Human", "covered_text": note["text"][a:b]}
+                               for a, b, code in note["annotations"]]
+    notes[0]["annotations"].append({"begin": 0, "end": 2, "code": "0BJ08ZZ", "code_system": "ICD-10-PCS", "description": "", "type": "Human"})
+    if spoil:
+        spoil(notes)
+    folder.mkdir(parents=True)
+    (folder / "77-ICD-10.json").write_text(json.dumps({"hadm_id": 77, "comment": "", "notes": notes}))
+    text = "DM2, HTN.\n\nCT: pneumonia.\r\n"
+    places = {"E11.9": (0, 3), "I10": (5, 8), "J18.9": (15, 24)}
+    return CodedDocument("77", text, tuple(Assignment(code, "", (Evidence(text[a:b], a, b),)) for code, (a, b) in places.items()))
+
+
+def test_mdaces_own_json_is_gold_and_prediction(tmp_path):
+    """Guards: offsets of the second note not moved, PCS counted as a miss, notes in the order of the file."""
+    same = chart(tmp_path / "gold")
+    write_jsonl(tmp_path / "pred.jsonl", [same])
+    for gold, found in (("gold", "pred.jsonl"), ("pred.jsonl", "gold"), ("gold", "gold/77-ICD-10.json")):
+        done = evaluate("--gold", gold, "--pred", found, "--json", "--rounds", 0, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        assert result["codes"]["micro"]["f1"] == 1 and result["evidence"]["span_exact_match"]["f1"] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda notes: notes[0].pop("text"), "note 12 has no text"), (lambda notes: notes[1]["annotations"][0].update(end=99), "the text is not the annotated one"),
+    (lambda notes: notes[1]["annotations"][0].update(covered_text="DM1"), "'DM2', not 'DM1'"), (lambda notes: notes[0].pop("annotations"), "not a chart of MDACE"),
+])
+def test_charts_that_do_not_fit_their_text_are_refused(tmp_path, spoil, words):
+    """Guards: scores of evidence that points somewhere else."""
+    write_jsonl(tmp_path / "pred.jsonl", [chart(tmp_path / "gold", spoil=spoil)])
+    done = evaluate("--gold", "gold", "--pred", "pred.jsonl", cwd=tmp_path)
+    assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_prediction_for_another_text_is_refused(files, tmp_path):
+    """Guards: offsets into one version of a note scored against another's."""
+    changed = [CodedDocument(one.id, one.text + " ", one.codes) for one in read(files / "a.jsonl")]
+    write_jsonl(tmp_path / "moved.jsonl", changed)
+    done = evaluate("--gold", files / "gold.jsonl", "--pred", "moved.jsonl", cwd=tmp_path)
+    assert done.returncode == 2 and "another text than gold's" in done.stderr

@@ -97,6 +97,37 @@ def read_mdace(folder, set: str, split: str, leak: str, counts: Counts) -> list[
     return found
 
 
+def read_charts(path, codebook: CodeBook) -> list[CodedDocument]:
+    """Documents of MDACE's own JSON, a chart or a folder of charts, one an admission: with the `text` of each note, which MDACE's script puts in."""
+    files, documents, counts = sorted(Path(path).glob("*.json")) if Path(path).is_dir() else [Path(path)], [], Counts()
+    if not files:
+        raise InputError(f"{path}: no .json file in there; name a folder of MDACE's charts")
+    for file in files:
+        try:
+            chart = json.loads(file.read_text(encoding="utf-8"))
+            notes = sorted((_note(file, int(chart["hadm_id"]), note, counts) for note in chart["notes"]), key=lambda note: note.id)
+            texts = {int(note["note_id"]): note.get("text") for note in chart["notes"]}
+            _check_texts(file, chart["notes"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{file}: not a chart of MDACE ({error!r}); fetch it again from github.com/3mcloud/MDACE") from error
+        documents.append(_document(str(notes[0].admission) if notes else str(chart["hadm_id"]), notes, texts, codebook, counts, file))
+    return documents
+
+
+def _check_texts(file: Path, notes) -> None:
+    """Every note has its text, and every annotation its piece of it."""
+    for note in notes:
+        if not isinstance(note.get("text"), str):
+            raise InputError(f"{file}: note {note['note_id']} has no text; put it in with MDACE's script, or make documents: python -m minscl.expand documents mdace")
+        for one in note["annotations"]:
+            piece = note["text"][one["begin"] : one["end"]]
+            if one["end"] > len(note["text"]) or one.get("covered_text", piece) != piece:
+                raise InputError(f"{file}: note {note['note_id']}, code {one['code']}: characters {one['begin']}:{one['end']} are {shown(piece)}, "
+                                 f"not {shown(one.get('covered_text'))}; the text is not the annotated one")
+
+
 def _note(path: Path, admission: int, note: dict, counts: Counts) -> AnnotatedNote:
     spans = []
     for one in note["annotations"]:

@@ -17,6 +17,8 @@ and codes refer to it by number. Codes follow the number of their first evidence
 the format is one line a quotation (finding it in the note disregards white space). Nothing to code is `none`. The
 instruction comes first, so that all samples of a kind begin with the same tokens.
 
+The baselines' prompts (infer/systems.py) stand here too.
+
 `render_*` and `parse_*` are inverses. Where the tolerant reading of parse.py would change a text, the text is protected:
 `1. "none"` quotes the word none, and `[]` ends a code line whose description would be misread.
 
@@ -26,22 +28,36 @@ Read next: parse.py, the inverse; samples.py.
 """
 
 import re
+from dataclasses import replace
 
 from minscl.data.lines import CANONICAL, read_code_line, read_heading, read_quotation
 from minscl.data.parse import REMOVED, Parsed, ParsedCode, parse_document, parse_span
 
-__all__ = ["Parsed", "ParsedCode", "one_line", "parse_document", "parse_span", "quotation_reads_back", "render_document_prompt", "render_document_target",
-           "render_evidence", "render_span_prompt", "render_span_target"]
+__all__ = ["Parsed", "ParsedCode", "one_line", "parse_codes", "parse_document", "parse_span", "quotation_reads_back", "render_document_prompt",
+           "render_document_target", "render_evidence", "render_reasoning_prompt", "render_span_prompt", "render_span_target"]
 
 DOCUMENT_INSTRUCTION = ('Code this note in ICD-10-CM. Under "Evidence:" quote each finding word for word, numbered, in note order. Under '
                         '"Codes:" write a line per code: code, description, evidence numbers in brackets. Write "none" if nothing can be coded.')
 CODES_INSTRUCTION = 'Code this note in ICD-10-CM. Under "Codes:" write a line per code: code, description. Write "none" if nothing can be coded.'
+REASONING_INSTRUCTION = ('Code this note in ICD-10-CM. First reason step by step: which conditions does the note document, and which code fits each? '
+                         'Then write "Codes:" and below it a line per code: code, description. Write "none" if nothing can be coded.')
 SPAN_INSTRUCTION = "Give the ICD-10-CM code and description for this evidence:"
 
 
 def render_document_prompt(text: str, evidence_first: bool = True) -> str:
     """Instruction, blank line, the note as it is. `evidence_first=False` asks for codes alone (Eq. 2, the baseline)."""
     return f"{DOCUMENT_INSTRUCTION if evidence_first else CODES_INSTRUCTION}\n\n{text}"
+
+
+def render_reasoning_prompt(text: str) -> str:
+    """The zero-shot chain of thought: instruction, blank line, the note as it is. parse_codes reads the answer."""
+    return f"{REASONING_INSTRUCTION}\n\n{text}"
+
+
+def parse_codes(text: str, known_category=None, truncated: bool = False) -> Parsed:
+    """The codes of an answer that names no evidence, or reasons before it: what stands under the last code heading; see parse_document."""
+    parsed = parse_document(text, known_category, truncated)
+    return replace(parsed, evidence=(), links=(), codes=tuple(replace(one, references=()) for one in parsed.codes))
 
 
 def render_span_prompt(evidence: str) -> str:

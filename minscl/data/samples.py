@@ -55,7 +55,7 @@ def encode_samples(tokenizer, texts, max_length: int) -> tuple[list[Sample], lis
     return samples, skipped
 
 
-def read_training_data(documents, spans, ready, tokenizer, max_length: int) -> tuple[list[Sample], Counter, list[str]]:
+def read_training_data(documents, spans, ready, tokenizer, max_length: int, evidence_first: bool = True) -> tuple[list[Sample], Counter, list[str]]:
     """(samples in file order, how many of each kind, what was skipped), from the paths of documents and span pairs, or of `ready` samples.
 
     An empty path is left out. Raises InputError where nothing is left.
@@ -66,7 +66,7 @@ def read_training_data(documents, spans, ready, tokenizer, max_length: int) -> t
     else:
         coded, pairs = read_jsonl(documents, CodedDocument) if documents else [], read_jsonl(spans, Pair) if spans else []
         codebook = CodeBook.load()
-        texts = [document_sample(one) for one in coded] + [span_sample(one, codebook) for one in pairs]
+        texts = [document_sample(one, evidence_first) for one in coded] + [span_sample(one, codebook) for one in pairs]
         counts = Counter({"documents": len(coded)}) + Counter(f"{one.source} spans" for one in pairs)
     samples, skipped = encode_samples(tokenizer, texts, max_length)
     if not samples:

@@ -11,18 +11,19 @@ import functools
 import logging
 
 from minscl.data.icd import CodeBook
-from minscl.data.parse import parse_document
-from minscl.data.prompts import render_document_prompt, render_evidence
+from minscl.data.locate import locate
+from minscl.data.prompts import parse_codes, parse_document, render_evidence
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.infer.cache import KVCache
 from minscl.infer.engine import Engine, Request
 from minscl.infer.grounded import Guide, check_room
-from minscl.data.locate import locate
 from minscl.infer.speculate import Drafter
+from minscl.infer.systems import System, vote
 
 MAX_NEW_TOKENS = 1024  # an answer of 30 codes with their evidence is about 900 tokens
 BATCH_SIZE = 8
+SCL = System()
 LOG = logging.getLogger("minscl")
 
 
@@ -35,16 +36,19 @@ def code_note(model, tokenizer, text: str, *, evidence=None, grounded: bool = Fa
     return next(code_notes(model, tokenizer, [Note("note", text)], evidence={"note": evidence} if evidence is not None else None, grounded=grounded))
 
 
-def code_notes(model, tokenizer, notes, *, evidence=None, grounded: bool = False, batch_size: int = BATCH_SIZE, memory: int | None = None, skip=None):
+def code_notes(model, tokenizer, notes, *, system: System = SCL, evidence=None, grounded: bool = False, batch_size: int = BATCH_SIZE,
+               memory: int | None = None, skip=None):
     """Code many notes; yields a CodedDocument a note, in order, each as soon as it and those before it are finished.
 
-    `evidence` maps note ids to human quotations. At most `batch_size` notes are coded at a time, and no more than `memory` bytes of keys and
-    values allow. A note that cannot be coded is handed to `skip(note, error)` and left out; without it, InputError is raised before any is coded.
+    `evidence` maps note ids to human quotations; it and `grounded` are SCL's alone. At most `batch_size` answers are written at a time, and no
+    more than `memory` bytes of keys and values allow. A note that cannot be coded is handed to `skip(note, error)` and left out; without it, InputError is raised before any is coded.
     """
+    if system.name != "scl" and (evidence or grounded):
+        raise InputError(f"--system {system.name}: names no evidence, so leave out --evidence and --grounded")
     evidence, good, prompts = evidence or {}, [], []
     for note in notes:
         try:
-            prompt = note_prompt(model, tokenizer, note, evidence.get(note.id))
+            prompt = note_prompt(model, tokenizer, note, evidence.get(note.id), system)
             room = answer_room(model, prompt)
             check_memory(model, note.id, len(prompt) + room, memory)
             if grounded:
@@ -59,24 +63,27 @@ def code_notes(model, tokenizer, notes, *, evidence=None, grounded: bool = False
     if not good:
         return
     length = max(len(prompt) + answer_room(model, prompt) for prompt in prompts)
-    slots = wanted = min(batch_size, len(good))
+    chains = len(system.samplers(""))
+    slots = wanted = min(batch_size, len(good) * chains)
     if memory is not None and slots_within(model, length, memory) < wanted:
         slots = slots_within(model, length, memory)
-        LOG.warning("minscl: %d notes at a time instead of %d: keys and values have %.1f GB, the longest note and its answer %d tokens", slots, wanted, memory / 1e9, length)
+        LOG.warning("minscl: %d answers at a time instead of %d: keys and values have %.1f GB, the longest note and its answer %d tokens", slots, wanted, memory / 1e9, length)
     engine = Engine(model, slots=slots, length=length, stop_ids=tokenizer.stop_ids)
 
     def requests():
         for note, prompt in zip(good, prompts, strict=True):
             room = answer_room(model, prompt)
             guide = Guide(tokenizer, note.text, room, evidence.get(note.id)) if grounded else None
-            drafter = Drafter(tokenizer, prompt) if slots == 1 else None  # several answers fill the machine without guesses
-            yield Request(prompt, room, guide, drafter)
+            drafter = Drafter(tokenizer, prompt) if slots == 1 and system.name == "scl" else None  # several answers fill the machine without guesses
+            for sampler in system.samplers(note.id):
+                yield Request(prompt, room, guide, drafter, sampler)
 
-    answers, given = {}, 0
+    answers, given = {}, 0  # number of a request → its answer; how many notes have been given out
     for number, answer in engine.run(requests()):
         answers[number] = answer
-        while given in answers:
-            yield read_answer(good[given], answers.pop(given), tokenizer, evidence.get(good[given].id))
+        while given < len(good) and all(given * chains + chain in answers for chain in range(chains)):
+            found, note = [answers.pop(given * chains + chain) for chain in range(chains)], good[given]
+            yield read_answer(note, found[0], tokenizer, evidence.get(note.id), system) if chains == 1 else count_votes(note, found, tokenizer)
             given += 1
 
 
@@ -97,11 +104,11 @@ def check_memory(model, name: str, length: int, memory: int | None) -> None:
                          "are there; give more with --memory, or split the note")
 
 
-def note_prompt(model, tokenizer, note: Note, evidence=None) -> list[int]:
-    """Prompt ids of a note, with the beginning of the answer where evidence is given."""
+def note_prompt(model, tokenizer, note: Note, evidence=None, system: System = SCL) -> list[int]:
+    """Prompt ids of a note for `system`, with the beginning of the answer where evidence is given."""
     if not note.text.strip():
         raise InputError(f"{note.id}: the note is empty; give a note with text")
-    prompt = tokenizer.encode_chat([{"role": "user", "content": render_document_prompt(note.text)}], add_generation_prompt=True)
+    prompt = tokenizer.encode_chat([{"role": "user", "content": system.prompt(note.text)}], add_generation_prompt=True)
     if evidence is not None:
         prompt = prompt + tokenizer.encode_answer_start(render_evidence(evidence))
     limit = model.config.max_position_embeddings
@@ -111,11 +118,12 @@ def note_prompt(model, tokenizer, note: Note, evidence=None) -> list[int]:
     return prompt
 
 
-def read_answer(note: Note, answer, tokenizer, given=None) -> CodedDocument:
+def read_answer(note: Note, answer, tokenizer, given=None, system: System = SCL) -> CodedDocument:
     """The coded document of one generation: parsed, scored, every quotation located or marked as not found."""
     output = tokenizer.decode(answer.ids)
     before = render_evidence(given) if given is not None else ""
-    parsed = parse_document(before + output, known_category=known_category, truncated=not answer.stopped)
+    parse = parse_document if system.name == "scl" else parse_codes
+    parsed = parse(before + output, known_category=known_category, truncated=not answer.stopped)
     used, places = set(), []
     for quotation in parsed.evidence:
         place = locate(note.text, quotation, used)
@@ -126,7 +134,19 @@ def read_answer(note: Note, answer, tokenizer, given=None) -> CodedDocument:
         score = code_probability(tokenizer, answer, one.start - len(before), one.end - len(before))
         support = tuple(places[number - 1] for number in one.references if 1 <= number <= len(places))
         codes.append(Assignment(one.code, book.description(one.code) or one.description, support, score=score))
-    return CodedDocument(note.id, note.text, tuple(codes), output=output, warnings=tuple(warnings(parsed, places, codes, book)))
+    return CodedDocument(note.id, note.text, tuple(codes), output=output, warnings=tuple(warnings(parsed, places, codes, book, system)))
+
+
+def count_votes(note: Note, answers, tokenizer) -> CodedDocument:
+    """The coded document of several chains: codes that at least half of them give, with that share as score; `output` holds all chains."""
+    book, texts = CodeBook.load(), [tokenizer.decode(one.ids) for one in answers]
+    parsed = [parse_codes(text, known_category, truncated=not one.stopped) for text, one in zip(texts, answers, strict=True)]
+    codes = [Assignment(code, book.description(code) or "", score=share) for code, share in vote([[one.code for one in chain.codes] for chain in parsed])]
+    cut = sum(one.truncated for one in parsed)
+    told = [f"{cut} of {len(answers)} chains stopped at their length limit"] if cut else []
+    told += [f"{one.code} is not a billable code of the Tabular List" for one in codes if not book.is_billable(one.code)]
+    output = "\n".join(f"--- chain {number} of {len(texts)}\n{text}" for number, text in enumerate(texts, 1))
+    return CodedDocument(note.id, note.text, tuple(codes), output=output, warnings=tuple(told))
 
 
 def code_probability(tokenizer, answer, start: int, end: int) -> float:
@@ -158,7 +178,7 @@ def known_category(code: str) -> bool:
     return book.description(code[:3]) is not None
 
 
-def warnings(parsed, places, codes, book):
+def warnings(parsed, places, codes, book, system: System = SCL):
     """One line for each thing a coder should look at before trusting the answer."""
     if parsed.truncated:
         yield "the answer stopped at its length limit; the last codes may be missing"
@@ -169,6 +189,6 @@ def warnings(parsed, places, codes, book):
     for one in codes:
         if not book.is_billable(one.code):
             yield f"{one.code} is not a billable code of the Tabular List"
-        if not one.evidence:
+        if not one.evidence and system.name == "scl":
             yield f"{one.code} names no evidence"
 

@@ -1,0 +1,36 @@
+"""docs/benchmarks.md: one section a benchmark, each written by its own command and no other's touched.
+
+Read next: train.py.
+"""
+
+import os
+import platform
+import re
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from minscl.errors import replace_file
+
+OUT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+Every section was written by the command that it names, which anyone can run again. Peers ran in the same run, on the same machine and data.
+"""
+
+
+def machine(*packages) -> str:
+    """Cores, processor, packages with versions, date."""
+    names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE) if Path("/proc/cpuinfo").exists() else []
+    versions = ", ".join(f"{one.__name__} {one.__version__}" for one in (torch, *packages))
+    return f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}; Python {platform.python_version()}, {versions}; {date.today()}"
+
+
+def write_section(title: str, lines: list[str]) -> None:
+    """Put `lines` under the heading `title`, in place of what stood there."""
+    text = OUT.read_text(encoding="utf-8") if OUT.exists() else HEAD
+    parts = re.split(r"(?m)^(?=## )", text)
+    kept = [part for part in parts if not part.startswith(f"## {title}\n")]
+    with replace_file(OUT) as out:
+        out.write("".join(part.rstrip() + "\n\n" for part in kept) + "\n".join([f"## {title}", "", *lines, ""]))
