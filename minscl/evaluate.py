@@ -113,11 +113,11 @@ def code_groups(gold, train: str, spans: str) -> tuple[dict[str, frozenset], dic
     return groups, {name: len(labels) / len(actual) for name, labels in groups.items()}
 
 
-def bootstrap(systems, documents: int, rounds: int, seed: int) -> list[dict[str, np.ndarray]]:
-    """Of each system {score: (rounds, 3)}; round r draws the same documents for all."""
+def bootstrap(systems, draws: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """Of each system {score: (rounds, 3)}; `draws` (rounds, documents) are numbers of gold documents by id, the same for all systems."""
     found = [{} for _ in systems]
-    for rows in tqdm(bootstrap_rows(documents, rounds, seed), desc="bootstrap", unit="round", leave=False):
-        weights = np.bincount(rows, minlength=documents).astype(np.float64)
+    for rows in tqdm(draws, desc="bootstrap", unit="round", leave=False):
+        weights = np.bincount(rows, minlength=draws.shape[1]).astype(np.float64)
         for system, kept in zip(systems, found, strict=True):
             for name, row in system.values(weights).items():
                 kept.setdefault(name, []).append(row)
@@ -208,7 +208,7 @@ def main() -> int:
     gold.sort(key=lambda one: one.id)
     groups, shares = code_groups(gold, args.train, args.spans)
     systems = [read_system(path, gold, groups) for path in args.pred]
-    samples = bootstrap(systems, len(gold), args.rounds, args.seed) if args.rounds > 0 else [None] * len(systems)
+    samples = bootstrap(systems, bootstrap_rows(len(gold), args.rounds, args.seed)) if args.rounds > 0 else [None] * len(systems)
     results = [as_json(system, shares, drawn, samples[0]) for system, drawn in zip(systems, samples, strict=True)]
     if args.plot:
         plot(results, args.plot)

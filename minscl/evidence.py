@@ -8,7 +8,7 @@ absent prediction is empty, merging takes the larger end, tokens are found befor
 
 Overlap (deviates: the paper's Table 4 asks GPT-5.1): two spans match if their tokens are equal, or if they share a run of more than half of the shorter
 one's tokens with a content word in it. The paper gives no cardinality, so both are here: `one_to_one` is a maximum matching, `many_to_one` counts
-the spans of each side that have any match. Never a reproduction of Table 4.
+the spans of each side that have any match. Never a reproduction of Table 4. `offset_*`: the same, where a shared character of the text is a match.
 
 Read next: metrics.py for the codes, evaluate.py for the table.
 """
@@ -22,7 +22,9 @@ PUNCTUATION = r"[\s!-/:-@\[-`{-~]*"  # ASCII's, and white space
 TRIMMED = "-.,/ \n\t"  # at both ends of a span; and ")" before, "(" after
 SMALL = 1e-6  # MDACE adds it to denominators
 MDACE = ("span_exact_match", "span_position_independent", "token_exact_match", "token_position_independent")
-OVERLAP = tuple(f"overlap_{who}_{how}" for who in ("agnostic", "per_code") for how in ("one_to_one", "many_to_one", "exact"))
+WHO = ("agnostic", "per_code")
+OVERLAP = (*(f"overlap_{who}_{how}" for who in WHO for how in ("one_to_one", "many_to_one", "exact")),
+           *(f"offset_{who}_{how}" for who in WHO for how in ("one_to_one", "many_to_one")))
 
 
 def spans_of(document, *, merge: bool = False, trim: bool = False) -> list[tuple]:
@@ -114,15 +116,29 @@ def maximum_matching(neighbours: list[list[int]]) -> int:
 def overlap_counts(gold, found) -> dict[str, tuple[int, int, int, int]]:
     """(gold spans matched, gold spans, predicted spans matched, predicted spans) of one document in each mode."""
     counts = {}
-    for who in ("agnostic", "per_code"):
+    for who in WHO:
         sides = [list(dict.fromkeys((words(text), code if who == "per_code" else "") for _, _, text, code in spans if words(text))) for spans in (gold, found)]
-        matches = [[j for j, (b, other) in enumerate(sides[1]) if code == other and overlaps(a, b)] for a, code in sides[0]]
-        sizes = (len(sides[0]), len(sides[1]))
-        paired, same = maximum_matching(matches), len(set(sides[0]) & set(sides[1]))
-        counts[f"overlap_{who}_one_to_one"] = (paired, sizes[0], paired, sizes[1])
-        counts[f"overlap_{who}_many_to_one"] = (sum(map(bool, matches)), sizes[0], len({j for row in matches for j in row}), sizes[1])
-        counts[f"overlap_{who}_exact"] = (same, sizes[0], same, sizes[1])
+        same = len(set(sides[0]) & set(sides[1]))
+        counts |= _matched(f"overlap_{who}", sides, overlaps)
+        counts[f"overlap_{who}_exact"] = (same, len(sides[0]), same, len(sides[1]))
+        # a quotation that was not found in the text is told apart by its words, and touches nothing
+        places = [list(dict.fromkeys(((start, end) if start is not None else text, code if who == "per_code" else "") for start, end, text, code in spans))
+                  for spans in (gold, found)]
+        counts |= _matched(f"offset_{who}", places, touch)
     return counts
+
+
+def touch(a, b) -> bool:
+    """Whether two (start, end) share a character; a text, which has no place, shares none."""
+    return isinstance(a, tuple) and isinstance(b, tuple) and max(a[0], b[0]) < min(a[1], b[1])
+
+
+def _matched(name: str, sides, match) -> dict[str, tuple[int, int, int, int]]:
+    """The counts `name`_one_to_one and _many_to_one of two lists of (span, code)."""
+    matches = [[j for j, (b, other) in enumerate(sides[1]) if code == other and match(a, b)] for a, code in sides[0]]
+    paired, gold, found = maximum_matching(matches), len(sides[0]), len(sides[1])
+    return {f"{name}_one_to_one": (paired, gold, paired, found),
+            f"{name}_many_to_one": (sum(map(bool, matches)), gold, len({j for row in matches for j in row}), found)}
 
 
 def document_counts(gold, predicted, *, merge: bool = False, trim: bool = False) -> dict[str, tuple[int, int, int, int]]:

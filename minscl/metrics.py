@@ -115,9 +115,26 @@ def score_names(scores: np.ndarray) -> dict[str, dict[str, float]]:
     return {name: dict(zip(("precision", "recall", "f1"), map(float, row), strict=True)) for name, row in zip(NAMES, scores, strict=True)}
 
 
-def code_scores(gold, predicted) -> dict[str, dict[str, float]]:
-    """Scores of `predicted` (CodedDocuments) against `gold`: micro, macro_union, macro_gold, micro_gold_restricted."""
-    return score_names(scores_of(tally(code_sets(gold, predicted)).counts()))
+def code_scores(gold, predicted, *, fixed=None, unlisted: bool = True, f1_of_averages: bool = False) -> dict[str, dict[str, float]]:
+    """Scores of `predicted` (CodedDocuments) against `gold`: micro, macro_union, macro_gold, micro_gold_restricted.
+
+    For comparison with older work, on request: `fixed`, a list of codes, adds macro_fixed, the macro over that list; `f1_of_averages` adds
+    macro_f1_of_averages, whose F1 is that of macro_union's precision and recall; unlisted=False leaves out predictions that the List lacks.
+    """
+    sets = code_sets(gold, predicted)
+    if not unlisted:
+        book = CodeBook.load()
+        sets = [(actual, frozenset(code for code in found if book.description(code) is not None)) for actual, found in sets]
+    found = score_names(scores_of(tally(sets).counts()))
+    if fixed is not None:
+        labels = frozenset(fixed)
+        table = tally(restricted(sets, labels))
+        sums = _ratios(*table.counts()).sum(axis=1) if table.labels else np.zeros(3)  # a label that never occurs adds 0
+        found["macro_fixed"] = dict(zip(("precision", "recall", "f1"), map(float, sums / max(1, len(labels))), strict=True))
+    if f1_of_averages:
+        precision, recall = found["macro_union"]["precision"], found["macro_union"]["recall"]
+        found["macro_f1_of_averages"] = {"precision": precision, "recall": recall, "f1": 2 * precision * recall / (precision + recall) if precision + recall else 0.0}
+    return found
 
 
 def bootstrap_rows(documents: int, rounds: int, seed: int) -> np.ndarray:

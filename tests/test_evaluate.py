@@ -77,7 +77,7 @@ def test_the_bootstrap_is_resampling_documents(files):
     """Guards weights in place of drawn documents: here they are drawn, renamed and scored one round at a time. Tolerance 1e-9."""
     gold = sorted(read(files / "gold.jsonl"), key=lambda one: one.id)
     systems = [read_system(str(files / name), gold, {}) for name in ("a.jsonl", "b.jsonl")]
-    drawn = bootstrap(systems, len(gold), 8, seed=3)
+    drawn = bootstrap(systems, bootstrap_rows(len(gold), 8, seed=3))
     for system, name in zip(drawn, ("a.jsonl", "b.jsonl"), strict=True):
         answers = {one.id: one for one in read(files / name)}
         for number, rows in enumerate(bootstrap_rows(len(gold), 8, 3)):
@@ -107,7 +107,7 @@ def test_chapters_are_the_official_ranges():
 def test_intervals_are_percentiles_with_linear_interpolation(files):
     """Guards another definition of the percentile."""
     gold = sorted(read(files / "gold.jsonl"), key=lambda one: one.id)
-    [drawn] = bootstrap([read_system(str(files / "a.jsonl"), gold, {})], len(gold), 40, seed=0)
+    [drawn] = bootstrap([read_system(str(files / "a.jsonl"), gold, {})], bootstrap_rows(len(gold), 40, seed=0))
     done = json.loads(evaluate("--gold", "gold.jsonl", "--pred", "a.jsonl", "--json", "--rounds", 40, cwd=files).stdout)
     ordered = np.sort(drawn["micro"][:, 2])
     place = 0.025 * 39

@@ -117,6 +117,31 @@ def test_overlap_counts_equal_scipys_matching():
             assert counts[f"overlap_{who}_many_to_one"] == (rows, len(sides[0]), columns, len(sides[1]))
 
 
+def test_offset_counts_equal_scipys_matching():
+    """Guards: spans that only touch, a quotation without a place that matches, one place counted twice."""
+    sparse, csgraph = pytest.importorskip("scipy.sparse"), pytest.importorskip("scipy.sparse.csgraph")
+    rng, text = random.Random(4), "abcdefghijklmnop"
+    for _ in range(500):
+        def side():
+            found = [(rng.choice(["I10", "N17.9"]), *sorted(rng.sample(range(17), 2))) for _ in range(rng.randrange(6))]
+            lost = [("I10", None, None)] * rng.randrange(2)
+            return found + lost
+
+        def coded(spans):
+            return CodedDocument("1", text, tuple(Assignment(code, "", (Evidence(text[a:b] if a is not None else "elsewhere", a, b),)) for code, a, b in spans))
+
+        gold, found = side(), side()
+        counts = document_counts(coded(gold), coded(found))
+        for who in ("agnostic", "per_code"):
+            sides = [sorted({(a, b, code if who == "per_code" else "") for code, a, b in one}, key=str) for one in (gold, found)]
+            graph = [[int(a is not None and c is not None and code == other and bool(set(range(a, b)) & set(range(c, d)))) for c, d, other in sides[1]]
+                     for a, b, code in sides[0]]
+            size = sum(csgraph.maximum_bipartite_matching(sparse.csr_matrix(graph), perm_type="column") >= 0) if graph and graph[0] else 0
+            assert counts[f"offset_{who}_one_to_one"] == (size, len(sides[0]), size, len(sides[1]))
+            rows, columns = sum(map(any, graph)), sum(map(any, zip(*graph))) if graph else 0
+            assert counts[f"offset_{who}_many_to_one"] == (rows, len(sides[0]), columns, len(sides[1]))
+
+
 def test_matching_is_maximum_where_greed_fails():
     """Guards: the first neighbour taken for good."""
     assert maximum_matching([[0, 1], [0]]) == 2 and maximum_matching([[0], [0], []]) == 1 and maximum_matching([]) == 0

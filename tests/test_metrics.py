@@ -33,6 +33,23 @@ def test_scores_equal_scikit_learn():
             assert abs(scores[name]["f1"] - f) < 1e-12
 
 
+def test_scores_of_older_work_on_request():
+    """Guards: labels that never occur left out of the fixed list, an F1 averaged where the averages' F1 was asked for. Against scikit-learn, 1e-12."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng, labels = random.Random(5), [f"A{i:02d}" for i in range(12)]
+    fixed = labels[3:] + ["I10", "J18.9"]
+    for _ in range(50):
+        gold, found = ([set(rng.sample(labels, rng.randrange(1, 6))) for _ in range(6)] for _ in range(2))
+        scores = code_scores(documents(gold), documents(found), fixed=fixed, f1_of_averages=True)
+        actual, answer = ([[int(code in one) for code in fixed] for one in side] for side in (gold, found))
+        expected = metrics.precision_recall_fscore_support(actual, answer, average="macro", zero_division=0)[:3]
+        assert list(scores["macro_fixed"].values()) == pytest.approx(list(map(float, expected)), abs=1e-12)
+        p, r = scores["macro_union"]["precision"], scores["macro_union"]["recall"]
+        assert scores["macro_f1_of_averages"]["f1"] == pytest.approx(2 * p * r / (p + r) if p + r else 0)
+    kept = code_scores(documents([{"I10"}]), documents([{"I10", "A10"}]))  # A10 is no category
+    assert kept["micro"]["precision"] == 0.5 and code_scores(documents([{"I10"}]), documents([{"I10", "A10"}]), unlisted=False)["micro"]["precision"] == 1
+
+
 def test_missing_prediction_counts_as_empty():
     """Guards a lost document raising the score."""
     gold = documents([{"I10"}, {"E11.9"}])
