@@ -1,6 +1,6 @@
 """Training speed and memory against transformers + PEFT + Trainer, on the same samples, in one run.
 
-    python -m benchmarks.train [--rounds 3] [--steps 4] [--dtypes float32 bfloat16]        (needs the teacher extra)
+    python -m benchmarks.train [--rounds 3] [--steps 4] [--dtypes float32 bfloat16] [--parts spans mix] [--write]        (needs the teacher extra)
 
 A 125 M-parameter Llama with random weights and LoRA of rank 8. `spans`: steps of 16 spans that share a 60-token instruction; `mix`: 31 spans
 and a document in two steps. Both sides take the very same token samples, 16 a step. Each measurement is a process of its own (so that its
@@ -159,8 +159,8 @@ def table(folder: Path, part: str, dtype: str, steps: int, rounds: int) -> list[
             for side in ("minscl", *sorted(ways, key=lambda way: -speed[way]))]
     one = found["minscl"][0]
     share = one["operations"] / sum(one["seconds"]) / one["rate"]
-    rows.append(f"<!-- {part} {dtype}: {one['computed']:,} of {one['tokens']:,} tokens computed; {share:.0%} of the matmul rate "
-                f"{one['rate'] / 1e9:.0f} GFLOP/s; forecast memory {one['forecast_memory'] / 2**30:.2f} GB -->")
+    rows += ["", f"minscl computed {one['computed']:,} of {one['tokens']:,} tokens, at {share:.0%} of the matmul rate, {one['rate'] / 1e9:.0f} GFLOP/s; "
+             f"its forecast of memory was {one['forecast_memory'] / 2**30:.2f} GB."]
     print("\n".join(rows), flush=True)
     return rows
 
@@ -170,6 +170,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each side; medians are printed")
     parser.add_argument("--steps", type=int, default=4, help="optimiser steps of a measurement, an even number (32 steps are 512 spans)")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--parts", nargs="+", default=["spans", "mix"])
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -183,9 +184,11 @@ def main() -> None:
     print("\n".join([head, *titles]), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder))
-        rows = [row for dtype in args.dtypes for part in ("spans", "mix") for row in table(Path(folder), part, dtype, args.steps, args.rounds)]
-    if args.write:
-        write_section("Training", [head, "", *titles, *rows])
+        for dtype in args.dtypes:
+            for part in args.parts:
+                rows = table(Path(folder), part, dtype, args.steps, args.rounds)
+                if args.write:
+                    write_section(f"Training: {part}, {dtype}", [head, "", *titles, *rows])
 
 
 if __name__ == "__main__":

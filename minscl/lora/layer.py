@@ -16,30 +16,29 @@ from torch import nn
 
 
 class AddLowRank(torch.autograd.Function):
-    """base + scaling · B A x: base (..., out), x (..., in), lora_A (R, in), lora_B (out, R) → (..., out) in base's dtype.
+    """base + scaling · B A x: base (..., out), x (..., in), lora_A (R, in), lora_B (out, R) → (..., out).
 
-    The sum is made in the adapter's dtype and rounded once. Written out for two reasons: plain autograd would keep a float32 copy of x for
-    each of a block's seven layers, where this keeps x itself, which they share; and products with so short a side are several times faster
-    on a CPU with the short side first.
+    Computed in base's dtype: A and B, float32 beside a bfloat16 base, are rounded for the products (which add up in float32) as autocast would, and their
+    gradients are given in float32. Written out because plain autograd would keep an x for each of a block's seven layers, where this keeps the one
+    they share, and because products with so short a side are several times faster on a CPU with the short side first.
     """
 
     @staticmethod
     def forward(context, base, x, lora_A, lora_B, scaling: float):
-        low = F.linear(x.to(lora_A.dtype), lora_A)  # (..., R)
+        low = F.linear(x.to(base.dtype), lora_A.to(base.dtype))  # (..., R)
         context.save_for_backward(x, low, lora_A, lora_B)
         context.scaling = scaling
-        wide = base.to(lora_A.dtype).flatten(0, -2)  # (N, out)
-        return torch.addmm(wide, low.flatten(0, -2), lora_B.T, alpha=scaling).view(base.shape).to(base.dtype)
+        return torch.addmm(base.flatten(0, -2), low.flatten(0, -2), lora_B.T.to(base.dtype), alpha=scaling).view(base.shape)
 
     @staticmethod
     def backward(context, gradient):  # (..., out)
         x, low, lora_A, lora_B = context.saved_tensors
         needs_x, needs_A, needs_B = context.needs_input_grad[1:4]
-        wide = gradient.to(lora_A.dtype).flatten(0, -2)  # (N, out)
-        into_low = F.linear(wide, lora_B.T.contiguous()) * context.scaling  # (N, R)
-        for_x = (into_low @ lora_A).view(x.shape).to(x.dtype) if needs_x else None
-        for_A = into_low.T @ x.to(lora_A.dtype).flatten(0, -2) if needs_A else None  # (R, in)
-        for_B = (low.flatten(0, -2).T @ wide).T * context.scaling if needs_B else None  # (out, R)
+        rows = gradient.flatten(0, -2)  # (N, out)
+        into_low = F.linear(rows, lora_B.T.to(rows.dtype).contiguous()) * context.scaling  # (N, R)
+        for_x = (into_low @ lora_A.to(rows.dtype)).view(x.shape).to(x.dtype) if needs_x else None
+        for_A = (into_low.T @ x.flatten(0, -2).to(rows.dtype)).to(lora_A.dtype) if needs_A else None  # (R, in)
+        for_B = (low.flatten(0, -2).T @ rows).T.to(lora_B.dtype) * context.scaling if needs_B else None  # (out, R)
         return gradient, for_x, for_A, for_B, None
 
 
@@ -71,7 +70,7 @@ class LoRALinear(nn.Module):
     def forward(self, x):
         base = self.linear(x)  # (..., out), base dtype
         if self.dropout and self.training:
-            x = F.dropout(x.to(self.lora_A.dtype), self.dropout)  # (..., in), float32
+            x = F.dropout(x, self.dropout)  # (..., in)
         return AddLowRank.apply(base, x, self.lora_A, self.lora_B, self.scaling)
 
     @torch.no_grad()
