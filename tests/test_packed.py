@@ -1,0 +1,59 @@
+"""Weights in oneDNN's layout: the same numbers, and the plain model wherever that cannot be had."""
+
+import copy
+
+import pytest
+import torch
+
+from minscl.infer import packed
+from minscl.infer.decode import greedy
+from tests.tiny_models import V, decoder
+
+CAN = all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")) and torch.backends.mkldnn.is_available()
+
+
+@pytest.mark.skipif(not CAN, reason="this torch has no packed linear layers")
+@pytest.mark.parametrize("family", ["llama3.1", "qwen2"])  # without and with biases
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_a_packed_model_writes_the_same(family, dtype, tolerance, monkeypatch):
+    """Guards: a bias left out, a layout made for one batch size and read with another, an embedding that is packed with the head it is tied to."""
+    monkeypatch.setattr(packed, "worth_it", lambda linear: True)
+    plain = decoder(family, dtype)
+    model = copy.deepcopy(plain)
+    assert packed.pack_weights(model) and not any(isinstance(one, torch.nn.Linear) for one in model.modules())
+    with torch.inference_mode():
+        for rows in (1, 3, 40):
+            ids = torch.randint(V, (2, rows), generator=torch.Generator().manual_seed(rows))
+            found, wanted = model(ids).float(), plain(ids).float()
+            assert (found - wanted).norm() <= tolerance * wanted.norm()
+    if dtype == torch.float32:
+        prompts = [[5, 9, 2, 7], [1, 3]]
+        answers = [[one.ids for one in greedy(each, prompts, max_new_tokens=12, stop_ids=())] for each in (plain, model)]
+        assert answers[0] == answers[1]
+
+
+def test_without_the_operators_the_model_stays_as_it_is(monkeypatch):
+    """Guards: a crash on a torch that has renamed them, on a float64 model, on one that is on no CPU."""
+    model = decoder("llama3.1", torch.float32)
+    before = dict(model.named_modules())
+
+    def missing(linear):
+        raise AttributeError("no such operator")
+
+    monkeypatch.setattr(packed, "PackedLinear", missing)
+    assert not packed.pack_weights(model) and dict(model.named_modules()) == before
+    monkeypatch.undo()
+    assert not packed.worth_it(torch.nn.Linear(4, 4).double()) and not packed.worth_it(torch.nn.Linear(4, 4, device="meta"))
+
+
+def test_wrong_products_are_not_used(monkeypatch):
+    """Guards: an operator that computes something else after a change of its meaning."""
+    class Wrong(torch.nn.Module):
+        def __init__(self, linear):
+            super().__init__()
+
+        def forward(self, x):
+            return torch.zeros(*x.shape[:-1], 64)
+
+    monkeypatch.setattr(packed, "PackedLinear", Wrong)
+    assert not packed.worth_it(torch.nn.Linear(32, 64))
