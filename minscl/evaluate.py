@@ -30,6 +30,7 @@ from minscl.metrics import NAMES, bootstrap_rows, code_sets, mapped, per_chapter
 
 ROUNDS = 1000
 PERCENTILES = (2.5, 97.5)
+HEADLINE = ("span_position_independent", "overlap_agnostic_one_to_one")  # evidence scores whose recall is in the table too
 FIRST = ("gold", "silver", "synthetic", "synthetic-template")  # precedence of a code's source
 
 
@@ -134,14 +135,15 @@ def as_json(system: System, shares, samples, first) -> dict:
     if shares:
         result["groups"] = {group: {"share": share, **{name: plain[f"{group} {name}"] for name in NAMES}} for group, share in shares.items()}
     if samples is not None:
-        result["intervals"] = {name: np.percentile(rows[:, 2], PERCENTILES).tolist() for name, rows in samples.items()}
+        named = [(name, name, 2) for name in samples] + [(f"{name} recall", name, 1) for name in (*MDACE, *OVERLAP)]  # F1, and evidence's recall
+        result["intervals"] = {shown: np.percentile(samples[name][:, column], PERCENTILES).tolist() for shown, name, column in named}
         if first is not samples:
-            result["difference"] = {name: np.percentile(samples[name][:, 2] - first[name][:, 2], PERCENTILES).tolist() for name in samples}
+            result["difference"] = {shown: np.percentile(samples[name][:, column] - first[name][:, column], PERCENTILES).tolist() for shown, name, column in named}
     return result
 
 
 def table(results, names) -> str:
-    """F1 of each score, a column a system, with intervals; below, rates. A difference from the first system whose interval leaves out 0 has a star."""
+    """F1 of each score (recall where a row says so), a column a system, with intervals; below, rates. A difference from the first system whose interval leaves out 0 has a star."""
     def cell(result, name) -> str:
         low_high = result.get("intervals", {}).get(name)
         change = result.get("difference", {}).get(name)
@@ -166,7 +168,8 @@ def f1_getters(result) -> dict:
         getters[f"{level} micro"] = lambda one, level=level: one[level]["micro"]["f1"]
     for group in result.get("groups", ()):
         getters[f"{group} micro"] = lambda one, group=group: one["groups"][group]["micro"]["f1"]
-    return getters | {name: (lambda one, name=name: one["evidence"][name]["f1"]) for name in (*MDACE, *OVERLAP)}
+    getters |= {name: (lambda one, name=name: one["evidence"][name]["f1"]) for name in (*MDACE, *OVERLAP)}
+    return getters | {f"{name} recall": (lambda one, name=name: one["evidence"][name]["recall"]) for name in HEADLINE}
 
 
 def plot(results, path: str) -> None:

@@ -88,9 +88,9 @@ def evaluate(folder: Path, adapter: Path, gold, split: str, grounded: bool = Fal
 
 
 def scl_data(work: Path, gold, usual) -> tuple[Path, Path]:
-    """The adapter's data: one invented note a training chart, and SCL_SPANS spans, half gold and half of the usual phrases."""
+    """The adapter's data: one invented, varied note a training chart, and SCL_SPANS spans, half gold and half of the usual phrases."""
     rng = random.Random(SEED)
-    write_jsonl(work / "documents.jsonl", documents("train", SEED))
+    write_jsonl(work / "documents.jsonl", documents("train", SEED, varied=True))
     spans = rng.sample(gold, SCL_SPANS // 2) + rng.sample(usual, SCL_SPANS // 2)
     write_jsonl(work / "spans.jsonl", spans)
     return work / "documents.jsonl", work / "spans.jsonl"
@@ -118,6 +118,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m study.build_demo", description="Rebuild the embedded model, resumably.")
     parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="folder of the stages' results")
     parser.add_argument("--steps", type=int, default=1900, help="pretraining steps of about 6,144 tokens")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the pretraining's notes; another one to go on with notes not seen yet")
     parser.add_argument("--start", type=Path, help="go on from this model folder's weights and tokenizer (the embedded model, say) in place of random ones")
     parser.add_argument("--out", type=Path, default=DEMO, help="where the finished model goes")
     args = parser.parse_args()
@@ -134,7 +135,8 @@ def main() -> int:
     if not (base / "model.safetensors").exists():
         pairs, weights = weighted_pairs(gold, usual, read_charts("train"), codebook)
         notes = lambda rng, size: next(random_documents(rng, size=size))  # noqa: E731
-        pretrain(Stream(tokenizer, notes, pairs, weights, SEED), base, total=args.steps, vocab_size=tokenizer.vocab_size, start=args.start)
+        pretrain(Stream(tokenizer, notes, pairs, weights, args.seed), base, total=args.steps, vocab_size=tokenizer.vocab_size, seed=args.seed,
+                 start=args.start)
     data = scl_data(args.work, gold, usual)
     if not (adapter / "adapter_model.safetensors").exists():
         train(RunConfig(model=str(base), documents=str(data[0]), spans=str(data[1]), out=str(adapter), epochs=2, lr=5e-4, max_length=4096,

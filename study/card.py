@@ -28,7 +28,8 @@ made so that `python -m minscl.generate note.txt` works at once, offline, on a C
 - Adapter, by minscl's own trainer (`minscl.train`): {documents} invented notes, one a training chart, and {spans:,} spans; {scl_steps} steps.
 - Tokenizer: ICD-10-CM descriptions, Index phrases, invented notes, ACI-Bench training notes (CC BY 4.0; without the three in examples/).
 
-No patient text: MDACE gives codes without text, every note was invented. ACI-Bench's notes served the tokenizer alone.
+No patient text: MDACE gives codes without text, every note was invented. ACI-Bench's training notes (CC BY 4.0) served the tokenizer and lent
+harmless sentences and runs of words to the training notes (study/vary.py).
 
 ## Measured
 

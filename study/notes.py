@@ -181,13 +181,13 @@ def _unambiguous(text, assigned) -> bool:
     return True
 
 
-def documents(split: str, seed: int = 0) -> list[CodedDocument]:
-    """One note per chart of "train", "val" or "test". Test notes use the test templates, the others the training templates."""
+def documents(split: str, seed: int = 0, varied: bool = False) -> list[CodedDocument]:
+    """One note per chart of "train", "val" or "test". Test notes use the test templates, the others the training templates; `varied` as in vary.py."""
     book, templates = phrase_book(), template_table("test" if split == "test" else "train")
     notes = []
     for chart in read_charts(split):
         rng = random.Random(f"{split}-{seed}-{chart.id}")
-        notes.append(invent_note([code for code, _ in chart.codes], book, templates, rng, f"{split}-{chart.id}"))
+        notes.append(invent_note([code for code, _ in chart.codes], book, templates, rng, f"{split}-{chart.id}", varied=varied))
     return notes
 
 

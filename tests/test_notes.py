@@ -6,11 +6,12 @@ import re
 
 import pytest
 
-from study import notes, templates_test, templates_train
+from study import notes, templates_test, templates_train, vary
 from study.charts import SPLITS, read_charts
 from study.notes import codebook, documents, held_out, invent_note, phrase_book, random_codes, random_documents, template_table
+from study.lexicon import Facts
 from study.phrases import KINDS, normal
-from study.plan import Distractors, consistent, family
+from study.plan import Distractors, consistent, family, make_plan
 from study.render import Draft
 
 
@@ -111,8 +112,8 @@ def test_combination_codes_follow_the_guidelines(codes, expected):
     assert consistent(codes) == expected
 
 
-@pytest.mark.parametrize("split", ["test", "train"])
-def test_what_is_denied_is_not_coded(split, monkeypatch):
+@pytest.mark.parametrize("split, varied", [("test", False), ("train", False), ("train", True)])
+def test_what_is_denied_is_not_coded(split, varied, monkeypatch):
     """Guards: a denied, ruled-out or relative's disease among the evidence, or one of a family that the same note affirms."""
     drafts, known = [], {normal(one.text): one.code for phrases in phrase_book().hand.values() for one in phrases if one.kind in "nc"}
 
@@ -136,7 +137,7 @@ def test_what_is_denied_is_not_coded(split, monkeypatch):
     else:
         lists = [(random_codes(rng, size), size) for size in ("note", "paragraph", "sentence") for _ in range(50)]
     for codes, size in lists:
-        note = invent_note(codes, phrase_book(), template_table(split), rng, "x", size)
+        note = invent_note(codes, phrase_book(), template_table(split), rng, "x", size, varied)
         affirmed = {normal(e.text) for one in note.codes for e in one.evidence}
         refused = drafts[-1].refused  # of the try that was kept
         assert not [(e, a, b) for one in note.codes for e in one.evidence for a, b in refused if e.start < b and a < e.end]
@@ -144,6 +145,43 @@ def test_what_is_denied_is_not_coded(split, monkeypatch):
     assert len(drawn) > 200
     for families, text in drawn:
         assert normal(text) not in known or family(known[normal(text)]) not in families, text
+
+
+def test_foreign_words_neither_deny_nor_name_a_disease():
+    """Guards: variety that turns an affirmed disease into a denied one, adds words to its name, or slips an uncoded one in."""
+    phrases = notes._coded_words()
+    found = vary.source(phrases)
+    assert len(found.runs) > 1000 and len(found.sentences) > 500
+    words = {word for phrase in phrases for word in vary.WORD.findall(phrase)} - vary.COMMON
+    assert not [run for run in found.runs if any(word.lower() in vary.CUES or word.lower() in words for word in run)]
+    for sentence in found.sentences:
+        lower = [word.lower() for word in vary.WORD.findall(sentence)]
+        assert phrases.isdisjoint(" ".join(lower[a:b]) for a in range(len(lower)) for b in range(a + 1, a + 8)), sentence
+
+
+def test_varied_notes_keep_what_denies():
+    """Guards: "No pneumonia" that becomes "Room pneumonia": a sentence with a distractor keeps its words."""
+    table, rng = template_table("train"), random.Random(3)
+    variety = vary.Variety(rng, vary.source(notes._coded_words()), words=1.0, runs=1.0, fillers=1.0, headings=1.0, shuffled=True)
+    for shape in table.shapes["neg"][:20]:
+        draft = Draft(Facts.draw(random.Random(0)), table, Fixed(), ["gout"], variety=variety)
+        draft.shape(shape)
+        plain = Draft(Facts.draw(random.Random(0)), table, Fixed(), ["gout"])
+        plain.shape(shape)
+        assert "".join(draft.parts) == "".join(plain.parts)
+    draft = Draft(Facts.draw(rng), table, Fixed(), ["gout"], variety=variety)
+    mention = next(iter(make_plan(["I10"], phrase_book(), rng, repeats=0).mentions))
+    shape = next(one for one in table.serving("state", mention.kind) if one.needs == ("X",) and len(one.text) > 20)
+    draft.shape(shape, {mention.kind: [mention]})
+    text = "".join(draft.parts)
+    assert mention.text.lower() in text.lower() and text.replace(mention.text, "{X}") != shape.text
+
+
+class Fixed:
+    """A distractor that is always the same."""
+
+    def draw(self):
+        return "pneumonia"
 
 
 def test_a_note_without_codes_is_not_empty():
