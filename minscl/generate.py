@@ -3,7 +3,8 @@
     python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE] [--grounded]
                               [--system scl | sft | cot | cot-sc] [--json | --html FILE | --out FILE]
 
-With --out, coded notes are appended as they are finished, and a run that was stopped goes on where it was. Nothing leaves the machine: the model is a local folder, and no module of minscl opens a connection.
+With --out, coded notes are appended as they are finished, and a run that was stopped goes on where it was. Nothing leaves the machine: the
+model is a local folder, and no module that this command uses opens a connection.
 
 Read next: infer/coder.py.
 """

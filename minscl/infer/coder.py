@@ -41,7 +41,8 @@ def code_notes(model, tokenizer, notes, *, system: System = SCL, evidence=None, 
     """Code many notes; yields a CodedDocument a note, in order, each as soon as it and those before it are finished.
 
     `evidence` maps note ids to human quotations; it and `grounded` are SCL's alone. At most `batch_size` answers are written at a time, and no
-    more than `memory` bytes of keys and values allow. A note that cannot be coded is handed to `skip(note, error)` and left out; without it, InputError is raised before any is coded.
+    more than `memory` bytes of keys and values allow. A note that cannot be coded is handed to `skip(note, error)` and left out; without it,
+    InputError is raised before any is coded.
     """
     if system.name != "scl" and (evidence or grounded):
         raise InputError(f"--system {system.name}: names no evidence, so leave out --evidence and --grounded")
@@ -67,7 +68,8 @@ def code_notes(model, tokenizer, notes, *, system: System = SCL, evidence=None, 
     slots = wanted = min(batch_size, len(good) * chains)
     if memory is not None and slots_within(model, length, memory) < wanted:
         slots = slots_within(model, length, memory)
-        LOG.warning("minscl: %d answers at a time instead of %d: keys and values have %.1f GB, the longest note and its answer %d tokens", slots, wanted, memory / 1e9, length)
+        LOG.warning("minscl: %d answers at a time instead of %d: keys and values have %.1f GB, the longest note and its answer %d tokens", slots, wanted,
+                    memory / 1e9, length)
     engine = Engine(model, slots=slots, length=length, stop_ids=tokenizer.stop_ids)
 
     def requests():
