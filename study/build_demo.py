@@ -33,7 +33,7 @@ from minscl.model import load_tokenizer
 from minscl.train import train
 from study.card import history, model_card
 from study.charts import read_charts
-from study.notes import documents, phrase_book, random_documents
+from study.notes import coded_words, documents, phrase_book, random_documents
 from study.pretrain import Stream, pretrain
 from study.tokenizer import train_tokenizer
 
@@ -135,7 +135,7 @@ def main() -> int:
     if not (base / "model.safetensors").exists():
         pairs, weights = weighted_pairs(gold, usual, read_charts("train"), codebook)
         notes = lambda rng, size: next(random_documents(rng, size=size))  # noqa: E731
-        pretrain(Stream(tokenizer, notes, pairs, weights, args.seed), base, total=args.steps, vocab_size=tokenizer.vocab_size, seed=args.seed,
+        pretrain(Stream(tokenizer, notes, pairs, weights, coded_words(), args.seed), base, total=args.steps, vocab_size=tokenizer.vocab_size, seed=args.seed,
                  start=args.start)
     data = scl_data(args.work, gold, usual)
     if not (adapter / "adapter_model.safetensors").exists():

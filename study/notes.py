@@ -83,7 +83,7 @@ def _family_words():
 
 
 @functools.cache
-def _coded_words() -> frozenset[str]:
+def coded_words() -> frozenset[str]:
     """Every hand-written phrase, in lower case."""
     return frozenset(phrase.text.lower() for phrases in phrase_book().hand.values() for phrase in phrases)
 
@@ -113,7 +113,7 @@ def _compose(codes, phrases, templates, rng, size, varied=False):
     distractors = Distractors(codes, _distractor_pool(templates is template_table("test")), [m.text for m in mentions], rng)
     relatives = [word for word in rng.sample(_family_words(), 30) if not any(normal(word) in normal(m.text) or normal(m.text) in normal(word) for m in mentions)]
     draft = Draft(facts, templates, distractors, relatives or ["lung disease"], terse=rng.random() < 0.25,
-                  variety=Variety.draw(rng, _coded_words()) if varied else None)
+                  variety=Variety.draw(rng, coded_words()) if varied else None)
     if size == "note":
         write_note(draft, mentions)
     else:

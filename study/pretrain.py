@@ -10,6 +10,7 @@ Every step's data is a pure function of (seed, step), so a run that was stopped 
 Read next: build_demo.py.
 """
 
+import dataclasses
 import json
 import math
 import random
@@ -24,10 +25,12 @@ from minscl.checkpoint import forget_after, load_checkpoint, save_checkpoint
 from minscl.data.icd import CodeBook
 from minscl.data.packing import pack
 from minscl.data.samples import document_sample, encode_sample, span_sample
+from minscl.data.types import Sample
 from minscl.model import Decoder, ModelConfig, load_model, save_model
 from minscl.model.ops import rope_frequencies
 from minscl.train import step_loss
 from study.headstart import is_part, write_copying_circuit
+from study.mistakes import learn, mislead, unlearned
 
 SHAPE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 288, "intermediate_size": 896,
          "num_hidden_layers": 5, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 4096,
@@ -60,10 +63,11 @@ def new_model(vocab_size: int, seed: int) -> Decoder:
 
 
 class Stream:
-    """The samples of each step. `notes(rng, size)` invents a coded document; `pairs` are weighted span pairs."""
+    """The samples of each step. `notes(rng, size)` invents a coded document; `pairs` are weighted span pairs; `phrases` what may be a disease."""
 
-    def __init__(self, tokenizer, notes, pairs, weights, seed: int):
-        self.tokenizer, self.notes, self.pairs, self.seed = tokenizer, notes, pairs, seed
+    def __init__(self, tokenizer, notes, pairs, weights, phrases: frozenset[str], seed: int):
+        self.tokenizer, self.notes, self.pairs, self.phrases, self.seed = tokenizer, notes, pairs, phrases, seed
+        self.pieces = tokenizer.pieces()
         self.cumulative = [0.0]
         for weight in weights:
             self.cumulative.append(self.cumulative[-1] + weight)
@@ -75,13 +79,19 @@ class Stream:
         rng = random.Random(f"{self.seed}-{step}")
         samples, tokens = [], 0
         while tokens < TOKENS_PER_STEP * (1 - SPAN_SHARE):
-            samples.append(encode_sample(self.tokenizer, document_sample(self.notes(rng, self.size(rng, progress)))))
+            samples.append(self.document(self.notes(rng, self.size(rng, progress)), rng))
             tokens += len(samples[-1].prompt_ids) + len(samples[-1].target_ids)
         while tokens < TOKENS_PER_STEP:
             pair = rng.choices(self.pairs, cum_weights=self.cumulative)[0]
             samples.append(encode_sample(self.tokenizer, span_sample(pair, self.codebook)))
             tokens += len(samples[-1].prompt_ids) + len(samples[-1].target_ids)
         return samples
+
+    def document(self, note, rng) -> Sample:
+        """x → E → C, with lines that do not belong in E, unlearned."""
+        text = document_sample(note)
+        target, places = mislead(text.target, note.text, self.phrases, rng)
+        return unlearned(encode_sample(self.tokenizer, dataclasses.replace(text, target=target)), self.pieces, target, places)
 
     def size(self, rng, progress: float) -> str:
         sentence, paragraph = max(0.05, 1 - 8 * progress), max(0.3, min(0.7, 1.2 - 4 * progress))
@@ -144,6 +154,7 @@ def pretrain(stream: Stream, out: Path, *, total: int, vocab_size: int, seed: in
             samples = stream.samples(number, (0.2 + 0.8 * number / total) if start else number / total)
             longest = max(len(one.prompt_ids) + len(one.target_ids) for one in samples)
             step = pack(samples, pack_length=max(PACK_LENGTH, longest), batch_size=len(samples), seed=seed, epoch=number)[0]
+            step = learn(step, random.Random(f"{seed}-{number}-mistakes"))
             with torch.autocast("cpu", torch.bfloat16):
                 loss = step_loss(model, step, device)
             norm = torch.nn.utils.clip_grad_norm_(named.values(), 1.0).item()

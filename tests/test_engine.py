@@ -123,7 +123,7 @@ def test_fewer_slots_where_memory_is_short(caplog):
     with caplog.at_level(logging.WARNING, logger="minscl"):
         short = list(code_notes(model, tokenizer, notes, memory=2 * room, skip=lambda note, error: skipped.update({note.id: str(error)})))
     assert [one.id for one in short] == ["a", "b", "c"] and list(skipped) == ["big", "empty"]
-    assert "the note is empty" in skipped["empty"] and "2 notes at a time instead of 3" in caplog.text
+    assert "the note is empty" in skipped["empty"] and "2 answers at a time instead of 3" in caplog.text
     assert short == list(code_notes(model, tokenizer, [notes[0], notes[1], notes[4]]))
     with pytest.raises(InputError, match="the note needs .* MiB for the keys and values of .* tokens, and 1 MiB are there"):
         list(code_notes(model, tokenizer, notes[:1], memory=2**20))

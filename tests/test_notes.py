@@ -149,7 +149,7 @@ def test_what_is_denied_is_not_coded(split, varied, monkeypatch):
 
 def test_foreign_words_neither_deny_nor_name_a_disease():
     """Guards: variety that turns an affirmed disease into a denied one, adds words to its name, or slips an uncoded one in."""
-    phrases = notes._coded_words()
+    phrases = notes.coded_words()
     found = vary.source(phrases)
     assert len(found.runs) > 1000 and len(found.sentences) > 500
     words = {word for phrase in phrases for word in vary.WORD.findall(phrase)} - vary.COMMON
@@ -162,7 +162,7 @@ def test_foreign_words_neither_deny_nor_name_a_disease():
 def test_varied_notes_keep_what_denies():
     """Guards: "No pneumonia" that becomes "Room pneumonia": a sentence with a distractor keeps its words."""
     table, rng = template_table("train"), random.Random(3)
-    variety = vary.Variety(rng, vary.source(notes._coded_words()), words=1.0, runs=1.0, fillers=1.0, headings=1.0, shuffled=True)
+    variety = vary.Variety(rng, vary.source(notes.coded_words()), words=1.0, runs=1.0, fillers=1.0, headings=1.0, shuffled=True)
     for shape in table.shapes["neg"][:20]:
         draft = Draft(Facts.draw(random.Random(0)), table, Fixed(), ["gout"], variety=variety)
         draft.shape(shape)
