@@ -50,6 +50,7 @@ class GenerateConfig:
     seed: int = field(default=System.seed, metadata={"help": "cot-sc: of the draws"})
     batch_size: int = field(default=BATCH_SIZE, metadata={"help": "answers written together, at most"})
     memory: float = field(default=0.0, metadata={"help": "GB for keys and values, which may mean fewer notes together (default: three quarters of what is free)"})
+    graphs: bool = field(default=False, metadata={"help": "on a GPU: record a step as a CUDA graph, in place of guesses; worth it for many notes"})
     dtype: str = field(default="", metadata={"help": "float32, bfloat16 or float16 (default: bfloat16 on a GPU, float32 on a CPU)"})
     device: str = field(default="", metadata={"help": "cpu, cuda, cuda:1 ... (default: the GPU where there is one)"})
     json: bool = field(default=False, metadata={"help": "print one coded document a line, as JSON"})
@@ -152,9 +153,11 @@ def code(config: GenerateConfig, notes: list[Note], evidence, skip):
     model, tokenizer = load_coder(config)
     pack_weights(model)
     device = model.model.embed_tokens.weight.device
+    if config.graphs and device.type != "cuda":
+        raise InputError(f"--graphs: CUDA graphs need a GPU, and the model is on {device}; leave the flag out")
     memory = int(config.memory * 1e9) or free_memory(device) * 3 // 4
     coded = code_notes(model, tokenizer, notes, system=system, evidence=evidence, grounded=config.grounded, batch_size=config.batch_size,
-                       memory=memory, skip=skip)
+                       memory=memory, graphs=config.graphs, skip=skip)
     with memory_errors("a smaller --memory"):
         yield from tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1)
 

@@ -36,7 +36,7 @@ from minscl.model import Forest, load_model, load_tokenizer, read_config
 from minscl.parallel import Team, join_team, shard_blocks
 from minscl.progress import Log, plot_losses
 
-LOGIT_ROWS = 1024  # target positions whose logits exist at a time: 0.5 GB in float32 with Llama 3's vocabulary
+LOGIT_ROWS = 512  # target positions whose logits exist at a time: 0.25 GB in float32 with Llama 3's vocabulary
 
 
 def learning_rate_factor(step: int, total_steps: int, warmup_steps: int) -> float:

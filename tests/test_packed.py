@@ -16,16 +16,19 @@ CAN = all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight",
 @pytest.mark.parametrize("family", ["llama3.1", "qwen2"])  # without and with biases
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_a_packed_model_writes_the_same(family, dtype, tolerance, monkeypatch):
-    """Guards: a bias left out, a layout made for one batch size and read with another, an embedding that is packed with the head it is tied to."""
+    """Guards: a bias left out, k's output given for v's, activations kept after a pass, a layout made for one batch size and read with another, an embedding that is packed with the head it is tied to."""
     monkeypatch.setattr(packed, "worth_it", lambda linear: True)
     plain = decoder(family, dtype)
     model = copy.deepcopy(plain)
     assert packed.pack_weights(model) and not any(isinstance(one, torch.nn.Linear) for one in model.modules())
+    shared = [one for one in model.modules() if isinstance(one, packed.Shared)]
+    assert len(shared) == 2 * model.config.num_hidden_layers  # q, k and v; gate and up
     with torch.inference_mode():
         for rows in (1, 3, 40):
             ids = torch.randint(V, (2, rows), generator=torch.Generator().manual_seed(rows))
             found, wanted = model(ids).float(), plain(ids).float()
             assert (found - wanted).norm() <= tolerance * wanted.norm()
+            assert all(one.x is None and not one.outputs for one in shared)
     if dtype == torch.float32:
         prompts = [[5, 9, 2, 7], [1, 3]]
         answers = [[one.ids for one in greedy(each, prompts, max_new_tokens=12, stop_ids=())] for each in (plain, model)]
@@ -41,8 +44,10 @@ def test_without_the_operators_the_model_stays_as_it_is(monkeypatch):
         raise AttributeError("no such operator")
 
     monkeypatch.setattr(packed, "PackedLinear", missing)
+    monkeypatch.setattr(packed, "SMALLEST", 0)
     assert not packed.pack_weights(model) and dict(model.named_modules()) == before
     monkeypatch.undo()
+    monkeypatch.setattr(packed, "SMALLEST", 0)
     assert not packed.worth_it(torch.nn.Linear(4, 4).double()) and not packed.worth_it(torch.nn.Linear(4, 4, device="meta"))
 
 
@@ -56,4 +61,5 @@ def test_wrong_products_are_not_used(monkeypatch):
             return torch.zeros(*x.shape[:-1], 64)
 
     monkeypatch.setattr(packed, "PackedLinear", Wrong)
+    monkeypatch.setattr(packed, "SMALLEST", 0)
     assert not packed.worth_it(torch.nn.Linear(32, 64))

@@ -44,23 +44,33 @@ class KVCache:
         counts = [len(tokens) for tokens in parts.values()]
         positions = torch.cat([torch.arange(start, start + count) for start, count in zip(before, counts, strict=True)])
         slots = torch.repeat_interleave(torch.tensor(list(parts)), torch.tensor(counts))
-        self._slots, self._seen = slots[None].to(self.device), (slice(None), slice(None))
+        self.look(slots[None].to(self.device), slice(None), slice(None))
         return positions[None].to(self.device), Reading(tuple(parts), tuple(before), tuple(counts))
 
-    def advance(self, parts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def advance(self, parts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Slot b reads `parts[b]`, at least one token; slots 0 .. B-1 for T = the longest of them, the others padded.
 
-        Gives the positions, int64 (B, T), and the mask, bool (B, 1, T, S): a token sees its own place and the earlier ones of its slot.
+        Gives the positions, int64 (B, T), and the mask, bool (B, 1, T, S): a token sees its own place and the earlier ones of its slot. No mask where
+        every slot reads one token and all are as long.
         """
-        before = torch.tensor([len(ids) for ids in self.ids[: len(parts)]])
-        self._append(enumerate(parts))
+        before = torch.tensor(self.take(parts))
         counts = torch.tensor([len(tokens) for tokens in parts])
         offsets, extent = torch.arange(int(counts.max())), int((before + counts).max())
         positions = torch.where(offsets < counts[:, None], before[:, None] + offsets, self.max_length)  # padding is written where nobody looks
-        mask = (torch.arange(extent) <= positions[:, :, None])[:, None]  # (B, 1, T, S)
-        self._slots = torch.arange(len(parts), device=self.device)[:, None]  # (B, 1)
-        self._seen = (slice(len(parts)), slice(extent))
-        return positions.to(self.device), mask.to(self.device)
+        mask = (torch.arange(extent) <= positions[:, :, None])[:, None].to(self.device)  # (B, 1, T, S)
+        mask = None if len(offsets) == 1 and bool((before + 1 == extent).all()) else mask
+        self.look(torch.arange(len(parts), device=self.device)[:, None], slice(len(parts)), slice(extent))
+        return positions.to(self.device), mask
+
+    def take(self, parts: list[list[int]]) -> list[int]:
+        """Note that slot b holds `parts[b]` too; gives the place of each one's first token."""
+        before = [len(ids) for ids in self.ids[: len(parts)]]
+        self._append(enumerate(parts))
+        return before
+
+    def look(self, slots: torch.Tensor, rows: slice, places: slice) -> None:
+        """The coming pass writes into `slots`, int64 (B or 1, 1 or T), and sees the cache's `rows` and `places`."""
+        self._slots, self._seen = slots, (rows, places)
 
     def retract(self, slot: int, count: int) -> None:
         """Give back the last `count` places: what they hold is written over before it is seen."""

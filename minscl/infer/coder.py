@@ -37,11 +37,11 @@ def code_note(model, tokenizer, text: str, *, evidence=None, grounded: bool = Fa
 
 
 def code_notes(model, tokenizer, notes, *, system: System = SCL, evidence=None, grounded: bool = False, batch_size: int = BATCH_SIZE,
-               memory: int | None = None, skip=None):
+               memory: int | None = None, graphs: bool = False, skip=None):
     """Code many notes; yields a CodedDocument a note, in order, each as soon as it and those before it are finished.
 
     `evidence` maps note ids to human quotations; it and `grounded` are SCL's alone. At most `batch_size` answers are written at a time, and no
-    more than `memory` bytes of keys and values allow. A note that cannot be coded is handed to `skip(note, error)` and left out; without it,
+    more than `memory` bytes of keys and values allow; `graphs` as for Engine. A note that cannot be coded is handed to `skip(note, error)` and left out; without it,
     InputError is raised before any is coded.
     """
     if system.name != "scl" and (evidence or grounded):
@@ -70,13 +70,14 @@ def code_notes(model, tokenizer, notes, *, system: System = SCL, evidence=None, 
         slots = slots_within(model, length, memory)
         LOG.warning("minscl: %d answers at a time instead of %d: keys and values have %.1f GB, the longest note and its answer %d tokens", slots, wanted,
                     memory / 1e9, length)
-    engine = Engine(model, slots=slots, length=length, stop_ids=tokenizer.stop_ids)
+    engine = Engine(model, slots=slots, length=length, stop_ids=tokenizer.stop_ids, graphs=graphs)
 
     def requests():
         for note, prompt in zip(good, prompts, strict=True):
             room = answer_room(model, prompt)
             guide = Guide(tokenizer, note.text, room, evidence.get(note.id)) if grounded else None
-            drafter = Drafter(tokenizer, prompt) if slots == 1 and system.name == "scl" else None  # several answers fill the machine without guesses
+            alone = slots == 1 and not graphs and system.name == "scl"  # several answers fill the machine without guesses
+            drafter = Drafter(tokenizer, prompt) if alone else None
             for sampler in system.samplers(note.id):
                 yield Request(prompt, room, guide, drafter, sampler)
 

@@ -20,6 +20,7 @@ import torch
 
 from minscl.infer.answer import Answer, Generation, choose, common_length
 from minscl.infer.cache import KVCache
+from minscl.infer.graphs import Graphs
 
 PASS = 4096  # prompt tokens read in one pass; longer prompts take several
 WORTH_SHARING = 16  # tokens; prompts that begin with fewer in common are read side by side
@@ -37,13 +38,17 @@ class Request:
 
 
 class Engine:
-    """`slots` answers at a time, each with its prompt within `length` tokens. `computed` and `asked` count prompt tokens, read and in all."""
+    """`slots` answers at a time, each with its prompt within `length` tokens. `computed` and `asked` count prompt tokens, read and in all.
 
-    def __init__(self, model, *, slots: int, length: int, stop_ids):
+    `graphs`: passes of one token a slot are replayed CUDA graphs (graphs.py).
+    """
+
+    def __init__(self, model, *, slots: int, length: int, stop_ids, graphs: bool = False):
         weight = model.model.embed_tokens.weight
         with torch.inference_mode():
             self.cache = KVCache(model.config, slots, length, device=weight.device, dtype=weight.dtype)
         self.model, self.stop_ids = model, frozenset(stop_ids)
+        self.graphs = Graphs(model, self.cache) if graphs else None
         self.live: dict[int, tuple[int, Answer]] = {}  # slot → number of its request, and its answer
         self.waiting: tuple[int, Answer] | None = None  # taken from the requests, not yet admitted
         self.asked = self.computed = 0
@@ -95,7 +100,11 @@ class Engine:
         with _inference(self.model):
             self._compact()
             answers = [self.live[slot][1] for slot in range(len(self.live))]
-            rows = read_tokens(self.model, [one.pending for one in answers], [one.draft for one in answers], self.cache)
+            pending, drafts = [one.pending for one in answers], [one.draft for one in answers]
+            if self.graphs and max(map(len, pending)) == 1 and not any(drafts):
+                rows = self.graphs([one for [one] in pending])
+            else:
+                rows = read_tokens(self.model, pending, drafts, self.cache)
             return self._settle(dict(enumerate(rows)))
 
     def _compact(self) -> None:

@@ -1,7 +1,8 @@
 """Weights in the layout that oneDNN's matrix-vector products want: on a CPU, decoding one token reads every weight once and does little else.
 
-torch has no public call for this; its own compiler uses the two operators below, which are kept to this file. Where they are missing, disagree with
-F.linear, or are not faster on this machine, the model stays as it is. A packed model can only be run: no gradients, nothing to save.
+Projections that read the same x (q, k and v; gate and up) become one product, since a larger one comes closer to memory's speed. torch has no public
+call for the layout; its own compiler uses the two operators below, which are kept to this file. Where they are missing, disagree with F.linear, or
+are not faster on this machine, the model stays as it is. A packed model can only be run: no gradients, nothing to save.
 
 Read next: engine.py.
 """
@@ -13,32 +14,61 @@ import torch.nn.functional as F
 from torch import nn
 
 ROWS = 8  # tokens of the pass that the layout is made for; any number may be read
+TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # in the order in which a block asks for them
+SMALLEST = 2**20  # numbers of a weight; smaller ones stay in the processor's cache, and two runs should not differ by a stopwatch's mood
 WORTH_IT = 1.1  # how many times faster one token's product must be
 GRADE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # relative error against F.linear
 
 
 class PackedLinear(nn.Module):
-    """`linear` for inference: x (..., in) → (..., out)."""
+    """Several nn.Linear of the same input as one product, for inference: x (..., in) → (..., out), their outputs end to end."""
 
-    def __init__(self, linear: nn.Linear):
+    def __init__(self, *linears: nn.Linear):
         super().__init__()
-        self.in_features, self.out_features, self.bias = linear.in_features, linear.out_features, linear.bias
+        biases = [one.bias for one in linears if one.bias is not None]
+        self.in_features, self.bias = linears[0].in_features, torch.cat(biases) if biases else None
         with torch.inference_mode():
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), ROWS)
+            weight = linears[0].weight if len(linears) == 1 else torch.cat([one.weight for one in linears])
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
 
+class Shared(nn.Module):
+    """What the parts of one product have in common: the first that is asked computes, the last clears the table."""
+
+    def __init__(self, linears):
+        super().__init__()
+        self.product, self.sizes = PackedLinear(*linears), [one.out_features for one in linears]
+        self.x, self.outputs = None, []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The next part's output for `x`, the tensor that all parts are asked with, one after the other."""
+        if not self.outputs or x is not self.x:
+            self.x, self.outputs = x, list(self.product(x).split(self.sizes, dim=-1))
+        output = self.outputs.pop(0)
+        if not self.outputs:
+            self.x = None
+        return output
+
+
 def pack_weights(model: nn.Module) -> bool:
     """Replace every nn.Linear of `model`, in place, each weight freed as its copy is made; False, and nothing done, where that is no use."""
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not names or not worth_it(max((model.get_submodule(name) for name in names[:-1] or names), key=lambda one: one.weight.numel())):
+    linears = [one for one in model.modules() if isinstance(one, nn.Linear)]
+    if not linears or not worth_it(max(linears[:-1] or linears, key=lambda one: one.weight.numel())):
         return False
-    for name in names:
-        parent, _, child = name.rpartition(".")
-        linear = model.get_submodule(name)
-        setattr(model.get_submodule(parent), child, PackedLinear(linear))
+    del linears
+    for parent in list(model.modules()):
+        for group in TOGETHER:
+            linears = [getattr(parent, one, None) for one in group]
+            if all(isinstance(one, nn.Linear) and (one.bias is None) == (linears[0].bias is None) for one in linears):
+                shared = Shared(linears)
+                for one in group:
+                    setattr(parent, one, shared)
+        for child, linear in list(parent.named_children()):
+            if isinstance(linear, nn.Linear):
+                setattr(parent, child, PackedLinear(linear))
     return True
 
 
@@ -46,7 +76,7 @@ def pack_weights(model: nn.Module) -> bool:
 def worth_it(linear: nn.Linear) -> bool:
     """Whether the packed layer gives the same as `linear` here, sooner."""
     weight = linear.weight
-    if weight.device.type != "cpu" or weight.dtype not in GRADE:
+    if weight.device.type != "cpu" or weight.dtype not in GRADE or weight.numel() < SMALLEST:
         return False
     try:
         packed = PackedLinear(linear)

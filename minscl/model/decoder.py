@@ -109,8 +109,8 @@ class Trunk(nn.Module):
 
     def angles(self, positions: torch.Tensor, dtype: torch.dtype):
         """cos and sin (B, 1, T, D): angles in float32 whatever the weights' dtype, then cast."""
-        frequencies, factor = rope_frequencies(self.config.rope, self.config.head_dim, self.config.max_position_embeddings)
-        angles = positions[:, None, :, None].float() * frequencies.to(positions.device)  # (B, 1, T, D/2)
+        frequencies, factor = rope_frequencies(self.config.rope, self.config.head_dim, self.config.max_position_embeddings, positions.device)
+        angles = positions[:, None, :, None].float() * frequencies  # (B, 1, T, D/2)
         angles = torch.cat((angles, angles), dim=-1)
         return (angles.cos() * factor).to(dtype), (angles.sin() * factor).to(dtype)
 
