@@ -15,7 +15,7 @@ as in the paper.
     python -m study.notes --split test --out FILE      coded documents, one per chart
     python -m study.notes --show 3                     a few notes, evidence marked
 
-Read next: plan.py, render.py.
+Read next: plan.py, draft.py, paragraphs.py, render.py.
 """
 
 import argparse
@@ -29,11 +29,13 @@ from minscl.data.types import Assignment, CodedDocument, Evidence
 from minscl.errors import run_command
 from study import templates_test, templates_train
 from study.charts import SPLITS, read_charts
+from study.draft import Draft, remaining
 from study.grammar import Templates
 from study.lexicon import Facts
+from study.paragraphs import items, problems, prose, sentence
 from study.phrases import PhraseBook, normal
 from study.plan import Distractors, consistent, make_plan
-from study.render import Draft, items, problems, prose, remaining, sentence, wrap, write_note
+from study.render import wrap, write_note
 from study.vary import Variety
 
 SIZES = ("sentence", "paragraph", "note")

@@ -5,7 +5,7 @@ I10 (I.C.9.a); type 2 diabetes together with chronic kidney disease is E11.22, w
 ("with", I.A.15); Alzheimer's disease brings F02.80 where the chart has it; septic shock brings sepsis. `consistent` applies them to a code
 list, so that the same mentions in two notes never ask for different codes. A combination code is supported by several mentions.
 
-Read next: render.py.
+Read next: draft.py.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from study.notes import codebook, documents, held_out, invent_note, phrase_book,
 from study.lexicon import Facts
 from study.phrases import KINDS, normal
 from study.plan import Distractors, consistent, family, make_plan
-from study.render import Draft
+from study.draft import Draft
 
 
 def bare(shape: str) -> str:
