@@ -7,6 +7,7 @@ Read next: train.py.
 """
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minscl.errors import InputError, replace_file
+
+LOG = logging.getLogger("minscl")
+
 
 class StopSignals:
     """Ctrl-C and SIGTERM ask for a stop after the current step, so that what is saved is never half a step; a second one stops at once.
@@ -77,27 +81,34 @@ def save_checkpoint(folder, step: int, parameters: dict[str, torch.Tensor], opti
 
 
 def load_checkpoint(folder, parameters: dict[str, torch.Tensor], optimizer, settings: dict) -> int:
-    """Fill parameters and optimizer from the newest checkpoint in `folder`; gives its step, 0 where there is none.
+    """Fill parameters and optimizer from the newest whole checkpoint in `folder`; gives its step, 0 where there is none.
 
-    Raises InputError, naming the setting, where `settings` differ from the checkpoint's.
+    A damaged one is named in the log and the one before it taken. Raises InputError where none is whole, and, naming the setting, where `settings`
+    differ from the checkpoint's.
     """
-    found = sorted(Path(folder).glob("step-*"))
-    if not found:
-        return 0
-    state = json.loads((found[-1] / "state.json").read_text())
-    for name, value in settings.items():
-        if state["settings"].get(name) != value:
-            raise InputError(f"{found[-1]}: {name} was {state['settings'].get(name)!r}, now {value!r}; "
-                             "resume with the same settings or choose another --out")
-    with safe_open(found[-1] / "state.safetensors", "pt") as tensors:
-        for key in tensors.keys():
+    found = sorted(Path(folder).glob("step-*"), reverse=True)
+    for path in found:
+        try:
+            state = json.loads((path / "state.json").read_text())
+            with safe_open(path / "state.safetensors", "pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+            step, before = state["step"], state["settings"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            LOG.warning("minscl: %s is damaged (%s); the checkpoint before it is looked at", path, error)
+            continue
+        for name, value in settings.items():
+            if before.get(name) != value:
+                raise InputError(f"{path}: {name} was {before.get(name)!r}, now {value!r}; resume with the same settings or choose another --out")
+        for key, tensor in tensors.items():
             kind, _, name = key.partition(".")
             if kind == "parameter":
-                parameters[name].data.copy_(tensors.get_tensor(key))
+                parameters[name].data.copy_(tensor)
             else:  # AdamW keeps its scalar step on the CPU, its two moments beside the parameter
-                value = tensors.get_tensor(key)
-                optimizer.state[parameters[name]][kind] = value.to(parameters[name].device) if value.dim() else value
-    return state["step"]
+                optimizer.state[parameters[name]][kind] = tensor.to(parameters[name].device) if tensor.dim() else tensor
+        return step
+    if found:
+        raise InputError(f"{folder}: no checkpoint is whole; start anew with another --out")
+    return 0
 
 
 def forget_after(path: Path, step: int) -> None:

@@ -5,10 +5,14 @@ Any module may import this one; it imports nothing of minscl.
 """
 
 import contextlib
+import errno
 import os
 import sys
 import tempfile
 from pathlib import Path
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # the disk, a quota, a limit on files, the device
 
 
 class InputError(ValueError):
@@ -16,11 +20,22 @@ class InputError(ValueError):
 
 
 @contextlib.contextmanager
+def disk_errors(path, remedy: str = "make room and start again; what stood there before is untouched"):
+    """A disk that is full, as one line that names `path` and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise InputError(f"{path}: cannot be written ({error.strerror}); {remedy}") from error
+
+
+@contextlib.contextmanager
 def replace_file(path, mode: str = "w"):
     """Open a temporary file beside `path`; on success fsync it and rename it over `path`.
 
     `mode` is "w" (UTF-8 text, newlines as written) or "wb". On any exception the temporary file is
-    removed and `path` is what it was. Raises InputError when the folder cannot be written.
+    removed and `path` is what it was. Raises InputError when the folder cannot be written or the disk is full.
     """
     path = Path(path)
     try:
@@ -30,7 +45,7 @@ def replace_file(path, mode: str = "w"):
         raise InputError(f"{path}: cannot write ({error.strerror}); choose a folder that can be written") from error
     try:
         text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-        with os.fdopen(fd, mode, **text) as handle:
+        with disk_errors(path), os.fdopen(fd, mode, **text) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -49,13 +64,16 @@ def _umask() -> int:
 
 
 def run_command(main) -> None:
-    """Run `main()` and exit with its status; an InputError prints one line and exits with 2."""
+    """Run `main()` and exit with its status; an InputError prints one line and exits with 2, Ctrl-C exits with 130."""
     try:
         sys.exit(main())
     except InputError as error:
         line = " ".join(str(error).split())
         print(f"minscl: {line}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("minscl: stopped", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:  # the reader (head, less) went away: not our failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

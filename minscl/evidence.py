@@ -2,7 +2,8 @@
 
     counts(document) → (true positives, false positives, false negatives) of each metric → summed over documents → precision, recall, F1
 
-MDACE compares sets of keys, never by overlap: spans or tokens, at their place or wherever they stand, always with the code.
+MDACE compares sets of keys, never by overlap: spans or tokens, at their place or wherever they stand, always with the code. Codes are normalised, and
+evidence of ICD-10-CM codes alone is counted, here and below.
 deviates from MDACE's program: it crashes or miscounts in four corners (an absent prediction, nested spans when merging, `İ`, `²`); here an
 absent prediction is empty, merging takes the larger end, tokens are found before they are lower-cased, and a number is what `isdecimal` says.
 
@@ -17,6 +18,8 @@ import re
 import unicodedata
 from collections import Counter
 
+from minscl.groups import read_code
+
 NOT_CONTENT = frozenset("a an and at by due for in is of on or p s the to was with".split())
 PUNCTUATION = r"[\s!-/:-@\[-`{-~]*"  # ASCII's, and white space
 TRIMMED = "-.,/ \n\t"  # at both ends of a span; and ")" before, "(" after
@@ -28,16 +31,23 @@ OVERLAP = (*(f"overlap_{who}_{how}" for who in WHO for how in ("one_to_one", "ma
 
 
 def spans_of(document, *, merge: bool = False, trim: bool = False) -> list[tuple]:
-    """(start, end, text, code) of each quotation of each code; start and end None where it was not found in the text.
+    """(start, end, text, code) of each quotation of each ICD-10-CM code, the code normalised; start and end None where it was not found in the text.
 
     `merge`: spans of a code with nothing but punctuation or white space between them become one. `trim`: punctuation off both ends.
+    deviates: MDACE merges within a note. A document that is a whole admission does not say where its notes begin, so a span that ends a note and one
+    of the same code that begins the next become one.
     """
+    quoted: dict[str, list] = {}
+    for one in document.codes:
+        kind, code = read_code(one.code)
+        if kind == "cm":
+            quoted.setdefault(code, []).extend(one.evidence)
     found = []
-    for code in document.codes:
-        placed = sorted((e.start, e.end) for e in code.evidence if e.start is not None)
-        for start, end in _merged(placed, document.text) if merge else placed:
-            found.append((*_trimmed(start, end, document.text), code.code) if trim else (start, end, document.text[start:end], code.code))
-        found += [(None, None, e.text, code.code) for e in code.evidence if e.start is None]
+    for code, evidence in quoted.items():
+        placed = sorted((one.start, one.end) for one in evidence if one.start is not None)
+        spans = [(start, end, document.text[start:end]) for start, end in (_merged(placed, document.text) if merge else placed)]
+        spans += [(None, None, one.text) for one in evidence if one.start is None]
+        found += [(*(_trimmed(*span) if trim else span), code) for span in spans]
     return found
 
 
@@ -51,12 +61,13 @@ def _merged(places, text: str) -> list[tuple[int, int]]:
     return found
 
 
-def _trimmed(start: int, end: int, text: str) -> tuple[int, int, str]:
-    piece = text[start:end]
-    rest = piece.lstrip(TRIMMED + ")")
-    start += len(piece) - len(rest)
-    rest = rest.rstrip(TRIMMED + "(")
-    return start, start + len(rest), rest
+def _trimmed(start: int | None, end: int | None, text: str) -> tuple[int | None, int | None, str]:
+    rest = text.lstrip(TRIMMED + ")")
+    kept = rest.rstrip(TRIMMED + "(")
+    if start is None:
+        return None, None, kept
+    start += len(text) - len(rest)
+    return start, start + len(kept), kept
 
 
 def mdace_keys(spans) -> dict[str, set]:

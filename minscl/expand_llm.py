@@ -18,6 +18,7 @@ from minscl.errors import InputError
 from minscl.flags import Checked, columns, file_flag
 from minscl.generate import GenerateConfig, load_coder
 from minscl.infer.llm import EndpointLLM, LocalLLM
+from minscl.machine import free_memory
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,15 @@ class Asking(Checked):
     timeout: float = field(default=120.0, metadata={"help": "seconds of the endpoint's silence before a question is repeated"})
     retries: int = field(default=5, metadata={"help": "times that a question to the endpoint is repeated, with growing pauses"})
     allow_remote: bool = field(default=False, metadata={"help": "let notes leave this machine for the endpoint"})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.together < 1:
+            raise InputError(f"--together {self.together}: must be at least 1")
+        if self.retries < 0:
+            raise InputError(f"--retries {self.retries}: must be at least 0")
+        if not 0 < self.timeout <= 86_400:
+            raise InputError(f"--timeout {self.timeout}: must be above 0, and at most a day's 86400 seconds")
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,8 @@ def asked_model(config: Asking):
         return EndpointLLM(config.endpoint, config.model, concurrency=config.together, timeout=config.timeout, retries=config.retries, allow_remote=config.allow_remote)
     folder = config.model or str(DEMO)
     model, tokenizer = load_coder(GenerateConfig(model=folder, adapter=config.adapter, dtype=config.dtype, device=config.device))
-    return LocalLLM(model, tokenizer, " + ".join(filter(None, [folder, config.adapter])), config.together)
+    return LocalLLM(model, tokenizer, " + ".join(filter(None, [folder, config.adapter])), config.together,
+                    memory=free_memory(model.model.embed_tokens.weight.device) * 3 // 4)
 
 
 def journal(path: str, cls, llm) -> Journal:
@@ -87,6 +98,7 @@ def silver(config: SilverConfig) -> None:
     print(columns([("notes", len(documents)), ("codes asked about", len(mined)), ("  with a quotation", sum(bool(one.evidence) for one in mined)),
                    ("  whose note is too long to ask", sum(not one.answered for one in mined)),
                    ("quotations", sum(len(one.evidence) for one in mined)), ("  rejected: not in the note", sum(one.rejected for one in mined)),
+                   ("  rejected: in the note, too long for a phrase", sum(one.too_long for one in mined)),
                    ("candidates", sum(map(len, found.values()))), ("  chosen", sum(len(one.evidence) for one in chosen)),
                    ("  answers outside them, rejected", sum(one.rejected for one in chosen)),
                    ("pairs written", len(pairs)), ("  distinct codes", len({one.code for one in pairs})), *reading(llm)]))

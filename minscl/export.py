@@ -31,7 +31,7 @@ class ExportConfig:
 def export(config: ExportConfig) -> Path:
     """Merge the adapter into the base in the base's own dtype and write it with the base's tokenizer files."""
     out = Path(config.out)
-    if not config.out or (out.exists() and any(out.iterdir())):
+    if not config.out or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise InputError(f"--out {config.out or '(missing)'}: name a new or empty folder")
     folder = require(config.model, "--model")
     model = load_model(folder)

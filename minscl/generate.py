@@ -16,7 +16,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from minscl.config import DEMO, add_flags, require
@@ -25,11 +24,12 @@ from minscl.data.jsonl import read_jsonl
 from minscl.data.locate import line_and_column
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError, replace_file, run_command
+from minscl.groups import read_code
 from minscl.infer.coder import BATCH_SIZE, code_notes
 from minscl.infer.packed import pack_weights
 from minscl.infer.systems import SYSTEMS, System
 from minscl.lora import load_adapter, merge_lora
-from minscl.machine import free_memory, memory_errors
+from minscl.machine import choose_device, free_memory, memory_errors
 from minscl.model import load_model, load_tokenizer
 from minscl.report import html_page
 
@@ -39,7 +39,7 @@ class GenerateConfig:
     """Settings of `generate`; each is a flag."""
 
     model: str = field(default=str(DEMO), metadata={"help": "model folder; the embedded model is a demonstration, not for clinical use"})
-    adapter: str = field(default="", metadata={"help": "LoRA adapter folder (the embedded model brings its own)"})
+    adapter: str = field(default="", metadata={"help": "LoRA adapter folder (the embedded model brings its own); none: the model alone"})
     evidence: str = field(default="", metadata={"help": "human evidence in place of the model's: for one note a text file with a quotation "
                                                 "a line, in document order; for several a JSONL of coded documents with the same ids"})
     grounded: bool = field(default=False, metadata={"help": "only what stands in the note can be quoted, only billable codes with evidence given"})
@@ -56,6 +56,10 @@ class GenerateConfig:
     json: bool = field(default=False, metadata={"help": "print one coded document a line, as JSON"})
     out: str = field(default="", metadata={"help": "append one coded document a line to this file; notes that it holds already are not coded again"})
     html: str = field(default="", metadata={"help": "write one self-contained page with the evidence marked in the notes"})
+
+    def __post_init__(self):
+        if self.batch_size < 1 or not self.memory >= 0:
+            raise InputError(f"--batch-size {self.batch_size}, --memory {self.memory}: at least 1; at least 0")
 
 
 def read_text(path: Path) -> str:
@@ -75,14 +79,20 @@ def read_text(path: Path) -> str:
     return text
 
 
-def read_notes(paths) -> list[Note]:
-    """The notes of all files: a .jsonl file holds many, any other file is one, with its path as id."""
+def read_notes(paths, skip=None) -> list[Note]:
+    """The notes of all files: a .jsonl file holds many, any other file is one, with its path as id. One of several text files that cannot be read is handed
+    to `skip(note, error)`."""
     notes = []
     for path in map(Path, paths):
         if path.suffix == ".jsonl":
             notes += read_jsonl(path, Note)
-        else:
+            continue
+        try:
             notes.append(Note(str(path), read_text(path)))
+        except InputError as error:
+            if skip is None:
+                raise
+            skip(Note(str(path), ""), error)
     seen = set()
     for note in notes:
         if note.id in seen:
@@ -94,15 +104,20 @@ def read_notes(paths) -> list[Note]:
 
 
 def read_evidence(path: str, notes) -> dict[str, list[str]] | None:
-    """Human quotations by note id, in document order (the paper's "+ Evid.")."""
+    """Human quotations by note id, in document order (the paper's "+ Evid."); of a JSONL, those of ICD-10-CM codes."""
     if not path:
         return None
     if Path(path).suffix == ".jsonl":
-        spans = {one.id: {(e.start, e.end, e.text) for code in one.codes for e in code.evidence} for one in read_jsonl(Path(path), CodedDocument)}
-        missing = [note.id for note in notes if note.id not in spans]
-        if missing:
-            raise InputError(f"{path}: no record with id {missing[0]!r}; evidence is needed for every note")
-        return {note.id: [text for _, _, text in sorted(spans[note.id])] for note in notes}
+        records, found = {one.id: one for one in read_jsonl(Path(path), CodedDocument)}, {}
+        for note in notes:
+            if note.id not in records:
+                raise InputError(f"{path}: no record with id {note.id!r}; evidence is needed for every note")
+            if records[note.id].text != note.text:
+                raise InputError(f"{path}: the text of record {note.id!r} is not the note's; give the evidence of the notes that are coded")
+            spans = {(e.start is None, e.start or 0, e.end or 0, e.text)  # no place: last, as in training
+                     for code in records[note.id].codes if read_code(code.code)[0] == "cm" for e in code.evidence}
+            found[note.id] = [text for *_, text in sorted(spans)]
+        return found
     if len(notes) != 1:
         raise InputError(f"{path}: a text file holds the evidence of one note, but {len(notes)} notes are given; use a JSONL of coded documents")
     if not Path(path).exists():
@@ -130,16 +145,15 @@ def table(document: CodedDocument) -> str:
 
 
 def load_coder(config: GenerateConfig):
-    """(model, tokenizer), the adapter merged in; the embedded adapter where neither model nor adapter is named."""
-    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = config.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+    """(model, tokenizer), the adapter merged in; where none is named, the model folder's own; for "none" the model alone."""
+    device, dtype = choose_device(config.device, config.dtype)
     folder = require(config.model, "--model")
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, device=device, dtype=dtype)
     adapter = config.adapter
     if not adapter and (folder / "adapter" / "adapter_config.json").exists():
         adapter = str(folder / "adapter")
-    if adapter:
+    if adapter and adapter != "none":
         load_adapter(model, require(adapter, "--adapter"))
         merge_lora(model)
     return model, tokenizer
@@ -176,14 +190,15 @@ def main(argv=None) -> int:
     parser.add_argument("notes", nargs="+", help="text files, one note each, or .jsonl files of notes")
     add_flags(parser, GenerateConfig)
     given = vars(parser.parse_args(argv))
-    notes = read_notes(given.pop("notes"))
+    paths, skipped = given.pop("notes"), []
     config = GenerateConfig(**given)
-    evidence = read_evidence(config.evidence, notes)
-    skipped: list[str] = []
 
     def skip(note: Note, error: InputError) -> None:
         skipped.append(note.id)
         print(f"minscl: skipped: {' '.join(str(error).split())}", file=sys.stderr)
+
+    notes = read_notes(paths, skip if len(paths) > 1 else None)
+    evidence = read_evidence(config.evidence, notes)
 
     with Journal(config.out, CodedDocument) if config.out else contextlib.nullcontext() as journal:
         documents = already_coded(journal.records, notes, config.out) if journal else {}
@@ -200,7 +215,7 @@ def main(argv=None) -> int:
         with replace_file(config.html) as handle:
             handle.write(html_page([documents[note.id] for note in notes if note.id in documents]))
     if skipped:
-        print(f"minscl: {len(skipped)} of {len(notes)} notes were skipped, the first is {skipped[0]}; the others are coded", file=sys.stderr)
+        print(f"minscl: {len(skipped)} of {len({*skipped, *(note.id for note in notes)})} notes were skipped, the first is {skipped[0]}; the others are coded", file=sys.stderr)
     return 2 if skipped else 0
 
 

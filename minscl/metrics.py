@@ -11,8 +11,6 @@ Read next: evidence.py; evaluate.py, which prints them.
 """
 
 import functools
-import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 
@@ -21,30 +19,12 @@ import numpy as np
 from minscl.data.icd import CodeBook
 from minscl.errors import InputError
 from minscl.evidence import evidence_scores
+from minscl.groups import chapter_of, cm_codes, read_code
 
-__all__ = ["Tally", "bootstrap_rows", "code_scores", "code_sets", "evidence_scores", "per_chapter", "ratios", "score_names", "scores_of", "tally"]
+__all__ = ["NAMES", "Tally", "all_scores", "bootstrap_rows", "chapter_of", "code_scores", "code_sets", "evidence_scores", "listed", "mapped",
+           "per_chapter", "read_code", "scores_of", "tally"]
 
-_PCS = re.compile(r"[0-9BCDFGHX][0-9A-HJ-NP-Z]{6}")
 NAMES = ("micro", "macro_union", "macro_gold", "micro_gold_restricted")
-
-
-def ratios(true_positive: float, false_positive: float, false_negative: float) -> dict[str, float]:
-    """Precision, recall and F1 of three counts; 0 where a denominator is 0."""
-    predicted, actual = true_positive + false_positive, true_positive + false_negative
-    precision = true_positive / predicted if predicted else 0.0
-    recall = true_positive / actual if actual else 0.0
-    total = precision + recall
-    return {"precision": precision, "recall": recall, "f1": 2 * precision * recall / total if total else 0.0}
-
-
-@functools.cache
-def read_code(text: str) -> tuple[str, str]:
-    """(kind, code): "cm" with the canonical code, or "pcs" or "malformed". A well-formed code that the List lacks is kept as it is."""
-    code = CodeBook.load().normalise(text)
-    if code:
-        return "cm", code
-    bare = re.sub(r"[\s.]", "", unicodedata.normalize("NFKC", text)).upper()
-    return ("pcs" if _PCS.fullmatch(bare) else "malformed"), ""
 
 
 def code_sets(gold, predicted, dropped: Counter | None = None) -> list[tuple[frozenset[str], frozenset[str]]]:
@@ -65,6 +45,12 @@ def code_sets(gold, predicted, dropped: Counter | None = None) -> list[tuple[fro
     return [(codes(one, "gold"), codes(answers.get(one.id), "predicted")) for one in gold]
 
 
+def listed(sets) -> list[tuple[frozenset[str], frozenset[str]]]:
+    """The sets without the predictions that the Tabular List lacks. Gold is never filtered."""
+    book = CodeBook.load()
+    return [(gold, frozenset(code for code in found if book.description(code) is not None)) for gold, found in sets]
+
+
 @dataclass(frozen=True)
 class Tally:
     """Where the true positives, false positives and false negatives are: for each kind, parallel arrays of document and label numbers."""
@@ -76,6 +62,13 @@ class Tally:
     def counts(self, weights: np.ndarray | None = None) -> np.ndarray:
         """(3, labels): how often each label was right, wrong and missed; `weights`: how often each document counts."""
         return np.stack([np.bincount(labels, None if weights is None else weights[documents], len(self.labels)) for documents, labels in self.events])
+
+    @functools.cached_property
+    def chapters(self) -> tuple[list[str], np.ndarray]:
+        """The chapters that occur, in order, and for each label the place of its own among them."""
+        each = [chapter_of(label) for label in self.labels]
+        order = sorted(set(each), key=lambda one: (not one.isdigit(), one.zfill(2)))
+        return order, np.array([order.index(one) for one in each], dtype=np.int64)
 
 
 def tally(sets) -> Tally:
@@ -100,7 +93,7 @@ def scores_of(counts: np.ndarray) -> np.ndarray:
 
 
 def _ratios(right, wrong, missed) -> np.ndarray:
-    """`ratios` of arrays: (3, ...) float64."""
+    """(3, ...) float64: precision, recall and F1 of counts; 0 where a denominator is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         precision, recall = np.nan_to_num(right / (right + wrong)), np.nan_to_num(right / (right + missed))
         return np.stack([precision, recall, np.nan_to_num(2 * precision * recall / (precision + recall))])
@@ -110,31 +103,30 @@ def _mean(each: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return each[:, kept].mean(axis=1) if kept.any() else np.zeros(3)
 
 
-def score_names(scores: np.ndarray) -> dict[str, dict[str, float]]:
-    """{metric: {precision, recall, f1}} of scores_of's array."""
-    return {name: dict(zip(("precision", "recall", "f1"), map(float, row), strict=True)) for name, row in zip(NAMES, scores, strict=True)}
+def all_scores(counts: np.ndarray, labels, fixed=None, f1_of_averages: bool = False) -> dict[str, np.ndarray]:
+    """{metric: (precision, recall, F1)} of `counts` (3, labels): NAMES, and on request, for comparison with older work,
+
+    macro_fixed, the macro over the codes of `fixed`, one that never occurs being 0; and macro_f1_of_averages, whose F1 is that of macro_union's
+    precision and recall.
+    """
+    found = dict(zip(NAMES, scores_of(counts), strict=True))
+    if fixed is not None:
+        inside = np.array([label in fixed for label in labels], dtype=bool)
+        found["macro_fixed"] = _ratios(*counts[:, inside]).sum(axis=1) / max(1, len(fixed))
+    if f1_of_averages:
+        precision, recall, _ = map(float, found["macro_union"])
+        found["macro_f1_of_averages"] = np.array([precision, recall, 2 * precision * recall / (precision + recall) if precision + recall else 0.0])
+    return found
 
 
 def code_scores(gold, predicted, *, fixed=None, unlisted: bool = True, f1_of_averages: bool = False) -> dict[str, dict[str, float]]:
-    """Scores of `predicted` (CodedDocuments) against `gold`: micro, macro_union, macro_gold, micro_gold_restricted.
-
-    For comparison with older work, on request: `fixed`, a list of codes, adds macro_fixed, the macro over that list; `f1_of_averages` adds
-    macro_f1_of_averages, whose F1 is that of macro_union's precision and recall; unlisted=False leaves out predictions that the List lacks.
+    """Scores of `predicted` (CodedDocuments) against `gold`: {metric: {precision, recall, f1}}; see all_scores for what `fixed` (codes as people
+    write them) and `f1_of_averages` add. unlisted=False leaves out predictions that the Tabular List lacks.
     """
     sets = code_sets(gold, predicted)
-    if not unlisted:
-        book = CodeBook.load()
-        sets = [(actual, frozenset(code for code in found if book.description(code) is not None)) for actual, found in sets]
-    found = score_names(scores_of(tally(sets).counts()))
-    if fixed is not None:
-        labels = frozenset(fixed)
-        table = tally(restricted(sets, labels))
-        sums = _ratios(*table.counts()).sum(axis=1) if table.labels else np.zeros(3)  # a label that never occurs adds 0
-        found["macro_fixed"] = dict(zip(("precision", "recall", "f1"), map(float, sums / max(1, len(labels))), strict=True))
-    if f1_of_averages:
-        precision, recall = found["macro_union"]["precision"], found["macro_union"]["recall"]
-        found["macro_f1_of_averages"] = {"precision": precision, "recall": recall, "f1": 2 * precision * recall / (precision + recall) if precision + recall else 0.0}
-    return found
+    table = tally(sets if unlisted else listed(sets))
+    found = all_scores(table.counts(), table.labels, None if fixed is None else cm_codes(fixed), f1_of_averages)
+    return {name: dict(zip(("precision", "recall", "f1"), map(float, row), strict=True)) for name, row in found.items()}
 
 
 def bootstrap_rows(documents: int, rounds: int, seed: int) -> np.ndarray:
@@ -148,32 +140,8 @@ def mapped(sets, level: str) -> list[tuple[frozenset[str], frozenset[str]]]:
     return [(frozenset(map(up, gold)), frozenset(map(up, found))) for gold, found in sets]
 
 
-def restricted(sets, labels) -> list[tuple[frozenset[str], frozenset[str]]]:
-    """The sets with the codes of one group alone, on both sides."""
-    labels = frozenset(labels)
-    return [(gold & labels, found & labels) for gold, found in sets]
-
-
-@functools.cache
-def chapter_of(code: str) -> str:
-    """The official chapter range that the category lies in, compared as text; "?" outside all."""
-    return next((number for number, first, last in chapter_ranges() if first <= code[:3] <= last), "?")
-
-
-@functools.cache
-def chapter_ranges() -> tuple[tuple[str, str, str], ...]:
-    """(number, first category, last category) of each chapter, from its sections."""
-    book, found = CodeBook.load(), []
-    for number in range(1, 23):
-        sections = [name.removeprefix("section ").split("-") for name in book.children(str(number))]
-        ends = sorted(end for section in sections for end in (section[0], section[-1]))
-        found.append((str(number), ends[0], ends[-1]))
-    return tuple(found)
-
-
-def per_chapter(sets) -> dict[str, dict[str, float]]:
-    """Micro precision, recall and F1 of the full codes of each chapter that occurs."""
-    table = tally(sets)
-    counts, chapters = table.counts(), [chapter_of(label) for label in table.labels]
-    order = sorted(set(chapters), key=lambda one: (not one.isdigit(), int(one) if one.isdigit() else 0))
-    return {one: ratios(*(float(row[[chapter == one for chapter in chapters]].sum()) for row in counts)) for one in order}
+def per_chapter(table: Tally, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """{chapter: (precision, recall, F1)}, micro over the full codes of each chapter that occurs; `counts` (3, labels) are those of `table`."""
+    order, places = table.chapters
+    sums = [np.bincount(places, row, len(order)) for row in counts]
+    return dict(zip(order, _ratios(*sums).T, strict=True))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from minscl.errors import disk_errors
+
 SMOOTH = 0.95  # weight of what came before in the smoothed loss
 
 
@@ -33,8 +35,9 @@ class Log:
         """One step's record, on disk before the next step begins."""
         if not self._file:
             return
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        with disk_errors(self._file.name, "make room and go on with --resume"):
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
         self._loss, self._weight = SMOOTH * self._loss + (1 - SMOOTH) * record["loss"], SMOOTH * self._weight + 1 - SMOOTH
         self._bar.set_postfix_str(describe(record, self._loss / self._weight), refresh=False)
         self._bar.update()
@@ -65,6 +68,7 @@ def plot_losses(out: Path) -> str:
     axes.set(xlabel="optimiser step", ylabel="loss, nats a target token", ylim=(0, None))
     axes.legend()
     temporary = out / ".loss.png.tmp"
-    figure.savefig(temporary, format="png", dpi=120)
+    with disk_errors(out / "loss.png", "make room; the adapter and metrics.jsonl are written"):
+        figure.savefig(temporary, format="png", dpi=120)
     temporary.replace(out / "loss.png")
     return f"loss curve: {out / 'loss.png'}"

@@ -11,6 +11,7 @@ Reading order: data/samples.py, data/packing.py, model/decoder.py (ops.py), data
 parallel.py: the same with several processes. docs/training.md draws a pack.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -37,6 +38,10 @@ from minscl.parallel import Team, join_team, shard_blocks
 from minscl.progress import Log, plot_losses
 
 LOGIT_ROWS = 512  # target positions whose logits exist at a time: 0.25 GB in float32 with Llama 3's vocabulary
+
+
+class NotFinite(ArithmeticError):
+    """A loss or gradient that is not finite: step, loss, gradient norm, and which samples made it."""
 
 
 def learning_rate_factor(step: int, total_steps: int, warmup_steps: int) -> float:
@@ -73,7 +78,10 @@ def target_loss(lm_head, hidden: torch.Tensor, labels: torch.Tensor, divisor: in
 
 
 def train_steps(model, parameters, optimizer, steps, *, first: int, total: int, config: RunConfig, device, team: Team, stop: StopSignals):
-    """The loop, readable aloud: learning rate, loss, backward, sum, clip, step. Yields one metrics record a step."""
+    """The loop, readable aloud: learning rate, loss, backward, sum, clip, step. Yields one metrics record a step.
+
+    Raises NotFinite before such a gradient is trained on.
+    """
     warmup = math.ceil(config.warmup_ratio * total)
     started = time.monotonic()
     for number, (epoch, step) in enumerate(steps, first):
@@ -87,7 +95,7 @@ def train_steps(model, parameters, optimizer, steps, *, first: int, total: int, 
         loss, computed, stops = team.sum(loss, step.computed_tokens, bool(stop.number))
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm).item()
         if not math.isfinite(loss) or not math.isfinite(grad_norm):
-            raise FloatingPointError(f"step {number + 1}: loss {loss}, gradient norm {grad_norm}; samples {list(step.sample_indices)}")
+            raise NotFinite(number + 1, loss, grad_norm, step.sample_indices)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         stop.number = stop.number or (signal.SIGTERM if stops else 0)  # all processes stop after the same step
@@ -121,12 +129,22 @@ def read_data(config: RunConfig, tokenizer) -> tuple[list, str]:
     return samples, describe_data(samples, counts, skipped)
 
 
+def check_ids(samples, vocab_size: int) -> None:
+    """Ready samples bring ids of their own; one that the model does not know is refused by name."""
+    for number, one in enumerate(samples, 1):
+        largest = max((*one.prompt_ids, *one.target_ids), default=0)
+        if largest >= vocab_size:
+            raise InputError(f"{one.name or f'sample {number}'}: token id {largest}, but the model's vocabulary has {vocab_size}; use this model's tokenizer")
+
+
 def prepare(config: RunConfig, device, dtype, team: Team):
     """(model with LoRA, samples, tokenizer); tells the leader's user what will happen before any weight is read."""
     tokenizer = load_tokenizer(require(config.model, "--model"))
     samples, data = read_data(config, tokenizer)
+    shape = read_config(Path(config.model))
+    check_ids(samples, shape.vocab_size)
     rate, found = prepare_cpu(dtype) if device.type == "cpu" else (matmul_rate(device, dtype, 8192, 4096), torch.cuda.get_device_name(device))
-    expected = forecast(read_config(Path(config.model)), samples, config, dtype=dtype, rate=rate, logit_rows=LOGIT_ROWS, processes=team.size)
+    expected = forecast(shape, samples, config, dtype=dtype, rate=rate, logit_rows=LOGIT_ROWS, processes=team.size)
     if team.leads:
         print(f"{data}\nmachine: {found}; {team.size} process{'es' * (team.size > 1)}\n{expected}", file=sys.stderr)
     model = load_model(config.model, device="cpu" if config.fsdp else device, dtype=dtype, mapped=config.fsdp)
@@ -153,7 +171,7 @@ def train(config: RunConfig) -> Path:
         return out
     named = dict(lora_parameters(model))
     optimizer = torch.optim.AdamW(named.values(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay)
-    settings = checkpoint_settings(config, samples)
+    settings = checkpoint_settings(config, dtype, samples)
     first = load_checkpoint(out / "checkpoints", named, optimizer, settings) if config.resume else 0
     steps, total = plan(samples, config, first, team)
     team.wait()  # all have read what is there
@@ -161,7 +179,7 @@ def train(config: RunConfig) -> Path:
         forget_after(out / "metrics.jsonl", first)
         with replace_file(out / "run.json") as handle:
             json.dump(dataclasses.asdict(config), handle, indent=1)
-    with StopSignals() as stop, Log(out, first, total, shown=team.leads) as log:
+    with StopSignals() as stop, Log(out, first, total, shown=team.leads) as log, not_finite(samples, out):
         done, saved = first, time.monotonic()
         for record in train_steps(model, list(named.values()), optimizer, steps, first=first, total=total, config=config, device=device, team=team,
                                   stop=stop):
@@ -181,25 +199,38 @@ def train(config: RunConfig) -> Path:
     return out
 
 
-def checkpoint_settings(config: RunConfig, samples) -> dict:
-    """What must be the same for a run to go on: everything that changes the arithmetic."""
-    digest = hashlib.sha256()
+def checkpoint_settings(config: RunConfig, dtype: torch.dtype, samples) -> dict:
+    """What must be the same for a run to go on: everything that changes the arithmetic. The model counts by its config.json and the sizes of its
+    files, wherever it lies; the data by its tokens."""
+    digest, folder = hashlib.sha256(), Path(config.model)
     for one in samples:
         digest.update(repr((one.prompt_ids, one.target_ids)).encode())
+    model = hashlib.sha256((folder / "config.json").read_bytes())
+    model.update(repr(sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))).encode())
     kept = dataclasses.asdict(config)
     for name in ("documents", "spans", "samples", "out", "resume", "device", "save_every", "save_minutes", "recompute", "fsdp", "dry_run"):
         kept.pop(name)
-    return {**kept, "data": digest.hexdigest()}
+    return {**kept, "model": model.hexdigest()[:16], "dtype": str(dtype), "data": digest.hexdigest()}
+
+
+@contextlib.contextmanager
+def not_finite(samples, out: Path):
+    """NotFinite as one line that names the samples and the last good checkpoint, and exit status 1: the program failed, not its user."""
+    try:
+        yield
+    except NotFinite as error:
+        step, loss, grad_norm, indices = error.args
+        names = ", ".join(samples[one].name or f"sample {one + 1}" for one in indices)
+        whole = sorted((out / "checkpoints").glob("step-*"))
+        print(f"minscl: step {step}: loss {loss}, gradient norm {grad_norm}; samples: {names}; nothing was trained on it; the last good checkpoint is "
+              f"{whole[-1] if whole else 'none yet'}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def main() -> int:
     config = parse_run()
-    try:
-        with memory_errors("--recompute, a smaller --pack-length with --max-length, or several GPUs with --fsdp"):
-            train(config)
-    except FloatingPointError as error:
-        print(f"minscl: {error}; nothing was trained on it; the last good checkpoint is in {config.out}/checkpoints", file=sys.stderr)
-        return 1
+    with memory_errors("--recompute, a smaller --pack-length with --max-length, or several GPUs with --fsdp"):
+        train(config)
     return 0
 
 

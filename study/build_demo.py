@@ -139,7 +139,7 @@ def main() -> int:
                  start=args.start)
     data = scl_data(args.work, gold, usual)
     if not (adapter / "adapter_model.safetensors").exists():
-        train(RunConfig(model=str(base), documents=str(data[0]), spans=str(data[1]), out=str(adapter), epochs=2, lr=5e-4, max_length=4096,
+        train(RunConfig(model=str(base), documents=str(data[0]), spans=str(data[1]), out=str(adapter), epochs=1, max_length=4096,
                         pack_length=4096, resume=True, device="cpu"))
     scores = {name: evaluate(base, adapter, documents(split, SEED), name, grounded) for name, split, grounded in
               (("test", "test", False), ("test, --grounded", "test", True), ("val", "val", False))}

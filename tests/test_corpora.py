@@ -6,11 +6,12 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
 from minscl.data import CodeBook
-from minscl.data.corpora import Counts, mdace
+from minscl.data.corpora import SPLITS, Counts, mdace, read_charts
 from minscl.data.jsonl import read_jsonl
 from minscl.data.labels import mimic_iv_documents, split_of
 from minscl.data.rows import read_rows
@@ -18,6 +19,7 @@ from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 
 BOOK = CodeBook.load()
+MDACE = Path(__file__).parent.parent.parent / "shared" / "data" / "mdace"  # the real annotations, where a developer has them
 NOTEEVENTS = ["ROW_ID", "SUBJECT_ID", "HADM_ID", "CHARTDATE", "CHARTTIME", "STORETIME", "CATEGORY", "DESCRIPTION", "CGID", "ISERROR", "TEXT"]
 DISCHARGE = ["note_id", "subject_id", "hadm_id", "note_type", "note_seq", "charttime", "storetime", "text"]
 DIAGNOSES = ["subject_id", "hadm_id", "seq_num", "icd_code", "icd_version"]
@@ -145,6 +147,38 @@ def test_what_does_not_fit_is_counted_or_refused_by_name(corpus, tmp_path):
     chart.write_text(chart.read_text().replace('"begin": 10', '"begin": -1'))
     with pytest.raises(InputError, match="100-ICD-10.json: note 11, code J18.9: offsets -1:19 are no span"):
         mdace(folder, file, BOOK)
+
+
+@pytest.mark.skipif(not MDACE.exists(), reason="MDACE's annotations are not beside the checkout")
+def test_the_real_annotations_give_the_published_table(tmp_path):
+    """Guards: admissions, notes or spans of the real files lost or doubled. The figures are EVALUATION.md's, section 5; the texts are invented: dots."""
+    lengths = {}
+    for path in (MDACE / "data" / "Inpatient" / "ICD-10" / "1.0").glob("*.json"):
+        chart = json.loads(path.read_text(encoding="utf-8"))
+        lengths |= {note["note_id"]: (chart["hadm_id"], max([one["end"] for one in note["annotations"]], default=1)) for note in chart["notes"]}
+    file = write_csv(tmp_path / "NOTEEVENTS.csv", ["ROW_ID", "HADM_ID", "TEXT"], ([id, admission, "." * length] for id, (admission, length) in lengths.items()))
+    found, systems = {}, Counts().numbers
+    for split in SPLITS:
+        for categories in ("all", "discharge"):
+            documents, counts = mdace(MDACE, file, BOOK, split=split, categories=categories)
+            found[split, categories] = (len(documents), *(counts.numbers[name] for name in ("  notes in them", "  evidence spans", "  distinct codes")))
+            assert not counts.warnings and all(one.text[e.start : e.end] == e.text for one in documents for code in one.codes for e in code.evidence)
+        systems += counts.numbers
+    assert found == {("train", "all"): (181, 355, 2245, 684), ("train", "discharge"): (181, 185, 2010, 645), ("val", "all"): (60, 122, 720, 296),
+                     ("val", "discharge"): (60, 61, 631, 277), ("test", "all"): (61, 127, 697, 320), ("test", "discharge"): (61, 62, 601, 290)}
+    assert [systems[f"annotations in {name}"] for name in ("ICD-10-CM", "ICD-10-PCS", "ICD-9-CM")] == [3662, 272, 2]
+    assert [len(mdace(MDACE, file, BOOK, split=split, unit="note", categories="all")[0]) for split in SPLITS] == [332, 112, 116]
+
+
+def test_two_charts_of_one_admission_are_refused(tmp_path):
+    """Guards: two documents with one id, of which a score would use the last alone."""
+    note = {"note_id": 1, "category": "Radiology", "text": "cough", "annotations": [{"begin": 0, "end": 5, "code": "R05.9", "code_system": "ICD-10-CM", "description": ""}]}
+    for name, admission in (("a", 100), ("b", 200), ("c", 100)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"hadm_id": admission, "notes": [note]}))
+    with pytest.raises(InputError, match="c.json: hadm_id 100 is also .*a.json's"):
+        read_charts(tmp_path, BOOK)
+    (tmp_path / "c.json").unlink()
+    assert [one.id for one in read_charts(tmp_path, BOOK)] == ["100", "200"]
 
 
 def test_rows_are_read_one_at_a_time(tmp_path):

@@ -7,10 +7,15 @@ import random
 import pytest
 import torch
 
-from minscl.infer.cache import KVCache
+from minscl.data.types import Note
+from minscl.generate import GenerateConfig, load_coder
+from minscl.infer.cache import KVCache, continued
+from minscl.infer.coder import note_prompt
 from minscl.infer.decode import generate, greedy
 from minscl.infer.engine import prefill, read_tokens
+from minscl.infer.speculate import Drafter, look_up
 from minscl.lora import add_lora, lora_parameters
+from minscl.model.ops import attention
 from tests.tiny_models import FAMILIES, V, decoder, make_prompts, teacher
 
 NO_DRAFTS = [[]] * 8
@@ -94,7 +99,7 @@ def test_what_lies_in_unused_slots_does_not_matter():
     assert list(map(len, cache.ids)) == [8, 16, 12]
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-5), (torch.float32, 1e-4), (torch.bfloat16, 5e-2)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-5), (torch.float32, 1e-4), (torch.bfloat16, 5e-2), (torch.float16, 5e-2)])
 def test_cached_logits_equal_uncached_ones(dtype, tolerance):
     """Guards: a cache or a mask in another dtype than the model's; tolerance relative to the largest logit."""
     model, prompts = decoder("qwen3", dtype), make_prompts((4, 13))
@@ -106,6 +111,41 @@ def test_cached_logits_equal_uncached_ones(dtype, tolerance):
             mine = torch.stack([logits[row] for logits in cached])
             assert mine.dtype == torch.float32
             torch.testing.assert_close(mine, plain, atol=tolerance * float(plain.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_one_token_s_attention_is_torch_s(dtype, kv_heads):
+    """Guards the plain products: heads under another's keys, a mask that lets padding in, products too large for float16 before they are scaled."""
+    torch.manual_seed(0)
+    query, key, value = 200 * torch.randn(2, 4, 1, 64), 40 * torch.randn(2, kv_heads, 9, 64), torch.randn(2, kv_heads, 9, 64)
+    mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4], dtype=torch.bool)[:, None, None]
+    for seen in (mask, None):
+        wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, enable_gqa=True)
+        found = attention(query.to(dtype), key.to(dtype), value.to(dtype), seen if seen is not None else torch.ones(1, 1, 1, 9, dtype=torch.bool))
+        torch.testing.assert_close(found.float(), wanted, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=1e-2)
+
+
+def test_a_prompt_that_goes_on_is_causal_from_its_place():
+    """Guards the GPU's way of it, whose arithmetic a CPU can do: a corner of the mask on the wrong side, heads in the wrong order."""
+    torch.manual_seed(0)
+    query, key, value = torch.randn(1, 4, 5, 16), torch.randn(1, 2, 12, 16), torch.randn(1, 2, 12, 16)
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=torch.ones(5, 12, dtype=torch.bool).tril(7), enable_gqa=True)
+    torch.testing.assert_close(continued(query, key, value), wanted)
+
+
+def test_drafts_are_the_description_and_what_stood_in_the_note():
+    """Guards a drafter that never guesses: after a code its description, elsewhere what followed the same two tokens; and passes saved, tokens the same."""
+    model, tokenizer = load_coder(GenerateConfig())
+    prompt = note_prompt(model, tokenizer, Note("a", "Admitted with pneumonia and atrial fibrillation with rapid ventricular response."))
+    drafter = Drafter(tokenizer, prompt)
+    written = tokenizer.encode_answer_start("Evidence:\n1. atrial fibrillation\nCodes:\nI48.91")
+    assert tokenizer.decode(drafter(written)) == " Unspecified atrial fibrillation ["
+    assert tokenizer.decode(drafter(tokenizer.encode_answer_start("Evidence:\n1. atrial fibrillation"))).startswith(" with rapid")
+    assert look_up([1, 2, 3, 4, 1, 2]) == [3, 4, 1, 2] and look_up([1, 2, 3]) == []
+    [plain] = greedy(model, [prompt], max_new_tokens=120, stop_ids=tokenizer.stop_ids)
+    [drafted] = greedy(model, [prompt], max_new_tokens=120, stop_ids=tokenizer.stop_ids, drafters=[drafter])
+    assert drafted.ids == plain.ids and plain.forwards == len(plain.ids) + plain.stopped and drafted.forwards < 0.7 * plain.forwards
 
 
 def test_several_tokens_at_once_see_what_they_would_one_by_one():

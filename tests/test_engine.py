@@ -55,11 +55,31 @@ def test_a_pass_on_tensors_that_stay_where_they_are_writes_the_same(slots, monke
     """Guards: graphs.py's pass, here computed instead of replayed: a place of an earlier answer that is seen, a slot that another pass wrote,
     an extent that is too narrow."""
     monkeypatch.setattr(graphs, "EXTENT", 16)
-    requests = [Request(prompt, room) for prompt, room in zip(make_prompts((3, 30, 12, 25, 7)), (20, 5, 30, 12, 25), strict=True)]
+    class Urging:
+        """A guide that now and then writes two tokens by itself, so that a slot's next pass reads several."""
+
+        hurried = finished = False
+
+        def __init__(self):
+            self.ids = []
+
+        def forced(self):
+            return [5, 7] if len(self.ids) % 4 == 2 else []
+
+        def allowed(self, stop_ids):
+            return list(range(20, V))
+
+        def take(self, token):
+            self.ids.append(token)
+
+    def requests():
+        for number, (prompt, room) in enumerate(zip(make_prompts((3, 30, 12, 25, 7)), (20, 5, 30, 12, 25), strict=True)):
+            yield Request(prompt, room, Urging() if number % 2 else None)
+
     found = {}
     for way in (False, True):
         engine = Engine(MODEL, slots=slots, length=60, stop_ids=STOPS, graphs=way)
-        found[way] = {number: (one.ids, one.stopped, one.forwards) for number, one in engine.run(iter(requests))}
+        found[way] = {number: (one.ids, one.stopped, one.forwards) for number, one in engine.run(requests())}
     assert found[True] == found[False] and len({extent for _, extent in engine.graphs.passes}) > 1
 
 
@@ -126,6 +146,16 @@ def test_samples_follow_the_distribution(temperature, top_p):
     inside = expected > 1e-3
     chi = ((counts - draws * expected)[inside] ** 2 / (draws * expected[inside])).sum()
     assert chi < 20.6  # 5 degrees of freedom
+
+
+def test_one_bad_file_among_several_is_skipped(tmp_path):
+    """Guards: ten thousand text files of which none is coded because one is empty."""
+    for name, content in (("a.txt", b"Hypertension."), ("b.txt", b""), ("c.txt", b"caf\xe9"), ("d.txt", b"Anxiety.")):
+        (tmp_path / name).write_bytes(content)
+    run = coding(*(tmp_path / name for name in ("a.txt", "b.txt", "c.txt", "d.txt", "missing.txt")), "--out", tmp_path / "out.jsonl")
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == 2 and [json.loads(line)["id"] for line in lines_of(tmp_path / "out.jsonl")] == [str(tmp_path / "a.txt"), str(tmp_path / "d.txt")]
+    assert err.count("skipped: ") == 3 and "3 of 5 notes were skipped" in err and "Traceback" not in err
 
 
 def test_fewer_slots_where_memory_is_short(caplog):

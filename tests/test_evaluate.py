@@ -10,9 +10,10 @@ import pytest
 
 from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument, Evidence, Pair
-from minscl.evaluate import bootstrap, read_system
+from minscl.evaluate import bootstrap, column_names, read_system
 from minscl.evidence import evidence_scores
-from minscl.metrics import bootstrap_rows, chapter_of, code_scores, read_code
+from minscl.metrics import bootstrap_rows, code_scores
+from minscl.scoreboard import plot
 
 CODES = ["I10", "E11.65", "E11.9", "N17.9", "J18.9", "I50.23", "Z99.9", "N18.3"]
 WORDS = ["heart failure", "DM2", "HTN", "pneumonia", "AKI"]
@@ -59,8 +60,11 @@ def test_json_has_the_contracts_names(files):
     groups = result["groups"]
     assert groups["seen"]["share"] + groups["unseen"]["share"] == pytest.approx(1) and groups["seen"]["share"] == 2 / len({c.code for d in gold for c in d.codes})
     assert groups["unseen, any gold"]["share"] == groups["unseen, any silver"]["share"] == groups["unseen, first gold"]["share"] and "unseen, first silver" not in groups
-    low, high = result["intervals"]["micro"]
-    assert low <= result["codes"]["micro"]["f1"] <= high
+    for shown, value in (("micro", result["codes"]["micro"]["f1"]), ("macro_gold precision", result["codes"]["macro_gold"]["precision"]),
+                         ("span_exact_match recall", result["evidence"]["span_exact_match"]["recall"]), ("per_chapter 4", result["per_chapter"]["4"]["f1"]),
+                         ("unseen micro recall", groups["unseen"]["micro"]["recall"])):
+        low, high = result["intervals"][shown]
+        assert low <= value <= high and low < high, shown
     assert result["rates"]["sectionless"] == 0 and result["rates"]["empty"] > 0
 
 
@@ -71,6 +75,75 @@ def test_table_of_two_systems(files):
     head, *rows = done.stdout.splitlines()
     assert head.split()[-2:] == ["a", "b"] and any(row.startswith("macro_union") for row in rows) and any(row.startswith("overlap_agnostic_one_to_one") for row in rows)
     assert (files / "scores.png").read_bytes().startswith(b"\x89PNG")
+    [missing] = [row for row in rows if row.startswith("missing, %")]
+    assert missing.split()[-2:] == ["0.0", "3.3"]
+
+
+def test_a_star_is_a_paired_difference(files, tmp_path):
+    """Guards: a star for systems that are alike, none for one that is better on every document, intervals that are not the pairs' own."""
+    gold = sorted(read(files / "gold.jsonl"), key=lambda one: one.id)
+    worse = [CodedDocument(one.id, one.text, one.codes[:-1] + (Assignment("A00.0", ""),)) for one in gold]
+    for name, documents in (("gold", gold), ("same", gold), ("worse", worse)):
+        write_jsonl(tmp_path / f"{name}.jsonl", documents)
+    arguments = [part for name in ("gold", "same", "worse") for part in ("--pred", f"{name}.jsonl")] + ["--gold", "gold.jsonl", "--rounds", 30]
+    done = evaluate(*arguments, "--codes-only", "same.jsonl", cwd=tmp_path)
+    [row] = [line for line in done.stdout.splitlines() if line.startswith("micro ")]
+    assert row.count("*") == 1 and row.endswith("*") and "* differs from gold" in done.stderr
+    [row] = [line for line in done.stdout.splitlines() if line.startswith("span_exact_match ")]
+    assert row.split("]")[1].split()[0] == "-"  # made from gold's evidence
+    one, same, other = json.loads(evaluate(*arguments, "--json", cwd=tmp_path).stdout)
+    assert "difference" not in one and same["difference"]["micro"] == [0, 0] and other["difference"]["micro"][1] < 0
+    drawn = bootstrap([read_system(str(tmp_path / f"{name}.jsonl"), gold, {}) for name in ("gold", "worse")], bootstrap_rows(len(gold), 30, 0))
+    change = np.percentile(drawn[1]["micro"][:, 2] - drawn[0]["micro"][:, 2], (2.5, 97.5))
+    assert other["difference"]["micro"] == pytest.approx(change)
+
+
+def test_what_is_scored_otherwise_on_request(files, tmp_path):
+    """Guards: a flag that does not reach its score. One call with all of them, against the functions."""
+    text = "HTN, acute systolic heart failure."
+    parts = (Evidence("acute systolic", 5, 19), Evidence("heart failure.", 20, 34))
+    gold = [CodedDocument("1", text, (Assignment("I50.21", "", parts), Assignment("I10", "")))]
+    found = [CodedDocument("1", text, (Assignment("i5021", "", (Evidence("acute systolic heart failure", 5, 33),)), Assignment("E11.659", "")))]
+    write_jsonl(tmp_path / "gold.jsonl", gold)
+    write_jsonl(tmp_path / "a.jsonl", found)
+    (tmp_path / "codes.txt").write_text("i5021\nJ18.9\n\n0BH17EZ\n")
+    flags = ("--merge", "--trim", "--unlisted", "drop", "--fixed", "codes.txt", "--f1-of-averages")
+    arguments = ("--gold", "gold.jsonl", "--pred", "a.jsonl", "--json", "--rounds", 2)
+    result = json.loads(evaluate(*arguments, *flags, cwd=tmp_path).stdout)
+    assert result["evidence"]["span_exact_match"]["f1"] == pytest.approx(1, abs=1e-5) and result["codes"]["micro"]["precision"] == 1
+    assert result["codes"] == code_scores(gold, found, fixed=["I50.21", "J18.9"], unlisted=False, f1_of_averages=True)
+    assert result["codes"]["macro_fixed"]["f1"] == 0.5 and "macro_f1_of_averages" in result["intervals"] and result["rates"]["unlisted codes"] == 0.5
+    plain = json.loads(evaluate(*arguments, cwd=tmp_path).stdout)
+    assert plain["evidence"]["span_exact_match"]["f1"] == 0 and plain["codes"]["micro"]["precision"] == 0.5 and "macro_fixed" not in plain["codes"]
+
+
+def test_columns_have_names_of_their_own():
+    """Guards: two files of one stem as one column."""
+    assert column_names(["a.jsonl", "x/b.jsonl", "y/b.jsonl"]) == ["a", "x/b", "y/b"]
+    assert column_names(["b.jsonl", "b.jsonl", "b.json"]) == ["b (1)", "b (2)", "b (3)"]
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--seed", "-1"], "--seed -1"), (["--rounds", "-1"], "--rounds -1"), (["--spans", "spans.jsonl"], "needs --train"),
+    (["--pred", "empty.jsonl"], "--pred empty.jsonl: no document"), (["--fixed", "words.txt"], "'pain' is no code"),
+    (["--codes-only", "b.jsonl"], "not one of the --pred files"), (["--plot", "nowhere/x.png"], "--plot nowhere/x.png"),
+    (["--plot", "x.doc"], "--plot x.doc"),
+])
+def test_bad_usage_is_one_line_and_status_2(files, flags, words):
+    """Guards tracebacks, a lost table where only the picture fails, and a system without any answer scored as 0."""
+    (files / "empty.jsonl").write_text("")
+    (files / "words.txt").write_text("I10\npain\n")
+    done = evaluate("--gold", "gold.jsonl", "--pred", "a.jsonl", "--rounds", 0, *flags, cwd=files)
+    assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert done.stdout.startswith("F1, %") == ("--plot" in flags)
+
+
+def test_a_picture_names_its_systems(tmp_path):
+    """Guards: bars of several systems without a legend where there are no groups. matplotlib writes an svg's words as comments too."""
+    one = {"per_chapter": {"9": {"f1": 0.5}, "?": {"f1": 0}}}
+    plot([{"system": "first", **one}, {"system": "second", "per_chapter": {"10": {"f1": 1}}}], str(tmp_path / "a.svg"))
+    picture = (tmp_path / "a.svg").read_text()
+    assert all(f"<!-- {word} -->" in picture for word in ("first", "second", "9", "10", "?"))
 
 
 def test_the_bootstrap_is_resampling_documents(files):
@@ -88,20 +161,6 @@ def test_the_bootstrap_is_resampling_documents(files):
             answer = [renamed(answers[gold[row].id], place) for place, row in enumerate(rows) if gold[row].id in answers]
             for metric, one in {**code_scores(actual, answer), **evidence_scores(actual, answer)}.items():
                 assert system[metric][number] == pytest.approx([one["precision"], one["recall"], one["f1"]], abs=1e-9), metric
-
-
-def test_codes_are_normalised_and_others_left_out():
-    """Guards: e1165 against E11.65 called wrong, a procedure code or a word counted as a false positive, a code of no list dropped."""
-    assert read_code("e1165") == ("cm", "E11.65") and read_code(" i10 ") == ("cm", "I10") and read_code("Z99.99") == ("cm", "Z99.99")
-    assert read_code("0BH17EZ")[0] == "pcs" and read_code("B2151ZZ")[0] == "pcs" and read_code("hypertension")[0] == read_code("250.00")[0] == "malformed"
-    gold = [CodedDocument("1", "", (Assignment("E11.65", ""), Assignment("0BH17EZ", "")))]
-    assert code_scores(gold, [CodedDocument("1", "", (Assignment("e1165", ""), Assignment("nonsense", "")))])["micro"]["f1"] == 1
-    assert code_scores(gold, [CodedDocument("1", "", (Assignment("E11.65", ""), Assignment("E11.659", "")))])["micro"]["precision"] == 0.5
-
-
-def test_chapters_are_the_official_ranges():
-    """Guards: a chapter read off the first letter (D is two chapters, H is two)."""
-    assert [chapter_of(code) for code in ("A00.0", "D49.9", "D50.0", "H59.0", "H60.0", "I10", "Z99.9", "U07.1", "E99.9")] == ["1", "2", "3", "7", "8", "9", "21", "22", "?"]
 
 
 def test_intervals_are_percentiles_with_linear_interpolation(files):

@@ -67,6 +67,79 @@ def test_merge_and_trim():
     assert empty[2] == "" and empty[0] == empty[1]  # stays an item
 
 
+def test_merge_and_trim_reach_the_summed_scores():
+    """Guards: options that change spans_of and no score; a quotation without a place left untrimmed."""
+    def coded(*places, id="1", lost=()):
+        evidence = [Evidence(TEXT[a:b], a, b) for a, b in places] + [Evidence(text, None, None, grounded=False) for text in lost]
+        return CodedDocument(id, TEXT, (Assignment("I50.23", "", tuple(evidence)),))
+
+    gold = [coded((8, 24), (25, 33)), coded((34, 48), id="2")]  # "heart failure,"
+    found = [coded((8, 33)), coded((34, 47), id="2", lost=("(heart failure)",))]
+    options = ({}, {"merge": True}, {"merge": True, "trim": True})
+    plain, merged, both = (evidence_scores(gold, found, **one)["span_exact_match"]["recall"] for one in options)
+    assert [plain, merged, both] == pytest.approx([0, 1 / 2, 1], abs=1e-5)
+    places = evidence_scores(gold, found, merge=True, trim=True)
+    assert places["span_exact_match"]["precision"] == pytest.approx(2 / 3, abs=1e-5)
+    lost = CodedDocument("1", "", (Assignment("I10", "", (Evidence("- HTN.", None, None, grounded=False),)),))
+    assert spans_of(lost, trim=True) == [(None, None, "HTN", "I10")]
+
+
+def test_codes_of_evidence_are_normalised():
+    """Guards: e1165 and E11.65 as two codes, in a key and when merging; evidence of procedures counted; a code given twice counted twice."""
+    gold = document(("E11.65", "DM2"), ("0BH17EZ", "12 kg gain"))
+    found = CodedDocument("1", TEXT, tuple(Assignment(code, "", (Evidence("DM2", *place),)) for code in ("e1165", "E11.65") for place in [(49, 52)]))
+    assert TEXT[49:52] == "DM2"
+    for name, counts in document_counts(gold, found).items():
+        assert counts == (1, 1, 1, 1), name
+    parts = CodedDocument("1", TEXT, (Assignment("I50.23", "", (Evidence(TEXT[8:24], 8, 24),)), Assignment("i5023", "", (Evidence(TEXT[25:33], 25, 33),))))
+    assert [one[:2] for one in spans_of(parts, merge=True)] == [(8, 33)]
+
+
+def test_mdaces_metrics_equal_a_naive_count():
+    """Guards all four keys: on random documents they are counted again by walking over lists, a code under any spelling. Tolerance 1e-9."""
+    rng, text = random.Random(8), "Dm2 and 12 kg, DM2; hf: HF 9 and dm2."
+    ends = [place for place in range(len(text) + 1)]
+    spellings = {"E11.9": ["E11.9", "e119"], "I50.9": ["I50.9", " i50.9"]}
+
+    def side():
+        return [(rng.choice(list(spellings)), *sorted(rng.sample(ends, 2))) for _ in range(rng.randrange(6))]
+
+    def coded(id, spans):
+        return CodedDocument(id, text, tuple(Assignment(rng.choice(spellings[code]), "", (Evidence(text[a:b], a, b),)) for code, a, b in spans))
+
+    def tokens(a, b):
+        """(begin, token) of the words of text[a:b], letter by letter."""
+        found, place = [], a
+        while place < b:
+            end = place
+            while end < b and (text[end].isalnum() or text[end] == "_"):
+                end += 1
+            token = text[place:end].lower()
+            if token and not (token.isdigit() and int(token) > 10):
+                found.append((place, token))
+            place = max(end, place + 1)
+        return found
+
+    naive = {"span_exact_match": lambda code, a, b: [(a, b, code)], "span_position_independent": lambda code, a, b: [(text[a:b].lower(), code)],
+             "token_exact_match": lambda code, a, b: [(begin, code) for begin, _ in tokens(a, b)],
+             "token_position_independent": lambda code, a, b: [(token, code) for _, token in tokens(a, b)]}
+    for _ in range(300):
+        pairs = [(side(), side()) for _ in range(3)]
+        scores_ = evidence_scores([coded(str(n), gold) for n, (gold, _) in enumerate(pairs)], [coded(str(n), found) for n, (_, found) in enumerate(pairs)])
+        for name, keys in naive.items():
+            right = wrong = missed = 0
+            for gold, found in pairs:
+                expected, answered = [], []
+                for spans, listed in ((gold, expected), (found, answered)):
+                    for key in (key for span in spans for key in keys(*span)):
+                        listed += [key] if key not in listed else []
+                right += sum(key in expected for key in answered)
+                wrong += sum(key not in expected for key in answered)
+                missed += sum(key not in answered for key in expected)
+            p, r = right / (right + wrong + 1e-6), right / (right + missed + 1e-6)
+            assert scores_[name] == pytest.approx({"precision": p, "recall": r, "f1": 2 * p * r / (p + r + 1e-6)}, abs=1e-9), name
+
+
 def test_unicode_does_not_move_tokens():
     """Guards: `İ`, two letters once lower-cased, which moves every later offset; `²`, a digit that int() refuses."""
     text = "İstanbul fever 9² m²"

@@ -1,4 +1,4 @@
-"""Silver and synthetic pairs: what an LLM answers is checked against the note, the candidates and the other codes; a stopped job asks nothing twice."""
+"""Synthetic pairs, what they are checked against; the LLM that is asked, here or at an address; the commands, killed on the way. test_silver.py has the rest."""
 
 import json
 import random
@@ -16,10 +16,12 @@ from minscl.data.coverage import coverage
 from minscl.data.gold import gold_pairs
 from minscl.data.journal import Journal
 from minscl.data.jsonl import read_jsonl, write_jsonl
-from minscl.data.silver import Chosen, Mined, candidates, choose, lines_of, mine, quotations, silver_pairs
+from minscl.data.silver import Mined, digest, mine
 from minscl.data.synthetic import Taken, Written, reworded, spoken, synthesise, template_pairs
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
+from minscl.expand import main
+from minscl.expand_llm import SilverConfig
 from minscl.generate import GenerateConfig, load_coder
 from minscl.infer.llm import EndpointLLM, LocalLLM, check_address
 
@@ -30,110 +32,46 @@ def document(id, text, *codes):
     return CodedDocument(id, text, tuple(Assignment(code, BOOK.description(code)) for code in codes))
 
 
-NOTES = [document("a", "Known HTN. Productive cough,\nfever; CXR: pneumonia.", "I10", "J18.9"), document("b", "htn, on lisinopril. Pneumonia of the left base.", "I10", "J18.9"),
-         document("c", "Hypertensive today. HTN.", "I10"), document("d", "Feels well.", "Z00.00")]
-ANSWERS = {("a", "I10"): '1. "HTN"\n2. high blood pressure', ("a", "J18.9"): "Quotes:\n- Productive cough, fever\n- pneumonia", ("b", "I10"): "htn\nhtn",
-           ("b", "J18.9"): "pneumonia OF the left base", ("c", "I10"): "HTN\nHypertensive", ("d", "Z00.00"): "None."}
-
-
-class Scripted:
-    """Answers from a table by what the prompt names; breaks off after `patience` answers."""
-
-    name = "scripted"
-
-    def __init__(self, patience=10**9):
-        self.patience, self.asked = patience, []
-
-    def ask(self, prompts):
-        for prompt in prompts:
-            if self.patience == 0:
-                raise InputError("the server went away")
-            self.patience -= 1
-            self.asked.append(prompt)
-            yield self.answer(prompt)
-
-    def answer(self, prompt):
-        for (note, code), answer in ANSWERS.items():
-            if next(one.text for one in NOTES if one.id == note) in prompt and f"code {code} " in prompt:
-                return answer
-        return {"I10": "1. HTN (3)\nhigh blood pressure", "J18.9": "pneumonia\nPneumonia of the left base\nProductive cough, fever"}[prompt.split()[2]]
-
-
-def both_stages(folder, llm, notes=NOTES):
-    with Journal(folder / "mined.jsonl", Mined) as journal:
-        mined = mine(notes, BOOK, llm, journal)
-    found = candidates(mined)
-    with Journal(folder / "chosen.jsonl", Chosen) as journal:
-        return mined, found, silver_pairs(choose(found, BOOK, llm, journal), found)
-
-
-def test_two_stages_by_hand(tmp_path):
-    """Guards: quotations that stand nowhere, one expression counted twice for case or within a note, answers outside the candidates, lost counts."""
-    mined, found, pairs = both_stages(tmp_path, llm := Scripted())
-    assert [(one.note, one.code, one.evidence, one.rejected) for one in mined] == [
-        ("a", "I10", ("HTN",), 1), ("a", "J18.9", ("Productive cough, fever", "pneumonia"), 0), ("b", "I10", ("htn",), 0),
-        ("b", "J18.9", ("Pneumonia of the left base",), 0), ("c", "I10", ("HTN", "Hypertensive"), 0), ("d", "Z00.00", (), 0)]
-    assert [(one.text, one.count, one.notes) for one in found["I10"]] == [("HTN", 3, ("a", "b", "c")), ("Hypertensive", 1, ("c",))]
-    assert pairs == [Pair("HTN", "I10", "silver", 3, "notes: a, b, c"), Pair("pneumonia", "J18.9", "silver", 1, "notes: a"),
-                     Pair("Pneumonia of the left base", "J18.9", "silver", 1, "notes: b"), Pair("Productive cough, fever", "J18.9", "silver", 1, "notes: a")]
-    assert read_jsonl(tmp_path / "chosen.jsonl", Chosen)[0].rejected == 1 and len(llm.asked) == 8
-
-
-@pytest.mark.parametrize("answer, lines", [("none", []), ("None.", []), ("", []), ("Evidence:\n1. HTN\n(2) “DM2”\n• 'x y'\n- A1c 9.4", ["HTN", "DM2", "x y", "A1c 9.4"]),
-                                           ("9.4 percent", ["9.4 percent"])])
-def test_lines_of_an_answer(answer, lines):
-    """Guards: bullets and quotation marks taken for words of the note, numbers of the note taken for bullets."""
-    assert lines_of(answer) == lines
-
-
-def test_quotations_are_the_notes_own_words():
-    """Guards: the LLM's case and spaces in place of the note's."""
-    assert quotations("Acute  Renal\nFailure", ["acute renal failure", "renal", "kidney", "x" * 300]) == (["Acute Renal Failure", "Renal"], 2)
-
-
-def test_a_broken_off_job_asks_nothing_twice(tmp_path):
-    """Guards: answers lost or asked again after the LLM fails in either stage; a result that depends on where it broke."""
-    _, _, whole = both_stages(tmp_path / "whole", Scripted())
-    asked = []
-    for _ in range(20):
-        llm = Scripted(patience=1)
-        try:
-            _, _, pairs = both_stages(tmp_path / "pieces", llm)
-            break
-        except InputError:
-            pass
-        finally:
-            asked += llm.asked
-    assert pairs == whole and len(asked) == len(set(asked)) == 8
-    assert all((tmp_path / "whole" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes() for name in ("mined.jsonl", "chosen.jsonl"))
-
-
 class Writer:
-    name = "writer"
+    name, step = "writer", 1  # -1: the last question is answered first
 
     def ask(self, prompts):
-        yield from (self.answers[prompt.split()[2]] for prompt in prompts)
+        yield from [(number, self.answers[prompt.split()[2]]) for number, prompt in enumerate(prompts)][:: self.step]
 
 
 def test_synthetic_answers_are_checked(tmp_path, monkeypatch):
-    """Guards: an empty phrase, another code's description or phrase, the same phrase for two codes, an answer asked again."""
+    """Guards: an empty phrase, another code's description or phrase, the same phrase for two codes; an answer asked again, or used for another question;
+    pairs that depend on which answer came first."""
     import minscl.data.synthetic as module
 
     given = [Pair("HTN", "I10", "gold"), Pair("pneumonia", "J18.9", "gold")]
     targets = ["I11.9", "I11.0"]
     monkeypatch.setattr(module, "neighbours", lambda pairs, book: [(code, book.nearest(code, frozenset(one.code for one in given))) for code in targets])
     llm = Writer()
-    llm.answers = {"I11.9": "hypertensive heart disease\nEssential (primary) hypertension\nhtn\n" + "long " * 60, "I11.0": "hypertensive heart disease\nHTN with CHF\n"}
-    with Journal(tmp_path / "w.jsonl", Written) as journal:
-        pairs, rejected = synthesise(given, BOOK, llm, journal)
-    assert pairs == [Pair("hypertensive heart disease", "I11.9", "synthetic", origin="nearest: I10"), Pair("HTN with CHF", "I11.0", "synthetic", origin="nearest: I10")]
-    assert rejected == {"the description of another code": 1, "a phrase of another code": 2, "too long for a phrase": 1}
+    llm.answers = {"I11.9": "hypertensive cardiac disease\nEssential (primary) hypertension\nhtn\n" + "long " * 60,
+                   "I11.0": "hypertensive cardiac disease\nHypertensive heart disease\nHTN with CHF\n"}
+    for llm.step in (1, -1):
+        with Journal(tmp_path / f"w{llm.step}.jsonl", Written) as journal:
+            pairs, rejected = synthesise(given, BOOK, llm, journal)
+        assert [(one.evidence, one.code) for one in pairs] == [("hypertensive cardiac disease", "I11.9"), ("HTN with CHF", "I11.0")]
+        assert {(one.source, one.origin) for one in pairs} == {("synthetic", "nearest: I10")}
+        assert rejected == {"the description of another code": 2, "a phrase of another code": 2, "too long for a phrase": 1}
     llm.answers = {}
-    with Journal(tmp_path / "w.jsonl", Written) as journal:
+    with Journal(tmp_path / "w1.jsonl", Written) as journal:
         assert synthesise(given, BOOK, llm, journal) == (pairs, rejected)
     llm.answers = {code: "" for code in targets}
+    with Journal(tmp_path / "w1.jsonl", Written) as journal:  # the neighbour has another phrase, so the questions are others
+        assert synthesise([*given, Pair("high blood pressure", "I10", "gold")], BOOK, llm, journal) == ([], {"empty": 2})
     with Journal(tmp_path / "empty.jsonl", Written) as journal:
         assert synthesise(given, BOOK, llm, journal) == ([], {"empty": 2})
+
+
+@pytest.mark.parametrize("phrase, code, fault", [
+    ("type 2 diabetes mellitus", "E11.65", "the description of another code"), ("Diseases of the circulatory system", "I10", "the description of another code"),
+    ("malignant neoplasm of esophagus", "C15.3", "the description of another code"), ("malignant neoplasm of esophagus", "C15.9", None), ("Essential (primary) hypertension", "I10", None)])
+def test_a_headings_words_are_evidence_of_no_code_but_the_one_it_determines(phrase, code, fault):
+    """Guards: descriptions of billable codes alone looked at, so that a heading's words, which fit all codes below, become evidence of one of them."""
+    assert Taken([], BOOK).fault(phrase, code) == fault
 
 
 @pytest.mark.parametrize("phrase, before, after, expected", [
@@ -167,7 +105,8 @@ def test_a_note_is_read_once_for_all_its_codes(tmp_path):
         mine([document("a", text, *("I10", "J18.9", "I48.91", "E11.9", "K21.9", "N18.9"))], BOOK, llm, journal)
     one = len(tokenizer.encode(text))
     assert llm.asked > 6 * one and llm.computed < llm.asked - 5 * one
-    assert list(llm.ask(["word " * 5000, "short"]))[0] is None
+    answers = dict(llm.ask(["short", "word " * 5000, "brief"]))
+    assert answers[1] is None and isinstance(answers[0], str) and isinstance(answers[2], str)
 
 
 @pytest.mark.parametrize("url, allowed", [("http://127.0.0.1:1/v1", True), ("http://localhost:1/v1", True), ("http://[::1]:1/v1", True), ("https://api.example.com/v1", False),
@@ -180,9 +119,21 @@ def test_notes_go_to_this_machine_alone(url, allowed):
         with pytest.raises(InputError, match="is another machine"):
             check_address(url, False)
         check_address(url, True)
-    for wrong in ("ftp://x", "localhost:8000", ""):
-        with pytest.raises(InputError, match="not an address"):
-            check_address(wrong, True)
+
+
+@pytest.mark.parametrize("wrong", ["ftp://x", "localhost:8000", "", "http://[::1", "http://[::1]x/v1", "http://127.0.0.1:abc/v1", "http://127.0.0.1:99999/v1", "http://127.0.0.1\n/v1"])
+def test_an_address_that_cannot_be_read_is_refused_in_one_line(wrong):
+    """Guards: a traceback for a bracket that is not closed or a port that is no number."""
+    with pytest.raises(InputError, match="not an address"):
+        check_address(wrong, True)
+
+
+@pytest.mark.parametrize("given, message", [({"together": 0}, "--together 0: must be at least 1"), ({"retries": -1}, "--retries -1: must be at least 0"),
+                                            ({"timeout": 0.0}, "--timeout 0.0: must be above 0"), ({"timeout": -2.0}, "--timeout -2.0"), ({"timeout": float("nan")}, "--timeout nan")])
+def test_flags_of_asking_are_checked(given, message):
+    """Guards: a traceback from the thread pool or the client library; nobody asked, and a job that seems to hang."""
+    with pytest.raises(InputError, match=message):
+        SilverConfig(notes="n", out="o", **given)
 
 
 class Faulty(BaseHTTPRequestHandler):
@@ -190,14 +141,18 @@ class Faulty(BaseHTTPRequestHandler):
 
     script: list = []
     asked: list = []
+    pause = 3  # seconds of a hang
 
     def do_POST(self):
         prompt = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
         Faulty.asked.append(prompt)
         fault = Faulty.script.pop(0) if Faulty.script else None
         if fault == "hang":
-            time.sleep(3)
+            time.sleep(self.pause)
             return
+        if fault == "refuse late":
+            time.sleep(1)
+            fault = 401
         good = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m",
                            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": prompt.upper()}}]})
         self.send_response(fault if isinstance(fault, int) else 200)
@@ -225,7 +180,16 @@ def test_faults_that_pass_are_waited_out(faulty, script):
     """Guards: a job of days lost for one busy moment; answers out of order."""
     Faulty.script, Faulty.asked = list(script), []
     llm = EndpointLLM(faulty, "m", concurrency=3, timeout=1.0, retries=3)
-    assert list(llm.ask(["a", "b", "c", "d"])) == ["A", "B", "C", "D"] and len(Faulty.asked) == 4 + len(script)
+    assert sorted(llm.ask(["a", "b", "c", "d"])) == list(enumerate("ABCD")) and len(Faulty.asked) == 4 + len(script)
+
+
+def test_what_is_answered_beside_a_failing_question_is_kept(faulty):
+    """Guards: answers that wait for the first question's, and are lost when that one fails."""
+    Faulty.script, Faulty.asked, kept = ["refuse late"], [], []
+    with pytest.raises(InputError, match="answers 401"):
+        for number, answer in EndpointLLM(faulty, "m", concurrency=3).ask(list("abcdefg")):
+            kept.append((number, answer))
+    assert len(kept) == 6 and set(kept) < set(enumerate("ABCDEFG"))
 
 
 @pytest.mark.parametrize("script, message", [([429] * 9, "answers 429"), ([500] * 9, "answers 500"), ([401], "answers 401"), ([307], "answers 307"), (["hang"] * 3, "APITimeoutError"),
@@ -241,6 +205,36 @@ def test_faults_that_stay_end_in_one_line(faulty, script, message):
 
 def expand(*arguments):
     return subprocess.Popen([sys.executable, "-m", "minscl.expand", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def same(folder, one, other):
+    """Whether two runs' pairs are the same bytes, and their journals the same lines in any order."""
+    assert (folder / one).read_bytes() == (folder / other).read_bytes()
+    for name in (".quoted.jsonl", ".chosen.jsonl"):
+        assert sorted((folder / f"{one}{name}").read_bytes().splitlines()) == sorted((folder / f"{other}{name}").read_bytes().splitlines())
+
+
+def test_nothing_answered_is_asked_again_after_a_kill(faulty, tmp_path, monkeypatch):
+    """Guards: answers that come while an earlier question hangs, lost by a kill and asked again; counted at the server."""
+    monkeypatch.setattr(Faulty, "pause", 60)
+    write_jsonl(tmp_path / "labels.jsonl", [document(str(n), f"Day {n}. HTN and pneumonia.", "I10", "J18.9") for n in range(6)])
+    arguments = ["silver", "--notes", str(tmp_path / "labels.jsonl"), "--endpoint", faulty, "--model", "m", "--together", "3", "--out"]
+    Faulty.script, Faulty.asked, path = ["hang"], [], tmp_path / "out.jsonl.quoted.jsonl"
+    run = expand(*arguments, tmp_path / "out.jsonl")
+    while run.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 8):
+        time.sleep(0.02)
+    run.kill()
+    run.communicate()
+    with Journal(path, Mined) as journal:
+        answered = {one.prompt for one in journal.records}
+    assert run.returncode == -signal.SIGKILL and 8 <= len(answered) < 12
+    Faulty.asked = []
+    assert main([*arguments, str(tmp_path / "out.jsonl")]) == 0
+    asked = [digest(prompt) for prompt in Faulty.asked if prompt.startswith("Clinical note")]
+    assert len(asked) == len(set(asked)) == 12 - len(answered) and not answered & set(asked)
+    main([*arguments, str(tmp_path / "whole.jsonl")])
+    same(tmp_path, "whole.jsonl", "out.jsonl")
+    assert len(read_jsonl(tmp_path / "out.jsonl", Pair)) == 12
 
 
 def test_silver_killed_on_the_way_gives_the_same_file(tmp_path):
@@ -262,8 +256,7 @@ def test_silver_killed_on_the_way_gives_the_same_file(tmp_path):
     last = expand(*arguments, tmp_path / "out.jsonl")
     out, err = last.communicate(timeout=300)
     assert last.returncode == 0, err
-    for name in ("", ".quoted.jsonl", ".chosen.jsonl"):
-        assert (tmp_path / f"out.jsonl{name}").read_bytes() == (tmp_path / f"whole.jsonl{name}").read_bytes()
+    same(tmp_path, "whole.jsonl", "out.jsonl")
     counts = {" ".join(line.split()[:-1]): line.split()[-1] for line in out.splitlines() if line}
     assert counts["codes asked about"] == "24" and "rejected: not in the note" in counts
     other = expand(*arguments, tmp_path / "out.jsonl", "--endpoint", "http://127.0.0.1:9/v1", "--model", "m")

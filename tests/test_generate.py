@@ -116,6 +116,10 @@ def bad_files(folder):
     ([NOTE, "--model", "nowhere"], ["nowhere"]),
     ([NOTE, "--adapter", "nowhere"], ["nowhere"]),
     ([NOTE, "--evidence", "nowhere.txt"], ["nowhere.txt"]),
+    ([NOTE, "--batch-size", "0"], ["--batch-size 0", "at least 1"]),
+    ([NOTE, "--memory", "-1"], ["--memory -1"]),
+    ([NOTE, "--device", "potato"], ["--device potato", "use cpu"]),
+    ([NOTE, "--graphs", "--device", "cpu"], ["--graphs", "need a GPU"]),
 ])
 def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path):
     """Guards tracebacks: the line names the file, the value and the remedy."""
@@ -140,3 +144,35 @@ def test_adapter_of_another_model_is_refused(tmp_path):
     save_adapter(other, tmp_path / "adapter")
     done = generate(NOTE, "--adapter", tmp_path / "adapter")
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and "adapter" in done.stderr
+
+
+def test_adapter_none_is_the_model_alone():
+    """Guards a zero-shot baseline that is given the model folder's own adapter."""
+    import torch
+
+    from minscl.config import DEMO
+    from minscl.generate import GenerateConfig, load_coder
+    from minscl.model import load_model
+
+    plain = load_model(DEMO, device="cpu", dtype="float32").state_dict()
+    alone, own = (load_coder(GenerateConfig(adapter=name, device="cpu", dtype="float32"))[0].state_dict() for name in ("none", ""))
+    assert all(torch.equal(plain[name], alone[name]) for name in plain) and not all(torch.equal(plain[name], own[name]) for name in plain)
+
+
+def test_given_evidence_is_in_document_order_and_of_this_note(tmp_path):
+    """Guards: quotations without a place that cannot be sorted, or that stand by their codes; evidence of procedures; evidence of another text."""
+    from minscl.data.jsonl import write_jsonl
+    from minscl.data.types import Assignment, Evidence, Note
+    from minscl.errors import InputError
+    from minscl.generate import read_evidence
+
+    text = "HTN and DM2, intubated."
+    lost = tuple(Evidence(one, None, None, grounded=False) for one in ("zoster", "asthma"))
+    codes = (Assignment("E11.9", "", (Evidence("DM2", 8, 11), *lost)), Assignment("I10", "", (Evidence("HTN", 0, 3), Evidence("DM2", 8, 11))),
+             Assignment("0BH17EZ", "", (Evidence("intubated", 13, 22),)))
+    write_jsonl(tmp_path / "gold.jsonl", [CodedDocument("1", text, codes)])
+    assert read_evidence(str(tmp_path / "gold.jsonl"), [Note("1", text)]) == {"1": ["HTN", "DM2", "asthma", "zoster"]}
+    with pytest.raises(InputError, match="not the note's"):
+        read_evidence(str(tmp_path / "gold.jsonl"), [Note("1", text + " ")])
+    with pytest.raises(InputError, match="no record with id '2'"):
+        read_evidence(str(tmp_path / "gold.jsonl"), [Note("2", text)])

@@ -143,7 +143,7 @@ def test_tables_are_read_on_request_and_add_only(with_tables):
 
 
 def test_coverage_against_a_naive_count(tmp_path):
-    """Guards: a code in the wrong chapter or combination, a heading counted as covered, a share rounded up to all."""
+    """Guards: a code or pair in the wrong chapter or combination, a heading counted as covered, a share rounded up to all."""
     pairs = [Pair("a", "I10", "gold"), Pair("b", "I10", "silver"), Pair("c", "I10", "gold"), Pair("d", "E11.9", "gold"), Pair("e", "J18.9", "synthetic-template"),
              Pair("f", "E11", "gold"), Pair("g", "T14.8XXA", "silver")]
     found = coverage(pairs, BOOK)
@@ -153,6 +153,9 @@ def test_coverage_against_a_naive_count(tmp_path):
     chapters = {one.number: one for one in found.chapters}
     assert list(chapters) == [str(number) for number in range(1, 23)] and sum(one.billable for one in found.chapters) == 74_719
     assert chapters["9"].codes == {"gold": 1, "silver": 1, "synthetic-template": 0} and chapters["9"].covered == 1
+    assert chapters["9"].pairs == {"gold": 2, "silver": 1, "synthetic-template": 0} and chapters["4"].pairs["gold"] == 1  # a heading's pair covers nothing
+    rows = {line.split()[0]: line.split() for line in coverage_table(found).splitlines() if line}
+    assert rows["9"][-6:] == ["2", "1", "1", "1", "0", "0"] and rows["all"][-6:] == ["3", "2", "2", "2", "1", "1"]
     assert [one.number for one in found.chapters if one.covered] == ["4", "9", "10", "19"]
     assert chapters["9"].billable == sum("I00" <= code[:3] <= "I99" for code in BOOK.billable)
     everything = coverage([Pair("x", code, "synthetic") for code in BOOK.billable[1:]], BOOK)
@@ -169,6 +172,7 @@ def test_the_coverage_command(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["exactly"] == {"none": 74_717, "gold + silver": 1, "silver": 1} and found["chapters"]["9"]["covered"] == 1
+    assert found["chapters"]["4"]["pairs"] == {"gold": 0, "silver": 1} and found["chapters"]["9"]["pairs"] == {"gold": 1, "silver": 1}
     assert found["share"] == pytest.approx(2 / 74_719) and (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     table = run("a.jsonl", "b.jsonl").stdout
     assert "gold + silver" in table and "Diseases of the circulatory system" in table

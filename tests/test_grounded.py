@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,8 +23,9 @@ from minscl.infer import grammar as grammar_module
 from minscl.infer.coder import code_note, code_notes, known_category
 from minscl.infer.grammar import Grammar, Quote
 from minscl.infer.grounded import Guide
-from minscl.model import load_tokenizer
+from minscl.model import Decoder, ModelConfig, load_tokenizer
 from tests.test_tokenizer import make_folder
+from tests.tiny_models import SIZE
 
 ROOT = Path(__file__).parent.parent
 BOOK = CodeBook.load()
@@ -152,12 +154,14 @@ def test_a_quotation_is_a_piece_of_the_note_between_word_edges(words, data):
     for byte in text.encode():
         state = grammar.moves(state).get(byte) if state else None
     accepted = state is not None and ord("\n") in grammar.moves(state)
+    begins = {len(grammar.bytes[:place].decode()) for place in grammar.first}
 
     def edge(place):
         return not (0 < place < len(note) and note[place - 1].isalnum() and note[place].isalnum())
 
     places = [place for place in range(len(note)) if text and note.startswith(text, place) and edge(place) and edge(place + len(text))]
-    assert accepted == (bool(places) and text == text.strip())
+    assert accepted == (bool(begins.intersection(places)) and text == text.strip() and grammar_module.kept(text))
+    assert all(begin in begins for begin in range(len(note)) if edge(begin) and note[begin].isalnum())  # none is left out but for the reader's sake
 
 
 def test_human_evidence_leaves_the_codes_to_the_model(tokenizer):
@@ -171,12 +175,60 @@ def test_human_evidence_leaves_the_codes_to_the_model(tokenizer):
 
 def test_little_room_still_gives_a_whole_answer(tokenizer):
     """Guards: an answer cut in the middle of a line."""
-    for room in (64, 120, 400):
+    for room in (640, 700, 800):
         output, used = write(tokenizer, NOTE, looping(tokenizer), room=room)
         parsed = parse_document(output, known_category=known_category)
         assert used <= room and "Codes:\n" in output and parsed.malformed == 0
-    with pytest.raises(InputError, match="30 tokens are left"):
-        Guide(tokenizer, NOTE, 30)
+    with pytest.raises(InputError, match="630 tokens are left"):
+        Guide(tokenizer, NOTE, 630)
+
+
+@pytest.mark.parametrize("note", ["Pt with DM2 and HTN.", "Allergies: none", "none", "Final ICD-10 codes:", "HTN. ***", "HTN\n" + "-" * 300, "x" * 2000 + " end", "日本" * 200 + " HTN",
+                                  "a" * 119 + " " + "b" * 121, "DM2\r\nHTN\tand \u2028 CKD\r\n", "HTN", "!", "cafe\u0301 au lait; HTN", "\"HTN\"", "(I10)", "1. none\n2. none"])
+@pytest.mark.parametrize("character", [shy, looping, endless, at_random(1), at_random(2)])
+def test_no_note_leads_into_a_corner(note, character, tokenizer):
+    """Guards: a quotation that the reader of answers drops (`none`, a heading, a row of stars), so that a code's evidence is gone; a run of letters without
+    an end, quoted until the room is used up; a state from which nothing can follow."""
+    output, used = write(tokenizer, note, character(tokenizer), room=700)
+    parsed = parse_document(output, known_category=known_category)
+    assert used <= 700 and "Codes:\n" in output and not output.endswith("Codes:\n")
+    assert all(text in one_line(note) for text in parsed.evidence)
+    assert all(one.references and max(one.references) <= len(parsed.evidence) for one in parsed.codes)
+    assert ("Evidence:\nnone" in output) == (not parsed.evidence)
+
+
+class Obsessed(torch.nn.Module):
+    """An output head that wants one token before all others."""
+
+    def __init__(self, head, token):
+        super().__init__()
+        self.head, self.token = head, token
+
+    def forward(self, x):
+        logits = self.head(x)
+        logits[..., self.token] += 100
+        return logits
+
+
+@pytest.mark.parametrize("name", ["llama3", "qwen2.5"])
+@pytest.mark.parametrize("wants", [None, "the end", " D"])
+def test_the_worst_models_write_sound_answers_in_a_batch(name, wants, tmp_path):
+    """Guards the way from the logits to the answer, with random weights, weights that always want the end, and a model that loops: an index into the allowed
+    tokens taken for a token, forced tokens beyond the room, one row's guide asked about another's."""
+    tokenizer = load_tokenizer(make_folder(tmp_path, name))
+    model = Decoder(ModelConfig.from_dict(SIZE | dict(model_type="llama", vocab_size=tokenizer.vocab_size, max_position_embeddings=2048)))
+    torch.manual_seed(5)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.dim() == 1), std=0.3)
+    if wants:
+        model.lm_head = Obsessed(model.lm_head, tokenizer.stop_ids[0] if wants == "the end" else tokenizer.encode(wants)[-1])
+    notes = [Note("a", NOTE), Note("b", "HTN, DM2."), Note("c", "Allergies: none"), Note("d", NOTE + " CKD, AF.")]
+    documents = list(code_notes(model.eval(), tokenizer, notes, grounded=True, batch_size=3))
+    assert [one.id for one in documents] == ["a", "b", "c", "d"]
+    for one in documents:
+        assert all("brought to its end" in text for text in one.warnings)
+        assert all(BOOK.is_billable(code.code) and code.evidence for code in one.codes)
+        assert all(e.grounded and one.text[e.start : e.end] == e.text for code in one.codes for e in code.evidence)
 
 
 def test_long_quotations_end(monkeypatch, tokenizer):

@@ -50,6 +50,18 @@ def test_scores_of_older_work_on_request():
     assert kept["micro"]["precision"] == 0.5 and code_scores(documents([{"I10"}]), documents([{"I10", "A10"}]), unlisted=False)["micro"]["precision"] == 1
 
 
+def test_a_fixed_list_is_normalised():
+    """Guards: e119 in the list as a label of its own, and a procedure code that makes the list longer."""
+    gold = documents([{"E11.9"}])
+    assert code_scores(gold, gold, fixed=["e119", "E11.9", "0BH17EZ"])["macro_fixed"]["f1"] == 1
+
+
+def test_a_code_given_twice_counts_once():
+    """Guards: a prediction that repeats a code, in one spelling or two, as two hits or as a hit and a mistake."""
+    twice = [CodedDocument("0", "", tuple(Assignment(code, "", ()) for code in ("I10", "i10", "I10", "J18.9", "J189", "0BH17EZ", "pain")))]
+    assert code_scores(documents([{"I10"}]), twice)["micro"] == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3)}
+
+
 def test_missing_prediction_counts_as_empty():
     """Guards a lost document raising the score."""
     gold = documents([{"I10"}, {"E11.9"}])

@@ -130,6 +130,8 @@ def test_rms_norm_is_scale_free():
     (dict(use_sliding_window=True, sliding_window=128), "sliding-window attention is in use"),
     (dict(layer_types=["full_attention", "sliding_attention"]), "sliding-window attention is in use"),
     (dict(num_experts=8), "mixture of experts"),
+    (dict(rope_scaling={"rope_type": "llama3", "factor": 8.0}), "rope type 'llama3' needs low_freq_factor"),
+    (dict(rope_scaling={"rope_type": "linear"}), "rope type 'linear' needs factor"),
     (dict(rope_scaling={"rope_type": "longrope", "factor": 4.0}), "rope type 'longrope' is not supported; supported: default, linear, llama3, yarn"),
     (dict(rope_scaling={"rope_type": "linear", "factor": 2.0, "mystery": 1}), "rope setting 'mystery'"),
     (dict(hidden_size=None), "hidden_size"),

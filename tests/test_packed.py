@@ -1,6 +1,7 @@
 """Weights in oneDNN's layout: the same numbers, and the plain model wherever that cannot be had."""
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -33,6 +34,24 @@ def test_a_packed_model_writes_the_same(family, dtype, tolerance, monkeypatch):
         prompts = [[5, 9, 2, 7], [1, 3]]
         answers = [[one.ids for one in greedy(each, prompts, max_new_tokens=12, stop_ids=())] for each in (plain, model)]
         assert answers[0] == answers[1]
+
+
+@pytest.mark.skipif(not CAN, reason="this torch has no packed linear layers")
+def test_weights_are_given_back_as_they_are_packed(monkeypatch):
+    """Guards: twice the weights in memory until the last layer is packed."""
+    monkeypatch.setattr(packed, "worth_it", lambda linear: True)
+    model = decoder("llama3.1", torch.float32)
+    weights = [weakref.ref(one.weight) for one in model.modules() if isinstance(one, torch.nn.Linear)]
+    alive = []
+    make = packed.PackedLinear.__init__
+
+    def counting(self, *linears):
+        make(self, *linears)
+        alive.append(sum(one() is not None for one in weights))
+
+    monkeypatch.setattr(packed.PackedLinear, "__init__", counting)
+    assert packed.pack_weights(model)
+    assert alive == sorted(alive, reverse=True) and alive[-1] < 4 and not any(one() is not None for one in weights)
 
 
 def test_without_the_operators_the_model_stays_as_it_is(monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from minscl import checkpoint
+from minscl import checkpoint, progress
 from minscl.config import PRESETS, RunConfig
 from minscl.data.samples import encode_samples
 from minscl.errors import InputError
@@ -114,7 +114,8 @@ def test_schedule_starts_at_zero_and_ends_at_zero():
     assert all(a >= b for a, b in zip(factors[10:], factors[11:]))
 
 
-def test_resume_gives_the_uninterrupted_adapter(folder, tmp_path):
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_resume_gives_the_uninterrupted_adapter(number, status, folder, tmp_path):
     """Guards lost optimiser state, a repeated or skipped step, and a doubled line in metrics.jsonl."""
     train(run_config(folder, tmp_path / "whole", dropout=0.1))
     broken = run_config(folder, tmp_path / "broken", dropout=0.1, save_every=4)
@@ -124,7 +125,7 @@ def test_resume_gives_the_uninterrupted_adapter(folder, tmp_path):
     def stopping(self, *args, **kwargs):
         calls.append(1)
         if len(calls) == 10:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return original(self, *args, **kwargs)
 
     torch.optim.AdamW.step = stopping
@@ -133,7 +134,7 @@ def test_resume_gives_the_uninterrupted_adapter(folder, tmp_path):
             train(broken)
     finally:
         torch.optim.AdamW.step = original
-    assert caught.value.code == 130 and len(metrics(tmp_path / "broken")) == 10  # the step that was asked to stop is whole
+    assert caught.value.code == status and len(metrics(tmp_path / "broken")) == 10  # the step that was asked to stop is whole
     assert (tmp_path / "broken" / "adapter_model.safetensors").exists()  # Ctrl-C saved what was learned
     train(run_config(folder, tmp_path / "broken", dropout=0.1, save_every=4, resume=True))
     whole, resumed = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "broken"))
@@ -179,10 +180,68 @@ def test_a_full_disk_leaves_the_last_checkpoint(folder, tmp_path, monkeypatch):
     assert sorted(one.name for one in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000004", "step-00000008"]
 
 
+def test_a_full_disk_stops_the_log_in_one_line(folder, tmp_path, monkeypatch):
+    """Guards: a traceback from the file that is written at every step, and a half line read back by --resume."""
+    begin = progress.Log.__init__
+
+    def on_a_full_disk(self, *arguments, **named):
+        begin(self, *arguments, **named)
+        self._file = FullAfter(self._file, lines=5)
+
+    monkeypatch.setattr(progress.Log, "__init__", on_a_full_disk)
+    with pytest.raises(InputError, match="metrics.jsonl: cannot be written .*make room and go on with --resume"):
+        train(run_config(folder, tmp_path / "run", save_every=4))
+    monkeypatch.undo()
+    train(run_config(folder, tmp_path / "run", save_every=4, resume=True))
+    assert [one["step"] for one in metrics(tmp_path / "run")] == list(range(1, 22))
+
+
+class FullAfter:
+    """A file on a disk that has room for so many lines, and for half of the next."""
+
+    def __init__(self, file, lines):
+        self.file, self.lines, self.name, self.flush, self.close = file, lines, file.name, file.flush, file.close
+
+    def write(self, text):
+        self.lines -= 1
+        self.file.write(text if self.lines >= 0 else text[:20])
+        if self.lines < 0:
+            raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("damage", [lambda path: (path / "state.safetensors").write_bytes(b"half"), lambda path: (path / "state.json").write_text("{"),
+                                    lambda path: (path / "state.json").unlink()])
+def test_a_damaged_checkpoint_is_passed_over(damage, folder, tmp_path, caplog):
+    """Guards: a run that cannot go on though an older checkpoint is whole, and one that begins anew in silence."""
+    config = run_config(folder, tmp_path / "run", save_every=4)
+    train(config)
+    expected = (tmp_path / "run" / "adapter_model.safetensors").read_bytes()
+    newest = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    damage(newest[-1])
+    train(dataclasses.replace(config, resume=True))
+    assert f"{newest[-1].name} is damaged" in caplog.text and (tmp_path / "run" / "adapter_model.safetensors").read_bytes() == expected
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        (path / "state.json").write_text("{")
+    with pytest.raises(InputError, match="no checkpoint is whole"):
+        train(dataclasses.replace(config, resume=True))
+
+
+def test_ids_of_another_tokenizer_are_refused(folder, tmp_path):
+    """Guards: an index error out of the embedding in place of the sample's name."""
+    (tmp_path / "samples.jsonl").write_text('{"prompt_ids": [1, 2], "target_ids": [99999]}\n')
+    with pytest.raises(InputError, match="token id 99999, but the model's vocabulary has"):
+        train(dataclasses.replace(run_config(folder, tmp_path / "run"), samples=str(tmp_path / "samples.jsonl")))
+
+
 def test_other_settings_are_refused_by_name(folder, tmp_path):
     """Guards: a run resumed with another rank, learning rate or other data, and called the same."""
     train(run_config(folder, tmp_path / "run", epochs=1))
-    for changes, word in ((dict(lr=1e-3), "lr was 0.005, now 0.001"), (dict(seed=4), "seed was 3")):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "config.json").write_text((folder / "config.json").read_text().replace("10000.0", "20000.0"))
+    assert (other / "config.json").read_text() != (folder / "config.json").read_text()
+    for changes, word in ((dict(lr=1e-3), "lr was 0.005, now 0.001"), (dict(seed=4), "seed was 3"), (dict(rank=4), "rank was"), (dict(model=str(other)), "model was"),
+                          (dict(dtype="bfloat16"), "dtype was 'torch.float32', now 'torch.bfloat16'")):
         with pytest.raises(InputError, match=word):
             train(run_config(folder, tmp_path / "run", epochs=1, resume=True, **changes))
     lines = (folder / "samples.jsonl").read_text().splitlines()
@@ -200,7 +259,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(folder, tmp_path):
         (tmp_path / "model" / name).write_bytes((folder / name).read_bytes())
     done = minscl_train("--model", tmp_path / "model", "--samples", folder / "samples.jsonl", "--max-length", 64, "--pack-length", 128, "--out", tmp_path / "run",
                         "--device", "cpu", cwd=tmp_path)
-    assert done.returncode == 1 and "step 1: loss nan" in done.stderr and "samples [" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "step 1: loss nan" in done.stderr and "samples: " in done.stderr and "the last good checkpoint is none yet" in done.stderr and "Traceback" not in done.stderr
     assert metrics(tmp_path / "run") == []
 
 

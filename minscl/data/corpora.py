@@ -100,6 +100,7 @@ def read_mdace(folder, set: str, split: str, leak: str, counts: Counts) -> list[
 def read_charts(path, codebook: CodeBook) -> list[CodedDocument]:
     """Documents of MDACE's own JSON, a chart or a folder of charts, one an admission: with the `text` of each note, which MDACE's script puts in."""
     files, documents, counts = sorted(Path(path).glob("*.json")) if Path(path).is_dir() else [Path(path)], [], Counts()
+    charts: dict[str, Path] = {}
     if not files:
         raise InputError(f"{path}: no .json file in there; name a folder of MDACE's charts")
     for file in files:
@@ -113,6 +114,9 @@ def read_charts(path, codebook: CodeBook) -> list[CodedDocument]:
                 raise
             raise InputError(f"{file}: not a chart of MDACE ({error!r}); fetch it again from github.com/3mcloud/MDACE") from error
         documents.append(_document(str(notes[0].admission) if notes else str(chart["hadm_id"]), notes, texts, codebook, counts, file))
+        first = charts.setdefault(documents[-1].id, file)
+        if first != file:
+            raise InputError(f"{file}: hadm_id {documents[-1].id} is also {first}'s; a chart is an admission: keep one of the two")
     return documents
 
 

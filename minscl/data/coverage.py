@@ -13,12 +13,13 @@ from minscl.errors import InputError
 
 @dataclass(frozen=True)
 class Chapter:
-    """`billable` codes of a chapter; `codes`: how many of them each source covers; `covered`: how many at least one does."""
+    """`billable` codes of a chapter; `pairs` of them and how many of them are covered (`codes`), per source; `covered`: by at least one source."""
 
     number: str
     title: str
     billable: int
     covered: int
+    pairs: dict[str, int]
     codes: dict[str, int]
 
 
@@ -39,17 +40,18 @@ class Coverage:
 
     def to_dict(self) -> dict:
         return {"billable": self.billable, "covered": self.covered, "share": self.covered / self.billable, "pairs": self.pairs, "codes": self.codes,
-                "exactly": self.exactly, "chapters": {one.number: {"title": one.title, "billable": one.billable, "covered": one.covered, "codes": one.codes}
-                                                      for one in self.chapters}, "not_billable": self.not_billable}
+                "exactly": self.exactly, "not_billable": self.not_billable,
+                "chapters": {one.number: {"title": one.title, "billable": one.billable, "covered": one.covered, "pairs": one.pairs, "codes": one.codes}
+                             for one in self.chapters}}
 
 
 def coverage(pairs, codebook: CodeBook) -> Coverage:
     """Counts over Pairs of any sources, in one pass."""
-    numbers, sources, strange = Counter(), {}, Counter()
+    numbers, sources, strange = Counter(), {}, Counter()  # sources: billable code → pairs of it per source
     for pair in pairs:
         numbers[pair.source] += 1
         if codebook.is_billable(pair.code):
-            sources.setdefault(pair.code, set()).add(pair.source)
+            sources.setdefault(pair.code, Counter())[pair.source] += 1
         else:
             strange[pair.code] += 1
     present = [one for one in SOURCES if numbers[one]]
@@ -58,6 +60,7 @@ def coverage(pairs, codebook: CodeBook) -> Coverage:
     for code in codebook.billable:
         below.setdefault(codebook.chapter(code), []).append(code)
     chapters = tuple(Chapter(number, codebook.description(number), len(codes), sum(code in sources for code in codes),
+                             {one: sum(sources[code][one] for code in codes if code in sources) for one in present},
                              {one: sum(one in sources.get(code, ()) for code in codes) for one in present})
                      for number, codes in sorted(below.items(), key=lambda item: int(item[0])))
     return Coverage(len(codebook.billable), len(sources), {one: numbers[one] for one in present},
@@ -77,13 +80,16 @@ def coverage_table(found: Coverage) -> str:
 
 
 def chapter_table(found: Coverage) -> str:
-    """A row a chapter: billable codes, those with a pair, and of each source where there are several."""
-    several = list(found.pairs) if len(found.pairs) > 1 else []
-    lines = ["".join([f"{'chapter':50} {'billable':>8} {'covered':>7} {'share':>7}", *(f" {one:>{max(7, len(one))}}" for one in several)])]
-    for one in found.chapters:
-        row = f"{one.number:>2} {one.title[:46]:47} {one.billable:>8,} {_of(one.covered, one.billable)}"
-        lines.append("".join([row, *(f" {one.codes[source]:>{max(7, len(source))},}" for source in several)]))
-    return "\n".join([*lines, f"{'   all':50} {found.billable:>8,} {_of(found.covered, found.billable)}"])
+    """A row a chapter: billable codes, those with a pair; then pairs and codes of each source."""
+    widths = {one: max(18, len(one)) for one in found.pairs}
+    rows = [(f"{one.number:>2} {one.title[:46]}", one.billable, one.covered, one.pairs, one.codes) for one in found.chapters]
+    total = {source: sum(one.pairs[source] for one in found.chapters) for source in found.pairs}
+    lines = ["".join([f"{'':75}", *(f" {one:>{width}}" for one, width in widths.items())]),
+             "".join([f"{'chapter':50} {'billable':>8} {'covered':>7} {'share':>7}", *(f" {'pairs':>{width - 8}} {'codes':>7}" for width in widths.values())])]
+    for name, billable, covered, pairs, codes in [*rows, ("   all", found.billable, found.covered, total, found.codes)]:
+        lines.append("".join([f"{name:50} {billable:>8,} {_of(covered, billable)}",
+                              *(f" {pairs[one]:>{width - 8},} {codes[one]:>7,}" for one, width in widths.items())]))
+    return "\n".join(lines)
 
 
 def _of(number: int, whole: int) -> str:

@@ -6,7 +6,8 @@
     labels      - - -           - a a a -               - b b -                 - - c c -           the next token where it is a target token
 
 Samples whose prompts begin alike (all spans do, and all documents) share that beginning as one segment: exact, since a causal model's
-first tokens do not see what follows; gradients of all samples flow through the one copy.
+first tokens do not see what follows; gradients of all samples flow through the one copy. Where spans and documents begin alike too (a chat format's
+header), that is one segment, and their instructions are two below it.
 
 Promises, each tested: every sample exactly once an epoch; nothing cut, nothing dropped; no label from another sample; no
 attention across samples; the order a pure function of (seed, epoch) with a private generator. Which samples share a step is random
@@ -131,24 +132,30 @@ def join(samples) -> Pack:
         lengths.append(len(ids))
         parents.append(parent)
 
-    groups: dict[tuple, list] = {}
-    for sample in samples:
-        groups.setdefault(sample.prompt_ids[:SHARED_AT_LEAST], []).append(sample)
-    for members in groups.values():
-        shared, parent = shared_beginning(members), -1
-        if shared:
-            parent = len(lengths)
-            add(members[0].prompt_ids[:shared], 0, [IGNORE] * shared, -1)
+    def lay(members, start: int, parent: int) -> None:
+        """Samples whose first `start` tokens are those of `parent` and its ancestors."""
+        groups: dict[tuple, list] = {}
         for sample in members:
-            prompt = sample.prompt_ids[shared:]
-            add((*prompt, *sample.target_ids), shared, [IGNORE] * (len(prompt) - 1) + [*sample.target_ids, IGNORE], parent)
+            groups.setdefault(sample.prompt_ids[start : start + SHARED_AT_LEAST], []).append(sample)
+        for group in groups.values():
+            shared = shared_beginning(group, start)
+            if shared:
+                add(group[0].prompt_ids[start : start + shared], start, [IGNORE] * shared, parent)
+                lay(group, start + shared, len(lengths) - 1)
+                continue
+            for sample in group:
+                prompt = sample.prompt_ids[start:]
+                add((*prompt, *sample.target_ids), start, [IGNORE] * (len(prompt) - 1) + [*sample.target_ids, IGNORE], parent)
+
+    lay(samples, 0, -1)
     return Pack(*(torch.tensor(one) for one in (input_ids, positions, labels)), tuple(lengths), tuple(parents))
 
 
-def shared_beginning(samples) -> int:
-    """How many tokens all prompts begin with, at least SHARED_AT_LEAST or else 0. The last token of each prompt stays its own: it has a label."""
+def shared_beginning(samples, start: int = 0) -> int:
+    """How many tokens all prompts have in common from `start` on, at least SHARED_AT_LEAST or else 0. The last token of each prompt stays its own: it
+    has a label."""
     if len(samples) < 2:
         return 0
-    shared = len(os.path.commonprefix([sample.prompt_ids for sample in samples]))
-    shared = min(shared, min(len(sample.prompt_ids) for sample in samples) - 1)
+    shared = len(os.path.commonprefix([sample.prompt_ids[start:] for sample in samples]))
+    shared = min(shared, min(len(sample.prompt_ids) for sample in samples) - 1 - start)
     return shared if shared >= SHARED_AT_LEAST else 0

@@ -23,12 +23,13 @@ def document_sample(document, evidence_first: bool = True) -> TextSample:
                       document.id)
 
 
-def span_sample(pair, codebook) -> TextSample:
-    """e → c of a Pair, with the Tabular List's description. Raises InputError for a code that the List does not have."""
+def span_sample(pair, codebook, name: str = "") -> TextSample:
+    """e → c of a Pair, with the Tabular List's description; `name` (file and line) is for messages. Raises InputError for a code that the List
+    does not have."""
     description = codebook.description(pair.code)
     if description is None:
-        raise InputError(f"span {pair.evidence!r}: code {pair.code} is not in the Tabular List; mend or drop the pair")
-    return TextSample(render_span_prompt(pair.evidence), render_span_target(pair.code, description), "span")
+        raise InputError(f"{name or 'span'}: {pair.evidence!r}: code {pair.code} is not in the Tabular List; mend or drop the pair")
+    return TextSample(render_span_prompt(pair.evidence), render_span_target(pair.code, description), "span", name)
 
 
 def encode_sample(tokenizer, text: TextSample) -> Sample:
@@ -66,7 +67,7 @@ def read_training_data(documents, spans, ready, tokenizer, max_length: int, evid
     else:
         coded, pairs = read_jsonl(documents, CodedDocument) if documents else [], read_jsonl(spans, Pair) if spans else []
         codebook = CodeBook.load()
-        texts = [document_sample(one, evidence_first) for one in coded] + [span_sample(one, codebook) for one in pairs]
+        texts = [document_sample(one, evidence_first) for one in coded] + [span_sample(one, codebook, f"{spans}: pair {number}") for number, one in enumerate(pairs, 1)]
         counts = Counter({"documents": len(coded)}) + Counter(f"{one.source} spans" for one in pairs)
     samples, skipped = encode_samples(tokenizer, texts, max_length)
     if not samples:

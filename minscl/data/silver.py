@@ -3,14 +3,16 @@
     stage 1   E_c  = { e | e = f_LLM(x, c), x a note labelled c }     quote what supports the code; only what stands in the note counts
     stage 2   E~_c = f_LLM(c, E_c)                                    of a code's quotations, by frequency, keep the representative ones
 
-Each answer goes into a journal (journal.py), so a job that is stopped goes on where it was. All questions about a note begin with the note: a
-local model reads it once (infer/engine.py).
+Each answer goes into a journal (journal.py) as it comes, with a hash of its question, so a job that is stopped goes on where it was, and one
+whose notes or candidates have changed asks what has changed. All questions about a note begin with the note: a local model reads it once
+(infer/engine.py).
 
 deviates: the wording is ours; the paper's Table 7, which holds its prompts, is an image.
 
 Read next: synthetic.py.
 """
 
+import hashlib
 import itertools
 import re
 from collections import Counter
@@ -22,6 +24,7 @@ from minscl.data.icd import CodeBook
 from minscl.data.locate import locate
 from minscl.data.prompts import one_line
 from minscl.data.types import Pair, take
+from minscl.errors import InputError
 
 CANDIDATES = 40  # of a code, the commonest, that stage 2 is shown
 KEPT = 6  # representative expressions of a code
@@ -32,26 +35,27 @@ _MARK = re.compile(r"^(?:[-*•]|\(?\d{1,3}[.):])\s+")
 
 @dataclass(frozen=True)
 class Mined:
-    """Stage 1's answer for one code of one note: its quotations as the note has them, and how many stand nowhere in it."""
+    """Stage 1's answer for one code of one note: its quotations as the note has them; how many stand nowhere in it, how many are no phrase."""
 
     note: str
     code: str
+    prompt: str  # digest of the question
     evidence: tuple[str, ...]
     rejected: int
+    too_long: int
     llm: str
     answered: bool = True  # False: the note was too long to ask about
 
     @classmethod
     def from_dict(cls, record) -> "Mined":
-        kept = take(record, cls, {"note": str, "code": str, "evidence": list, "rejected": int, "llm": str, "answered": bool}, {})
-        return cls(**{**kept, "evidence": tuple(kept["evidence"])})
+        return cls(**take_answer(record, cls, {"note": str, "rejected": int, "too_long": int, "answered": bool}))
 
     def to_dict(self) -> dict:
         return asdict(self)
 
     @property
-    def key(self) -> tuple[str, str]:
-        return self.note, self.code
+    def key(self) -> tuple[str, str, str]:
+        return self.note, self.code, self.prompt
 
 
 @dataclass(frozen=True)
@@ -59,21 +63,21 @@ class Chosen:
     """Stage 2's answer for one code: the candidates kept, and how many lines were none of them."""
 
     code: str
+    prompt: str
     evidence: tuple[str, ...]
     rejected: int
     llm: str
 
     @classmethod
     def from_dict(cls, record) -> "Chosen":
-        kept = take(record, cls, {"code": str, "evidence": list, "rejected": int, "llm": str}, {})
-        return cls(**{**kept, "evidence": tuple(kept["evidence"])})
+        return cls(**take_answer(record, cls, {"rejected": int}))
 
     def to_dict(self) -> dict:
         return asdict(self)
 
     @property
-    def key(self) -> str:
-        return self.code
+    def key(self) -> tuple[str, str]:
+        return self.code, self.prompt
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,21 @@ class Candidate:
     text: str
     count: int
     notes: tuple[str, ...]
+
+
+def take_answer(record, cls, required: dict) -> dict:
+    """A line of a journal, checked: `required` and what every answer has."""
+    if isinstance(record, dict) and "prompt" not in record:
+        raise InputError(f"{cls.__name__}: key 'prompt' is missing: an older version's answer, to which question is not known; delete the file")
+    kept = take(record, cls, {"code": str, "prompt": str, "evidence": list, "llm": str, **required}, {})
+    for phrase in kept["evidence"]:
+        take({"evidence": phrase}, cls, {"evidence": str}, {})
+    return {**kept, "evidence": tuple(kept["evidence"])}
+
+
+def digest(prompt: str) -> str:
+    """A question's short hash: an answer is used again for the very same question alone."""
+    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
 
 
 def mining_prompt(text: str, code: str, description: str) -> str:
@@ -111,30 +130,36 @@ def lines_of(answer: str) -> list[str]:
 
 
 def mine(documents, codebook: CodeBook, llm, journal) -> list[Mined]:
-    """Stage 1 for every code of every document, in order; asks what `journal` (of Mined) does not hold."""
+    """Stage 1 for every code of every document, in order, whichever is answered first; asks what `journal` (of Mined) does not hold."""
     known = {one.key: one for one in journal.records}
-    asked = [(document, [one for one in document.codes if (document.id, one.code) not in known]) for document in documents]
-    groups = ([((document, one.code), mining_prompt(document.text, one.code, codebook.description(one.code) or one.description)) for one in codes]
-              for document, codes in asked)
-    bar = tqdm(desc="quoting", total=sum(len(one.codes) for one in documents), initial=sum(len(one.codes) for one in documents) - sum(len(codes) for _, codes in asked))
-    for (document, code), answer in answered(llm, groups, bar):
-        found, rejected = quotations(document.text, lines_of(answer or ""))
-        mined = Mined(document.id, code, tuple(found), rejected, llm.name, answer is not None)
-        known[mined.key] = mined
-        journal.append([mined])
-    return [known[document.id, one.code] for document in documents for one in document.codes]
+    keys = [key for document in documents for key in _mining_prompts(document, codebook)]
+    groups = ([((document, key), prompt) for key, prompt in _mining_prompts(document, codebook).items() if key not in known] for document in documents)
+    bar = tqdm(desc="quoting", total=len(keys), initial=sum(key in known for key in keys))
+    for (document, key), answer in answered(llm, groups, bar):
+        known[key] = Mined(*key, *quotations(document.text, lines_of(answer or "")), llm.name, answer is not None)
+        journal.append([known[key]])
+    return [known[key] for key in keys]
 
 
-def quotations(text: str, lines) -> tuple[list[str], int]:
-    """The lines that stand in `text`, as it has them on one line, each once; and the number of the others."""
-    found, rejected = {}, 0
+def _mining_prompts(document, codebook: CodeBook) -> dict[tuple[str, str, str], str]:
+    """Mined.key → its question, for each code of a document."""
+    prompts = {one.code: mining_prompt(document.text, one.code, codebook.description(one.code) or one.description) for one in document.codes}
+    return {(document.id, code, digest(prompt)): prompt for code, prompt in prompts.items()}
+
+
+def quotations(text: str, lines) -> tuple[tuple[str, ...], int, int]:
+    """(lines that stand in `text`, as it has them on one line, each once; how many stand nowhere in it; how many do and are too long for a phrase)."""
+    found, rejected, too_long = {}, 0, 0
     for line in lines:
-        place = locate(text, line) if len(line) <= LONGEST else None
-        if place:
-            found.setdefault(one_line(text[slice(*place)]))
-        else:
+        place = locate(text, line)
+        quoted = one_line(text[slice(*place)]) if place else ""
+        if not place:
             rejected += 1
-    return list(found), rejected
+        elif len(quoted) > LONGEST:
+            too_long += 1
+        else:
+            found.setdefault(quoted)
+    return tuple(found), rejected, too_long
 
 
 def candidates(mined) -> dict[str, list[Candidate]]:
@@ -153,19 +178,25 @@ def candidates(mined) -> dict[str, list[Candidate]]:
 
 
 def choose(found: dict[str, list[Candidate]], codebook: CodeBook, llm, journal) -> list[Chosen]:
-    """Stage 2 for every code; a code with a single candidate keeps it unasked, one whose candidates have changed is asked again."""
-    texts = {code: {one.text for one in several} for code, several in found.items()}
-    known = {one.key: one for one in journal.records if texts.get(one.code, set()).issuperset(one.evidence)}
-    several = [code for code in found if len(found[code]) > 1]
-    asked = [code for code in several if code not in known]
-    groups = ([(code, choosing_prompt(code, codebook.description(code) or "", found[code][:CANDIDATES]))] for code in asked)
-    for code, answer in answered(llm, groups, tqdm(desc="choosing", total=len(several), initial=len(several) - len(asked))):
-        among = {one.text.casefold(): one.text for one in found[code][:CANDIDATES]}
-        lines = [re.sub(r"\s*\(\d+\)$", "", line).casefold() for line in lines_of(answer or "")]
-        kept = dict.fromkeys(among[line] for line in lines if line in among)
-        known[code] = Chosen(code, tuple(itertools.islice(kept, KEPT)), sum(line not in among for line in lines), llm.name)
-        journal.append([known[code]])
-    return [known[code] if len(of_code) > 1 else Chosen(code, (of_code[0].text,), 0, llm.name) for code, of_code in found.items()]
+    """Stage 2 for every code, in order; one with a single candidate keeps it unasked, one whose candidates or counts have changed is asked again."""
+    known = {one.key: one for one in journal.records}
+    prompts = {code: choosing_prompt(code, codebook.description(code) or "", several[:CANDIDATES]) for code, several in found.items() if len(several) > 1}
+    keys = {code: (code, digest(prompt)) for code, prompt in prompts.items()}
+    asked = [code for code in prompts if keys[code] not in known]
+    bar = tqdm(desc="choosing", total=len(prompts), initial=len(prompts) - len(asked))
+    for code, answer in answered(llm, ([(code, prompts[code])] for code in asked), bar):
+        lines = [_candidate(line, found[code][:CANDIDATES]) for line in lines_of(answer or "")]
+        kept = tuple(dict.fromkeys(line for line in lines if line))[:KEPT]
+        known[keys[code]] = Chosen(*keys[code], kept, lines.count(None), llm.name)
+        journal.append([known[keys[code]]])
+    return [known[keys[code]] if code in keys else Chosen(code, "", (several[0].text,), 0, llm.name) for code, several in found.items()]
+
+
+def _candidate(line: str, among: list[Candidate]) -> str | None:
+    """The candidate that `line` copies, case aside, or copies with its count, "CKD (3)"; None where it is none of them."""
+    texts = {one.text.casefold(): one.text for one in among}
+    key = line.casefold()
+    return texts.get(key) or texts.get(re.sub(r"\s*\(\d+\)$", "", key))
 
 
 def silver_pairs(chosen, found: dict[str, list[Candidate]]) -> list[Pair]:
@@ -178,13 +209,13 @@ def silver_pairs(chosen, found: dict[str, list[Candidate]]) -> list[Pair]:
 
 
 def answered(llm, groups, bar):
-    """(what a question is about, its answer), in order, for groups of (about, prompt); a group is never divided, so that its common beginning is read once."""
+    """(what a question is about, its answer) as they come, for groups of (about, prompt); a group is never divided: its common beginning is read once."""
     waiting: list[tuple] = []
     with bar:
         for group in itertools.chain(groups, [None]):
             waiting += group or []
             if waiting and (group is None or len(waiting) >= TOGETHER):
-                for (about, _), answer in zip(waiting, llm.ask([prompt for _, prompt in waiting]), strict=True):
+                for number, answer in llm.ask([prompt for _, prompt in waiting]):
                     bar.update()
-                    yield about, answer
+                    yield waiting[number][0], answer
                 waiting = []

@@ -2,8 +2,9 @@
 
     e = f_LLM(c, c*, K(c*))      c* the covered code at the fewest steps in the hierarchy, K(c*) its evidence
 
-Answers are checked: not empty, not the description of another code, not a phrase that is tied to another code already. Where no LLM is at
-hand, `template` makes one phrase by rule, and says so in its source.
+Answers are journalled as they come, and checked in code order when all are there, so that the result does not depend on which came first: not
+empty, not the description of another code, not a phrase that is tied to another code already. Where no LLM is at hand, `template` makes one
+phrase by rule, and says so in its source.
 
 deviates: the wording is ours; the paper's Table 8, which holds its prompts, is an image.
 
@@ -17,10 +18,11 @@ from dataclasses import asdict, dataclass
 
 from tqdm import tqdm
 
+from minscl.data.gold import billable_for
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import one_line
-from minscl.data.silver import LONGEST, answered, lines_of
-from minscl.data.types import Pair, take
+from minscl.data.silver import LONGEST, answered, digest, lines_of, take_answer
+from minscl.data.types import Pair
 
 SHOWN = 8  # phrases of the nearest code in a prompt
 WRITTEN = 3  # phrases taken from an answer
@@ -29,33 +31,39 @@ NOTES = {"inclusionTerm": "Includes", "includes": "Includes", "excludes1": "Does
 
 @dataclass(frozen=True)
 class Written:
-    """An LLM's answer for one code: the phrases that passed, and why others did not."""
+    """An LLM's answer for one code: its phrases, unchecked."""
 
     code: str
-    nearest: str
+    prompt: str  # digest of the question
     evidence: tuple[str, ...]
-    rejected: dict[str, int]
     llm: str
 
     @classmethod
     def from_dict(cls, record) -> "Written":
-        kept = take(record, cls, {"code": str, "nearest": str, "evidence": list, "rejected": dict, "llm": str}, {})
-        return cls(**{**kept, "evidence": tuple(kept["evidence"])})
+        return cls(**take_answer(record, cls, {}))
 
     def to_dict(self) -> dict:
         return asdict(self)
 
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.code, self.prompt
+
 
 class Taken:
-    """Which phrases belong to which codes: what is known, and the Tabular List's descriptions."""
+    """Which phrases belong to which codes: what is known, and the Tabular List's descriptions of codes and headings.
+
+    A heading's words are also those of the billable code that it determines (gold.billable_for), if it determines one.
+    """
 
     def __init__(self, pairs, codebook: CodeBook):
         self.codes: dict[str, set[str]] = {}
         self.described: dict[str, set[str]] = {}
         for one in pairs:
             self.add(one.evidence, one.code)
-        for code in codebook.billable:
-            self.described.setdefault(codebook.description(code).casefold(), set()).add(code)
+        for node in {node for code in codebook.billable for node in (code, *codebook.ancestors(code))}:
+            own = self.described.setdefault(codebook.description(node).casefold(), set())
+            own.update([node, *(code for code, words in billable_for(node, codebook)[0] if not words)])
 
     def add(self, phrase: str, code: str) -> None:
         self.codes.setdefault(phrase.casefold(), set()).add(code)
@@ -65,7 +73,7 @@ class Taken:
         key = phrase.casefold()
         if not any(letter.isalnum() for letter in phrase):
             return "empty"
-        if self.described.get(key, {code}) - {code}:
+        if code not in self.described.get(key, {code}):
             return "the description of another code"
         if self.codes.get(key, {code}) - {code}:
             return "a phrase of another code"
@@ -90,29 +98,32 @@ def neighbours(pairs, codebook: CodeBook) -> list[tuple[str, str]]:
 
 def synthesise(pairs, codebook: CodeBook, llm, journal) -> tuple[list[Pair], Counter]:
     """Pairs for every uncovered code as `llm` writes them, and what was rejected by reason; asks what `journal` (of Written) does not hold."""
-    evidence, taken = by_code(pairs), Taken(pairs, codebook)
-    known = {one.code: one for one in journal.records}
-    for one in known.values():
-        for phrase in one.evidence:
-            taken.add(phrase, one.code)
-    every = neighbours(pairs, codebook)
-    asked = [(code, nearest) for code, nearest in every if code not in known]
-    groups = ([((code, nearest), writing_prompt(code, nearest, evidence[nearest], codebook))] for code, nearest in asked)
-    for (code, nearest), answer in answered(llm, groups, tqdm(desc="writing", total=len(every), initial=len(every) - len(asked))):
-        kept, rejected = [], Counter()
-        lines = lines_of(answer or "")
-        for phrase in map(one_line, lines or [""]):
+    evidence, every = by_code(pairs), neighbours(pairs, codebook)
+    known = {one.key: one for one in journal.records}
+    prompts = {code: writing_prompt(code, nearest, evidence[nearest], codebook) for code, nearest in every}
+    keys = {code: (code, digest(prompt)) for code, prompt in prompts.items()}
+    asked = [code for code in prompts if keys[code] not in known]
+    bar = tqdm(desc="writing", total=len(prompts), initial=len(prompts) - len(asked))
+    for code, answer in answered(llm, ([(code, prompts[code])] for code in asked), bar):
+        known[keys[code]] = Written(*keys[code], tuple(map(one_line, lines_of(answer or ""))), llm.name)
+        journal.append([known[keys[code]]])
+    return checked([(code, nearest, known[keys[code]].evidence) for code, nearest in every], Taken(pairs, codebook))
+
+
+def checked(written, taken: Taken) -> tuple[list[Pair], Counter]:
+    """Pairs of the phrases that pass, and the others by reason, of (code, nearest, phrases) in order: a phrase written for two codes is the first's."""
+    found, rejected = [], Counter()
+    for code, nearest, phrases in written:
+        kept: list[str] = []
+        for phrase in phrases or [""]:
             fault = "too long for a phrase" if len(phrase) > LONGEST else taken.fault(phrase, code)
             if fault:
                 rejected[fault] += 1
             elif phrase not in kept and len(kept) < WRITTEN:
                 kept.append(phrase)
                 taken.add(phrase, code)
-        known[code] = Written(code, nearest, tuple(kept), dict(rejected), llm.name)
-        journal.append([known[code]])
-    written = [known[code] for code, _ in every]
-    found = [Pair(phrase, one.code, "synthetic", origin=f"nearest: {one.nearest}") for one in written for phrase in one.evidence]
-    return found, sum((Counter(one.rejected) for one in written), Counter())
+        found += [Pair(phrase, code, "synthetic", origin=f"nearest: {nearest}") for phrase in kept]
+    return found, rejected
 
 
 def template_pairs(pairs, codebook: CodeBook) -> list[Pair]:

@@ -41,7 +41,7 @@ def take(record, cls, required: dict, optional: dict) -> dict:
     return record
 
 
-_JSON_NAMES = {str: "string", int: "whole number", float: "number", (int, float): "number", bool: "true or false value", list: "list"}
+_JSON_NAMES = {str: "string", int: "whole number", float: "number", (int, float): "number", bool: "true or false value", list: "list", dict: "JSON object"}
 
 
 def shown(value) -> str:

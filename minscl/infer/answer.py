@@ -16,12 +16,14 @@ class Generation:
 
     `ids`: the new tokens, without the stop token. `probabilities`: for each of them, its softmax probability.
     `stopped`: whether a stop token ended the answer; False where it was cut at max_new_tokens. `forwards`: passes of the model that it took.
+    `hurried`: whether a guide brought it to its end because the room ran out.
     """
 
     ids: list[int]
     probabilities: list[float]
     stopped: bool
     forwards: int
+    hurried: bool = False
 
 
 class Sampler:
@@ -77,7 +79,7 @@ class Answer:
 
     @property
     def generation(self) -> Generation:
-        return Generation(self.ids, self.probabilities, self.stopped, self.forwards)
+        return Generation(self.ids, self.probabilities, self.stopped, self.forwards, bool(self.guide and self.guide.hurried))
 
     def _forced(self) -> list[int]:
         """What must come next, written; empty where there is a choice."""

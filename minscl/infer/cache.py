@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention.bias import causal_lower_right
 
 from minscl.errors import InputError
 
@@ -112,6 +113,16 @@ class Reading:
         for part, slot, before in zip(query.split(self.counts, dim=2), self.slots, self.before, strict=True):
             end = before + part.shape[2]
             key, value = keys[slot : slot + 1, :, :end], values[slot : slot + 1, :, :end]
+            if before and query.device.type == "cuda":
+                mixed.append(continued(part, key, value))
+                continue
             mask = torch.ones(part.shape[2], end, dtype=torch.bool, device=query.device).tril(before) if before else None
             mixed.append(F.scaled_dot_product_attention(part, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped))
         return torch.cat(mixed, dim=2)
+
+
+def continued(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """query (1, H, T, D), the last T of the keys and values (1, K, S, D) → (1, H, T, D), causal, for a GPU: heads written out and the mask as torch's own
+    object, since a mask of bools with grouped heads would leave flash attention for a path that keeps all scores."""
+    key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], dim=1) for one in (key, value))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=causal_lower_right(query.shape[2], key.shape[2]))

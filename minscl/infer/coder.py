@@ -132,12 +132,13 @@ def read_answer(note: Note, answer, tokenizer, given=None, system: System = SCL)
         place = locate(note.text, quotation, used)
         used.add(place)
         places.append(Evidence(note.text[slice(*place)], *place, grounded=True) if place else Evidence(quotation, None, None, grounded=False))
+    hurried = ["the answer was brought to its end by its length limit; evidence or codes may be missing"] if answer.hurried else []
     codes, book = [], CodeBook.load()
     for one in parsed.codes:
         score = code_probability(tokenizer, answer, one.start - len(before), one.end - len(before))
         support = tuple(places[number - 1] for number in one.references if 1 <= number <= len(places))
         codes.append(Assignment(one.code, book.description(one.code) or one.description, support, score=score))
-    return CodedDocument(note.id, note.text, tuple(codes), output=output, warnings=tuple(warnings(parsed, places, codes, book, system)))
+    return CodedDocument(note.id, note.text, tuple(codes), output=output, warnings=(*hurried, *warnings(parsed, places, codes, book, system)))
 
 
 def count_votes(note: Note, answers, tokenizer) -> CodedDocument:

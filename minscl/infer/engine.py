@@ -23,6 +23,7 @@ from minscl.infer.cache import KVCache
 from minscl.infer.graphs import Graphs
 
 PASS = 4096  # prompt tokens read in one pass; longer prompts take several
+PAIRS = 2**26  # of a token and one that it may see, in a pass: with long notes a pass reads less, so that masks stay small
 WORTH_SHARING = 16  # tokens; prompts that begin with fewer in common are read side by side
 
 
@@ -137,7 +138,7 @@ def prefill(model, unread: dict[int, list[int]], cache: KVCache) -> dict[int, to
     """
     device, unread, last = model.model.embed_tokens.weight.device, dict(unread), {}
     while unread:
-        parts, room = {}, PASS
+        parts, room = {}, max(1, min(PASS, PAIRS // cache.max_length))
         for slot, tokens in unread.items():
             if room:
                 parts[slot] = tokens[:room]

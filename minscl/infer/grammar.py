@@ -17,13 +17,16 @@ Read next: grounded.py.
 """
 
 import functools
-from bisect import bisect_left
+import unicodedata
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 from minscl.data.icd import CodeBook
+from minscl.data.lines import read_heading, read_quotation
 from minscl.data.prompts import one_line, quotation_reads_back
 
 LONGEST_QUOTATION = 300  # bytes; at the next word's edge a longer one has to end
+REACH = 120  # bytes to the next place where a quotation may end, from wherever it may begin or go on
 MOST_LINES = 99  # of evidence, and of codes
 
 
@@ -85,8 +88,22 @@ class Grammar:
     def __init__(self, note: str):
         self.note = one_line(note)
         self.bytes = self.note.encode("utf-8")
-        self.first, self.last = edges(self.note)
-        self.hurry = False
+        first, self.last = edges(self.note)
+        self.ends, self.hurry = sorted(self.last), False
+        self.first = tuple(place for place in first if self._can_end(place))
+
+    def _next_end(self, place: int) -> int:
+        """The first edge behind `place`, or a place out of reach."""
+        found = bisect_right(self.ends, place)
+        return self.ends[found] if found < len(self.ends) else place + REACH + 1
+
+    def _can_end(self, place: int) -> bool:
+        """Whether a quotation that begins at `place` soon comes to an end that the reader of answers keeps, and has one at the note's end too, if it may
+        reach that: `1. none` or `1. ***` is no evidence, and a run of 2,000 letters would never be over."""
+        soon = self.ends[bisect_right(self.ends, place) : bisect_right(self.ends, place + REACH)]
+        if not any(kept(self.bytes[place:end].decode()) for end in soon):
+            return False
+        return len(self.bytes) - place > LONGEST_QUOTATION + 2 * REACH or kept(self.bytes[place:].decode())
 
     def start(self, leading_space: bool = False) -> Text:
         """The state before an answer; Llama 2's answers begin with a space."""
@@ -125,15 +142,16 @@ class Grammar:
     def _quote(self, state: Quote) -> dict[int, object]:
         after: dict[int, list[int]] = {}
         for place in state.places:
-            if place < len(self.bytes):
+            if place < len(self.bytes) and (place not in self.last or self._next_end(place) - place <= REACH):
                 after.setdefault(self.bytes[place], []).append(place + 1)
         ends = [place for place in state.places if place in self.last] if state.length else []
-        if ends and (self.hurry or state.length > LONGEST_QUOTATION):
-            after = {}
         text = self.bytes[ends[0] - state.length : ends[0]].decode("utf-8") if ends else ""
+        good = bool(ends) and kept(text)
+        if good and (self.hurry or state.length > LONGEST_QUOTATION):
+            after = {}
         fresh = text not in state.texts and quotation_reads_back(len(state.texts) + 1, text)
         found = {byte: Quote(state.texts, tuple(places), state.length + 1) for byte, places in after.items()}
-        if ends and (fresh or not found):  # a quotation that stands there already ends only where the note does
+        if good and (fresh or not found):  # one that stands there already, or is read back a little otherwise, ends only where nothing else can follow
             found[ord("\n")] = Evidence((*state.texts, text))
         return found
 
@@ -168,6 +186,11 @@ class Grammar:
         return found
 
 
+def kept(text: str) -> bool:
+    """Whether the reader of answers takes an evidence line of `text` for evidence."""
+    return read_quotation(f"1. {text}", lambda category: True) is not None and not read_heading(f"1. {text}")
+
+
 def spell(*options) -> dict[int, object]:
     """The first byte of each (text, state after it); no two texts begin alike."""
     return {text[0]: Text(text[1:], after) if len(text) > 1 else after for text, after in options}
@@ -177,13 +200,18 @@ def edges(text: str) -> tuple[tuple[int, ...], frozenset[int]]:
     """Byte offsets in `text` where a quotation may begin, and where one may end: never inside a word, never at a space."""
     first, last, offset, before = [], [], 0, ""
     for letter in text:
-        inside = before.isalnum() and letter.isalnum()
+        inside = wordy(before) and wordy(letter)
         if not letter.isspace() and not inside:
             first.append(offset)
         if before and not before.isspace() and not inside:
             last.append(offset)
         offset, before = offset + len(letter.encode("utf-8")), letter
     return tuple(first), frozenset([*last, offset] if text else ())
+
+
+def wordy(letter: str) -> bool:
+    """A letter, a digit, or an accent that stands by itself behind its letter."""
+    return letter.isalnum() or letter != "" and unicodedata.category(letter)[0] == "M"
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import time
 import torch
 
 from minscl.infer.cache import KVCache
+from minscl.model.ops import rope_frequencies
 
 EXTENT = 512  # places
 LOG = logging.getLogger("minscl")
@@ -23,15 +24,18 @@ WARM_UPS = 3  # passes before the recording, in which libraries set themselves u
 class Pass:
     """One token of each of slots 0 .. B-1, in tensors that stay where they are."""
 
-    def __init__(self, model, cache: KVCache, slots: int, extent: int):
-        device = cache.device
+    def __init__(self, model, cache: KVCache, slots: int, extent: int, pool=None):
+        device, config = cache.device, model.config
         self.model, self.cache, self.extent, self.graph, self.logits = model, cache, extent, None, None
         self.tokens = torch.zeros(slots, 1, dtype=torch.int64, device=device)  # (B, 1)
         self.positions = torch.full((slots, 1), cache.max_length, device=device)  # (B, 1); at first the spare place, where warm-ups do no harm
         self.slots = torch.arange(slots, device=device)[:, None]  # (B, 1)
         self.places = torch.arange(extent, device=device)  # (S,)
-        if torch.device(device).type == "cuda":
-            self.record()
+        # The recording knows this tensor by its address alone, so it is held here too.
+        self.frequencies = rope_frequencies(config.rope, config.head_dim, config.max_position_embeddings, self.tokens.device)
+        if pool is not None:
+            with torch.cuda.device(self.tokens.device):
+                self.record(pool)
 
     def compute(self) -> None:
         """`logits` (B, V) after `tokens` at `positions`."""
@@ -40,8 +44,9 @@ class Pass:
         hidden = self.model.model(self.tokens, positions=self.positions, mask=mask, cache=self.cache)  # (B, 1, C)
         self.logits = self.model.lm_head(hidden[:, 0]).float()
 
-    def record(self) -> None:
-        """On a stream of its own, as torch.cuda.graph asks."""
+    def record(self, pool) -> None:
+        """On a stream of its own, as torch.cuda.graph asks; all recordings work in one `pool` of memory, since each one's logits are used up before the
+        next is replayed."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -49,7 +54,7 @@ class Pass:
                 self.compute()
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, pool=pool, stream=stream):
             self.compute()
 
     def __call__(self, tokens: list[int], positions: list[int]) -> torch.Tensor:
@@ -67,6 +72,7 @@ class Graphs:
 
     def __init__(self, model, cache: KVCache):
         self.model, self.cache, self.passes = model, cache, {}
+        self.pool = torch.cuda.graph_pool_handle() if torch.device(cache.device).type == "cuda" else None
 
     def __call__(self, tokens: list[int]) -> list[torch.Tensor]:
         """Slot b reads tokens[b]; gives float32 logits (1, V) a slot, as engine.read_tokens does."""
@@ -75,6 +81,6 @@ class Graphs:
         key = len(tokens), extent
         if key not in self.passes:
             began = time.monotonic()
-            self.passes[key] = Pass(self.model, self.cache, *key)
+            self.passes[key] = Pass(self.model, self.cache, *key, self.pool)
             LOG.warning("minscl: the pass of %d answers over %d places was prepared in %.1f s", *key, time.monotonic() - began)
         return list(self.passes[key](tokens, positions)[:, None])

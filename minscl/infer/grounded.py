@@ -18,7 +18,7 @@ from minscl.infer.grammar import Evidence, Grammar, Quote
 
 EVIDENCE_SHARE = 0.5  # of the answer's tokens that evidence may take
 LAST_LINE = 320  # tokens kept for the end: the longest code line has fewer bytes
-SHORTEST = 64  # tokens; an answer with less room is refused
+SHORTEST = 2 * LAST_LINE  # tokens; an answer with less room would have none for evidence
 WORTH_FORCING = 4  # bytes; a shorter text is left to the model
 
 
@@ -60,7 +60,7 @@ def check_room(max_new_tokens: int) -> None:
 class Guide:
     """One answer on its way: asked for the tokens that may come next, told the one that came.
 
-    `evidence`: human quotations that the prompt ends with. Raises InputError where `max_new_tokens` leave no room for an answer.
+    `evidence`: human quotations that the prompt ends with. `hurried`: the room made an end that the model might not have. Raises InputError where `max_new_tokens` leave no room for an answer.
     """
 
     def __init__(self, tokenizer, note: str, max_new_tokens: int, evidence=None):
@@ -72,7 +72,7 @@ class Guide:
             self.before = render_evidence(evidence)
             self.state = self.grammar.after_evidence(sum(line != "none" for line in self.before.split("\n")[1:-2]))
         self.ids = tokenizer.encode_answer_start(self.before) if self.before else []
-        self.given, self.written = len(self.ids), b""
+        self.given, self.written, self.hurried = len(self.ids), b"", False
 
     @property
     def finished(self) -> bool:
@@ -128,3 +128,4 @@ class Guide:
         used = len(self.ids) - self.given
         quoting = isinstance(self.state, (Evidence, Quote))
         self.grammar.hurry = self.room - used < LAST_LINE or quoting and used > EVIDENCE_SHARE * self.room
+        self.hurried = self.hurried or self.grammar.hurry

@@ -58,17 +58,17 @@ def pack_weights(model: nn.Module) -> bool:
     linears = [one for one in model.modules() if isinstance(one, nn.Linear)]
     if not linears or not worth_it(max(linears[:-1] or linears, key=lambda one: one.weight.numel())):
         return False
-    del linears
-    for parent in list(model.modules()):
+    del linears  # a list of them would keep their weights until the end
+    for parent in [one for one in model.modules() if not isinstance(one, nn.Linear)]:
         for group in TOGETHER:
             linears = [getattr(parent, one, None) for one in group]
             if all(isinstance(one, nn.Linear) and (one.bias is None) == (linears[0].bias is None) for one in linears):
                 shared = Shared(linears)
                 for one in group:
                     setattr(parent, one, shared)
-        for child, linear in list(parent.named_children()):
-            if isinstance(linear, nn.Linear):
-                setattr(parent, child, PackedLinear(linear))
+            del linears
+        for child in [name for name, one in parent.named_children() if isinstance(one, nn.Linear)]:
+            setattr(parent, child, PackedLinear(getattr(parent, child)))
     return True
 
 

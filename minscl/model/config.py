@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from minscl.errors import InputError
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
-ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+# Type → what it cannot do without.
+ROPE_TYPES = {"default": (), "linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"), "yarn": ("factor",)}
 
 
 @dataclass(frozen=True)
@@ -127,4 +128,7 @@ def _rope(found: dict, source: str) -> RopeConfig:
     unknown = sorted(settings.keys() - {one.name for one in dataclasses.fields(RopeConfig)} - {"partial_rotary_factor"})
     if unknown or settings.pop("partial_rotary_factor", 1.0) != 1.0:
         raise InputError(f"{source}: rope setting {(unknown or ['partial_rotary_factor'])[0]!r} is not supported with rope type {kind!r}")
+    for name in ROPE_TYPES[kind]:
+        if settings.get(name) is None:
+            raise InputError(f"{source}: rope type {kind!r} needs {name}, which is missing; fetch the file again")
     return RopeConfig(rope_type=kind, **settings)

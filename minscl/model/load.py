@@ -61,11 +61,14 @@ def load_model(folder, *, device="cpu", dtype=None, mapped: bool = False) -> Dec
 def read_config(folder: Path) -> ModelConfig:
     path = folder / "config.json"
     try:
-        return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8")), str(path))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); name a Hugging Face model folder") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not UTF-8
         raise InputError(f"{path}: not JSON ({error}); fetch the file again") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds no JSON object; fetch the file again")
+    return ModelConfig.from_dict(found, str(path))
 
 
 def ignored(name: str, config: ModelConfig) -> bool:
@@ -78,8 +81,8 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.exists():
         try:
-            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            shards = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{index}: not a safetensors index; fetch the file again") from error
         files: dict[Path, set[str]] = {}
         for tensor, file in shards.items():
@@ -114,13 +117,22 @@ def place(model: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
 
 
 def save_model(model: Decoder, folder) -> None:
-    """Write config.json and safetensors (sharded above 5 GB) that transformers and vLLM load. Raises InputError if LoRA is not merged."""
+    """Write config.json and safetensors (sharded above 5 GB) that transformers and vLLM load. Raises InputError if LoRA is not merged, and where
+    the folder cannot be written."""
     folder = Path(folder)
     tensors = dict(model.named_parameters())
     extra = [name for name in tensors if "lora_" in name]
     if extra:
         raise InputError(f"{folder}: the model still has LoRA ({extra[0]}); call merge_lora before save_model, or save_adapter")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_model(model, tensors, folder)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder}: cannot be written ({error}); choose a folder with room") from error
+
+
+def write_model(model: Decoder, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+    """The files of save_model; config.json comes last."""
     shards, size = [{}], 0
     for name, tensor in tensors.items():
         bytes_ = tensor.numel() * tensor.element_size()

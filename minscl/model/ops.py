@@ -99,8 +99,8 @@ def one_token(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask)
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     narrow = query.dtype in (torch.bfloat16, torch.float16)
+    query = query * query.shape[-1] ** -0.5  # before the product, which may be too large for float16
     scores = (key @ query.transpose(-1, -2)).transpose(-1, -2).float() if narrow else query @ key.transpose(-1, -2)  # (B, K, H/K, S)
-    scores = scores * query.shape[-1] ** -0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.softmax(-1).to(value.dtype) @ value  # (B, K, H/K, D)

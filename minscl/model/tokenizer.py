@@ -199,6 +199,9 @@ def _json(path: Path) -> dict:
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}); fetch the file again") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds no JSON object; fetch the file again")
+    return found
