@@ -41,9 +41,11 @@ def code_notes(model, tokenizer, notes, *, system: System = SCL, evidence=None, 
     """Code many notes; yields a CodedDocument a note, in order, each as soon as it and those before it are finished.
 
     `evidence` maps note ids to human quotations; it and `grounded` are SCL's alone. At most `batch_size` answers are written at a time, and no
-    more than `memory` bytes of keys and values allow; `graphs` as for Engine. A note that cannot be coded is handed to `skip(note, error)` and left out; without it,
-    InputError is raised before any is coded.
+    more than `memory` bytes of keys and values allow; `graphs` as for Engine. A note that cannot be coded is handed to `skip(note, error)` and left
+    out; without it, InputError is raised before any is coded.
     """
+    if batch_size < 1:
+        raise InputError(f"batch_size = {batch_size}: give at least 1")
     if system.name != "scl" and (evidence or grounded):
         raise InputError(f"--system {system.name}: names no evidence, so leave out --evidence and --grounded")
     evidence, good, prompts = evidence or {}, [], []
@@ -65,11 +67,7 @@ def code_notes(model, tokenizer, notes, *, system: System = SCL, evidence=None, 
         return
     length = max(len(prompt) + answer_room(model, prompt) for prompt in prompts)
     chains = len(system.samplers(""))
-    slots = wanted = min(batch_size, len(good) * chains)
-    if memory is not None and slots_within(model, length, memory) < wanted:
-        slots = slots_within(model, length, memory)
-        LOG.warning("minscl: %d answers at a time instead of %d: keys and values have %.1f GB, the longest note and its answer %d tokens", slots, wanted,
-                    memory / 1e9, length)
+    slots = slots_for(model, length, min(batch_size, len(good) * chains), memory)
     engine = Engine(model, slots=slots, length=length, stop_ids=tokenizer.stop_ids, graphs=graphs)
 
     def requests():
@@ -93,6 +91,16 @@ def code_notes(model, tokenizer, notes, *, system: System = SCL, evidence=None, 
 def answer_room(model, prompt) -> int:
     """Tokens that the answer to `prompt` may have."""
     return min(MAX_NEW_TOKENS, model.config.max_position_embeddings - len(prompt))
+
+
+def slots_for(model, length: int, wanted: int, memory: int | None) -> int:
+    """`wanted` answers at a time, or as many as the memory allows, which is then said."""
+    if memory is None or slots_within(model, length, memory) >= wanted:
+        return wanted
+    slots = slots_within(model, length, memory)
+    LOG.warning("minscl: %d answers at a time instead of %d: keys and values have %.1f GB, the longest note and its answer %d tokens", slots, wanted,
+                memory / 1e9, length)
+    return slots
 
 
 def slots_within(model, length: int, memory: int) -> int:
