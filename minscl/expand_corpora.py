@@ -9,12 +9,11 @@ from pathlib import Path
 
 from minscl.data.corpora import CATEGORIES, LEAKS, SETS, SPLITS, Counts, mdace
 from minscl.data.icd import CodeBook
-from minscl.data.jsonl import read_jsonl, write_jsonl
+from minscl.data.jsonl import read_jsonl, read_text, write_jsonl
 from minscl.data.labels import aci_documents, aci_notes, mimic_iv_documents
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 from minscl.flags import Checked, choice_flag, columns, file_flag
-from minscl.generate import read_text
 
 
 @dataclass(frozen=True)

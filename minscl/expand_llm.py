@@ -16,9 +16,6 @@ from minscl.data.synthetic import Written, neighbours, synthesise, template_pair
 from minscl.data.types import CodedDocument, Pair
 from minscl.errors import InputError
 from minscl.flags import Checked, columns, file_flag
-from minscl.generate import GenerateConfig, load_coder
-from minscl.infer.llm import EndpointLLM, LocalLLM
-from minscl.machine import free_memory
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,11 @@ class SyntheticConfig(Asking):
 
 
 def asked_model(config: Asking):
-    """The LLM that `config` names."""
+    """The LLM that `config` names. Imported here, since it brings torch, which the rest of `expand` does without."""
+    from minscl.generate import GenerateConfig, load_coder
+    from minscl.infer.llm import EndpointLLM, LocalLLM
+    from minscl.machine import free_memory
+
     if config.endpoint:
         if not config.model:
             raise InputError(f"--endpoint {config.endpoint}: --model is missing; give the name of the server's model")
@@ -81,7 +82,7 @@ def journal(path: str, cls, llm) -> Journal:
 
 
 def reading(llm) -> list[tuple[str, int]]:
-    return [("prompt tokens asked", llm.asked), ("  of them computed", llm.computed)] if isinstance(llm, LocalLLM) else []
+    return [("prompt tokens asked", llm.asked), ("  of them computed", llm.computed)] if hasattr(llm, "computed") else []
 
 
 def silver(config: SilverConfig) -> None:

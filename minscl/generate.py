@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from minscl.config import DEMO, add_flags, require
 from minscl.data.journal import Journal
-from minscl.data.jsonl import read_jsonl
+from minscl.data.jsonl import read_jsonl, read_text
 from minscl.data.locate import line_and_column
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError, replace_file, run_command
@@ -60,23 +60,6 @@ class GenerateConfig:
     def __post_init__(self):
         if self.batch_size < 1 or not self.memory >= 0:
             raise InputError(f"--batch-size {self.batch_size}, --memory {self.memory}: at least 1; at least 0")
-
-
-def read_text(path: Path) -> str:
-    """The note's text exactly as it stands in the file (newlines kept, so that offsets hold)."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name a text file or a notes JSONL") from error
-    if b"\0" in raw:
-        raise InputError(f"{path}: holds a zero byte, so it is no text file; save the note as plain UTF-8 text")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; convert it, for example: iconv -f latin1 -t utf-8") from error
-    if not text.strip():
-        raise InputError(f"{path}: the note is empty; give a file with text")
-    return text
 
 
 def read_notes(paths, skip=None) -> list[Note]:

@@ -28,6 +28,15 @@ def test_imports_point_one_way():
             assert not wrong, f"{path} imports minscl.{wrong}"
 
 
+def test_commands_that_need_no_torch_start_without_it():
+    """Guards two seconds at every start of evaluate and expand."""
+    import subprocess
+    import sys
+
+    for module in ("minscl.evaluate", "minscl.expand"):
+        subprocess.run([sys.executable, "-c", f"import sys, {module}; assert 'torch' not in sys.modules"], check=True)
+
+
 def test_run_time_needs_only_the_named_packages():
     """Guards an optional package creeping into the run-time path, and any pickle."""
     import sys

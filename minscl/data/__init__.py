@@ -2,7 +2,15 @@
 
 from minscl.data.gold import gold_pairs
 from minscl.data.icd import CodeBook
-from minscl.data.packing import pack
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note, Pair, Sample, TextSample
 
 __all__ = ["Assignment", "CodeBook", "CodedDocument", "Evidence", "Note", "Pair", "Sample", "TextSample", "gold_pairs", "pack"]
+
+
+def __getattr__(name: str):
+    """`pack` when it is asked for: it brings torch, which takes seconds to import and which half of the commands do without."""
+    if name != "pack":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from minscl.data.packing import pack
+
+    return pack

@@ -7,6 +7,7 @@ Read next: prompts.py, which turns documents and pairs into text.
 
 import dataclasses
 import json
+from pathlib import Path
 
 from minscl.data.types import Sample, TextSample, shown
 from minscl.errors import InputError, replace_file
@@ -81,3 +82,20 @@ def _unique_keys(pairs) -> dict:
         twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
         raise InputError(f"key {shown(twice)} comes twice; keep one")
     return found
+
+
+def read_text(path: Path) -> str:
+    """The note's text exactly as it stands in the file (newlines kept, so that offsets hold)."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); name a text file or a notes JSONL") from error
+    if b"\0" in raw:
+        raise InputError(f"{path}: holds a zero byte, so it is no text file; save the note as plain UTF-8 text")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; convert it, for example: iconv -f latin1 -t utf-8") from error
+    if not text.strip():
+        raise InputError(f"{path}: the note is empty; give a file with text")
+    return text
