@@ -31,6 +31,7 @@ from study.build_demo import texts
 from study.notes import codebook, documents
 from study.tokenizer import train_tokenizer
 
+ROOM = 700  # tokens of the answer with which grounding is timed
 JOBS = {"one": (1, 128), "eight": (8, 128), "documents": (32, 64)}
 
 
@@ -134,7 +135,7 @@ def grounding(folder: Path, dtype: str, rounds: int) -> str:
 
     found = {}
     for way in (False, True) * (rounds + 1):  # the first two fill the vocabulary's tree
-        before, (took, answer) = run(1, False)[0], run(400, way)
+        before, (took, answer) = run(1, False)[0], run(ROOM, way)
         found.setdefault(way, []).append(((took - before) / (answer.forwards - 1), (took - before) / (len(answer.ids) - 1)))
     (free, _), (grounded, a_token) = ([statistics.median(column) for column in zip(*found[way][1:], strict=True)] for way in (False, True))
     return (f"{dtype}: a pass takes {1e3 * free:.1f} ms free and {1e3 * grounded:.1f} ms grounded ({100 * (grounded / free - 1):+.0f}%), a token "
