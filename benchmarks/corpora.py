@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.report import machine, write_section
+from benchmarks.report import source, write_section
 
 HEADER = ["ROW_ID", "SUBJECT_ID", "HADM_ID", "CHARTDATE", "CHARTTIME", "STORETIME", "CATEGORY", "DESCRIPTION", "CGID", "ISERROR", "TEXT"]
 READ = """
@@ -73,7 +73,7 @@ def main() -> None:
         assert found.returncode == 0, found.stderr
         documents = sum(1 for _ in open(folder / "out.jsonl", encoding="utf-8"))
         size = (folder / "NOTEEVENTS.csv").stat().st_size
-    lines = [f"`python -m benchmarks.corpora --write`. {machine()}", "", f"NOTEEVENTS of {size / 1e9:.2f} GB, {rows:,} rows, invented text; {documents:,} annotated notes found and checked.", "",
+    lines = [f"{source()}", "", f"NOTEEVENTS of {size / 1e9:.2f} GB, {rows:,} rows, invented text; {documents:,} annotated notes found and checked.", "",
              "| reader | seconds | rows/s | peak memory, MB |", "|-|-|-|-|", f"| csv alone | {alone:.1f} | {rows / alone:,.0f} | {memory / 1024:.0f} |",
              f"| minscl.expand documents mdace, start to end | {seconds:.1f} | {rows / seconds:,.0f} | {peak / 1024:.0f} |"]
     print("\n".join(lines))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.report import machine, write_section
+from benchmarks.report import source, write_section
 from benchmarks.train import SHAPE
 from minscl.data.types import Note
 from minscl.infer.coder import note_prompt
@@ -152,7 +152,7 @@ def main() -> None:
 
     transformers.utils.logging.set_verbosity_error()
     bandwidth, cpu = read_bandwidth(), torch.device("cpu")
-    head = (f"`python -m benchmarks.decode --write`. {machine(transformers)}; medians of {args.rounds}. Reading {bandwidth / 1e9:.1f} GB/s, products "
+    head = (f"{source(transformers)}; medians of {args.rounds}. Reading {bandwidth / 1e9:.1f} GB/s, products "
             f"{matmul_rate(cpu, torch.float32) / 1e9:.0f} (float32) and {matmul_rate(cpu, torch.bfloat16) / 1e9:.0f} (bfloat16) GFLOP/s.")
     titles = ["| job | precision | side | seconds | tokens/s after the prompt | share of the bandwidth limit | answers equal to minscl's |", "|-|-|-|-|-|-|-|"]
     print("\n".join([head, *titles]), flush=True)

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.report import machine, write_section
+from benchmarks.report import source, write_section
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument
@@ -54,7 +54,7 @@ def main() -> None:
         files = [f"--{'gold' if name == 'gold' else 'pred'}={folder}/{name}.jsonl" for name in ("gold", "a", "b")]
         subprocess.run([sys.executable, "-m", "minscl.evaluate", *files, "--rounds", str(args.rounds)], check=True, stderr=subprocess.DEVNULL)
         seconds, memory = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    lines = [f"`python -m benchmarks.evaluate --write`. {machine()}", "",
+    lines = [f"{source()}", "",
              f"{args.documents:,} documents of {CODES_EACH} codes, 2 systems, {args.rounds:,} bootstrap rounds: {seconds:.1f} s, peak memory {memory / 2**20:.2f} GB."]
     print("\n".join(["", *lines]))
     if args.write:

@@ -6,6 +6,8 @@ Read next: train.py.
 import os
 import platform
 import re
+import shlex
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -16,11 +18,16 @@ from minscl.errors import replace_file
 OUT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-Every section was written by the command that it names, which anyone can run again. Peers ran in the same run, on the same machine and data.
+Each section names its command, which anyone can run again. Peers ran in the same run, on the same machine and data.
 
 Not measured, no GPU being at hand: everything on one. That is Llama-3.1-8B's tokens/s, share of the matmul rate, memory and the paper's epoch in training; its
 decoding, prefill and the engine against transformers; FlexAttention and CUDA graphs.
 """
+
+
+def source(*packages) -> str:
+    """The command that is running, as one types it, then the machine."""
+    return f"`{shlex.join(['python', '-m', 'benchmarks.' + Path(sys.argv[0]).stem, *sys.argv[1:]])}`. {machine(*packages)}"
 
 
 def machine(*packages) -> str:

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.report import machine, write_section
+from benchmarks.report import source, write_section
 from minscl.config import DEMO
 from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument
@@ -104,7 +104,7 @@ def main() -> None:
         finally:
             server.kill()
             server.wait()
-    lines = [f"`python -m benchmarks.silver --write`. {machine()}", "", f"{args.notes} invented notes; the embedded model is far too small for the task, so few quotations stand in their note.", "",
+    lines = [f"{source()}", "", f"{args.notes} invented notes; the embedded model is far too small for the task, so few quotations stand in their note.", "",
              "| who answers | answers | pairs | seconds, uninterrupted | killed (-9) | pairs the same, byte for byte; journals line for line |", "|-|-|-|-|-|-|", *rows]
     print("\n".join(lines))
     if args.write:

@@ -9,7 +9,7 @@ drafts changed any token (they may not).
 import argparse
 import time
 
-from benchmarks.report import machine, write_section
+from benchmarks.report import source, write_section
 from minscl.data.types import Note
 from minscl.generate import GenerateConfig, load_coder
 from minscl.infer.coder import MAX_NEW_TOKENS, note_prompt
@@ -41,7 +41,7 @@ def main() -> None:
                 tokens[way] = tokens.get(way, 0) + len(answer.ids)
                 answers.append(answer.ids)
             different += answers[0] != answers[1]
-    lines = [f"`python -m benchmarks.speculate --write`. {machine()}; {args.notes} invented test notes, the embedded model, one note at a time", "",
+    lines = [f"{source()}; {args.notes} invented test notes, the embedded model, one note at a time", "",
              "| decoding | drafts | tokens | passes | tokens a pass | seconds a note | times as fast |", "|-|-|-|-|-|-|-|"]
     for (grounded, drafted), total in seconds.items():
         way = (grounded, drafted)

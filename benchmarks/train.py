@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.report import machine, write_section
+from benchmarks.report import source, write_section
 from minscl.config import RunConfig
 from minscl.data.types import Sample
 
@@ -179,7 +179,7 @@ def main() -> None:
     import peft
     import transformers
 
-    head = f"`python -m benchmarks.train --write`. {machine(transformers, peft)}; medians of {args.rounds} rounds of {args.steps} steps of 16 samples"
+    head = f"{source(transformers, peft)}; medians of {args.rounds} rounds of {args.steps} steps of 16 samples"
     titles = ["| part | precision | side | samples/s | peak memory, GB | minscl is faster by | minscl's share of its memory |", "|-|-|-|-|-|-|-|"]
     print("\n".join([head, *titles]), flush=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -19,12 +19,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from minscl.config import DEMO, add_flags, require
+from minscl.data.icd import CodeBook
 from minscl.data.journal import Journal
 from minscl.data.jsonl import read_jsonl, read_text
 from minscl.data.locate import line_and_column
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError, replace_file, run_command
-from minscl.groups import read_code
 from minscl.infer.coder import BATCH_SIZE, code_notes
 from minscl.infer.packed import pack_weights
 from minscl.infer.systems import SYSTEMS, System
@@ -98,7 +98,7 @@ def read_evidence(path: str, notes) -> dict[str, list[str]] | None:
             if records[note.id].text != note.text:
                 raise InputError(f"{path}: the text of record {note.id!r} is not the note's; give the evidence of the notes that are coded")
             spans = {(e.start is None, e.start or 0, e.end or 0, e.text)  # no place: last, as in training
-                     for code in records[note.id].codes if read_code(code.code)[0] == "cm" for e in code.evidence}
+                     for code in records[note.id].codes if CodeBook.load().normalise(code.code) for e in code.evidence}
             found[note.id] = [text for *_, text in sorted(spans)]
         return found
     if len(notes) != 1:
