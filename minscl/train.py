@@ -179,7 +179,7 @@ def train(config: RunConfig) -> Path:
         forget_after(out / "metrics.jsonl", first)
         with replace_file(out / "run.json") as handle:
             json.dump(dataclasses.asdict(config), handle, indent=1)
-    with StopSignals() as stop, Log(out, first, total, shown=team.leads) as log, not_finite(samples, out):
+    with StopSignals() as stop, Log(out, first, total, shown=team.leads) as log, not_finite(samples, out, team.leads):
         done, saved = first, time.monotonic()
         for record in train_steps(model, list(named.values()), optimizer, steps, first=first, total=total, config=config, device=device, team=team,
                                   stop=stop):
@@ -214,16 +214,18 @@ def checkpoint_settings(config: RunConfig, dtype: torch.dtype, samples) -> dict:
 
 
 @contextlib.contextmanager
-def not_finite(samples, out: Path):
-    """NotFinite as one line that names the samples and the last good checkpoint, and exit status 1: the program failed, not its user."""
+def not_finite(samples, out: Path, leads: bool):
+    """NotFinite as one line, of the leading process, that names the samples and the last good checkpoint; and exit status 1: the program failed, not
+    its user."""
     try:
         yield
     except NotFinite as error:
         step, loss, grad_norm, indices = error.args
         names = ", ".join(samples[one].name or f"sample {one + 1}" for one in indices)
         whole = sorted((out / "checkpoints").glob("step-*"))
-        print(f"minscl: step {step}: loss {loss}, gradient norm {grad_norm}; samples: {names}; nothing was trained on it; the last good checkpoint is "
-              f"{whole[-1] if whole else 'none yet'}", file=sys.stderr)
+        if leads:
+            print(f"minscl: step {step}: loss {loss}, gradient norm {grad_norm}; samples: {names}; nothing was trained on it; the last good checkpoint is "
+                  f"{whole[-1] if whole else 'none yet'}", file=sys.stderr)
         raise SystemExit(1) from None
 
 

@@ -58,8 +58,8 @@ class KVCache:
         counts = torch.tensor([len(tokens) for tokens in parts])
         offsets, extent = torch.arange(int(counts.max())), int((before + counts).max())
         positions = torch.where(offsets < counts[:, None], before[:, None] + offsets, self.max_length)  # padding is written where nobody looks
-        mask = (torch.arange(extent) <= positions[:, :, None])[:, None].to(self.device)  # (B, 1, T, S)
-        mask = None if len(offsets) == 1 and bool((before + 1 == extent).all()) else mask
+        alike = len(offsets) == 1 and bool((before + 1 == extent).all())
+        mask = None if alike else (torch.arange(extent) <= positions[:, :, None])[:, None].to(self.device)  # (B, 1, T, S)
         self.look(torch.arange(len(parts), device=self.device)[:, None], slice(len(parts)), slice(extent))
         return positions.to(self.device), mask
 

@@ -17,8 +17,8 @@ from minscl.infer.cache import KVCache
 from minscl.model.ops import rope_frequencies
 
 EXTENT = 512  # places
-LOG = logging.getLogger("minscl")
 WARM_UPS = 3  # passes before the recording, in which libraries set themselves up
+LOG = logging.getLogger("minscl")
 
 
 class Pass:

@@ -17,7 +17,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from minscl.errors import InputError
-from minscl.infer.cache import KVCache
+from minscl.infer.coder import slots_for
 from minscl.infer.engine import Engine, Request
 
 ANSWER_TOKENS = 256
@@ -46,10 +46,7 @@ class LocalLLM:
         yield from ((number, None) for number, one in enumerate(ids) if len(one) > room)
         if fits:
             length = max(len(ids[number]) for number in fits) + ANSWER_TOKENS
-            slots = min(self.slots, len(fits))
-            if self.memory is not None:
-                room = KVCache.bytes_per_slot(self.model.config, length, self.model.model.embed_tokens.weight.dtype)
-                slots = max(1, min(slots, self.memory // room))
+            slots = max(1, slots_for(self.model, length, min(self.slots, len(fits)), self.memory))
             engine = Engine(self.model, slots=slots, length=length, stop_ids=self.tokenizer.stop_ids)
             for number, answer in engine.run(Request(ids[one], ANSWER_TOKENS) for one in fits):
                 yield fits[number], self.tokenizer.decode(answer.ids)

@@ -94,7 +94,8 @@ def one_token(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask)
     """query (B, K, H/K, D): the heads of one new token, by the key/value head that serves them; mask None or (B or 1, 1, 1, S).
 
     On a CPU as three plain operations, since torch's fused attention is slow with so few queries: with keys that come from memory, 1.2 times as slow
-    in float32 and twice in bfloat16 (where keys times queries, rather than queries times keys, is quick).
+    in float32 and twice in bfloat16 (where keys times queries, rather than queries times keys, is quick). In bfloat16 the scores are rounded to
+    bfloat16 before the softmax, as in transformers' eager attention; fused attention would keep them in float32.
     """
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
