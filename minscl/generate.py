@@ -1,7 +1,7 @@
 """Command: note(s) → evidence + codes, each quotation located in the note.
 
     python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE] [--grounded]
-                              [--system scl | sft | cot | cot-sc] [--json | --html FILE | --out FILE]
+                              [--min-score P] [--system scl | sft | cot | cot-sc] [--json | --html FILE | --out FILE]
 
 With --out, coded notes are appended as they are finished, and a run that was stopped goes on where it was. Nothing leaves the machine: the
 model is a local folder, and no module that this command uses opens a connection.
@@ -25,7 +25,7 @@ from minscl.data.jsonl import read_jsonl, read_text
 from minscl.data.locate import line_and_column
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError, replace_file, run_command
-from minscl.infer.coder import BATCH_SIZE, code_notes
+from minscl.infer.coder import BATCH_SIZE, code_notes, confident
 from minscl.infer.packed import pack_weights
 from minscl.infer.systems import SYSTEMS, System
 from minscl.lora import load_adapter, merge_lora
@@ -43,6 +43,7 @@ class GenerateConfig:
     evidence: str = field(default="", metadata={"help": "human evidence in place of the model's: for one note a text file with a quotation "
                                                 "a line, in document order; for several a JSONL of coded documents with the same ids"})
     grounded: bool = field(default=False, metadata={"help": "only what stands in the note can be quoted, only billable codes with evidence given"})
+    min_score: float = field(default=0.0, metadata={"help": "leave out codes that score less (a warning names them); choose it on notes coded by hand"})
     system: str = field(default="scl", metadata={"help": f"{', '.join(SYSTEMS)}: SCL, or a baseline that names no evidence (infer/systems.py)"})
     chains: int = field(default=System.chains, metadata={"help": "cot-sc: answers drawn for a note; a code stands if at least half of them give it"})
     temperature: float = field(default=System.temperature, metadata={"help": "cot-sc: of the draws"})
@@ -60,6 +61,8 @@ class GenerateConfig:
     def __post_init__(self):
         if self.batch_size < 1 or not self.memory >= 0:
             raise InputError(f"--batch-size {self.batch_size}, --memory {self.memory}: at least 1; at least 0")
+        if not 0 <= self.min_score <= 1:
+            raise InputError(f"--min-score {self.min_score}: a probability, 0 to 1")
 
 
 def read_notes(paths, skip=None) -> list[Note]:
@@ -156,7 +159,8 @@ def code(config: GenerateConfig, notes: list[Note], evidence, skip):
     coded = code_notes(model, tokenizer, notes, system=system, evidence=evidence, grounded=config.grounded, batch_size=config.batch_size,
                        memory=memory, graphs=config.graphs, skip=skip)
     with memory_errors("a smaller --memory"):
-        yield from tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1)
+        for document in tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1):
+            yield confident(document, config.min_score)
 
 
 def already_coded(records, notes: list[Note], path: str) -> dict[str, CodedDocument]:

@@ -21,7 +21,7 @@ from minscl.data.packing import Pack, Step
 from minscl.data.types import Sample
 
 STUTTERS = 0.01  # a target token begins a stutter with this chance
-MISLED = (0.0, 0.0, 0.1, 0.3)  # chance of a wrong line at each place between evidence lines; one is drawn a document
+MISLED = (0.0, 0.1, 0.3, 0.5)  # chance of a wrong line at each place between evidence lines; one is drawn a document
 REFERENCES = re.compile(r"\[([\d, ]+)\]$")
 
 

@@ -66,6 +66,16 @@ def test_table_shows_line_and_column(coded, short):
                 assert "not found in note" in done.stdout
 
 
+def test_codes_below_min_score_are_left_out_and_named(coded, short):
+    """Guards a threshold that drops more, or less, than the codes below it, or drops them in silence."""
+    least = max(code["score"] for one in coded for code in one["codes"])  # the best code alone is left
+    done = generate(NOTE, short, "--json", "--min-score", least)
+    for found, before in zip(map(json.loads, done.stdout.splitlines()), coded, strict=True):
+        weak = [f"{code['code']} ({code['score']:.2f})" for code in before["codes"] if code["score"] < least]
+        assert weak and found["codes"] == [code for code in before["codes"] if code["score"] >= least] and found["output"] == before["output"]
+        assert found["warnings"] == [*before.get("warnings", []), f"left out, score below {least:g}: {', '.join(weak)}"]
+
+
 def test_many_notes_keep_their_order_and_equal_one_at_a_time(coded, tmp_path):
     """Guards the batch: padding must not change a note's codes, nor the order of the results."""
     notes = [("tiny", "Assessment:\n1. Hypertension\n2. GERD\n"), ("long", coded[0]["text"]), ("short", SHORT)]
@@ -118,6 +128,7 @@ def bad_files(folder):
     ([NOTE, "--evidence", "nowhere.txt"], ["nowhere.txt"]),
     ([NOTE, "--batch-size", "0"], ["--batch-size 0", "at least 1"]),
     ([NOTE, "--memory", "-1"], ["--memory -1"]),
+    ([NOTE, "--min-score", "1.5"], ["--min-score 1.5", "0 to 1"]),
     ([NOTE, "--device", "potato"], ["--device potato", "use cpu"]),
     ([NOTE, "--graphs", "--device", "cpu"], ["--graphs", "need a GPU"]),
 ])

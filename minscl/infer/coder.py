@@ -7,6 +7,7 @@ Table 1) the evidence section is given as the beginning of the answer, and only 
 Read next: data/prompts.py for the text, engine.py for the tokens, locate.py for the offsets.
 """
 
+import dataclasses
 import functools
 import logging
 
@@ -144,9 +145,18 @@ def read_answer(note: Note, answer, tokenizer, given=None, system: System = SCL)
     codes, book = [], CodeBook.load()
     for one in parsed.codes:
         score = code_probability(tokenizer, answer, one.start - len(before), one.end - len(before))
-        support = tuple(places[number - 1] for number in one.references if 1 <= number <= len(places))
+        support = tuple(dict.fromkeys(places[number - 1] for number in one.references if 1 <= number <= len(places)))
         codes.append(Assignment(one.code, book.description(one.code) or one.description, support, score=score))
     return CodedDocument(note.id, note.text, tuple(codes), output=output, warnings=(*hurried, *warnings(parsed, places, codes, book, system)))
+
+
+def confident(document: CodedDocument, least: float) -> CodedDocument:
+    """The document without the codes that score less than `least`, 0 to 1, and with a warning that names them; `output` keeps the whole answer."""
+    weak = [one for one in document.codes if one.score is not None and one.score < least]
+    if not weak:
+        return document
+    told = f"left out, score below {least:g}: {', '.join(f'{one.code} ({one.score:.2f})' for one in weak)}"
+    return dataclasses.replace(document, codes=tuple(one for one in document.codes if one not in weak), warnings=(*(document.warnings or ()), told))
 
 
 def count_votes(note: Note, answers, tokenizer) -> CodedDocument:

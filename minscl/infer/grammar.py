@@ -27,6 +27,7 @@ from minscl.data.prompts import one_line, quotation_reads_back
 
 LONGEST_QUOTATION = 300  # bytes; at the next word's edge a longer one has to end
 REACH = 120  # bytes to the next place where a quotation may end, from wherever it may begin or go on
+COPIES = 2  # of a quotation; a model's slip costs a line then, where no second one would force it to quote more than it means, and a loop ends
 MOST_LINES = 99  # of evidence, and of codes
 
 
@@ -149,9 +150,9 @@ class Grammar:
         good = bool(ends) and kept(text)
         if good and (self.hurry or state.length > LONGEST_QUOTATION):
             after = {}
-        fresh = text not in state.texts and quotation_reads_back(len(state.texts) + 1, text)
+        fresh = state.texts.count(text) < COPIES and quotation_reads_back(len(state.texts) + 1, text)
         found = {byte: Quote(state.texts, tuple(places), state.length + 1) for byte, places in after.items()}
-        if good and (fresh or not found):  # one that stands there already, or is read back a little otherwise, ends only where nothing else can follow
+        if good and (fresh or not found):  # one too many, or one that is read back a little otherwise, ends only where nothing else can follow
             found[ord("\n")] = Evidence((*state.texts, text))
         return found
 
