@@ -10,7 +10,7 @@ run: $(VENV)/.core
 	$(BIN)/python -m minscl.generate examples/note.txt --grounded
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # two files at a time, a thread each: threads of two processes would wait for one another
 
 # A stamp per install step: reinstalls only when the metadata or the pins change.
 $(VENV)/.core: setup.cfg pyproject.toml constraints.txt
