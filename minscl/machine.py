@@ -49,21 +49,23 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, rows: int = 1024, colu
     return 2 * rows * columns**2 / best
 
 
-def prepare_cpu(dtype: torch.dtype) -> tuple[float, str]:
+def prepare_cpu(dtype: torch.dtype, before: str | None = None) -> tuple[float, str]:
     """(rate, what was found, for the log). Sends float32 products through oneDNN where that is faster and just as exact.
 
     oneDNN's own float32 path is reached by allowing it "tf32", which a CPU without such a unit ignores; a CPU that has one would
-    lose digits, so the error is measured too. What rounds to bfloat16 is only ever chosen by --dtype.
+    lose digits, so the error is measured too. What rounds to bfloat16 is only ever chosen by --dtype. `before`: what float32_products gave when a
+    run began that now goes on; it is chosen again, whatever the stopwatch says today, so that the run's numbers stay the same.
     """
     cpu = torch.device("cpu")
     rates = {name: matmul_rate(cpu, DTYPES[name]) for name in ("float32", "bfloat16")}
     found = f"cpu, {torch.get_num_threads()} threads: float32 {rates['float32'] / 1e9:.0f}, bfloat16 {rates['bfloat16'] / 1e9:.0f} GFLOP/s"
     switch = getattr(torch.backends.mkldnn, "matmul", None)  # torch 2.9 and newer
     if dtype == torch.float32 and hasattr(switch, "fp32_precision"):
-        before, switch.fp32_precision = switch.fp32_precision, "tf32"
+        plain, switch.fp32_precision = switch.fp32_precision, "tf32"
         rate, error = matmul_rate(cpu, dtype), matmul_error()
-        if rate < WORTH_IT * rates["float32"] or error > FLOAT32_GRADE:
-            switch.fp32_precision = before
+        wanted = before == "tf32" if before else rate >= WORTH_IT * rates["float32"]
+        if not wanted or error > FLOAT32_GRADE:
+            switch.fp32_precision = plain
         else:
             rates["float32"] = rate
             found += f"; float32 through oneDNN at {rate / 1e9:.0f}, error {error:.0e}"
@@ -72,6 +74,11 @@ def prepare_cpu(dtype: torch.dtype) -> tuple[float, str]:
     if dtype == torch.bfloat16 and rates["bfloat16"] < rates["float32"]:
         found += "; bfloat16 is slow here, --dtype float32 is faster"
     return rates.get(str(dtype).removeprefix("torch."), rates["float32"]), found
+
+
+def float32_products() -> str:
+    """How a CPU makes float32 products now: "tf32" is oneDNN's own path (see prepare_cpu), "none" torch's usual one."""
+    return getattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision", "none")
 
 
 def matmul_error(size: int = 256) -> float:

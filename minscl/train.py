@@ -32,7 +32,7 @@ from minscl.data.samples import read_training_data
 from minscl.errors import InputError, replace_file, run_command
 from minscl.forecast import describe_data, forecast, show
 from minscl.lora import add_lora, lora_parameters, save_adapter
-from minscl.machine import choose_device, matmul_rate, memory_errors, peak_memory, prepare_cpu
+from minscl.machine import choose_device, float32_products, matmul_rate, memory_errors, peak_memory, prepare_cpu
 from minscl.model import Forest, load_model, load_tokenizer, read_config
 from minscl.parallel import Team, join_team, shard_blocks
 from minscl.progress import Log, plot_losses
@@ -137,13 +137,13 @@ def check_ids(samples, vocab_size: int) -> None:
             raise InputError(f"{one.name or f'sample {number}'}: token id {largest}, but the model's vocabulary has {vocab_size}; use this model's tokenizer")
 
 
-def prepare(config: RunConfig, device, dtype, team: Team):
-    """(model with LoRA, samples, tokenizer); tells the leader's user what will happen before any weight is read."""
+def prepare(config: RunConfig, device, dtype, team: Team, products: str | None = None):
+    """(model with LoRA, samples, tokenizer); tells the leader's user what will happen before any weight is read. `products` as for prepare_cpu."""
     tokenizer = load_tokenizer(require(config.model, "--model"))
     samples, data = read_data(config, tokenizer)
     shape = read_config(Path(config.model))
     check_ids(samples, shape.vocab_size)
-    rate, found = prepare_cpu(dtype) if device.type == "cpu" else (matmul_rate(device, dtype, 8192, 4096), torch.cuda.get_device_name(device))
+    rate, found = prepare_cpu(dtype, products) if device.type == "cpu" else (matmul_rate(device, dtype, 8192, 4096), torch.cuda.get_device_name(device))
     expected = forecast(shape, samples, config, dtype=dtype, rate=rate, logit_rows=LOGIT_ROWS, processes=team.size)
     if team.leads:
         print(f"{data}\nmachine: {found}; {team.size} process{'es' * (team.size > 1)}\n{expected}", file=sys.stderr)
@@ -164,7 +164,9 @@ def train(config: RunConfig) -> Path:
     team, device = join_team(device)
     if config.fsdp and team.size == 1:
         raise InputError("--fsdp: splits weights among processes; start them with torchrun --nproc-per-node N -m minscl.train")
-    model, samples, tokenizer = prepare(config, device, dtype, team)
+    begun = out / "run.json"
+    products = json.loads(begun.read_text(encoding="utf-8")).get("float32_products") if config.resume and begun.exists() else None
+    model, samples, tokenizer = prepare(config, device, dtype, team, products)
     if config.dry_run:
         if team.leads:
             show(samples, tokenizer)
@@ -177,8 +179,8 @@ def train(config: RunConfig) -> Path:
     team.wait()  # all have read what is there
     if team.leads:
         forget_after(out / "metrics.jsonl", first)
-        with replace_file(out / "run.json") as handle:
-            json.dump(dataclasses.asdict(config), handle, indent=1)
+        with replace_file(begun) as handle:
+            json.dump({**dataclasses.asdict(config), "float32_products": float32_products()}, handle, indent=1)
     with StopSignals() as stop, Log(out, first, total, shown=team.leads) as log, not_finite(samples, out, team.leads):
         done, saved = first, time.monotonic()
         for record in train_steps(model, list(named.values()), optimizer, steps, first=first, total=total, config=config, device=device, team=team,

@@ -27,6 +27,15 @@ def test_float32_goes_where_it_is_fast_and_exact(faster, error, taken, switch, m
     assert rate == 1e11 * (faster if taken else 1.0)
 
 
+@pytest.mark.parametrize("before, faster, error, taken", [("tf32", 1.0, 1e-7, True), ("none", 2.0, 1e-7, False), ("tf32", 2.0, 3e-3, False)])
+def test_a_run_that_goes_on_computes_as_it_began(before, faster, error, taken, switch, monkeypatch):
+    """Guards a resumed run whose last digits depend on today's stopwatch; a machine that would lose digits is no reason to keep to it."""
+    monkeypatch.setattr(machine, "matmul_rate", lambda device, dtype: 1e11 * (faster if switch.fp32_precision == "tf32" else 1.0))
+    monkeypatch.setattr(machine, "matmul_error", lambda: error)
+    machine.prepare_cpu(torch.float32, before)
+    assert machine.float32_products() == ("tf32" if taken else "none")
+
+
 def test_bfloat16_leaves_float32_alone(switch, monkeypatch):
     """Guards: a bfloat16 run that changes how float32 is computed beside it; a slow bfloat16 that is not told."""
     monkeypatch.setattr(machine, "matmul_rate", lambda device, dtype: 1e11 if dtype == torch.float32 else 5e10)

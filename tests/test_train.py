@@ -20,6 +20,7 @@ from minscl.config import PRESETS, RunConfig
 from minscl.data.samples import encode_samples
 from minscl.errors import InputError
 from minscl.lora import add_lora, save_adapter
+from minscl.machine import prepare_cpu
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, save_model
 from minscl.train import learning_rate_factor, plan, train
 from study.tokenizer import train_tokenizer
@@ -115,8 +116,8 @@ def test_schedule_starts_at_zero_and_ends_at_zero():
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_resume_gives_the_uninterrupted_adapter(number, status, folder, tmp_path):
-    """Guards lost optimiser state, a repeated or skipped step, and a doubled line in metrics.jsonl."""
+def test_resume_gives_the_uninterrupted_adapter(number, status, folder, tmp_path, monkeypatch):
+    """Guards lost optimiser state, a repeated or skipped step, a doubled line in metrics.jsonl, and another kernel than the run began with."""
     train(run_config(folder, tmp_path / "whole", dropout=0.1))
     broken = run_config(folder, tmp_path / "broken", dropout=0.1, save_every=4)
     original = torch.optim.AdamW.step
@@ -136,7 +137,10 @@ def test_resume_gives_the_uninterrupted_adapter(number, status, folder, tmp_path
         torch.optim.AdamW.step = original
     assert caught.value.code == status and len(metrics(tmp_path / "broken")) == 10  # the step that was asked to stop is whole
     assert (tmp_path / "broken" / "adapter_model.safetensors").exists()  # Ctrl-C saved what was learned
+    asked = []
+    monkeypatch.setattr("minscl.train.prepare_cpu", lambda dtype, before: (asked.append(before), prepare_cpu(dtype, before))[1])
     train(run_config(folder, tmp_path / "broken", dropout=0.1, save_every=4, resume=True))
+    assert asked == [json.loads((tmp_path / "broken" / "run.json").read_text())["float32_products"]]
     whole, resumed = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "broken"))
     assert whole == resumed
     assert [one["step"] for one in metrics(tmp_path / "broken")] == list(range(1, 22))
