@@ -33,7 +33,8 @@ from minscl.model import load_tokenizer
 from minscl.train import train
 from study.card import history, model_card
 from study.charts import read_charts
-from study.notes import coded_words, documents, phrase_book, random_documents
+from study.codes import phrase_book
+from study.notes import coded_words, documents, random_documents
 from study.pretrain import Stream, pretrain
 from study.tokenizer import train_tokenizer
 

@@ -9,13 +9,11 @@ a combination code (I11-I13; E11.22 beside chronic kidney disease) is supported 
 ordered by their first evidence, then by code. An affirmed disease is always coded and a denied one never.
 
 Interface: `documents(split, seed)` one note per chart; `random_documents(rng, size)` endless notes for pretraining; `invent_note` one.
-Training notes never hold a code that occurs in validation or test charts but not in train charts: such codes are learned from spans alone,
-as in the paper.
 
     python -m study.notes --split test --out FILE      coded documents, one per chart
     python -m study.notes --show 3                     a few notes, evidence marked
 
-Read next: plan.py, draft.py, paragraphs.py, render.py.
+Read next: codes.py, plan.py, draft.py, paragraphs.py, render.py.
 """
 
 import argparse
@@ -23,12 +21,12 @@ import functools
 import random
 import sys
 
-from minscl.data.icd import CodeBook
 from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument, Evidence
 from minscl.errors import run_command
 from study import templates_test, templates_train
 from study.charts import SPLITS, read_charts
+from study.codes import held_out, phrase_book, random_codes
 from study.draft import Draft, remaining
 from study.grammar import Templates
 from study.lexicon import Facts
@@ -46,30 +44,9 @@ FAMILY = ["I25.10", "E11.9", "I10", "Z85.3", "C50.919", "C18.9", "C34.90", "C61"
 
 
 @functools.cache
-def codebook() -> CodeBook:
-    return CodeBook.load()
-
-
-@functools.cache
-def phrase_book() -> PhraseBook:
-    """The phrases of all codes, gold pairs included."""
-    from minscl.data.gold import gold_pairs
-
-    return PhraseBook(codebook(), gold_pairs(codebook()))
-
-
-@functools.cache
 def template_table(name: str) -> Templates:
     """The compiled templates "train" or "test"."""
     return Templates(templates_test if name == "test" else templates_train)
-
-
-@functools.cache
-def held_out() -> frozenset[str]:
-    """Codes of validation and test charts that no train chart has: no training note mentions them."""
-    seen = {code for chart in read_charts("train") for code in consistent(dict(chart.codes))}
-    later = {code for split in ("val", "test") for chart in read_charts(split) for code in consistent(dict(chart.codes))}
-    return frozenset(later - seen)
 
 
 @functools.cache
@@ -191,46 +168,6 @@ def documents(split: str, seed: int = 0, varied: bool = False) -> list[CodedDocu
         rng = random.Random(f"{split}-{seed}-{chart.id}")
         notes.append(invent_note([code for code, _ in chart.codes], book, templates, rng, f"{split}-{chart.id}", varied=varied))
     return notes
-
-
-@functools.cache
-def _train_lists():
-    """(consistent code lists of the train charts, their distinct codes, hand-phrased codes, all billable codes by chapter and category);
-    held-out codes excluded. Drawing chapter, then category, then code keeps the many injury codes from crowding out the rest."""
-    lists = [consistent(code for code, _ in chart.codes) for chart in read_charts("train")]
-    hidden = held_out()
-    seen = sorted({code for codes in lists for code in codes})
-    hand = sorted(set(phrase_book().hand) - hidden)
-    chapters: dict[str, dict[str, list[str]]] = {}
-    for code in codebook().billable:
-        if code not in hidden:
-            letter = "injury" if code[0] in "ST" else "cause" if code[0] in "VWXY" else code[0]
-            chapters.setdefault(letter, {}).setdefault(code[:3], []).append(code)
-    return lists, seen, hand, [list(categories.values()) for categories in chapters.values()]
-
-
-def random_codes(rng: random.Random, size: str = "note") -> list[str]:
-    """A code list for a training note: a train chart with codes dropped and added; or fewer codes for a short note."""
-    lists, seen, hand, billable = _train_lists()
-
-    def one():
-        chance = rng.random()
-        if chance < 0.35:
-            return rng.choice(rng.choice(lists))
-        return rng.choice(seen) if chance < 0.65 else rng.choice(hand) if chance < 0.97 else rng.choice(rng.choice(rng.choice(billable)))
-
-    if size == "sentence":
-        codes = [one() for _ in range(rng.choice((0, 1, 1, 1, 1, 1, 1, 2, 2, 3)))]
-    elif size == "paragraph":
-        codes = [one() for _ in range(rng.choice((0, 1, 2, 2, 3, 3, 4, 5, 6)))]
-    else:
-        keep = rng.choice((0.3, 0.6, 0.8, 0.9, 1.0))
-        codes = [code for code in rng.choice(lists) if rng.random() < keep]
-        codes += [one() for _ in range(rng.choice((0, 0, 1, 1, 2, 3, 4, 6)))]
-        if rng.random() < 0.03:
-            codes = []
-    hidden = held_out()
-    return [code for code in consistent(codes) if code not in hidden][:30]
 
 
 def random_documents(rng: random.Random, size: str = "note"):

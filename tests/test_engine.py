@@ -17,6 +17,7 @@ from minscl.data.journal import Journal
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 from minscl.generate import GenerateConfig, load_coder
+from minscl.infer import cache as cache_module
 from minscl.infer import engine as engine_module
 from minscl.infer import graphs
 from minscl.infer.answer import Sampler
@@ -33,16 +34,18 @@ SHARED = make_prompts((30,))[0]
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.lists(st.integers(0, V - 1), min_size=1, max_size=40), st.integers(1, 12)), min_size=1, max_size=9),
-       st.integers(1, 4), st.sampled_from([7, 64, 4096]))
-def test_an_answer_is_the_one_its_prompt_gets_alone(asked, slots, tokens_a_pass):
-    """Guards: an answer in another's slot, a shared beginning that is longer than what was read, prompts cut at a pass, results under wrong numbers."""
+       st.integers(1, 4), st.sampled_from([7, 64, 4096]), st.sampled_from([2, 16, 256]))
+def test_an_answer_is_the_one_its_prompt_gets_alone(asked, slots, tokens_a_pass, piece):
+    """Guards: an answer in another's slot, a shared beginning that is longer than what was read, prompts cut at a pass, results under wrong numbers,
+    and keys lost, or padding seen, where the cache grows."""
     requests = [Request(SHARED[:common] + own, room) for common, own, room in asked]
-    engine_module.PASS, before = tokens_a_pass, engine_module.PASS
+    before = engine_module.PASS, cache_module.PIECE
+    engine_module.PASS, cache_module.PIECE = tokens_a_pass, piece
     try:
         engine = Engine(MODEL, slots=slots, length=90, stop_ids=STOPS)
         found = dict(engine.run(iter(requests)))
     finally:
-        engine_module.PASS = before
+        engine_module.PASS, cache_module.PIECE = before
     assert sorted(found) == list(range(len(requests))) and not engine.live
     for number, one in enumerate(requests):
         [alone] = greedy(MODEL, [one.prompt], max_new_tokens=one.max_new_tokens, stop_ids=STOPS)

@@ -8,7 +8,8 @@ import pytest
 
 from study import notes, templates_test, templates_train, vary
 from study.charts import SPLITS, read_charts
-from study.notes import codebook, documents, held_out, invent_note, phrase_book, random_codes, random_documents, template_table
+from study.codes import codebook, held_out, phrase_book, random_codes
+from study.notes import documents, invent_note, random_documents, template_table
 from study.lexicon import Facts
 from study.phrases import KINDS, normal
 from study.plan import Distractors, consistent, family, make_plan

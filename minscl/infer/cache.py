@@ -21,22 +21,33 @@ from torch.nn.attention.bias import causal_lower_right
 
 from minscl.errors import InputError
 
+PIECE = 256  # places by which a growing cache grows
+
 
 class KVCache:
-    """`slots` times `max_length` tokens: in each layer slots·K·max_length·D numbers for the keys and as many values."""
+    """`slots` times `max_length` tokens: in each layer slots·K·max_length·D numbers for the keys and as many values.
 
-    def __init__(self, config, slots: int, max_length: int, *, device, dtype):
-        shape = (slots, config.num_key_value_heads, max_length + 1, config.head_dim)  # one spare place, for padding
+    `grows`: room is made as it is needed, and a pass sees all of it, masked. For CPUs, whose products copy a tensor that is not whole before they
+    read it, which takes longer than the product.
+    """
+
+    def __init__(self, config, slots: int, max_length: int, *, device, dtype, grows: bool = False):
+        self.max_length, self.device, self.grows = max_length, device, grows
+        shape = (slots, config.num_key_value_heads, min(PIECE, max_length + 1) if grows else max_length + 1, config.head_dim)
         # Zeros, because attention multiplies even a masked value by its weight 0, and 0 · NaN is NaN.
         self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
-        self.max_length, self.device = max_length, device
         self.ids: list[list[int]] = [[] for _ in range(slots)]
         self._slots, self._seen = None, (slice(None), slice(None))  # of the pass under way: slots written (B or 1, T or 1), part of the cache that is seen
 
     @staticmethod
     def bytes_per_slot(config, max_length: int, dtype: torch.dtype) -> int:
         return 2 * config.num_hidden_layers * config.num_key_value_heads * (max_length + 1) * config.head_dim * dtype.itemsize
+
+    @property
+    def spare(self) -> int:
+        """The last place, where padding is written and nobody looks."""
+        return self.keys[0].shape[2] - 1
 
     def claim(self, parts: dict[int, list[int]]) -> tuple[torch.Tensor, "Reading"]:
         """Slot → the tokens that it reads next. Gives their positions end to end, int64 (1, T), and who sees what."""
@@ -57,7 +68,9 @@ class KVCache:
         before = torch.tensor(self.take(parts))
         counts = torch.tensor([len(tokens) for tokens in parts])
         offsets, extent = torch.arange(int(counts.max())), int((before + counts).max())
-        positions = torch.where(offsets < counts[:, None], before[:, None] + offsets, self.max_length)  # padding is written where nobody looks
+        if self.grows:
+            extent = self.spare + 1
+        positions = torch.where(offsets < counts[:, None], before[:, None] + offsets, self.spare)
         alike = len(offsets) == 1 and bool((before + 1 == extent).all())
         mask = None if alike else (torch.arange(extent) <= positions[:, :, None])[:, None].to(self.device)  # (B, 1, T, S)
         self.look(torch.arange(len(parts), device=self.device)[:, None], slice(len(parts)), slice(extent))
@@ -97,6 +110,16 @@ class KVCache:
             if len(self.ids[slot]) + len(tokens) > self.max_length:
                 raise InputError(f"the KV cache holds {self.max_length} tokens a slot, {len(self.ids[slot]) + len(tokens)} are needed; make it with a larger max_length")
             self.ids[slot].extend(tokens)
+        longest = max(map(len, self.ids))
+        if longest > self.spare:
+            self._grow(min(-(-(longest + 1) // PIECE) * PIECE, self.max_length + 1))
+
+    def _grow(self, places: int) -> None:
+        """Room for `places` in each layer, the spare one included."""
+        for layers in (self.keys, self.values):
+            for layer, old in enumerate(layers):
+                layers[layer] = old.new_zeros(*old.shape[:2], places, old.shape[3])
+                layers[layer][:, :, : old.shape[2]] = old
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Engine:
     def __init__(self, model, *, slots: int, length: int, stop_ids, graphs: bool = False):
         weight = model.model.embed_tokens.weight
         with torch.inference_mode():
-            self.cache = KVCache(model.config, slots, length, device=weight.device, dtype=weight.dtype)
+            self.cache = KVCache(model.config, slots, length, device=weight.device, dtype=weight.dtype, grows=weight.device.type == "cpu" and not graphs)
         self.model, self.stop_ids = model, frozenset(stop_ids)
         self.graphs = Graphs(model, self.cache) if graphs else None
         self.live: dict[int, tuple[int, Answer]] = {}  # slot → number of its request, and its answer

@@ -28,7 +28,7 @@ class Pass:
         device, config = cache.device, model.config
         self.model, self.cache, self.extent, self.graph, self.logits = model, cache, extent, None, None
         self.tokens = torch.zeros(slots, 1, dtype=torch.int64, device=device)  # (B, 1)
-        self.positions = torch.full((slots, 1), cache.max_length, device=device)  # (B, 1); at first the spare place, where warm-ups do no harm
+        self.positions = torch.full((slots, 1), cache.spare, device=device)  # (B, 1); at first the spare place, where warm-ups do no harm
         self.slots = torch.arange(slots, device=device)[:, None]  # (B, 1)
         self.places = torch.arange(extent, device=device)  # (S,)
         # The recording knows this tensor by its address alone, so it is held here too.

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """x / rms(x) · weight over the last dimension; the mean square in float32, then back to x's dtype before the weight."""
     wide = x if x.dtype == torch.float64 else x.float()
-    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    return weight * wide.to(x.dtype)
+    return weight * F.rms_norm(wide, wide.shape[-1:], eps=eps).to(x.dtype)
 
 
 @functools.lru_cache(maxsize=8)
@@ -93,15 +92,14 @@ def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask)
 def one_token(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask) -> torch.Tensor:
     """query (B, K, H/K, D): the heads of one new token, by the key/value head that serves them; mask None or (B or 1, 1, 1, S).
 
-    On a CPU as three plain operations, since torch's fused attention is slow with so few queries: with keys that come from memory, 1.2 times as slow
-    in float32 and twice in bfloat16 (where keys times queries, rather than queries times keys, is quick). In bfloat16 the scores are rounded to
-    bfloat16 before the softmax, as in transformers' eager attention; fused attention would keep them in float32.
+    On a CPU as three plain operations, since torch's fused attention is slow with so few queries, above all in bfloat16. There the scores are
+    rounded to bfloat16 before the softmax, as in transformers' eager attention; fused attention would keep them in float32.
     """
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    narrow = query.dtype in (torch.bfloat16, torch.float16)
-    query = query * query.shape[-1] ** -0.5  # before the product, which may be too large for float16
-    scores = (key @ query.transpose(-1, -2)).transpose(-1, -2).float() if narrow else query @ key.transpose(-1, -2)  # (B, K, H/K, S)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (B, K, H/K, S); scaled before the product, which may be too large for float16
+    if scores.dtype in (torch.bfloat16, torch.float16):
+        scores = scores.float()
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.softmax(-1).to(value.dtype) @ value  # (B, K, H/K, D)
