@@ -164,9 +164,7 @@ def train(config: RunConfig) -> Path:
     team, device = join_team(device)
     if config.fsdp and team.size == 1:
         raise InputError("--fsdp: splits weights among processes; start them with torchrun --nproc-per-node N -m minscl.train")
-    begun = out / "run.json"
-    products = json.loads(begun.read_text(encoding="utf-8")).get("float32_products") if config.resume and begun.exists() else None
-    model, samples, tokenizer = prepare(config, device, dtype, team, products)
+    model, samples, tokenizer = prepare(config, device, dtype, team, products_before(out / "run.json") if config.resume else None)
     if config.dry_run:
         if team.leads:
             show(samples, tokenizer)
@@ -179,7 +177,7 @@ def train(config: RunConfig) -> Path:
     team.wait()  # all have read what is there
     if team.leads:
         forget_after(out / "metrics.jsonl", first)
-        with replace_file(begun) as handle:
+        with replace_file(out / "run.json") as handle:
             json.dump({**dataclasses.asdict(config), "float32_products": float32_products()}, handle, indent=1)
     with StopSignals() as stop, Log(out, first, total, shown=team.leads) as log, not_finite(samples, out, team.leads):
         done, saved = first, time.monotonic()
@@ -199,6 +197,14 @@ def train(config: RunConfig) -> Path:
     if done < total:
         raise SystemExit(128 + stop.number)  # the shell's convention; go on with --resume
     return out
+
+
+def products_before(path: Path) -> str | None:
+    """What float32_products gave when the run of this run.json began; None where it does not say."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["float32_products"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def checkpoint_settings(config: RunConfig, dtype: torch.dtype, samples) -> dict:

@@ -118,6 +118,16 @@ def test_what_a_good_model_wants_is_allowed_to_the_token(tokenizer):
     assert stops <= set(guide.allowed(stops)) and tokenizer.decode(guide.ids).strip() == target
 
 
+def test_a_quotation_may_stand_twice_and_no_more():
+    """Guards: a slip that forces the model to quote more than it means, and a loop over one quotation that never ends."""
+    grammar = Grammar("Pt with HTN and DM2.")
+    for lines, may_end in (("1. HTN", True), ("1. HTN\n2. HTN", True), ("1. HTN\n2. HTN\n3. HTN", False), ("1. HTN\n2. HTN\n3. HTN and", True)):
+        state = grammar.start()
+        for byte in f"Evidence:\n{lines}".encode():
+            state = grammar.moves(state)[byte]
+        assert (ord("\n") in grammar.moves(state)) == may_end, lines
+
+
 def test_allowed_tokens_are_those_that_the_grammar_spells(tokenizer):
     """Guards the walk over the vocabulary's tree: here every token is tried, byte by byte."""
     rng, pieces = random.Random(1), tokenizer.pieces()

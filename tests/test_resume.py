@@ -127,6 +127,7 @@ def test_a_damaged_checkpoint_is_passed_over(damage, folder, tmp_path, caplog):
     config = run_config(folder, tmp_path / "run", save_every=4)
     train(config)
     expected = (tmp_path / "run" / "adapter_model.safetensors").read_bytes()
+    (tmp_path / "run" / "run.json").write_text("{")  # only a record; the run goes on without it
     newest = sorted((tmp_path / "run" / "checkpoints").iterdir())
     damage(newest[-1])
     train(dataclasses.replace(config, resume=True))
