@@ -1,12 +1,12 @@
 """Training speed and memory against transformers + PEFT + Trainer, on the same samples, in one run.
 
-    python -m benchmarks.train [--rounds 3] [--steps 4] [--dtypes float32 bfloat16] [--parts spans mix] [--write]        (needs the teacher extra)
+    python -m benchmarks.train [--rounds 3] [--dtypes float32 bfloat16] [--parts spans mix] [--write]        (needs the teacher extra)
 
-A 125 M-parameter Llama with random weights and LoRA of rank 8. `spans`: steps of 16 spans that share a 60-token instruction; `mix`: 31 spans
-and a document in two steps. Both sides take the very same token samples, 16 a step. Each measurement is a process of its own (so that its
-peak memory is its own), and the sides take turns. The peer's ways, all with sdpa attention and dynamic padding: `padded`, `grouped` by length,
-`packed` (DataCollatorWithFlattening: one sequence, no padding, attention inside each sample), `single` (one sample at a time, gradients
-accumulated); each in plain and, for bfloat16, in autocast. Ratios are against the fastest of them.
+A 125 M-parameter Llama with random weights and LoRA of rank 8. `spans`: 512 spans that share a 60-token instruction; `mix`: 62 spans and two
+documents. Both sides take the very same token samples, 16 a step. Each measurement is a process of its own (so that its peak memory is its
+own). The peer's ways, all with sdpa attention and dynamic padding: `padded`, `grouped` by length, `packed` (DataCollatorWithFlattening: one
+sequence, no padding, attention inside each sample), `single` (one sample at a time, gradients accumulated); each in plain and, for bfloat16,
+in autocast. Every way is looked at for a few steps; then its two fastest (in the mix, packed too) and minscl take turns.
 
 Writes its section of docs/benchmarks.md with --write.
 """
@@ -33,6 +33,8 @@ SHAPE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_s
          "num_attention_heads": 12, "num_key_value_heads": 4, "vocab_size": 32000, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
          "rope_theta": 500000.0, "tie_word_embeddings": False, "hidden_act": "silu", "torch_dtype": "float32"}
 PEERS = ("padded", "grouped", "packed", "single")
+STEPS = {"spans": 32, "mix": 4}  # optimiser steps of a measurement
+LOOK = 4  # of the first look at each of the peer's ways
 
 
 def make_samples(part: str, steps: int) -> list[Sample]:
@@ -123,7 +125,7 @@ def theirs(folder: Path, samples, dtype: torch.dtype, way: str, autocast: bool) 
 
 def measure(folder: Path, side: str, part: str, dtype: str, steps: int) -> dict:
     """One process: `side` on `part`; samples a second without the first step (mix: the first two), and peak memory."""
-    command = [sys.executable, "-m", "benchmarks.train", "--worker", side, part, dtype, str(folder), "--steps", str(steps)]
+    command = [sys.executable, "-m", "benchmarks.train", "--worker", side, part, dtype, str(folder), str(steps)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == -signal.SIGKILL:  # the system's own, when memory has run out
         return {"per_second": 0.0, "memory": math.inf}
@@ -134,33 +136,37 @@ def measure(folder: Path, side: str, part: str, dtype: str, steps: int) -> dict:
     return {**found, "per_second": 16 * len(warm) / sum(warm)}
 
 
-def work(side: str, part: str, dtype: str, folder: str, steps: int) -> None:
+def work(side: str, part: str, dtype: str, folder: str, steps: str) -> None:
     import resource
 
-    samples, kind = make_samples(part, steps), getattr(torch, dtype)
+    samples, kind = make_samples(part, int(steps)), getattr(torch, dtype)
     way, _, autocast = side.partition("+")
     found = ours(Path(folder), samples, kind) if side == "minscl" else theirs(Path(folder), samples, kind, way, bool(autocast))
     print(json.dumps({**found, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 
 
-def table(folder: Path, part: str, dtype: str, steps: int, rounds: int) -> list[str]:
-    """Rows of one part in one precision. One look at every way of the peer, then its two best take turns with minscl."""
+def table(folder: Path, part: str, dtype: str, rounds: int) -> list[str]:
+    """Rows of one part in one precision: the sides that took turns, medians, then the peer's slower ways by their one look."""
     ways = [*PEERS, *(f"{way}+autocast" for way in PEERS)] if dtype == "bfloat16" else list(PEERS)
-    found = {side: [measure(folder, side, part, dtype, steps)] for side in ("minscl", *ways)}
-    best = sorted(ways, key=lambda way: -found[way][0]["per_second"])[:2]
-    sides = ("minscl", *dict.fromkeys([*best, *(way for way in ways if way == "packed")]))
-    for _ in range(rounds - 1):
+    looks = {way: measure(folder, way, part, dtype, LOOK) for way in ways}
+    ways.sort(key=lambda way: -looks[way]["per_second"])
+    sides = ["minscl", *ways[:2], *(way for way in ways[2:] if (part, way) == ("mix", "packed"))]
+    found = {side: [] for side in sides}
+    for _ in range(rounds):
         for side in sides:
-            found[side].append(measure(folder, side, part, dtype, steps))
-    speed = {side: statistics.median(one["per_second"] for one in runs) for side, runs in found.items()}
-    memory = {side: statistics.median(one["memory"] for one in runs) for side, runs in found.items()}
-    rows = [f"| {part} | {dtype} | {side} | {speed[side]:.2f} | {memory[side] / 2**30:.2f} | {speed['minscl'] / speed[side]:.2f} | "
-            f"{memory['minscl'] / memory[side]:.2f} |" if speed[side] else f"| {part} | {dtype} | {side} | out of memory | | | |"
-            for side in ("minscl", *sorted(ways, key=lambda way: -speed[way]))]
+            found[side].append(measure(folder, side, part, dtype, STEPS[part]))
+    speed, memory = ({side: statistics.median(one[name] for one in found.get(side, [looks.get(side)])) for side in ("minscl", *ways)}
+                     for name in ("per_second", "memory"))
+    rows = []
+    for side in ("minscl", *sorted(ways, key=lambda way: (way not in found, -speed[way]))):
+        figures = (f"{speed[side]:.2f} | {memory[side] / 2**30:.2f} | {speed['minscl'] / speed[side]:.2f} | {memory['minscl'] / memory[side]:.2f}"
+                   if speed[side] else "out of memory | | |")
+        rows.append(f"| {part} | {dtype} | {side}{'' if side in found else f', one look of {LOOK} steps'} | {figures} |")
     one = found["minscl"][0]
     share = one["operations"] / sum(one["seconds"]) / one["rate"]
     rows += ["", f"minscl computed {one['computed']:,} of {one['tokens']:,} tokens, at {share:.0%} of the matmul rate, {one['rate'] / 1e9:.0f} GFLOP/s; "
-             f"its forecast of memory was {one['forecast_memory'] / 2**30:.2f} GB."]
+             f"its forecast of memory was {one['forecast_memory'] / 2**30:.2f} GB. {16 * STEPS[part]} samples, 16 a step; the first "
+             f"{'two steps are' if part == 'mix' else 'step is'} not counted."]
     print("\n".join(rows), flush=True)
     return rows
 
@@ -168,25 +174,24 @@ def table(folder: Path, part: str, dtype: str, steps: int, rounds: int) -> list[
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each side; medians are printed")
-    parser.add_argument("--steps", type=int, default=4, help="optimiser steps of a measurement, an even number (32 steps are 512 spans)")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--parts", nargs="+", default=["spans", "mix"])
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
-    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        return work(*args.worker, args.steps)
+        return work(*args.worker)
     import peft
     import transformers
 
-    head = f"{source(transformers, peft)}; medians of {args.rounds} rounds of {args.steps} steps of 16 samples"
+    head = f"{source(transformers, peft)}; medians of {args.rounds} rounds"
     titles = ["| part | precision | side | samples/s | peak memory, GB | minscl is faster by | minscl's share of its memory |", "|-|-|-|-|-|-|-|"]
     print("\n".join([head, *titles]), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder))
         for dtype in args.dtypes:
             for part in args.parts:
-                rows = table(Path(folder), part, dtype, args.steps, args.rounds)
+                rows = table(Path(folder), part, dtype, args.rounds)
                 if args.write:
                     write_section(f"Training: {part}, {dtype}", [head, "", *titles, *rows])
 

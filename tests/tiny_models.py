@@ -1,6 +1,7 @@
 """Tiny random models of every supported family, the same on every machine: what the teacher tests compare on.
 
-`decoder(family)` is ours, `teacher(ours)` transformers' model with the same weights (skips the test where the extra is absent).
+`decoder(family)` is ours, `teacher(ours)` transformers' model with the same weights (skips the test where the extra is absent), `naive` the plainest
+greedy decoding.
 """
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from minscl.model import Decoder, ModelConfig
 
 V = 151
+LENGTHS = (5, 40, 1, 17, 64, 2, 17, 33)  # a ragged batch of 8; several run past the 32 positions of the scaled families
 SIZE = dict(vocab_size=V, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
             max_position_embeddings=256, rms_norm_eps=1e-5, tie_word_embeddings=False)
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
@@ -53,3 +55,17 @@ def teacher(ours: Decoder):
         parameter.data = parameter.data.to(ours.lm_head.weight.dtype)
     model.load_state_dict(ours.state_dict())
     return model
+
+
+@torch.no_grad()
+def naive(model, prompt, max_new_tokens, stop_ids=()):
+    """(ids, probabilities, stopped) with no cache, no batch, no padding."""
+    ids, probabilities = [], []
+    for _ in range(max_new_tokens):
+        distribution = model(torch.tensor([prompt + ids]))[0, -1].softmax(-1)
+        token = int(distribution.argmax())
+        if token in stop_ids:
+            return ids, probabilities, True
+        ids.append(token)
+        probabilities.append(float(distribution[token]))
+    return ids, probabilities, False

@@ -1,0 +1,134 @@
+"""An adapter's files on a toy network: there and back, and every file that is refused. test_peft.py trades them with PEFT."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from minscl.errors import InputError
+from minscl.lora import add_lora, load_adapter, lora_parameters, save_adapter
+from tests.toy_lora import KINDS, inputs, toy, trained
+
+
+def test_adapter_round_trip_and_its_names(tmp_path):
+    """Guards: keys without PEFT's prefix, lost metadata, a reload that trains or drops out."""
+    model, x = toy(), inputs()
+    add_lora(model, rank=2, alpha=3, dropout=0.25, targets=KINDS)
+    save_adapter(trained(model), tmp_path / "new" / "adapter", base_model_name="base")
+    folder = tmp_path / "new" / "adapter"
+    assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert "base_model.model.layers.1.down_proj.lora_B.weight" in load_file(folder / "adapter_model.safetensors")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["target_modules"] == sorted(KINDS) and config["base_model_name_or_path"] == "base"
+    again = toy()
+    load_adapter(again, folder)
+    assert torch.equal(again(x), model(x))
+    layer = again.layers[0].q_proj
+    assert (layer.rank, layer.alpha, layer.dropout, layer.training) == (2, 3, 0.25, False)
+    layer.dropout = 0.5
+    load_adapter(again, folder)  # a second time, over the same LoRA
+    assert torch.equal(again(x), model(x)) and layer.dropout == 0.25
+
+
+def test_layers_chosen_one_by_one_keep_their_full_names(tmp_path):
+    """Guards: target_modules that would wrap more layers on loading than were saved."""
+    model = toy()
+    add_lora(model, rank=2, targets=["layers.1.q_proj"])
+    save_adapter(model, tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == ["layers.1.q_proj"]
+    load_adapter(again := toy(), tmp_path)
+    assert [name for name, _ in lora_parameters(again)] == ["layers.1.q_proj.lora_A", "layers.1.q_proj.lora_B"]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = toy()
+    add_lora(model, rank=2, targets=KINDS)
+    save_adapter(model, tmp_path)
+    return tmp_path
+
+
+REFUSED = {
+    "use_dora": True, "use_rslora": True, "rank_pattern": {"q_proj": 4}, "alpha_pattern": {"q_proj": 4}, "modules_to_save": ["lm_head"], "bias": "all",
+    "lora_bias": True, "layers_to_transform": [0], "layers_pattern": "layers", "fan_in_fan_out": True, "target_parameters": ["w"],
+    "trainable_token_indices": [1], "alora_invocation_tokens": [5], "eva_config": {"rho": 2.0}, "corda_config": {"a": 1}, "loftq_config": {"loftq_bits": 4},
+    "init_lora_weights": "pissa", "layer_replication": [[0, 1]], "exclude_modules": ["k_proj"], "use_qalora": True, "megatron_config": {"x": 1},
+    "use_bdlora": {"nblocks": 2}, "peft_type": "IA3", "task_type": "SEQ_CLS", "something_of_next_year": 1, "r": 0, "lora_alpha": "16",
+    "lora_dropout": 1.5, "target_modules": None,
+}
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_settings_we_do_not_compute_are_refused_by_name(saved, field):
+    """Guards: an adapter of another kind, or of a future PEFT, that loads and gives other numbers."""
+    path = saved / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: REFUSED[field]}))
+    with pytest.raises(InputError) as error:
+        load_adapter(model := toy(), saved)
+    message = str(error.value)
+    assert f"{path}: {field} = {json.dumps(REFUSED[field])}" in message and "\n" not in message
+    assert isinstance(model.layers[0].q_proj, nn.Linear)
+
+
+def test_harmless_settings_are_not_refused(saved):
+    """Guards: refusing what every PEFT release writes without effect."""
+    path = saved / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {
+        "megatron_core": "megatron.core", "qalora_group_size": 16, "peft_version": "9.9", "revision": "main", "auto_mapping": {"x": "y"}, "task_type": None,
+        "init_lora_weights": "gaussian", "something_of_next_year": None, "target_modules": [*KINDS, "projection_of_another_architecture"]}))
+    load_adapter(toy(), saved)
+
+
+def damage(folder, change):
+    tensors = load_file(folder / "adapter_model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+
+KEY = "base_model.model.layers.0.q_proj.lora_A.weight"
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda t: t.pop(KEY), f"tensor {KEY} is missing"),
+    (lambda t: t.update({"base_model.model.lm_head.weight": torch.ones(1)}), "unexpected tensor base_model.model.lm_head.weight"),
+    (lambda t: t.update({KEY: torch.ones(2, 7)}), f"tensor {KEY} is torch.float32 (2, 7)"),
+    (lambda t: t.update({KEY: torch.ones(2, 6, dtype=torch.int8)}), f"tensor {KEY} is torch.int8"),
+])
+def test_an_adapter_for_another_model_names_file_and_tensor(saved, change, message):
+    """Guards: silently loading part of an adapter."""
+    damage(saved, change)
+    with pytest.raises(InputError) as error:
+        load_adapter(model := toy(), saved)
+    assert message in str(error.value) and "adapter_model.safetensors" in str(error.value)
+    assert isinstance(model.layers[0].q_proj, nn.Linear)
+
+
+def test_files_that_are_not_an_adapter(saved):
+    """Guards: a traceback, or a pickle opened, where a folder is not what it should be."""
+    config, tensors = saved / "adapter_config.json", saved / "adapter_model.safetensors"
+    other = toy()
+    add_lora(other, rank=4, targets=KINDS)
+    with pytest.raises(InputError, match="already has LoRA of rank 4"):
+        load_adapter(other, saved)
+    with pytest.raises(InputError, match="match no layer of this model"):
+        load_adapter(nn.ModuleDict({"x": nn.Linear(2, 2)}), saved)
+    tensors.write_bytes(tensors.read_bytes()[:-8])
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        load_adapter(toy(), saved)
+    tensors.rename(saved / "adapter_model.bin")
+    with pytest.raises(InputError, match="adapter_model.bin: a pickle"):
+        load_adapter(toy(), saved)
+    (saved / "adapter_model.bin").unlink()
+    with pytest.raises(InputError, match="adapter_model.safetensors: no such file"):
+        load_adapter(toy(), saved)
+    for content, message in (("{", "not JSON"), ("[]", "expected a JSON object"), ("{}", "no peft_type")):
+        config.write_text(content)
+        with pytest.raises(InputError, match=message):
+            load_adapter(toy(), saved)
+    config.unlink()
+    with pytest.raises(InputError, match="cannot read"):
+        load_adapter(toy(), saved)
+    with pytest.raises(InputError, match="nothing to save"):
+        save_adapter(toy(), saved)
