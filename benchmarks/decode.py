@@ -1,12 +1,13 @@
 """Decoding speed against transformers' `generate`, on the same prompts and weights, in one run.
 
-    python -m benchmarks.decode [--rounds 3] [--dtypes float32 bfloat16]        (needs the teacher extra)
+    python -m benchmarks.decode [--rounds 3] [--dtypes float32 bfloat16] [--write]        (needs the teacher extra)
 
 A 125 M-parameter Llama (the shape of benchmarks/train.py). Its blocks are random; its output head is laid so that token i is followed by its
 successor on one ring through the whole vocabulary, with a wide margin: greedy decoding walks the ring, never loops and never stops, and both sides
 write the same tokens (checked). Three jobs, no speculation: `one`, a 1,500-token prompt and 128 new tokens; `eight` of them at once;
 `documents`, 32 prompts of 300 to 2,500 tokens and 64 new tokens each, where the peer takes them sorted by length, in batches of 8 or one by one, whichever
-is faster. Sides take turns in one process; medians. `limit` is the read bandwidth of this machine over the bytes of the weights, measured in the same run.
+is faster. Sides take turns in one process; medians. The bandwidth limit is what this machine reads a second over the bytes of the weights, the reading
+measured before every answer of `one`; the products' rate of a prompt is held against square matrix products.
 """
 
 import argparse
@@ -86,9 +87,11 @@ def theirs(model, asked, new_tokens: int, size: int):
 
 
 @torch.inference_mode()
-def products_alone(model, dtype: str, size: int, bandwidth: float) -> str:
+def products_alone(model, size: int, bandwidth: float) -> str:
     """What one token's matrix products take, nothing else being done: what is left to gain around them."""
-    packed = [(one, torch.randn(1, one.in_features).to(getattr(torch, dtype))) for one in model.modules() if isinstance(one, PackedLinear)]
+    packed = [(one, torch.randn(1, one.in_features).to(model.model.embed_tokens.weight.dtype)) for one in model.modules() if isinstance(one, PackedLinear)]
+    if not packed:
+        return "weights as they are."
     took = []
     for _ in range(10):
         began = time.perf_counter()
@@ -96,11 +99,11 @@ def products_alone(model, dtype: str, size: int, bandwidth: float) -> str:
             one(x)
         took.append(time.perf_counter() - began)
     best = min(took)
-    return f"{dtype}: the products of one token take {1e3 * best:.1f} ms by themselves, {size / best / bandwidth:.2f} of the bandwidth limit." if packed else ""
+    return f"the products of one token take {1e3 * best:.1f} ms by themselves, {size / best / bandwidth:.2f} of the bandwidth limit."
 
 
-def compare(folder: Path, dtype: str, rounds: int, bandwidth: float) -> tuple[list[str], str]:
-    """(rows of the table, a line on the products)."""
+def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[list[str], str]:
+    """(rows of the table, a line on the products). `products`: operations a second of square ones."""
     import transformers
 
     kind = getattr(torch, dtype)
@@ -108,30 +111,33 @@ def compare(folder: Path, dtype: str, rounds: int, bandwidth: float) -> tuple[li
     teacher = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa").eval()
     model = load_model(folder, dtype=kind)
     size = sum(one.numel() for name, one in model.named_parameters() if "embed" not in name) * kind.itemsize
+    below_head = size // kind.itemsize - model.lm_head.weight.numel()
     pack_weights(model)
-    rows = []
+    rows, reading = [], []
     for job, (_, new_tokens) in JOBS.items():
         asked = prompts(job)
-        ways = {"minscl": lambda: ours(model, asked, new_tokens), "transformers": lambda: theirs(teacher, asked, new_tokens, min(8, len(asked)))}
+        ways = {"minscl": lambda room: ours(model, asked, room), "transformers": lambda room: theirs(teacher, asked, room, min(8, len(asked)))}
         if job == "documents":
-            ways["transformers, one by one"] = lambda: theirs(teacher, asked, new_tokens, 1)
-        seconds, texts = {way: [] for way in ways}, {}
-        first = {}
-        for way in ("minscl", "transformers"):  # prompts alone: what one new token takes
-            if job != "documents":
-                first[way] = (ours(model, asked, 1) if way == "minscl" else theirs(teacher, asked, 1, len(asked)))[1]
+            ways["transformers, one by one"] = lambda room: theirs(teacher, asked, room, 1)
+        seconds, first, texts = {way: [] for way in ways}, {way: [] for way in ways}, {}
         for _ in range(rounds):
             for way, run in ways.items():
-                texts[way], took = run()
+                reading += [read_bandwidth()] if job == "one" else []
+                if job != "documents":
+                    first[way].append(run(1)[1])  # prompts alone
+                texts[way], took = run(new_tokens)
                 seconds[way].append(took)
         for way in ways:
             took = statistics.median(seconds[way])
             same = sum(a == b for a, b in zip(texts[way], texts["minscl"], strict=True))
-            rate = len(asked) * (new_tokens - 1) / (took - first[way]) if first else 0.0
-            share = f"{rate / len(asked) * size / bandwidth:.2f}" if job == "one" else ""
-            rows.append(f"| {job} | {dtype} | {way} | {took:.2f} | {f'{rate:.1f}' if rate else ''} | {share} | {same} of {len(asked)} |")
+            alone = statistics.median(first[way] or [0.0])
+            rate = len(asked) * (new_tokens - 1) / (took - alone) if alone else 0.0
+            share = f"{rate * size / statistics.median(reading):.2f}" if job == "one" else ""
+            prompt = f"{2 * below_head * sum(map(len, asked)) / alone / products:.2f}" if alone else ""
+            rows.append(f"| {job} | {dtype} | {way} | {took:.2f} | {f'{rate:.1f}' if rate else ''} | {share} | {prompt} | {same} of {len(asked)} |")
             print(rows[-1], flush=True)
-    return rows, products_alone(model, dtype, size, bandwidth)
+    bandwidth = statistics.median(reading)
+    return rows, f"{dtype}: reading {bandwidth / 1e9:.1f} GB/s; {products_alone(model, size, bandwidth)}"
 
 
 def grounding(folder: Path, dtype: str, rounds: int) -> str:
@@ -167,15 +173,16 @@ def main() -> None:
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
-    bandwidth, cpu = read_bandwidth(), torch.device("cpu")
-    head = (f"{source(transformers)}; medians of {args.rounds}. Reading {bandwidth / 1e9:.1f} GB/s, products "
-            f"{matmul_rate(cpu, torch.float32) / 1e9:.0f} (float32) and {matmul_rate(cpu, torch.bfloat16) / 1e9:.0f} (bfloat16) GFLOP/s.")
-    titles = ["| job | precision | side | seconds | tokens/s after the prompt | share of the bandwidth limit | answers equal to minscl's |", "|-|-|-|-|-|-|-|"]
+    products = {dtype: matmul_rate(torch.device("cpu"), getattr(torch, dtype)) for dtype in args.dtypes}
+    told = " and ".join(f"{rate / 1e9:.0f} ({dtype})" for dtype, rate in products.items())
+    head = f"{source(transformers)}; medians of {args.rounds}. Products {told} GFLOP/s."
+    titles = ["| job | precision | side | seconds | tokens/s after the prompt | share of the bandwidth limit | prompt's share of the products' rate | "
+              "answers equal to minscl's |", "|-|-|-|-|-|-|-|-|"]
     print("\n".join([head, *titles]), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder))
-        compared = [compare(Path(folder), dtype, args.rounds, bandwidth) for dtype in args.dtypes]
-        told = ["", *(f"- {products}" for _, products in compared if products), "", "Grounded decoding on the same model, vocabulary of 32,000 tokens:", "",
+        compared = [compare(Path(folder), dtype, args.rounds, products[dtype]) for dtype in args.dtypes]
+        told = ["", *(f"- {line}" for _, line in compared), "", "Grounded decoding on the same model, vocabulary of 32,000 tokens:", "",
                 *("- " + grounding(Path(folder), dtype, args.rounds) for dtype in args.dtypes)]
         print("\n".join(told))
     if args.write:
