@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: run test clean
 
 run: $(VENV)/.core
-	$(BIN)/python -m minscl.generate examples/note.txt --grounded --min-score 0.4
+	$(BIN)/python -m minscl.generate examples/note.txt --grounded --min-score 0.25
 
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # two files at a time, a thread each: threads of two processes would wait for one another
