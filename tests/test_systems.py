@@ -57,7 +57,7 @@ def test_each_system_asks_its_own_question():
 def test_chains_read_their_prompt_once(embedded):
     """Guards: k chains that cost k prompts. Each reads one token of its own, for its first logits."""
     model, tokenizer = embedded
-    system = System("cot-sc", chains=4)
+    system = System("cot-sc", chains=4, temperature=3.0)  # hot, so that four chains differ whatever the model is sure of
     prompt = note_prompt(model, tokenizer, NOTE, None, system)
     engine = Engine(model, slots=4, length=len(prompt) + 8, stop_ids=tokenizer.stop_ids)
     answers = dict(engine.run(Request(prompt, 8, sampler=one) for one in system.samplers("n")))
