@@ -60,9 +60,9 @@ def step_loss(model, step: Step, device) -> float:
     total = 0.0
     for one in step.packs:
         one = one.to(device)
-        hidden = model.model(one.input_ids[None], positions=one.positions[None], mask=Forest(one.lengths, one.parents))  # (1, T, C)
         trained = one.labels != IGNORE
-        total = total + target_loss(model.lm_head, hidden[0, trained], one.labels[trained], step.target_tokens)
+        [hidden] = model.model(one.input_ids[None], positions=one.positions[None], mask=Forest(one.lengths, one.parents), rows=trained)  # (N, C)
+        total = total + target_loss(model.lm_head, hidden, one.labels[trained], step.target_tokens)
     return total.item()
 
 

@@ -153,6 +153,19 @@ def test_the_head_is_computed_for_one_position_a_row():
     assert seen == [2, 2, 2]
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_wanted_rows_are_those_of_the_whole(recompute):
+    """Guards: the last block's MLP on the wrong positions, or gradients that miss what the wanted ones attend to."""
+    model, ids, rows = decoder(dtype=torch.float64), torch.tensor(make_prompts((9,))), torch.tensor([0, 1, 0, 0, 1, 1, 0, 0, 1], dtype=torch.bool)
+    model.model.recompute = recompute
+    found = []
+    for hidden in (model.model(ids)[:, rows], model.model(ids, rows=rows), model.model(ids, rows=rows.nonzero()[:, 0])):
+        found.append((hidden.detach(), torch.autograd.grad(hidden.square().sum(), [*model.model.parameters()])))
+    for hidden, gradients in found[1:]:
+        for a, b in zip((hidden, *gradients), (found[0][0], *found[0][1]), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-9)
+
+
 def test_dropout_is_off_while_decoding_and_the_mode_restored():
     """Guards: noise in answers made between training steps; a model left in the wrong mode, or with gradients recorded."""
     model, prompts = decoder(), make_prompts((6, 9))

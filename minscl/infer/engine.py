@@ -134,7 +134,7 @@ class Engine:
 def prefill(model, unread: dict[int, list[int]], cache: KVCache) -> dict[int, torch.Tensor]:
     """Slot → tokens to read; gives slot → float32 logits (V,) after the last one. Prompts are laid end to end, at most PASS tokens in a pass.
 
-    The output head, as wide as the vocabulary, is computed for one position a prompt.
+    The last block's MLP and the output head, as wide as the vocabulary, are computed for one position a prompt.
     """
     device, unread, last = model.model.embed_tokens.weight.device, dict(unread), {}
     while unread:
@@ -145,11 +145,12 @@ def prefill(model, unread: dict[int, list[int]], cache: KVCache) -> dict[int, to
                 room -= len(parts[slot])
         positions, mask = cache.claim(parts)
         ids = torch.tensor([[token for part in parts.values() for token in part]], device=device)  # (1, T)
-        hidden = model.model(ids, positions=positions, mask=mask, cache=cache)[0]  # (T, C)
-        for (slot, part), states in zip(parts.items(), hidden.split([len(part) for part in parts.values()]), strict=True):
+        ends = torch.tensor([len(part) for part in parts.values()], device=device).cumsum(0) - 1  # (B,)
+        hidden = model.model(ids, positions=positions, mask=mask, cache=cache, rows=ends)[0]  # (B, C)
+        for (slot, part), state in zip(parts.items(), hidden, strict=True):
             unread[slot] = unread[slot][len(part) :]
             if not unread[slot]:
-                last[slot] = states[-1]
+                last[slot] = state
                 del unread[slot]
     logits = model.lm_head(torch.stack(list(last.values()))).float()  # (B, V)
     return dict(zip(last, logits, strict=True))

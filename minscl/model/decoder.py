@@ -77,8 +77,9 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: torch.Tensor, cos, sin, positions, mask, cache) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, cos, sin, positions, mask, cache, rows=None) -> torch.Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cos, sin, positions, mask, cache)
+        x = x if rows is None else x[:, rows]
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -93,18 +94,20 @@ class Trunk(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.recompute = False  # in training, keep each block's input alone and run the block again in the backward pass
 
-    def forward(self, input_ids: torch.Tensor, positions=None, mask=None, cache=None) -> torch.Tensor:
-        """input_ids and positions int64 (B, T), mask as for ops.attention → (B, T, C) after the last norm."""
+    def forward(self, input_ids: torch.Tensor, positions=None, mask=None, cache=None, rows=None) -> torch.Tensor:
+        """input_ids and positions int64 (B, T), mask as for ops.attention → (B, T, C) after the last norm; (B, N, C) where `rows`, bool (T,) or
+        int64 (N,), says which are wanted. After the last attention tokens no longer see one another, so the rest is left out there."""
         B, T = input_ids.shape
         if positions is None:
             positions = torch.arange(T, device=input_ids.device).expand(B, T)
         x = self.embed_tokens(input_ids)  # (B, T, C)
         cos, sin = self.angles(positions, x.dtype)
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers, 1):
+            wanted = rows if number == len(self.layers) else None
             if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(layer, x, cos, sin, positions, mask, cache, use_reentrant=False)
+                x = checkpoint(layer, x, cos, sin, positions, mask, cache, wanted, use_reentrant=False)
             else:
-                x = layer(x, cos, sin, positions, mask, cache)
+                x = layer(x, cos, sin, positions, mask, cache, wanted)
         return self.norm(x)
 
     def angles(self, positions: torch.Tensor, dtype: torch.dtype):
