@@ -11,6 +11,7 @@ Read next: pretrain.py.
 """
 
 import dataclasses
+import itertools
 import random
 import re
 
@@ -28,6 +29,8 @@ REFERENCES = re.compile(r"\[([\d, ]+)\]$")
 def stutter(pack: Pack, rng: random.Random) -> Pack:
     """The pack with some of its answers' tokens, as the model reads them, replaced by what stood just before or by any token of the pack."""
     ids, trained = pack.input_ids.tolist(), (pack.labels != IGNORE).tolist()
+    for start in itertools.accumulate(pack.lengths[:-1]):
+        trained[start] = False  # a segment's first token belongs to no answer, though it may have a label: the answer's first
     at = 1
     while at < len(ids):
         if not (trained[at - 1] and trained[at]) or rng.random() >= STUTTERS:

@@ -60,7 +60,7 @@ def test_wrong_lines_are_read_and_not_learned(notes, tokenizer, monkeypatch):
         sample = mistakes.unlearned(plain, pieces, target, places)
         step = mistakes.learn(pack([sample], pack_length=8192)[0], random.Random(0))
         [one] = step.packs
-        assert one.input_ids.tolist() == [*plain.prompt_ids, *plain.target_ids]
+        assert one.input_ids.tolist() == [*plain.prompt_ids, *plain.target_ids[:-1]]
         learned = [token for token in one.labels.tolist() if token != IGNORE]
         right, end = target, len(target)
         for start, end in reversed(places):

@@ -3,7 +3,9 @@
     sequence   [ instruction ][ rest of a | target a ][ rest of b | target b ][ prompt c | target c ]      (T,) tokens, at most pack_length
     parents         -1                 0                       0                       -1            attention: own segment causally, parent whole
     positions   0 1 2 …         3 4 5 …                 3 4 5 …                 0 1 2 …
-    labels      - - -           - a a a -               - b b -                 - - c c -           the next token where it is a target token
+    labels      - - -           - a a a                 - b b                   - - c c             the next token where it is a target token
+
+A target's last token is a label alone: nothing is predicted from it, and no other token reads it, so it is not part of the sequence.
 
 Samples whose prompts begin alike (all spans do, and all documents) share that beginning as one segment: exact, since a causal model's
 first tokens do not see what follows; gradients of all samples flow through the one copy. Where spans and documents begin alike too (a chat format's
@@ -145,7 +147,7 @@ def join(samples) -> Pack:
                 continue
             for sample in group:
                 prompt = sample.prompt_ids[start:]
-                add((*prompt, *sample.target_ids), start, [IGNORE] * (len(prompt) - 1) + [*sample.target_ids, IGNORE], parent)
+                add((*prompt, *sample.target_ids[:-1]), start, [IGNORE] * (len(prompt) - 1) + [*sample.target_ids], parent)
 
     lay(samples, 0, -1)
     return Pack(*(torch.tensor(one) for one in (input_ids, positions, labels)), tuple(lengths), tuple(parents))

@@ -16,7 +16,7 @@ from torch import nn
 
 
 class AddLowRank(torch.autograd.Function):
-    """base + scaling · B A x: base (..., out), x (..., in), lora_A (R, in), lora_B (out, R) → (..., out).
+    """base + scaling · B A x, added to base in place: base (..., out), x (..., in), lora_A (R, in), lora_B (out, R) → (..., out).
 
     Computed in base's dtype: A and B, float32 beside a bfloat16 base, are rounded for the products (which add up in float32) as autocast would, and their
     gradients are given in float32. Written out because plain autograd would keep an x for each of a block's seven layers, where this keeps the one
@@ -28,7 +28,9 @@ class AddLowRank(torch.autograd.Function):
         low = F.linear(x.to(base.dtype), lora_A.to(base.dtype))  # (..., R)
         context.save_for_backward(x, low, lora_A, lora_B)
         context.scaling = scaling
-        return torch.addmm(base.flatten(0, -2), low.flatten(0, -2), lora_B.T.to(base.dtype), alpha=scaling).view(base.shape)
+        base.view(-1, base.shape[-1]).addmm_(low.flatten(0, -2), lora_B.T.to(base.dtype), alpha=scaling)  # nobody else needs the frozen layer's own output
+        context.mark_dirty(base)
+        return base
 
     @staticmethod
     def backward(context, gradient):  # (..., out)
