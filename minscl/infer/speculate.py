@@ -15,8 +15,7 @@ from minscl.data.icd import CodeBook
 from minscl.data.lines import CANONICAL
 from minscl.data.prompts import one_line
 
-MATCH = 2  # tokens that must have stood together before
-LONGEST = 8  # tokens of a guess out of the note
+GUESSES = ((2, 8), (1, 4))  # tokens that must have stood together before, and tokens of the guess then; the surer first
 _CODE = re.compile(rf"{CANONICAL}(?= ?$)")
 
 
@@ -43,9 +42,10 @@ class Drafter:
 
 
 def look_up(ids: list[int]) -> list[int]:
-    """What followed the last time that the last MATCH tokens stood together; empty where they never did."""
-    last = ids[-MATCH:]
-    for place in range(len(ids) - MATCH - 1, -1, -1):
-        if ids[place : place + MATCH] == last:
-            return ids[place + MATCH : place + MATCH + LONGEST]
+    """What followed the last time that the last tokens stood together: the last two, else the last one; empty where even that is new."""
+    for match, longest in GUESSES:
+        last = ids[-match:]
+        for place in range(len(ids) - match - 1, -1, -1):
+            if ids[place : place + match] == last:
+                return ids[place + match : place + match + longest]
     return []
