@@ -11,6 +11,7 @@ from minscl.data.loss import IGNORE
 from minscl.data.packing import pack
 from minscl.data.prompts import parse_document, render_document_target
 from minscl.data.samples import document_sample, encode_sample
+from minscl.data.types import Sample
 from minscl.model import load_tokenizer
 from study import mistakes
 from study.notes import coded_words, random_documents
@@ -80,3 +81,13 @@ def test_a_stutter_changes_what_is_read_alone(notes, tokenizer):
         assert bool((one.labels[places - 1] != IGNORE).all()) and bool((one.labels[places] != IGNORE).all())
         changed += len(places)
     assert 0.005 < changed / before.target_tokens < 0.1
+
+
+def test_a_stutter_stays_within_its_answer(monkeypatch):
+    """Guards: an answer's end taken for the middle of one where the next sample's prompt, shared but for its last token, begins with a label."""
+    monkeypatch.setattr(mistakes, "STUTTERS", 1.0)
+    [step] = pack([Sample(tuple(range(1, 21)), (30 + one, 40 + one, 50 + one)) for one in range(5)], pack_length=128)
+    [before], [after] = step.packs, mistakes.learn(step, random.Random(0)).packs
+    firsts = torch.tensor(before.lengths).cumsum(0)[:-1]  # of each sample's own segment: the prompt's last token
+    assert before.parents == (-1, 0, 0, 0, 0, 0) and set(before.input_ids[firsts].tolist()) == {20}
+    assert torch.equal(before.input_ids[firsts], after.input_ids[firsts]) and not torch.equal(before.input_ids, after.input_ids)
