@@ -26,7 +26,7 @@ from minscl.data.locate import line_and_column
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError, replace_file, run_command
 from minscl.infer.coder import BATCH_SIZE, code_notes, confident
-from minscl.infer.packed import pack_weights
+from minscl.infer.packed import RowLinear, lay_out, pack_weights
 from minscl.infer.systems import SYSTEMS, System
 from minscl.lora import load_adapter, merge_lora
 from minscl.machine import choose_device, free_memory, memory_errors
@@ -51,7 +51,7 @@ class GenerateConfig:
     seed: int = field(default=System.seed, metadata={"help": "cot-sc: of the draws"})
     batch_size: int = field(default=BATCH_SIZE, metadata={"help": "answers written together, at most"})
     memory: float = field(default=0.0, metadata={"help": "GB for keys and values, which may mean fewer notes together (default: three quarters of what is free)"})
-    graphs: bool = field(default=False, metadata={"help": "on a GPU: record a step as a CUDA graph, in place of guesses; worth it for many notes"})
+    compile: bool = field(default=False, metadata={"help": "prepare a token's pass, in place of guesses: a CUDA graph on a GPU, compiled on a CPU (one answer at a time)"})
     dtype: str = field(default="", metadata={"help": "float32, bfloat16 or float16 (default: bfloat16 on a GPU, float32 on a CPU)"})
     device: str = field(default="", metadata={"help": "cpu, cuda, cuda:1 ... (default: the GPU where there is one)"})
     json: bool = field(default=False, metadata={"help": "print one coded document a line, as JSON"})
@@ -150,14 +150,19 @@ def code(config: GenerateConfig, notes: list[Note], evidence, skip):
     if not notes:
         return
     system = System(config.system, config.chains, config.temperature, config.top_p, config.seed)
+    together = min(config.batch_size, len(notes) * len(system.samplers("")))
+    if config.compile and together > 1 and choose_device(config.device, config.dtype)[0].type != "cuda":
+        raise InputError(f"--compile: on a CPU it serves one answer at a time, and {together} would be written together, which is faster for many; "
+                         "give --batch-size 1, or leave the flag out")
     model, tokenizer = load_coder(config)
-    pack_weights(model)
     device = model.model.embed_tokens.weight.device
-    if config.graphs and device.type != "cuda":
-        raise InputError(f"--graphs: CUDA graphs need a GPU, and the model is on {device}; leave the flag out")
+    if config.compile and device.type != "cuda":
+        lay_out(model, RowLinear)
+    else:
+        pack_weights(model)
     memory = int(config.memory * 1e9) or free_memory(device) * 3 // 4
     coded = code_notes(model, tokenizer, notes, system=system, evidence=evidence, grounded=config.grounded, batch_size=config.batch_size,
-                       memory=memory, graphs=config.graphs, skip=skip)
+                       memory=memory, compile=config.compile, skip=skip)
     with memory_errors("a smaller --memory"):
         for document in tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1):
             yield confident(document, config.min_score)

@@ -4,8 +4,9 @@ against transformers' `generate`, token for token, on every family.
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from minscl.infer.cache import KVCache, continued
+from minscl.infer.cache import KVCache, continued, in_pieces
 from minscl.infer.decode import generate, greedy
 from minscl.infer.engine import prefill, read_tokens
 from minscl.lora import add_lora, lora_parameters
@@ -59,6 +60,17 @@ def test_the_stop_token_counts_and_may_be_the_last():
     for room, stopped in ((at, False), (at + 1, True)):
         [answer] = greedy(model, [prompt], max_new_tokens=room, stop_ids=[ids[at]])
         assert (answer.ids, answer.stopped) == (ids[:at], stopped)
+
+
+@pytest.mark.parametrize("count, before", [(1, 0), (5, 0), (128, 9), (300, 0), (300, 37)])
+def test_attention_in_pieces_is_causal_attention(count, before):
+    """Guards: in_pieces with a piece that is cut wrongly, that sees the token after its own or misses what stood before the prompt, heads of a group mixed
+    up. Its scores are rounded to bfloat16, hence the tolerance."""
+    generator = torch.Generator().manual_seed(count)
+    query, key, value = (torch.randn(1, heads, length, 16, generator=generator).bfloat16() for heads, length in ((6, count), (2, before + count), (2, before + count)))
+    mask = torch.ones(count, before + count, dtype=torch.bool).tril(before)
+    wanted = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=mask, enable_gqa=True)
+    torch.testing.assert_close(in_pieces(query, key, value).float(), wanted, atol=2e-2, rtol=2e-2)
 
 
 def test_what_lies_in_unused_slots_does_not_matter():

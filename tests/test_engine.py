@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from minscl.errors import InputError
 from minscl.generate import GenerateConfig, load_coder
 from minscl.infer import cache as cache_module
 from minscl.infer import engine as engine_module
-from minscl.infer import graphs
+from minscl.infer import compiled
 from minscl.infer.answer import Sampler
 from minscl.infer.cache import KVCache
 from minscl.infer.coder import code_notes
@@ -54,10 +55,13 @@ def test_an_answer_is_the_one_its_prompt_gets_alone(asked, slots, tokens_a_pass,
 
 
 @pytest.mark.parametrize("slots", [1, 3])
-def test_a_pass_on_tensors_that_stay_where_they_are_writes_the_same(slots, monkeypatch):
-    """Guards: graphs.py's pass, here computed instead of replayed: a place of an earlier answer that is seen, a slot that another pass wrote,
-    an extent that is too narrow."""
-    monkeypatch.setattr(graphs, "EXTENT", 16)
+@pytest.mark.parametrize("kind", ["recorded", pytest.param("compiled", marks=pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler"))])
+def test_a_prepared_pass_writes_the_same(kind, slots, monkeypatch):
+    """Guards: compiled.py's passes (a CUDA graph's is computed here instead of replayed): a place of an earlier answer that is seen, a slot that another
+    pass wrote, an extent that is too narrow or that stays what it was when the pass was compiled."""
+    monkeypatch.setattr(compiled, "EXTENT", 16)
+    if kind == "recorded":
+        monkeypatch.setattr(engine_module, "prepared", compiled.Graphs)
     class Urging:
         """A guide that now and then writes two tokens by itself, so that a slot's next pass reads several."""
 
@@ -81,9 +85,10 @@ def test_a_pass_on_tensors_that_stay_where_they_are_writes_the_same(slots, monke
 
     found = {}
     for way in (False, True):
-        engine = Engine(MODEL, slots=slots, length=60, stop_ids=STOPS, graphs=way)
+        engine = Engine(MODEL, slots=slots, length=60, stop_ids=STOPS, compile=way)
         found[way] = {number: (one.ids, one.stopped, one.forwards) for number, one in engine.run(requests())}
-    assert found[True] == found[False] and len({extent for _, extent in engine.graphs.passes}) > 1
+    assert found[True] == found[False]
+    assert engine.prepared.ready if kind == "compiled" else len({extent for _, extent in engine.prepared.graphs}) > 1
 
 
 def test_a_prompt_is_admitted_as_soon_as_another_is_finished():

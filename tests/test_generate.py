@@ -1,6 +1,8 @@
 """`python -m minscl.generate` as a user runs it: real files, exit status, one line an error."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +13,12 @@ from minscl.data.icd import CodeBook
 from minscl.data.types import CodedDocument
 
 ROOT = Path(__file__).parent.parent
-NOTE = ROOT / "examples" / "note.txt"
+NOTE, OTHER = ROOT / "examples" / "note.txt", ROOT / "examples" / "urinary_coronary.txt"
 
 
-def generate(*arguments, cwd=ROOT):
-    return subprocess.run([sys.executable, "-m", "minscl.generate", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300)
+def generate(*arguments, cwd=ROOT, **environment):
+    return subprocess.run([sys.executable, "-m", "minscl.generate", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300,
+                          env={**os.environ, **environment})
 
 
 SHORT = "Obstructive hydrocephalus: continued donepezil.\nHe was admitted with pneumonia and atrial fibrillation.\n"
@@ -98,6 +101,21 @@ def test_human_evidence_takes_the_place_of_the_models(tmp_path):
     assert "Evidence" not in json.loads(done.stdout)["output"]
 
 
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+def test_a_compiled_pass_gives_the_same_document(short):
+    """Guards: --compile with an adapter merged in and a tied head, grounded texts that are forced in between."""
+    plain, compiled = generate(short, "--json", "--grounded"), generate(short, "--json", "--grounded", "--compile")
+    assert compiled.returncode == 0 and "was compiled in" in compiled.stderr, compiled.stderr
+    assert json.loads(compiled.stdout)["output"] == json.loads(plain.stdout)["output"]
+
+
+def test_without_a_compiler_it_says_so_in_one_line(short, tmp_path):
+    """Guards: pages of the compiler's own messages."""
+    done = generate(short, "--compile", CXX="/nowhere/g++", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "--compile" in done.stderr and "install a C++ compiler" in done.stderr
+
+
 def test_html_is_one_page_with_the_note_escaped(tmp_path):
     """Guards a note's own markup running in the page, and marks that lose text."""
     text = "<script>alert(1)</script> Patient with hypertension & GERD.\n"
@@ -130,7 +148,7 @@ def bad_files(folder):
     ([NOTE, "--memory", "-1"], ["--memory -1"]),
     ([NOTE, "--min-score", "1.5"], ["--min-score 1.5", "0 to 1"]),
     ([NOTE, "--device", "potato"], ["--device potato", "use cpu"]),
-    ([NOTE, "--graphs", "--device", "cpu"], ["--graphs", "need a GPU"]),
+    ([NOTE, OTHER, "--compile", "--device", "cpu"], ["--compile", "2 would be written together", "--batch-size 1"]),
 ])
 def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path):
     """Guards tracebacks: the line names the file, the value and the remedy."""

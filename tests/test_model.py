@@ -109,7 +109,7 @@ def test_rotation_keeps_lengths_and_depends_on_distance():
     x, y = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
 
     def at(vector, position):
-        angle = position * torch.tensor([1.0, 0.3, 0.1, 0.03]).repeat(2)
+        angle = position * torch.tensor([-1.0, -0.3, -0.1, -0.03, 1.0, 0.3, 0.1, 0.03])
         return rotate(vector, angle.cos().view(1, 1, 1, 8), angle.sin().view(1, 1, 1, 8))
 
     torch.testing.assert_close(at(x, 7).norm(), x.norm())

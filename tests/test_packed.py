@@ -1,13 +1,17 @@
 """Weights in oneDNN's layout: the same numbers, and the plain model wherever that cannot be had."""
 
 import copy
+import shutil
 import weakref
 
 import pytest
 import torch
 
 from minscl.infer import packed
+from minscl.infer.cache import KVCache
+from minscl.infer.compiled import Compiled
 from minscl.infer.decode import greedy
+from minscl.infer.engine import prefill
 from tests.tiny_models import V, decoder
 
 CAN = all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")) and torch.backends.mkldnn.is_available()
@@ -34,6 +38,24 @@ def test_a_packed_model_writes_the_same(family, dtype, tolerance, monkeypatch):
         prompts = [[5, 9, 2, 7], [1, 3]]
         answers = [[one.ids for one in greedy(each, prompts, max_new_tokens=12, stop_ids=())] for each in (plain, model)]
         assert answers[0] == answers[1]
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+@pytest.mark.parametrize("family, dtype, tolerance", [("llama3.1", torch.float32, 1e-5), ("qwen2", torch.float32, 1e-5), ("qwen3", torch.float32, 1e-5),
+                                                      ("llama3.1", torch.bfloat16, 2e-2)])  # without biases, with, with norms of each head
+def test_a_compiled_pass_over_rows_gives_the_same(family, dtype, tolerance):
+    """Guards: a bias left out, heads of a group mixed up, a scale or a norm that the compiled sums leave out, float32 sums that end in another dtype."""
+    plain, ids = decoder(family, dtype), torch.randint(V, (21,), generator=torch.Generator().manual_seed(1)).tolist()
+    model = copy.deepcopy(plain)
+    packed.lay_out(model, packed.RowLinear)
+    assert not any(isinstance(one, torch.nn.Linear) for one in model.modules())
+    with torch.inference_mode():
+        wanted = plain(torch.tensor([ids])).float()[0]
+        cache = KVCache(model.config, 1, 30, device="cpu", dtype=dtype)
+        found = [prefill(model, {0: ids[:10]}, cache)[0]]
+        one_token = Compiled(model, cache)
+        found = torch.stack(found + [one_token([token])[0][0] for token in ids[10:]])
+    assert (found - wanted[9:]).norm() <= tolerance * wanted[9:].norm()
 
 
 @pytest.mark.skipif(not CAN, reason="this torch has no packed linear layers")

@@ -111,5 +111,4 @@ def common_length(a: list[int], b: list[int]) -> int:
 
 def choose(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The likeliest token of each row and its probability: float32 (B, V) → int64 (B,), float32 (B,)."""
-    best, tokens = logits.max(dim=-1)
-    return tokens, torch.exp(best - logits.logsumexp(dim=-1))
+    return logits.argmax(dim=-1), logits.softmax(dim=-1).amax(dim=-1)

@@ -14,14 +14,17 @@ Read next: engine.py, which drives it; model/decoder.py, which calls `update` in
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch.nn.attention.bias import causal_lower_right
 
 from minscl.errors import InputError
+from minscl.model.ops import attention
 
 PIECE = 256  # places by which a growing cache grows
+ROWS = 128  # tokens of a prompt whose scores are computed together (in_pieces)
 
 
 class KVCache:
@@ -71,8 +74,13 @@ class KVCache:
         if self.grows:
             extent = self.spare + 1
         positions = torch.where(offsets < counts[:, None], before[:, None] + offsets, self.spare)
-        alike = len(offsets) == 1 and bool((before + 1 == extent).all())
-        mask = None if alike else (torch.arange(extent) <= positions[:, :, None])[:, None].to(self.device)  # (B, 1, T, S)
+        single = len(offsets) == 1
+        if single and self.grows and self.keys[0].dtype == torch.float32:
+            mask = Ends(tuple((before + 1).tolist()))
+        elif single and bool((before + 1 == extent).all()):
+            mask = None
+        else:
+            mask = (torch.arange(extent) <= positions[:, :, None])[:, None].to(self.device)  # (B, 1, T, S)
         self.look(torch.arange(len(parts), device=self.device)[:, None], slice(len(parts)), slice(extent))
         return positions.to(self.device), mask
 
@@ -86,6 +94,10 @@ class KVCache:
         """The coming pass writes into `slots`, int64 (B or 1, 1 or T), and sees the cache's `rows` and `places`."""
         self._slots, self._seen = slots, (rows, places)
 
+    def layer(self, number: int) -> "Layer":
+        """What block `number` writes and sees in the coming pass."""
+        return Layer(self.keys[number], self.values[number], self._slots, *self._seen)
+
     def retract(self, slot: int, count: int) -> None:
         """Give back the last `count` places: what they hold is written over before it is seen."""
         del self.ids[slot][len(self.ids[slot]) - count :]
@@ -96,14 +108,6 @@ class KVCache:
             for tensor in (*self.keys, *self.values):
                 tensor[target, :, :count] = tensor[source, :, :count]
         self.ids[target] = self.ids[source][:count]
-
-    def update(self, layer: int, key: torch.Tensor, value: torch.Tensor, positions: torch.Tensor):
-        """Store key and value (B, K, T, D) at `positions` (B, T) of the slots of this pass; gives what is in use, two views (B, K, S, D)."""
-        keys, values = self.keys[layer], self.values[layer]
-        keys.transpose(1, 2)[self._slots, positions] = key.transpose(1, 2)  # (B, T, K, D) into (B, S, K, D): scatter_ is slow in bfloat16
-        values.transpose(1, 2)[self._slots, positions] = value.transpose(1, 2)
-        slots, places = self._seen
-        return keys[slots, :, places], values[slots, :, places]
 
     def _append(self, parts) -> None:
         for slot, tokens in parts:
@@ -120,6 +124,22 @@ class KVCache:
             for layer, old in enumerate(layers):
                 layers[layer] = old.new_zeros(*old.shape[:2], places, old.shape[3])
                 layers[layer][:, :, : old.shape[2]] = old
+
+
+class Layer(NamedTuple):
+    """One layer's keys and values (slots, K, S, D) in one pass: it writes into `slots`, int64 (B or 1, 1 or T), and sees `rows` and `places`."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    slots: torch.Tensor
+    rows: slice = slice(None)
+    places: slice = slice(None)
+
+    def update(self, key: torch.Tensor, value: torch.Tensor, positions: torch.Tensor):
+        """Store key and value (B, K, T, D) at `positions` (B, T); gives what is seen, two views (B, K, S, D)."""
+        where = self.slots[:, None], torch.arange(key.shape[1], device=key.device)[:, None], positions[:, None]  # (B or 1, 1, T), (K, 1), (B, 1, T)
+        self.keys[where], self.values[where] = key, value  # scatter_ is slow in bfloat16
+        return self.keys[self.rows, :, self.places], self.values[self.rows, :, self.places]
 
 
 @dataclass(frozen=True)
@@ -139,9 +159,24 @@ class Reading:
             if before and query.device.type == "cuda":
                 mixed.append(continued(part, key, value))
                 continue
+            if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+                mixed.append(in_pieces(part, key, value))
+                continue
             mask = torch.ones(part.shape[2], end, dtype=torch.bool, device=query.device).tril(before) if before else None
             mixed.append(F.scaled_dot_product_attention(part, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped))
         return torch.cat(mixed, dim=2)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The mask of a pass in which slots 0 .. B-1 read one token each, on a CPU in float32: slot b sees its first `ends[b]` places."""
+
+    ends: tuple[int, ...]
+
+    def attention(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """query (B, H, 1, D), the cache's keys and values (B, K, S, D) → (B, H, 1, D): each slot by itself, no wider than it is long."""
+        parts = zip(query.split(1), keys.split(1), values.split(1), self.ends, strict=True)
+        return torch.cat([attention(part, key[:, :, :end], value[:, :, :end], None) for part, key, value, end in parts])
 
 
 def continued(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -149,3 +184,19 @@ def continued(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> to
     object, since a mask of bools with grouped heads would leave flash attention for a path that keeps all scores."""
     key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], dim=1) for one in (key, value))
     return F.scaled_dot_product_attention(query, key, value, attn_mask=causal_lower_right(query.shape[2], key.shape[2]))
+
+
+def in_pieces(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """query (1, H, T, D), the last T of the keys and values (1, K, S, D) → (1, H, T, D), causal, for bfloat16 on a CPU: ROWS tokens at a time as plain
+    products, since torch's fused attention leaves much of oneDNN's speed there unused. Scores are rounded to bfloat16 before the softmax, as in
+    transformers' eager attention."""
+    (_, H, T, D), (_, K, S, _) = query.shape, key.shape
+    query, mixed = (query * D**-0.5).view(K, H // K, T, D), torch.empty(K, H // K, T, D, dtype=query.dtype)
+    for first in range(0, T, ROWS):
+        rows = query[:, :, first : first + ROWS]  # (K, H/K, R, D)
+        seen = S - T + first + rows.shape[2]
+        scores = (rows.reshape(K, -1, D) @ key[0, :, :seen].mT).view(*rows.shape[:3], seen)
+        later = torch.ones(rows.shape[2], rows.shape[2], dtype=torch.bool).triu(1)
+        scores[..., -rows.shape[2] :].masked_fill_(later, float("-inf"))
+        mixed[:, :, first : first + ROWS] = (scores.softmax(-1).view(K, -1, seen) @ value[0, :, :seen]).view(rows.shape)
+    return mixed.view(1, H, T, D)

@@ -38,11 +38,11 @@ def code_note(model, tokenizer, text: str, *, evidence=None, grounded: bool = Fa
 
 
 def code_notes(model, tokenizer, notes, *, system: System = SCL, evidence=None, grounded: bool = False, batch_size: int = BATCH_SIZE,
-               memory: int | None = None, graphs: bool = False, skip=None):
+               memory: int | None = None, compile: bool = False, skip=None):
     """Code many notes; yields a CodedDocument a note, in order, each as soon as it and those before it are finished.
 
     `evidence` maps note ids to human quotations; it and `grounded` are SCL's alone. At most `batch_size` answers are written at a time, and no
-    more than `memory` bytes of keys and values allow; `graphs` as for Engine. A note that cannot be coded is handed to `skip(note, error)` and left
+    more than `memory` bytes of keys and values allow; `compile` as for Engine. A note that cannot be coded is handed to `skip(note, error)` and left
     out; without it, InputError is raised before any is coded.
     """
     if batch_size < 1:
@@ -69,13 +69,13 @@ def code_notes(model, tokenizer, notes, *, system: System = SCL, evidence=None, 
     length = max(len(prompt) + answer_room(model, prompt) for prompt in prompts)
     chains = len(system.samplers(""))
     slots = slots_for(model, length, min(batch_size, len(good) * chains), memory)
-    engine = Engine(model, slots=slots, length=length, stop_ids=tokenizer.stop_ids, graphs=graphs)
+    engine = Engine(model, slots=slots, length=length, stop_ids=tokenizer.stop_ids, compile=compile)
 
     def requests():
         for note, prompt in zip(good, prompts, strict=True):
             room = answer_room(model, prompt)
             guide = Guide(tokenizer, note.text, room, evidence.get(note.id)) if grounded else None
-            alone = slots == 1 and not graphs and system.name == "scl"  # several answers fill the machine without guesses
+            alone = slots == 1 and not compile and system.name == "scl"  # several answers fill the machine without guesses
             drafter = Drafter(tokenizer, prompt) if alone else None
             for sampler in system.samplers(note.id):
                 yield Request(prompt, room, guide, drafter, sampler)

@@ -11,7 +11,6 @@ Letters: B slots in use, T new tokens, C hidden, V vocabulary.
 Read next: cache.py.
 """
 
-import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +19,9 @@ import torch
 
 from minscl.infer.answer import Answer, Generation, choose, common_length
 from minscl.infer.cache import KVCache
-from minscl.infer.graphs import Graphs
+from minscl.infer.compiled import prepared
 
-PASS = 4096  # prompt tokens read in one pass; longer prompts take several
+PASS = 2048  # prompt tokens read in one pass, so that what is computed of them stays in a CPU's cache; longer prompts take several
 PAIRS = 2**26  # of a token and one that it may see, in a pass: with long notes a pass reads less, so that masks stay small
 WORTH_SHARING = 16  # tokens; prompts that begin with fewer in common are read side by side
 
@@ -41,32 +40,36 @@ class Request:
 class Engine:
     """`slots` answers at a time, each with its prompt within `length` tokens. `computed` and `asked` count prompt tokens, read and in all.
 
-    `graphs`: passes of one token a slot are replayed CUDA graphs (graphs.py).
+    `compile`: passes of one token a slot are prepared beforehand (compiled.py).
     """
 
-    def __init__(self, model, *, slots: int, length: int, stop_ids, graphs: bool = False):
+    def __init__(self, model, *, slots: int, length: int, stop_ids, compile: bool = False):
         weight = model.model.embed_tokens.weight
         with torch.inference_mode():
-            self.cache = KVCache(model.config, slots, length, device=weight.device, dtype=weight.dtype, grows=weight.device.type == "cpu" and not graphs)
+            self.cache = KVCache(model.config, slots, length, device=weight.device, dtype=weight.dtype, grows=weight.device.type == "cpu" and not compile)
         self.model, self.stop_ids = model, frozenset(stop_ids)
-        self.graphs = Graphs(model, self.cache) if graphs else None
+        self.prepared = prepared(model, self.cache) if compile else None
         self.live: dict[int, tuple[int, Answer]] = {}  # slot → number of its request, and its answer
         self.waiting: tuple[int, Answer] | None = None  # taken from the requests, not yet admitted
         self.asked = self.computed = 0
 
     def run(self, requests: Iterable[Request]) -> Iterator[tuple[int, Generation]]:
         """Yields (number of the request, its answer) as they finish; takes a request from `requests` when there is room for it."""
-        requests = enumerate(requests)
-        while True:
-            yield from self._admit(requests)
-            if not self.live:
-                return
-            yield from self._read()
+        requests, training = enumerate(requests), self.model.training
+        self.model.eval()  # no dropout meanwhile
+        try:
+            while True:
+                yield from self._admit(requests)
+                if not self.live:
+                    return
+                yield from self._read()
+        finally:
+            self.model.train(training)
 
     def _admit(self, requests) -> list[tuple[int, Generation]]:
         """Fill the free slots; those that finish at once are given out and their slots filled again."""
         finished = []
-        with _inference(self.model):
+        with torch.inference_mode():
             while group := self._group(requests):
                 rows = prefill(self.model, {slot: self.live[slot][1].pending[held:] for slot, held in group.items()}, self.cache)
                 finished += self._settle({slot: row[None] for slot, row in rows.items()})
@@ -98,14 +101,14 @@ class Engine:
 
     def _read(self) -> list[tuple[int, Generation]]:
         """One pass for all answers: what is pending, and drafts."""
-        with _inference(self.model):
+        with torch.inference_mode():
             self._compact()
             answers = [self.live[slot][1] for slot in range(len(self.live))]
             pending, drafts = [one.pending for one in answers], [one.draft for one in answers]
-            if self.graphs and max(map(len, pending)) == 1 and not any(drafts):
-                rows = self.graphs([one for [one] in pending])
-            else:
-                rows = read_tokens(self.model, pending, drafts, self.cache)
+            rows = None
+            if self.prepared and max(map(len, pending)) == 1 and not any(drafts):
+                rows = self.prepared([one for [one] in pending])
+            rows = rows or read_tokens(self.model, pending, drafts, self.cache)
             return self._settle(dict(enumerate(rows)))
 
     def _compact(self) -> None:
@@ -140,7 +143,7 @@ def prefill(model, unread: dict[int, list[int]], cache: KVCache) -> dict[int, to
     while unread:
         parts, room = {}, max(1, min(PASS, PAIRS // cache.max_length))
         for slot, tokens in unread.items():
-            if room:
+            if room and (len(tokens) <= room or not parts):
                 parts[slot] = tokens[:room]
                 room -= len(parts[slot])
         positions, mask = cache.claim(parts)
@@ -166,15 +169,3 @@ def read_tokens(model, pending: list[list[int]], drafts: list[list[int]], cache:
     hidden = model.model(tokens, positions=positions, mask=mask, cache=cache)  # (B, T, C)
     asked = torch.cat([row[len(part) - len(draft) - 1 : len(part)] for row, part, draft in zip(hidden, parts, drafts, strict=True)])
     return list(model.lm_head(asked).float().split([1 + len(draft) for draft in drafts]))
-
-
-@contextlib.contextmanager
-def _inference(model):
-    """No gradients and no dropout inside; the model's mode as it was afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)

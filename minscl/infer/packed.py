@@ -35,12 +35,31 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
 
-class Shared(nn.Module):
-    """What the parts of one product have in common: the first that is asked computes, the last clears the table."""
+class RowLinear(nn.Module):
+    """As PackedLinear, with the weight as it is: a compiled pass reads it once, row by row, for its single token."""
 
-    def __init__(self, linears):
+    def __init__(self, *linears: nn.Linear):
         super().__init__()
-        self.product, self.sizes = PackedLinear(*linears), [one.out_features for one in linears]
+        biases = [one.bias for one in linears if one.bias is not None]
+        self.bias = torch.cat(biases).detach() if biases else None
+        self.weight = linears[0].weight.detach() if len(linears) == 1 else torch.cat([one.weight.detach() for one in linears])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not torch.compiler.is_compiling():
+            return F.linear(x, self.weight, self.bias)
+        token = x.flatten().float()
+        token = token.as_strided(token.shape, token.stride())  # makes the compiler write it down, and not compute it anew for every row
+        output = (self.weight.float() * token).sum(-1)
+        output = output if self.bias is None else output + self.bias.float()
+        return output.to(x.dtype).view(*x.shape[:-1], -1)
+
+
+class Shared(nn.Module):
+    """What the parts of one product, PackedLinear or RowLinear, have in common: the first that is asked computes, the last clears the table."""
+
+    def __init__(self, linears, kind):
+        super().__init__()
+        self.product, self.sizes = kind(*linears), [one.out_features for one in linears]
         self.x, self.outputs = None, []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -54,22 +73,27 @@ class Shared(nn.Module):
 
 
 def pack_weights(model: nn.Module) -> bool:
-    """Replace every nn.Linear of `model`, in place, each weight freed as its copy is made; False, and nothing done, where that is no use."""
+    """Replace every nn.Linear of `model` by packed ones, in place; False, and nothing done, where that is no use."""
     linears = [one for one in model.modules() if isinstance(one, nn.Linear)]
     if not linears or not worth_it(max(linears[:-1] or linears, key=lambda one: one.weight.numel())):
         return False
     del linears  # a list of them would keep their weights until the end
+    lay_out(model, PackedLinear)
+    return True
+
+
+def lay_out(model: nn.Module, kind) -> None:
+    """Replace every nn.Linear of `model` by PackedLinear or RowLinear, in place, each weight freed as its copy is made."""
     for parent in [one for one in model.modules() if not isinstance(one, nn.Linear)]:
         for group in TOGETHER:
             linears = [getattr(parent, one, None) for one in group]
             if all(isinstance(one, nn.Linear) and (one.bias is None) == (linears[0].bias is None) for one in linears):
-                shared = Shared(linears)
+                shared = Shared(linears, kind)
                 for one in group:
                     setattr(parent, one, shared)
             del linears
         for child in [name for name, one in parent.named_children() if isinstance(one, nn.Linear)]:
-            setattr(parent, child, PackedLinear(getattr(parent, child)))
-    return True
+            setattr(parent, child, kind(getattr(parent, child)))
 
 
 @torch.inference_mode()
@@ -97,3 +121,4 @@ def seconds(call, rounds: int = 12) -> float:
         call()
         best = min(best, time.perf_counter() - began)
     return best
+

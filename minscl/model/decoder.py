@@ -29,9 +29,9 @@ class RMSNorm(nn.Module):
 class Attention(nn.Module):
     """Grouped-query attention, with Qwen2's biases and Qwen3's norms on each head's query and key."""
 
-    def __init__(self, config: ModelConfig, layer: int):
+    def __init__(self, config: ModelConfig):
         super().__init__()
-        self.layer, self.head_dim = layer, config.head_dim
+        self.head_dim = config.head_dim
         hidden, queries, keys = config.hidden_size, config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
         self.q_proj = nn.Linear(hidden, queries, bias=config.attention_bias)
         self.k_proj = nn.Linear(hidden, keys, bias=config.attention_bias)
@@ -41,7 +41,7 @@ class Attention(nn.Module):
             self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
-    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, positions, mask, cache) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, positions, mask, layer) -> torch.Tensor:
         B, T, _ = x.shape
         query = self.q_proj(x).view(B, T, -1, self.head_dim)  # (B, T, H, D)
         key = self.k_proj(x).view(B, T, -1, self.head_dim)  # (B, T, K, D)
@@ -50,8 +50,8 @@ class Attention(nn.Module):
             query, key = self.q_norm(query), self.k_norm(key)
         query = rotate(query.transpose(1, 2), cos, sin)  # (B, H, T, D)
         key = rotate(key.transpose(1, 2), cos, sin)  # (B, K, T, D)
-        if cache is not None:
-            key, value = cache.update(self.layer, key, value, positions)  # (B, K, S, D)
+        if layer is not None:
+            key, value = layer.update(key, value, positions)  # (B, K, S, D)
         mixed = attention(query, key, value, mask)  # (B, H, T, D)
         return self.o_proj(mixed.transpose(1, 2).reshape(B, T, -1))  # (B, T, C)
 
@@ -70,15 +70,16 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, config: ModelConfig, layer: int):
+    def __init__(self, config: ModelConfig):
         super().__init__()
-        self.self_attn = Attention(config, layer)
+        self.self_attn = Attention(config)
         self.mlp = MLP(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: torch.Tensor, cos, sin, positions, mask, cache, rows=None) -> torch.Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, positions, mask, cache)
+    def forward(self, x: torch.Tensor, cos, sin, positions, mask, layer, rows=None) -> torch.Tensor:
+        """`layer`: this block's part of a cache, or None."""
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, positions, mask, layer)
         x = x if rows is None else x[:, rows]
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -90,7 +91,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.recompute = False  # in training, keep each block's input alone and run the block again in the backward pass
 
@@ -102,19 +103,20 @@ class Trunk(nn.Module):
             positions = torch.arange(T, device=input_ids.device).expand(B, T)
         x = self.embed_tokens(input_ids)  # (B, T, C)
         cos, sin = self.angles(positions, x.dtype)
-        for number, layer in enumerate(self.layers, 1):
-            wanted = rows if number == len(self.layers) else None
+        for number, block in enumerate(self.layers):
+            layer = cache.layer(number) if cache is not None else None
+            wanted = rows if number == len(self.layers) - 1 else None
             if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(layer, x, cos, sin, positions, mask, cache, wanted, use_reentrant=False)
+                x = checkpoint(block, x, cos, sin, positions, mask, layer, wanted, use_reentrant=False)
             else:
-                x = layer(x, cos, sin, positions, mask, cache, wanted)
+                x = block(x, cos, sin, positions, mask, layer, wanted)
         return self.norm(x)
 
     def angles(self, positions: torch.Tensor, dtype: torch.dtype):
-        """cos and sin (B, 1, T, D): angles in float32 whatever the weights' dtype, then cast."""
+        """cos and sin (B, 1, T, D) as for ops.rotate: angles in float32 whatever the weights' dtype, then cast."""
         frequencies, factor = rope_frequencies(self.config.rope, self.config.head_dim, self.config.max_position_embeddings, positions.device)
         angles = positions[:, None, :, None].float() * frequencies  # (B, 1, T, D/2)
-        angles = torch.cat((angles, angles), dim=-1)
+        angles = torch.cat((-angles, angles), dim=-1)
         return (angles.cos() * factor).to(dtype), (angles.sin() * factor).to(dtype)
 
 

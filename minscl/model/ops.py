@@ -70,9 +70,8 @@ def _yarn(rope, plain: torch.Tensor, head_dim: int, max_positions: int) -> tuple
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """RoPE, rotate-half: x (B, H, T, D), cos and sin (B, 1, T, D) in x's dtype."""
-    first, second = x.chunk(2, dim=-1)  # (B, H, T, D/2) each
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    """RoPE, rotate-half: x (B, H, T, D), cos and sin (B, 1, T, D) in x's dtype, sin negative for the first half of D."""
+    return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
 
 
 def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask) -> torch.Tensor:
@@ -97,9 +96,22 @@ def one_token(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask)
     """
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    if torch.compiler.is_compiling():
+        return one_token_sums(query, key, value)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (B, K, H/K, S); scaled before the product, which may be too large for float16
     if scores.dtype in (torch.bfloat16, torch.float16):
         scores = scores.float()
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.softmax(-1).to(value.dtype) @ value  # (B, K, H/K, D)
+
+
+def one_token_sums(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """one_token without a mask, as sums in float32, of which torch's compiler makes loops that read keys and values once (infer/compiled.py)."""
+    dtype, heads = value.dtype, range(query.shape[2])
+    query = (query.float() * query.shape[-1] ** -0.5).contiguous()
+    query, key, value = query.as_strided(query.shape, query.stride()), key.float(), value.float()  # as_strided: see RowLinear
+    scores = torch.stack([(query[:, :, one, None] * key).sum(-1) for one in heads], dim=2)  # (B, K, H/K, S)
+    weights = (scores - scores.amax(-1, keepdim=True)).exp()
+    mixed = torch.stack([(weights[:, :, one, :, None] * value).sum(-2) for one in heads], dim=2)  # (B, K, H/K, D)
+    return (mixed / weights.sum(-1, keepdim=True)).to(dtype)

@@ -1,0 +1,144 @@
+"""One token's pass prepared beforehand (`generate --compile`): on a CPU its blocks are compiled, on a GPU the whole is recorded as a CUDA graph.
+
+On a CPU torch's compiler, which needs a C++ compiler, makes a few loops of a block's forty operations, the same code for every layer. It serves one
+answer at a time, and packed.py's RowLinear is what it reads weights with.
+
+A CUDA graph does the same work on the same addresses every time, started with one call instead of several hundred. So tokens, positions and slots have
+tensors of their own that are written before each replay, and a pass looks at a fixed number of places of the cache, the slots' longest rounded up to
+EXTENT, masked where nothing stands yet. One graph is recorded for each number of slots and each such width, when it is first needed.
+
+The log says how long each took. Letters: B slots, S places, C hidden, V vocabulary.
+Read next: engine.py, which asks for passes.
+"""
+
+import logging
+import time
+
+import torch
+
+from minscl.errors import InputError
+from minscl.infer.cache import KVCache, Layer
+from minscl.model.ops import rope_frequencies
+
+EXTENT = 512  # places
+WARM_UPS = 3  # passes before a recording, in which libraries set themselves up
+LOG = logging.getLogger("minscl")
+
+
+def run_block(block, x, cos, sin, positions, layer):
+    return block(x, cos, sin, positions, None, layer)
+
+
+def run_head(model, x):
+    """x (1, 1, C) → float32 logits (1, V)."""
+    return model.lm_head(model.model.norm(x))[0].float()
+
+
+class Compiled:
+    """Passes of compiled blocks over slot 0."""
+
+    def __init__(self, model, cache: KVCache):
+        self.model, self.cache, self.ready = model, cache, False
+        self.block, self.head = torch.compile(run_block, fullgraph=True), torch.compile(run_head, fullgraph=True)
+
+    def __call__(self, tokens: list[int]) -> list[torch.Tensor] | None:
+        """Slot b reads tokens[b]; gives float32 logits (1, V) a slot, as engine.read_tokens does; None, and nothing read, where there are several.
+
+        Raises InputError where torch's compiler does not work.
+        """
+        if len(tokens) > 1:
+            return None
+        position = self.cache.take([tokens])[0]
+        if self.ready:
+            return [self.compute(tokens[0], position)]
+        began = time.monotonic()
+        try:
+            logits = self.compute(tokens[0], position)
+        except RuntimeError as error:
+            raise InputError(f"--compile: torch's compiler does not work here ({str(error).strip().splitlines()[0]}); install a C++ compiler such as g++, "
+                             "or leave the flag out") from error
+        self.ready = True
+        LOG.warning("minscl: a token's pass was compiled in %.1f s", time.monotonic() - began)
+        return [logits]
+
+    def compute(self, token: int, position: int) -> torch.Tensor:
+        trunk, positions, slots = self.model.model, torch.tensor([[position]]), torch.zeros(1, 1, dtype=torch.int64)
+        x = trunk.embed_tokens(torch.tensor([[token]]))  # (1, 1, C)
+        cos, sin = trunk.angles(positions, x.dtype)
+        for block, keys, values in zip(trunk.layers, self.cache.keys, self.cache.values, strict=True):
+            layer = Layer(keys[:1, :, : position + 1], values[:1, :, : position + 1], slots)  # what stands in the cache: no mask
+            if not self.ready:  # the number of places stays open
+                torch._dynamo.mark_dynamic(layer.keys, 2)
+                torch._dynamo.mark_dynamic(layer.values, 2)
+            x = self.block(block, x, cos, sin, positions, layer)
+        return self.head(self.model, x)
+
+
+class Graph:
+    """One token of each of slots 0 .. B-1, in tensors that stay where they are."""
+
+    def __init__(self, model, cache: KVCache, slots: int, extent: int, pool=None):
+        device, config = cache.device, model.config
+        self.model, self.cache, self.extent, self.graph, self.logits = model, cache, extent, None, None
+        self.tokens = torch.zeros(slots, 1, dtype=torch.int64, device=device)  # (B, 1)
+        self.positions = torch.full((slots, 1), cache.spare, device=device)  # (B, 1); at first the spare place, where warm-ups do no harm
+        self.slots = torch.arange(slots, device=device)[:, None]  # (B, 1)
+        self.places = torch.arange(extent, device=device)  # (S,)
+        # The recording knows this tensor by its address alone, so it is held here too.
+        self.frequencies = rope_frequencies(config.rope, config.head_dim, config.max_position_embeddings, self.tokens.device)
+        if pool is not None:
+            with torch.cuda.device(self.tokens.device):
+                self.record(pool)
+
+    def compute(self) -> None:
+        """`logits` (B, V) after `tokens` at `positions`."""
+        self.cache.look(self.slots, slice(len(self.slots)), slice(self.extent))
+        mask = (self.places <= self.positions)[:, None, None]  # (B, 1, 1, S)
+        hidden = self.model.model(self.tokens, positions=self.positions, mask=mask, cache=self.cache)  # (B, 1, C)
+        self.logits = self.model.lm_head(hidden[:, 0]).float()
+
+    def record(self, pool) -> None:
+        """On a stream of its own, as torch.cuda.graph asks; all recordings work in one `pool` of memory, since each one's logits are used up before the
+        next is replayed."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                self.compute()
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, pool=pool, stream=stream):
+            self.compute()
+
+    def __call__(self, tokens: list[int], positions: list[int]) -> torch.Tensor:
+        self.tokens.copy_(torch.tensor(tokens)[:, None])
+        self.positions.copy_(torch.tensor(positions)[:, None])
+        if self.graph is not None:
+            self.graph.replay()
+        else:
+            self.compute()
+        return self.logits
+
+
+class Graphs:
+    """The recorded passes of one engine, by number of slots and places."""
+
+    def __init__(self, model, cache: KVCache):
+        self.model, self.cache, self.graphs = model, cache, {}
+        self.pool = torch.cuda.graph_pool_handle() if torch.device(cache.device).type == "cuda" else None  # elsewhere computed, which tests do
+
+    def __call__(self, tokens: list[int]) -> list[torch.Tensor]:
+        """Slot b reads tokens[b]; gives float32 logits (1, V) a slot, as engine.read_tokens does."""
+        positions = self.cache.take([[one] for one in tokens])
+        extent = min(-(-(max(positions) + 1) // EXTENT) * EXTENT, self.cache.max_length)
+        key = len(tokens), extent
+        if key not in self.graphs:
+            began = time.monotonic()
+            self.graphs[key] = Graph(self.model, self.cache, *key, self.pool)
+            LOG.warning("minscl: the pass of %d answers over %d places was recorded in %.1f s", *key, time.monotonic() - began)
+        return list(self.graphs[key](tokens, positions)[:, None])
+
+
+def prepared(model, cache: KVCache) -> Compiled | Graphs:
+    """What reads one token a slot, for the device of `cache`."""
+    return Graphs(model, cache) if torch.device(cache.device).type == "cuda" else Compiled(model, cache)
