@@ -4,28 +4,33 @@
 
 A 125 M-parameter Llama (the shape of benchmarks/train.py). Its blocks are random; its output head is laid so that token i is followed by its
 successor on one ring through the whole vocabulary, with a wide margin: greedy decoding walks the ring, never loops and never stops, and both sides
-write the same tokens (checked). Three jobs, no speculation: `one`, a 1,500-token prompt and 128 new tokens; `eight` of them at once;
-`documents`, 32 prompts of 300 to 2,500 tokens and 64 new tokens each, where the peer takes them sorted by length, in batches of 8 or one by one, whichever
-is faster. Sides take turns in one process; medians. The bandwidth limit is what this machine reads a second over the bytes of the weights, the reading
-measured before every answer of `one`; the products' rate of a prompt is held against square matrix products.
+write the same tokens (checked). Three jobs, no speculation: `one`, a 1,500-token prompt and 128 new tokens, by either side also compiled; `eight` of them
+at once; `documents`, 32 prompts of 300 to 2,500 tokens and 64 new tokens each, where the peer takes them sorted by length, in batches of 8 or one by one,
+whichever is faster. Sides take turns in one process; medians. The bandwidth limit is what this machine reads a second, measured before and after every answer of
+`one`, over the bytes that a token needs: the weights, or these and its keys and values. A prompt's rate of products is held against square ones.
 """
 
 import argparse
 import random
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 
+if not __package__:  # started as a file, not with -m
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from benchmarks.report import source, write_section
 from benchmarks.train import SHAPE
 from minscl.data.types import Note
+from minscl.infer.cache import KVCache
 from minscl.infer.coder import note_prompt
 from minscl.infer.engine import Engine, Request
 from minscl.infer.grounded import Guide
-from minscl.infer.packed import PackedLinear, pack_weights
+from minscl.infer.packed import PackedLinear, RowLinear, lay_out, pack_weights
 from minscl.machine import matmul_rate, prepare_cpu
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, save_model
 from study.build_demo import texts
@@ -35,6 +40,7 @@ from study.tokenizer import train_tokenizer
 
 ROOM = 700  # tokens of the answer with which grounding is timed
 JOBS = {"one": (1, 128), "eight": (8, 128), "documents": (32, 64)}
+MORE = 5  # rounds of `one` for each of the others'; it is short, and memory's speed changes from minute to minute
 
 
 def make_model(folder: Path) -> None:
@@ -64,15 +70,15 @@ def read_bandwidth() -> float:
     return x.numel() * 4 / best
 
 
-def ours(model, asked, new_tokens: int):
+def ours(model, asked, new_tokens: int, compile: bool = False):
     """(answers, seconds)."""
-    engine = Engine(model, slots=min(8, len(asked)), length=max(map(len, asked)) + new_tokens, stop_ids=())
+    engine = Engine(model, slots=min(8, len(asked)), length=max(map(len, asked)) + new_tokens, stop_ids=(), compile=compile)
     began = time.perf_counter()
     answers = dict(engine.run(Request(one, new_tokens) for one in asked))
     return [answers[number].ids for number in range(len(asked))], time.perf_counter() - began
 
 
-def theirs(model, asked, new_tokens: int, size: int):
+def theirs(model, asked, new_tokens: int, size: int, **settings):
     order, answers = sorted(range(len(asked)), key=lambda one: -len(asked[one])), {}
     began = time.perf_counter()
     for first in range(0, len(order), size):
@@ -81,7 +87,7 @@ def theirs(model, asked, new_tokens: int, size: int):
         ids = torch.tensor([[0] * (width - len(asked[one])) + asked[one] for one in chosen])
         seen = torch.tensor([[0] * (width - len(asked[one])) + [1] * len(asked[one]) for one in chosen])
         with torch.inference_mode():
-            found = model.generate(ids, attention_mask=seen, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, pad_token_id=0)
+            found = model.generate(ids, attention_mask=seen, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, pad_token_id=0, **settings)
         answers.update(zip(chosen, found[:, width:].tolist(), strict=True))
     return [answers[number] for number in range(len(asked))], time.perf_counter() - began
 
@@ -109,35 +115,55 @@ def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[lis
     kind = getattr(torch, dtype)
     prepare_cpu(kind)
     teacher = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa").eval()
-    model = load_model(folder, dtype=kind)
-    size = sum(one.numel() for name, one in model.named_parameters() if "embed" not in name) * kind.itemsize
-    below_head = size // kind.itemsize - model.lm_head.weight.numel()
-    pack_weights(model)
+    plain, rowwise = load_model(folder, dtype=kind), load_model(folder, dtype=kind)
+    weights = sum(one.numel() for name, one in plain.named_parameters() if "embed" not in name)
+    below_head = weights - plain.lm_head.weight.numel()
+    size = weights * kind.itemsize
+    pack_weights(plain)
+    lay_out(rowwise, RowLinear)
     rows, reading = [], []
     for job, (_, new_tokens) in JOBS.items():
         asked = prompts(job)
-        ways = {"minscl": lambda room: ours(model, asked, room), "transformers": lambda room: theirs(teacher, asked, room, min(8, len(asked)))}
+        ways = {"minscl": lambda room: ours(plain, asked, room), "transformers": lambda room: theirs(teacher, asked, room, min(8, len(asked)))}
+        if job == "one":
+            ways["minscl, compiled"] = lambda room: ours(rowwise, asked, room, compile=True)
+            ways["transformers, compiled"] = lambda room: theirs(teacher, asked, room, 1, cache_implementation="static", compile_config=everywhere())
+            for way in ("minscl, compiled", "transformers, compiled"):
+                ways[way](2)  # compiles
         if job == "documents":
             ways["transformers, one by one"] = lambda room: theirs(teacher, asked, room, 1)
-        seconds, first, texts = {way: [] for way in ways}, {way: [] for way in ways}, {}
-        for _ in range(rounds):
+        needed = size, size + KVCache.bytes_per_slot(plain.config, len(asked[0]) + new_tokens // 2, kind)
+        seconds, first, shares, texts = {way: [] for way in ways}, {way: [] for way in ways}, {way: [] for way in ways}, {}
+        for _ in range(rounds * (MORE if job == "one" else 1)):
             for way, run in ways.items():
-                reading += [read_bandwidth()] if job == "one" else []
+                before = read_bandwidth() if job == "one" else 0.0
                 if job != "documents":
                     first[way].append(run(1)[1])  # prompts alone
                 texts[way], took = run(new_tokens)
                 seconds[way].append(took)
+                if job == "one":
+                    reading.append((before + read_bandwidth()) / 2)
+                    shares[way].append((new_tokens - 1) / (took - first[way][-1]) / reading[-1])  # tokens a byte that could have been read
         for way in ways:
-            took = statistics.median(seconds[way])
+            took, alone = statistics.median(seconds[way]), statistics.median(first[way] or [0.0])
             same = sum(a == b for a, b in zip(texts[way], texts["minscl"], strict=True))
-            alone = statistics.median(first[way] or [0.0])
-            rate = len(asked) * (new_tokens - 1) / (took - alone) if alone else 0.0
-            share = f"{rate * size / statistics.median(reading):.2f}" if job == "one" else ""
+            rate = f"{len(asked) * (new_tokens - 1) / (took - alone):.1f}" if alone else ""
+            share = "; ".join(f"{one * statistics.median(shares[way]):.2f}" for one in needed) if job == "one" else ""
             prompt = f"{2 * below_head * sum(map(len, asked)) / alone / products:.2f}" if alone else ""
-            rows.append(f"| {job} | {dtype} | {way} | {took:.2f} | {f'{rate:.1f}' if rate else ''} | {share} | {prompt} | {same} of {len(asked)} |")
+            rows.append(f"| {job} | {dtype} | {way} | {took:.2f} | {rate} | {share} | {prompt} | {same} of {len(asked)} |")
             print(rows[-1], flush=True)
     bandwidth = statistics.median(reading)
-    return rows, f"{dtype}: reading {bandwidth / 1e9:.1f} GB/s; {products_alone(model, size, bandwidth)}"
+    return rows, (f"{dtype}: reading {bandwidth / 1e9:.1f} GB/s (of {len(reading)} measurements {min(reading) / 1e9:.1f} to {max(reading) / 1e9:.1f}); "
+                  f"{products_alone(plain, size, bandwidth)}")
+
+
+def everywhere():
+    """The peer's settings of its compiler, which it uses on GPUs only unless told otherwise."""
+    from transformers.generation.configuration_utils import CompileConfig
+
+    config = CompileConfig()
+    config._compile_all_devices = True
+    return config
 
 
 def grounding(folder: Path, dtype: str, rounds: int) -> str:
@@ -175,8 +201,9 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     products = {dtype: matmul_rate(torch.device("cpu"), getattr(torch, dtype)) for dtype in args.dtypes}
     told = " and ".join(f"{rate / 1e9:.0f} ({dtype})" for dtype, rate in products.items())
-    head = f"{source(transformers)}; medians of {args.rounds}. Products {told} GFLOP/s."
-    titles = ["| job | precision | side | seconds | tokens/s after the prompt | share of the bandwidth limit | prompt's share of the products' rate | "
+    head = f"{source(transformers)}; medians of {args.rounds}, of `one` {MORE * args.rounds}. Products {told} GFLOP/s."
+    titles = ["| job | precision | side | seconds | tokens/s after the prompt | share of the bandwidth limit: weights; with keys and values | "
+              "prompt's share of the products' rate | "
               "answers equal to minscl's |", "|-|-|-|-|-|-|-|-|"]
     print("\n".join([head, *titles]), flush=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -25,6 +25,9 @@ from pathlib import Path
 
 import torch
 
+if not __package__:  # started as a file, not with -m
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from benchmarks.report import source, write_section
 from minscl.config import RunConfig
 from minscl.data.types import Sample
