@@ -28,28 +28,29 @@ from minscl.infer.decode import generate, greedy
 from minscl.infer.engine import Engine, Request
 from tests.tiny_models import V, decoder, make_prompts
 
-MODEL = decoder()
+MODEL, WIDE = decoder(), decoder(dtype=torch.float64)
 STOPS = (3, 11, 40)
 SHARED = make_prompts((30,))[0]
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.lists(st.integers(0, V - 1), min_size=1, max_size=40), st.integers(1, 12)), min_size=1, max_size=9),
-       st.integers(1, 4), st.sampled_from([7, 64, 4096]), st.sampled_from([2, 16, 256]))
-def test_an_answer_is_the_one_its_prompt_gets_alone(asked, slots, tokens_a_pass, piece):
+       st.integers(1, 4), st.sampled_from([7, 64, 4096]), st.sampled_from([2, 16, 256]), st.booleans())
+def test_an_answer_is_the_one_its_prompt_gets_alone(asked, slots, tokens_a_pass, piece, grows):
     """Guards: an answer in another's slot, a shared beginning that is longer than what was read, prompts cut at a pass, results under wrong numbers,
-    and keys lost, or padding seen, where the cache grows."""
+    and keys lost, or padding seen, where the cache grows (not in float32, so in float64)."""
+    model = WIDE if grows else MODEL
     requests = [Request(SHARED[:common] + own, room) for common, own, room in asked]
     before = engine_module.PASS, cache_module.PIECE
     engine_module.PASS, cache_module.PIECE = tokens_a_pass, piece
     try:
-        engine = Engine(MODEL, slots=slots, length=90, stop_ids=STOPS)
+        engine = Engine(model, slots=slots, length=90, stop_ids=STOPS)
         found = dict(engine.run(iter(requests)))
     finally:
         engine_module.PASS, cache_module.PIECE = before
-    assert sorted(found) == list(range(len(requests))) and not engine.live
+    assert sorted(found) == list(range(len(requests))) and not engine.live and engine.cache.grows == grows
     for number, one in enumerate(requests):
-        [alone] = greedy(MODEL, [one.prompt], max_new_tokens=one.max_new_tokens, stop_ids=STOPS)
+        [alone] = greedy(model, [one.prompt], max_new_tokens=one.max_new_tokens, stop_ids=STOPS)
         assert (found[number].ids, found[number].stopped, found[number].forwards) == (alone.ids, alone.stopped, alone.forwards)
         assert found[number].probabilities == pytest.approx(alone.probabilities, abs=1e-5)
 

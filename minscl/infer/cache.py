@@ -30,8 +30,8 @@ ROWS = 128  # tokens of a prompt whose scores are computed together (in_pieces)
 class KVCache:
     """`slots` times `max_length` tokens: in each layer slots·K·max_length·D numbers for the keys and as many values.
 
-    `grows`: room is made as it is needed, and a pass sees all of it, masked. For CPUs, whose products copy a tensor that is not whole before they
-    read it, which takes longer than the product.
+    `grows`: room is made as it is needed, and a pass sees all of it, masked. For bfloat16 on a CPU, where products copy a tensor that is not whole
+    before they read it, which takes longer than the product.
     """
 
     def __init__(self, config, slots: int, max_length: int, *, device, dtype, grows: bool = False):
@@ -62,11 +62,11 @@ class KVCache:
         self.look(slots[None].to(self.device), slice(None), slice(None))
         return positions[None].to(self.device), Reading(tuple(parts), tuple(before), tuple(counts))
 
-    def advance(self, parts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def advance(self, parts: list[list[int]]) -> tuple[torch.Tensor, "torch.Tensor | Ends | None"]:
         """Slot b reads `parts[b]`, at least one token; slots 0 .. B-1 for T = the longest of them, the others padded.
 
-        Gives the positions, int64 (B, T), and the mask, bool (B, 1, T, S): a token sees its own place and the earlier ones of its slot. No mask where
-        every slot reads one token and all are as long.
+        Gives the positions, int64 (B, T), and the mask, bool (B, 1, T, S): a token sees its own place and the earlier ones of its slot. Where every slot reads
+        one token, no mask if all are as long, and Ends for float32 on a CPU, whose products can be as wide as each slot is long.
         """
         before = torch.tensor(self.take(parts))
         counts = torch.tensor([len(tokens) for tokens in parts])
@@ -75,7 +75,7 @@ class KVCache:
             extent = self.spare + 1
         positions = torch.where(offsets < counts[:, None], before[:, None] + offsets, self.spare)
         single = len(offsets) == 1
-        if single and self.grows and self.keys[0].dtype == torch.float32:
+        if single and self.keys[0].dtype == torch.float32 and self.keys[0].device.type == "cpu":
             mask = Ends(tuple((before + 1).tolist()))
         elif single and bool((before + 1 == extent).all()):
             mask = None

@@ -21,7 +21,7 @@ from minscl.infer.answer import Answer, Generation, choose, common_length
 from minscl.infer.cache import KVCache
 from minscl.infer.compiled import prepared
 
-PASS = 2048  # prompt tokens read in one pass, so that what is computed of them stays in a CPU's cache; longer prompts take several
+PASS = 2048  # prompt tokens read in one pass; on a CPU more are slower, since what is computed of them leaves the cache
 PAIRS = 2**26  # of a token and one that it may see, in a pass: with long notes a pass reads less, so that masks stay small
 WORTH_SHARING = 16  # tokens; prompts that begin with fewer in common are read side by side
 
@@ -45,8 +45,9 @@ class Engine:
 
     def __init__(self, model, *, slots: int, length: int, stop_ids, compile: bool = False):
         weight = model.model.embed_tokens.weight
+        grows = weight.device.type == "cpu" and weight.dtype != torch.float32 and not compile
         with torch.inference_mode():
-            self.cache = KVCache(model.config, slots, length, device=weight.device, dtype=weight.dtype, grows=weight.device.type == "cpu" and not compile)
+            self.cache = KVCache(model.config, slots, length, device=weight.device, dtype=weight.dtype, grows=grows)
         self.model, self.stop_ids = model, frozenset(stop_ids)
         self.prepared = prepared(model, self.cache) if compile else None
         self.live: dict[int, tuple[int, Answer]] = {}  # slot → number of its request, and its answer
@@ -105,11 +106,9 @@ class Engine:
             self._compact()
             answers = [self.live[slot][1] for slot in range(len(self.live))]
             pending, drafts = [one.pending for one in answers], [one.draft for one in answers]
-            rows = None
-            if self.prepared and max(map(len, pending)) == 1 and not any(drafts):
-                rows = self.prepared([one for [one] in pending])
-            rows = rows or read_tokens(self.model, pending, drafts, self.cache)
-            return self._settle(dict(enumerate(rows)))
+            single = self.prepared and max(map(len, pending)) == 1 and not any(drafts)
+            rows = self.prepared([one for [one] in pending]) if single else None
+            return self._settle(dict(enumerate(rows or read_tokens(self.model, pending, drafts, self.cache))))
 
     def _compact(self) -> None:
         """Move the last answers into free slots before them, so that a pass has no idle rows."""
@@ -135,7 +134,8 @@ class Engine:
 
 
 def prefill(model, unread: dict[int, list[int]], cache: KVCache) -> dict[int, torch.Tensor]:
-    """Slot → tokens to read; gives slot → float32 logits (V,) after the last one. Prompts are laid end to end, at most PASS tokens in a pass.
+    """Slot → tokens to read; gives slot → float32 logits (V,) after the last one. Prompts are laid end to end, at most PASS tokens in a pass;
+    one that is longer takes several.
 
     The last block's MLP and the output head, as wide as the vocabulary, are computed for one position a prompt.
     """

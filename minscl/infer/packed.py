@@ -2,7 +2,8 @@
 
 Projections that read the same x (q, k and v; gate and up) become one product, since a larger one comes closer to memory's speed. torch has no public
 call for the layout; its own compiler uses the two operators below, which are kept to this file. Where they are missing, disagree with F.linear, or
-are not faster on this machine, the model stays as it is. A packed model can only be run: no gradients, nothing to save.
+are not faster on this machine, the model stays as it is. For compiled passes (compiled.py) weights stay as they are and only the sharing is done: RowLinear.
+Such models can only be run: no gradients, nothing to save.
 
 Read next: engine.py.
 """
