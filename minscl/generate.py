@@ -150,13 +150,15 @@ def code(config: GenerateConfig, notes: list[Note], evidence, skip):
     if not notes:
         return
     system = System(config.system, config.chains, config.temperature, config.top_p, config.seed)
+    device, _ = choose_device(config.device, config.dtype)
     together = min(config.batch_size, len(notes) * len(system.samplers("")))
-    if config.compile and together > 1 and choose_device(config.device, config.dtype)[0].type != "cuda":
+    if config.compile and device.type not in ("cpu", "cuda"):
+        raise InputError(f"--compile: made for cpu and cuda, and the model would be on {device}; leave the flag out")
+    if config.compile and device.type == "cpu" and together > 1:
         raise InputError(f"--compile: on a CPU it serves one answer at a time, and {together} would be written together, which is faster for many; "
                          "give --batch-size 1, or leave the flag out")
     model, tokenizer = load_coder(config)
-    device = model.model.embed_tokens.weight.device
-    if config.compile and device.type != "cuda":
+    if config.compile and device.type == "cpu":
         lay_out(model, RowLinear)
     else:
         pack_weights(model)

@@ -19,8 +19,8 @@ from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 from minscl.generate import GenerateConfig, load_coder
 from minscl.infer import cache as cache_module
-from minscl.infer import engine as engine_module
 from minscl.infer import compiled
+from minscl.infer import engine as engine_module
 from minscl.infer.answer import Sampler
 from minscl.infer.cache import KVCache
 from minscl.infer.coder import code_notes
@@ -63,6 +63,7 @@ def test_a_prepared_pass_writes_the_same(kind, slots, monkeypatch):
     monkeypatch.setattr(compiled, "EXTENT", 16)
     if kind == "recorded":
         monkeypatch.setattr(engine_module, "prepared", compiled.Graphs)
+
     class Urging:
         """A guide that now and then writes two tokens by itself, so that a slot's next pass reads several."""
 

@@ -148,6 +148,7 @@ def bad_files(folder):
     ([NOTE, "--memory", "-1"], ["--memory -1"]),
     ([NOTE, "--min-score", "1.5"], ["--min-score 1.5", "0 to 1"]),
     ([NOTE, "--device", "potato"], ["--device potato", "use cpu"]),
+    ([NOTE, "--compile", "--device", "meta"], ["--compile", "meta", "leave the flag out"]),
     ([NOTE, OTHER, "--compile", "--device", "cpu"], ["--compile", "2 would be written together", "--batch-size 1"]),
 ])
 def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from minscl.errors import InputError
 from minscl.model import Forest, ModelConfig
-from minscl.model.ops import attention, rms_norm, rotate
+from minscl.model.ops import attention, one_token, rms_norm, rotate
 from tests.make_reference import FOLDER, LENGTH
 from tests.tiny_models import FAMILIES, LLAMA3, SIZE, decoder, make_prompts, teacher
 
@@ -114,6 +114,15 @@ def test_rotation_keeps_lengths_and_depends_on_distance():
 
     torch.testing.assert_close(at(x, 7).norm(), x.norm())
     torch.testing.assert_close((at(x, 9) * at(y, 5)).sum(), (at(x, 104) * at(y, 100)).sum(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_one_token_is_the_same_when_it_is_compiled(masked):
+    """Guards: the compiled sums taken where there is a mask, which they do not know; a head of a group that reads another's query."""
+    query, key, value = torch.randn(2, 2, 3, 8), torch.randn(2, 2, 5, 8), torch.randn(2, 2, 5, 8)
+    mask = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])[:, None, None] if masked else None
+    compiled = torch.compile(one_token, backend="eager")
+    torch.testing.assert_close(compiled(query, key, value, mask), one_token(query, key, value, mask))
 
 
 def test_rms_norm_is_scale_free():

@@ -8,6 +8,7 @@ Such models can only be run: no gradients, nothing to save.
 Read next: engine.py.
 """
 
+import statistics
 import time
 
 import torch
@@ -22,16 +23,21 @@ STREAMS = 4  # rows that a compiled product reads at once; more of memory's spee
 GRADE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # relative error against F.linear
 
 
+def joined(linears) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weights and biases end to end, no copy of a single weight."""
+    weights, biases = [one.weight.detach() for one in linears], [one.bias.detach() for one in linears if one.bias is not None]
+    return weights[0] if len(weights) == 1 else torch.cat(weights), torch.cat(biases) if biases else None
+
+
 class PackedLinear(nn.Module):
     """Several nn.Linear of the same input as one product, for inference: x (..., in) → (..., out), their outputs end to end."""
 
     def __init__(self, *linears: nn.Linear):
         super().__init__()
-        biases = [one.bias for one in linears if one.bias is not None]
-        self.in_features, self.bias = linears[0].in_features, torch.cat(biases) if biases else None
+        weight, self.bias = joined(linears)
+        self.in_features = linears[0].in_features
         with torch.inference_mode():
-            weight = linears[0].weight if len(linears) == 1 else torch.cat([one.weight for one in linears])
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
@@ -42,9 +48,7 @@ class RowLinear(nn.Module):
 
     def __init__(self, *linears: nn.Linear):
         super().__init__()
-        biases = [one.bias for one in linears if one.bias is not None]
-        self.bias = torch.cat(biases).detach() if biases else None
-        self.weight = linears[0].weight.detach() if len(linears) == 1 else torch.cat([one.weight.detach() for one in linears])
+        self.weight, self.bias = joined(linears)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not torch.compiler.is_compiling():
@@ -111,16 +115,17 @@ def worth_it(linear: nn.Linear) -> bool:
     except (RuntimeError, AttributeError):  # built without oneDNN, or an operator that changed its name or arguments
         return False
     wrong = (found.float() - expected.float()).norm() > GRADE[weight.dtype] * expected.float().norm()
-    return not wrong and seconds(lambda: F.linear(x[:1], weight, linear.bias)) > WORTH_IT * seconds(lambda: packed(x[:1]))
+    return not wrong and times_faster(lambda: packed(x[:1]), than=lambda: F.linear(x[:1], weight, linear.bias)) > WORTH_IT
 
 
-def seconds(call, rounds: int = 12) -> float:
-    """The quickest of several calls, memory swept between so that weights are read from there."""
-    best, other = float("inf"), torch.empty(2**24)
-    for _ in range(rounds):
-        other.fill_(0)
-        began = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - began)
-    return best
+def times_faster(call, than, rounds: int = 24) -> float:
+    """The median of several pairs, taken in turns, since a shared machine's speed changes on the way."""
+    return statistics.median(seconds(than) / seconds(call) for _ in range(rounds))
 
+
+def seconds(call) -> float:
+    """Of one call, memory swept before it so that weights are read from there."""
+    torch.empty(2**24).fill_(0)
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began

@@ -96,7 +96,7 @@ def one_token(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask)
     """
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and mask is None:
         return one_token_sums(query, key, value)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (B, K, H/K, S); scaled before the product, which may be too large for float16
     if scores.dtype in (torch.bfloat16, torch.float16):
