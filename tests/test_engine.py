@@ -90,7 +90,8 @@ def test_a_prepared_pass_writes_the_same(kind, slots, monkeypatch):
         engine = Engine(MODEL, slots=slots, length=60, stop_ids=STOPS, compile=way)
         found[way] = {number: (one.ids, one.stopped, one.forwards) for number, one in engine.run(requests())}
     assert found[True] == found[False]
-    assert engine.prepared.ready if kind == "compiled" else len({extent for _, extent in engine.prepared.graphs}) > 1
+    if kind == "recorded":
+        assert len({extent for _, extent in engine.prepared.graphs}) > 1
 
 
 def test_a_prompt_is_admitted_as_soon_as_another_is_finished():

@@ -22,7 +22,7 @@ CAN = all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight",
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_a_packed_model_writes_the_same(family, dtype, tolerance, monkeypatch):
     """Guards: a bias left out, k's output given for v's, activations kept after a pass, a layout made for one batch size and read with another, an embedding that is packed with the head it is tied to."""
-    monkeypatch.setattr(packed, "worth_it", lambda linear: True)
+    monkeypatch.setattr(packed, "packs", lambda linear: True)
     plain = decoder(family, dtype)
     model = copy.deepcopy(plain)
     assert packed.pack_weights(model) and not any(isinstance(one, torch.nn.Linear) for one in model.modules())
@@ -61,7 +61,7 @@ def test_a_compiled_pass_over_rows_gives_the_same(family, dtype, tolerance):
 @pytest.mark.skipif(not CAN, reason="this torch has no packed linear layers")
 def test_weights_are_given_back_as_they_are_packed(monkeypatch):
     """Guards: twice the weights in memory until the last layer is packed."""
-    monkeypatch.setattr(packed, "worth_it", lambda linear: True)
+    monkeypatch.setattr(packed, "packs", lambda linear: True)
     model = decoder("llama3.1", torch.float32)
     weights = [weakref.ref(one.weight) for one in model.modules() if isinstance(one, torch.nn.Linear)]
     alive = []
@@ -89,7 +89,7 @@ def test_without_the_operators_the_model_stays_as_it_is(monkeypatch):
     assert not packed.pack_weights(model) and dict(model.named_modules()) == before
     monkeypatch.undo()
     monkeypatch.setattr(packed, "SMALLEST", 0)
-    assert not packed.worth_it(torch.nn.Linear(4, 4).double()) and not packed.worth_it(torch.nn.Linear(4, 4, device="meta"))
+    assert not packed.packs(torch.nn.Linear(4, 4).double()) and not packed.packs(torch.nn.Linear(4, 4, device="meta"))
 
 
 def test_wrong_products_are_not_used(monkeypatch):
@@ -103,4 +103,4 @@ def test_wrong_products_are_not_used(monkeypatch):
 
     monkeypatch.setattr(packed, "PackedLinear", Wrong)
     monkeypatch.setattr(packed, "SMALLEST", 0)
-    assert not packed.worth_it(torch.nn.Linear(32, 64))
+    assert not packed.packs(torch.nn.Linear(32, 64))

@@ -22,56 +22,90 @@ from minscl.model.ops import rope_frequencies
 
 EXTENT = 512  # places
 WARM_UPS = 3  # passes before a recording, in which libraries set themselves up
+OPTIONS = {"size_asserts": False, "cpp.enable_floating_point_contract_flag": "fast"}  # sizes stay what they are; a product and its sum in one instruction
 LOG = logging.getLogger("minscl")
 
 
-def run_block(block, x, cos, sin, positions, layer):
-    return block(x, cos, sin, positions, None, layer)
+def one_block(block, x, cos, sin, position, seen, keys, values):
+    """x (1, 1, C) at `position` (1, 1) → (1, 1, C). cos and sin: every place's; `seen`: as long as what is seen; keys and values: the layer's."""
+    cos, sin = cos[:, :, position[0]], sin[:, :, position[0]]  # (1, 1, 1, D)
+    layer = Layer(keys, values, torch.zeros_like(position), slice(1), slice(len(seen)))  # slot 0, what stands there: no mask
+    return block(x, cos, sin, position, None, layer)
 
 
-def run_head(model, x):
+def norm_and_head(model, x):
     """x (1, 1, C) → float32 logits (1, V)."""
     return model.lm_head(model.model.norm(x))[0].float()
 
 
+class Recorder:
+    """A backend of torch.compile: torch's own compiler, and of each call the code and its arguments are noted."""
+
+    def __init__(self):
+        self.calls: list[tuple] = []
+
+    def __call__(self, graph, examples):
+        code = torch._inductor.compile(graph, examples, options=OPTIONS)
+
+        def run(*arguments):
+            self.calls.append((code, list(arguments)))
+            return code(*arguments)
+
+        return run
+
+
 class Compiled:
-    """Passes of compiled blocks over slot 0."""
+    """Passes over slot 0 as calls of compiled code, one a block; weights, keys and values must stay where they are.
+
+    By itself torch.compile looks over all arguments of a call, modules and their weights too. A pass over the weights leaves nothing of what that
+    touches in the processor's caches, and it would take a quarter of the time in which they are read. So one pass goes through it beforehand,
+    and the others repeat its calls with another x and another width.
+    """
 
     def __init__(self, model, cache: KVCache):
-        self.model, self.cache, self.ready = model, cache, False
-        self.block, self.head = torch.compile(run_block, fullgraph=True), torch.compile(run_head, fullgraph=True)
-
-    def __call__(self, tokens: list[int]) -> list[torch.Tensor] | None:
-        """Slot b reads tokens[b]; gives float32 logits (1, V) a slot, as engine.read_tokens does; None, and nothing read, where there are several.
-
-        Raises InputError where torch's compiler does not work.
-        """
-        if len(tokens) > 1:
-            return None
-        position = self.cache.take([tokens])[0]
-        if self.ready:
-            return [self.compute(tokens[0], position)]
+        """Raises InputError where torch's compiler does not work."""
+        places = torch.arange(cache.spare + 1)  # (S,)
+        self.model, self.cache, self.places = model, cache, places
+        self.position = torch.full((1, 1), cache.spare)  # at first the spare place, where it does no harm
+        self.angles = model.model.angles(places[None], model.model.embed_tokens.weight.dtype)  # cos and sin, (1, 1, S, D)
         began = time.monotonic()
         try:
-            logits = self.compute(tokens[0], position)
+            with torch.inference_mode():
+                self.calls = self.record()
         except RuntimeError as error:
             raise InputError(f"--compile: torch's compiler does not work here ({str(error).strip().splitlines()[0]}); install a C++ compiler such as g++, "
                              "or leave the flag out") from error
-        self.ready = True
         LOG.warning("minscl: a token's pass was compiled in %.1f s", time.monotonic() - began)
-        return [logits]
 
-    def compute(self, token: int, position: int) -> torch.Tensor:
-        trunk, positions, slots = self.model.model, torch.tensor([[position]]), torch.zeros(1, 1, dtype=torch.int64)
-        x = trunk.embed_tokens(torch.tensor([[token]]))  # (1, 1, C)
-        cos, sin = trunk.angles(positions, x.dtype)
+    def __call__(self, tokens: list[int]) -> list[torch.Tensor] | None:
+        """Slot b reads tokens[b]; gives float32 logits (1, V) a slot, as engine.read_tokens does; None, and nothing read, where there are several."""
+        if len(tokens) > 1:
+            return None
+        place = self.cache.take([tokens])[0]
+        self.position.fill_(place)
+        x = self.model.model.embed_tokens(torch.tensor([tokens]))  # (1, 1, C)
+        for code, arguments, of_x, of_width in self.calls:
+            arguments[of_x] = x
+            for one in of_width:
+                arguments[one] = place + 1
+            [x] = code(*arguments)
+        return [x]
+
+    def record(self) -> list[tuple]:
+        """The calls of a pass: code, its arguments, where x is among them, where the width is."""
+        torch.compiler.reset()  # what it remembers of another model's sizes
+        recorder, trunk, inputs = Recorder(), self.model.model, [self.model.model.embed_tokens(torch.tensor([[0]]))]
+        run_block, run_head = (torch.compile(one, backend=recorder, fullgraph=True, dynamic=False) for one in (one_block, norm_and_head))
+        seen = self.places[:-1]
+        torch._dynamo.mark_dynamic(seen, 0, min=2, max=len(seen))  # code that would ask more of the width is refused
         for block, keys, values in zip(trunk.layers, self.cache.keys, self.cache.values, strict=True):
-            layer = Layer(keys[:1, :, : position + 1], values[:1, :, : position + 1], slots)  # what stands in the cache: no mask
-            if not self.ready:  # the number of places stays open
-                torch._dynamo.mark_dynamic(layer.keys, 2)
-                torch._dynamo.mark_dynamic(layer.values, 2)
-            x = self.block(block, x, cos, sin, positions, layer)
-        return self.head(self.model, x)
+            inputs.append(run_block(block, inputs[-1], *self.angles, self.position, seen, keys, values))
+        run_head(self.model, inputs[-1])
+        calls = []
+        for (code, arguments), x in zip(recorder.calls, inputs, strict=True):
+            [of_x] = [place for place, one in enumerate(arguments) if one is x]
+            calls.append((code, arguments, of_x, [place for place, one in enumerate(arguments) if isinstance(one, int)]))
+        return calls
 
 
 class Graph:

@@ -1,15 +1,12 @@
 """Weights in the layout that oneDNN's matrix-vector products want: on a CPU, decoding one token reads every weight once and does little else.
 
 Projections that read the same x (q, k and v; gate and up) become one product, since a larger one comes closer to memory's speed. torch has no public
-call for the layout; its own compiler uses the two operators below, which are kept to this file. Where they are missing, disagree with F.linear, or
-are not faster on this machine, the model stays as it is. For compiled passes (compiled.py) weights stay as they are and only the sharing is done: RowLinear.
+call for the layout; its own compiler uses the two operators below, which are kept to this file. Where they are missing or disagree with F.linear,
+the model stays as it is. For compiled passes (compiled.py) weights stay as they are and only the sharing is done: RowLinear.
 Such models can only be run: no gradients, nothing to save.
 
 Read next: engine.py.
 """
-
-import statistics
-import time
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +14,7 @@ from torch import nn
 
 ROWS = 8  # tokens of the pass that the layout is made for; any number may be read
 TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # in the order in which a block asks for them
-SMALLEST = 2**20  # numbers of a weight; smaller ones stay in the processor's cache, and two runs should not differ by a stopwatch's mood
-WORTH_IT = 1.1  # how many times faster one token's product must be
+SMALLEST = 2**20  # numbers of a weight; smaller ones stay in the processor's cache
 STREAMS = 4  # rows that a compiled product reads at once; more of memory's speed than one after the other
 GRADE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # relative error against F.linear
 
@@ -81,7 +77,7 @@ class Shared(nn.Module):
 def pack_weights(model: nn.Module) -> bool:
     """Replace every nn.Linear of `model` by packed ones, in place; False, and nothing done, where that is no use."""
     linears = [one for one in model.modules() if isinstance(one, nn.Linear)]
-    if not linears or not worth_it(max(linears[:-1] or linears, key=lambda one: one.weight.numel())):
+    if not linears or not packs(max(linears[:-1] or linears, key=lambda one: one.weight.numel())):
         return False
     del linears  # a list of them would keep their weights until the end
     lay_out(model, PackedLinear)
@@ -103,29 +99,15 @@ def lay_out(model: nn.Module, kind) -> None:
 
 
 @torch.inference_mode()
-def worth_it(linear: nn.Linear) -> bool:
-    """Whether the packed layer gives the same as `linear` here, sooner."""
+def packs(linear: nn.Linear) -> bool:
+    """Whether the packed layer can be had here, and gives the same as `linear`."""
     weight = linear.weight
     if weight.device.type != "cpu" or weight.dtype not in GRADE or weight.numel() < SMALLEST:
         return False
+    x = torch.randn(ROWS, linear.in_features).to(weight.dtype)
     try:
-        packed = PackedLinear(linear)
-        x = torch.randn(ROWS, linear.in_features).to(weight.dtype)
-        expected, found = F.linear(x, weight, linear.bias), packed(x)
+        found = PackedLinear(linear)(x).float()
     except (RuntimeError, AttributeError):  # built without oneDNN, or an operator that changed its name or arguments
         return False
-    wrong = (found.float() - expected.float()).norm() > GRADE[weight.dtype] * expected.float().norm()
-    return not wrong and times_faster(lambda: packed(x[:1]), than=lambda: F.linear(x[:1], weight, linear.bias)) > WORTH_IT
-
-
-def times_faster(call, than, rounds: int = 24) -> float:
-    """The median of several pairs, taken in turns, since a shared machine's speed changes on the way."""
-    return statistics.median(seconds(than) / seconds(call) for _ in range(rounds))
-
-
-def seconds(call) -> float:
-    """Of one call, memory swept before it so that weights are read from there."""
-    torch.empty(2**24).fill_(0)
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+    expected = F.linear(x, weight, linear.bias).float()
+    return bool((found - expected).norm() <= GRADE[weight.dtype] * expected.norm())
