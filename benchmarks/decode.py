@@ -1,13 +1,14 @@
 """Decoding speed against transformers' `generate`, on the same prompts and weights, in one run.
 
-    python -m benchmarks.decode [--rounds 3] [--dtypes float32 bfloat16] [--write]        (needs the teacher extra)
+    python -m benchmarks.decode [--rounds 1] [--dtypes float32 bfloat16] [--write]        (needs the teacher extra)
 
 A 125 M-parameter Llama (the shape of benchmarks/train.py). Its blocks are random; its output head is laid so that token i is followed by its
 successor on one ring through the whole vocabulary, with a wide margin: greedy decoding walks the ring, never loops and never stops, and both sides
 write the same tokens (checked). Three jobs, no speculation: `one`, a 1,500-token prompt and 128 new tokens, by either side also compiled; `eight` of them
-at once; `documents`, 32 prompts of 300 to 2,500 tokens and 64 new tokens each, where the peer takes them sorted by length, in batches of 8 or one by one,
-whichever is faster. Sides take turns in one process; medians. The bandwidth limit is what this machine reads a second, measured before and after every answer of
-`one`, over the bytes that a token needs: the weights, or these and its keys and values. A prompt's rate of products is held against square ones.
+at once; `documents`, 32 prompts of 300 to 2,500 tokens and 64 new tokens each, where the peer takes them sorted by length, in batches of 8 or one by
+one, whichever is faster. Sides take turns in one process; medians. The bandwidth limit is what this machine reads a second, measured before and after
+every answer of `one`, over the bytes that a token needs: the weights, or these and its keys and values. A prompt's rate of products is held against
+square ones.
 """
 
 import argparse
@@ -39,8 +40,7 @@ from study.notes import documents
 from study.tokenizer import train_tokenizer
 
 ROOM = 700  # tokens of the answer with which grounding is timed
-JOBS = {"one": (1, 128), "eight": (8, 128), "documents": (32, 64)}
-MORE = 5  # rounds of `one` for each of the others'; it is short, and memory's speed changes from minute to minute
+JOBS = {"one": (1, 128, 7), "eight": (8, 128, 3), "documents": (32, 64, 1)}  # prompts, new tokens, times in a round; short ones more often
 
 
 def make_model(folder: Path) -> None:
@@ -122,7 +122,7 @@ def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[lis
     pack_weights(plain)
     lay_out(rowwise, RowLinear)
     rows, reading = [], []
-    for job, (_, new_tokens) in JOBS.items():
+    for job, (_, new_tokens, times) in JOBS.items():
         asked = prompts(job)
         ways = {"minscl": lambda room: ours(plain, asked, room), "transformers": lambda room: theirs(teacher, asked, room, min(8, len(asked)))}
         if job == "one":
@@ -134,7 +134,7 @@ def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[lis
             ways["transformers, one by one"] = lambda room: theirs(teacher, asked, room, 1)
         needed = size, size + KVCache.bytes_per_slot(plain.config, len(asked[0]) + new_tokens // 2, kind)
         seconds, first, shares, texts = {way: [] for way in ways}, {way: [] for way in ways}, {way: [] for way in ways}, {}
-        for _ in range(rounds * (MORE if job == "one" else 1)):
+        for _ in range(rounds * times):
             for way, run in ways.items():
                 before = read_bandwidth() if job == "one" else 0.0
                 if job != "documents":
@@ -192,7 +192,7 @@ def grounding(folder: Path, dtype: str, rounds: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decode", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     args = parser.parse_args()
@@ -201,7 +201,8 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     products = {dtype: matmul_rate(torch.device("cpu"), getattr(torch, dtype)) for dtype in args.dtypes}
     told = " and ".join(f"{rate / 1e9:.0f} ({dtype})" for dtype, rate in products.items())
-    head = f"{source(transformers)}; medians of {args.rounds}, of `one` {MORE * args.rounds}. Products {told} GFLOP/s."
+    times = ", ".join(f"{args.rounds * times} ({job})" for job, (_, _, times) in JOBS.items())
+    head = f"{source(transformers)}; medians of {times}. Products {told} GFLOP/s."
     titles = ["| job | precision | side | seconds | tokens/s after the prompt | share of the bandwidth limit: weights; with keys and values | "
               "prompt's share of the products' rate | "
               "answers equal to minscl's |", "|-|-|-|-|-|-|-|-|"]
