@@ -40,7 +40,7 @@ from study.notes import documents
 from study.tokenizer import train_tokenizer
 
 ROOM = 700  # tokens of the answer with which grounding is timed
-JOBS = {"one": (1, 128, 7), "eight": (8, 128, 3), "documents": (32, 64, 1)}  # prompts, new tokens, times in a round; short ones more often
+JOBS = {"one": (1, 128, 5), "eight": (8, 128, 3), "documents": (32, 64, 1)}  # prompts, new tokens, times in a round; short ones more often
 
 
 def make_model(folder: Path) -> None:

@@ -75,10 +75,10 @@ class KVCache:
             extent = self.spare + 1
         positions = torch.where(offsets < counts[:, None], before[:, None] + offsets, self.spare)
         single = len(offsets) == 1
-        if single and self.keys[0].dtype == torch.float32 and self.keys[0].device.type == "cpu":
-            mask = Ends(tuple((before + 1).tolist()))
-        elif single and bool((before + 1 == extent).all()):
+        if single and bool((before + 1 == extent).all()):
             mask = None
+        elif single and self.keys[0].dtype == torch.float32 and self.keys[0].device.type == "cpu":
+            mask = Ends(tuple((before + 1).tolist()))
         else:
             mask = (torch.arange(extent) <= positions[:, :, None])[:, None].to(self.device)  # (B, 1, T, S)
         self.look(torch.arange(len(parts), device=self.device)[:, None], slice(len(parts)), slice(extent))
