@@ -192,11 +192,11 @@ def in_pieces(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> to
     transformers' eager attention."""
     (_, H, T, D), (_, K, S, _) = query.shape, key.shape
     query, mixed = (query * D**-0.5).view(K, H // K, T, D), torch.empty(K, H // K, T, D, dtype=query.dtype)
+    later = torch.ones(ROWS, ROWS, dtype=torch.bool).triu(1)
     for first in range(0, T, ROWS):
         rows = query[:, :, first : first + ROWS]  # (K, H/K, R, D)
         seen = S - T + first + rows.shape[2]
         scores = (rows.reshape(K, -1, D) @ key[0, :, :seen].mT).view(*rows.shape[:3], seen)
-        later = torch.ones(rows.shape[2], rows.shape[2], dtype=torch.bool).triu(1)
-        scores[..., -rows.shape[2] :].masked_fill_(later, float("-inf"))
+        scores[..., -rows.shape[2] :].masked_fill_(later[: rows.shape[2], : rows.shape[2]], float("-inf"))
         mixed[:, :, first : first + ROWS] = (scores.softmax(-1).view(K, -1, seen) @ value[0, :, :seen]).view(rows.shape)
     return mixed.view(1, H, T, D)

@@ -99,11 +99,9 @@ def one_token(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask)
     if torch.compiler.is_compiling() and mask is None:
         return one_token_sums(query, key, value)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (B, K, H/K, S); scaled before the product, which may be too large for float16
-    if scores.dtype in (torch.bfloat16, torch.float16):
-        scores = scores.float()
     if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(-1).to(value.dtype) @ value  # (B, K, H/K, D)
+        scores.masked_fill_(~mask, float("-inf"))
+    return scores.softmax(-1) @ value  # (B, K, H/K, D)
 
 
 def one_token_sums(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
