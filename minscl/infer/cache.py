@@ -151,11 +151,16 @@ class Reading:
     counts: tuple[int, ...]
 
     def attention(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """query (1, H, T, D), the cache's keys and values (slots, K, S, D) → (1, H, T, D): each slot by itself, no wider than it is long."""
+        """query (1, H, T, D), the cache's keys and values (slots, K, S, D) → (1, H, T, D): each slot by itself, no wider than it is long. With one query
+        a slot they are those of each slot's last token."""
         grouped, mixed = query.shape[1] != keys.shape[1], []
-        for part, slot, before in zip(query.split(self.counts, dim=2), self.slots, self.before, strict=True):
-            end = before + part.shape[2]
+        counts = self.counts if query.shape[2] == sum(self.counts) else [1] * len(self.counts)
+        for part, slot, before, count in zip(query.split(counts, dim=2), self.slots, self.before, self.counts, strict=True):
+            end = before + count
             key, value = keys[slot : slot + 1, :, :end], values[slot : slot + 1, :, :end]
+            if part.shape[2] == 1:
+                mixed.append(attention(part, key, value, None))
+                continue
             if before and query.device.type == "cuda":
                 mixed.append(continued(part, key, value))
                 continue

@@ -41,7 +41,8 @@ class Attention(nn.Module):
             self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
-    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, positions, mask, layer) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, positions, mask, layer, rows=None) -> torch.Tensor:
+        """`rows`: as for Trunk.forward; with a cache, whose masks know what to do with fewer queries, only these attend."""
         B, T, _ = x.shape
         query = self.q_proj(x).view(B, T, -1, self.head_dim)  # (B, T, H, D)
         key = self.k_proj(x).view(B, T, -1, self.head_dim)  # (B, T, K, D)
@@ -52,8 +53,10 @@ class Attention(nn.Module):
         key = rotate(key.transpose(1, 2), cos, sin)  # (B, K, T, D)
         if layer is not None:
             key, value = layer.update(key, value, positions)  # (B, K, S, D)
-        mixed = attention(query, key, value, mask)  # (B, H, T, D)
-        return self.o_proj(mixed.transpose(1, 2).reshape(B, T, -1))  # (B, T, C)
+            query = query if rows is None else query[:, :, rows]
+        mixed = attention(query, key, value, mask).transpose(1, 2)  # (B, T, H, D)
+        mixed = mixed if rows is None or layer is not None else mixed[:, rows]
+        return self.o_proj(mixed.flatten(2))  # (B, T, C), or (B, N, C) for N rows
 
 
 class MLP(nn.Module):
@@ -79,8 +82,8 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor, cos, sin, positions, mask, layer, rows=None) -> torch.Tensor:
         """`layer`: this block's part of a cache, or None."""
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, positions, mask, layer)
-        x = x if rows is None else x[:, rows]
+        attended = self.self_attn(self.input_layernorm(x), cos, sin, positions, mask, layer, rows)
+        x = (x if rows is None else x[:, rows]) + attended
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
