@@ -182,7 +182,7 @@ def grounding(folder: Path, dtype: str, rounds: int) -> str:
         return time.perf_counter() - began, answer
 
     found = {}
-    for way in (False, True) * (rounds + 1):  # the first two fill the vocabulary's tree
+    for way in (False, True) * (3 * rounds + 1):  # the first two fill the vocabulary's tree
         before, (took, answer) = run(1, False)[0], run(ROOM, way)
         found.setdefault(way, []).append(((took - before) / (answer.forwards - 1), (took - before) / (len(answer.ids) - 1)))
     (free, _), (grounded, a_token) = ([statistics.median(column) for column in zip(*found[way][1:], strict=True)] for way in (False, True))

@@ -21,7 +21,6 @@ from minscl.infer.packed import RowLinear, lay_out
 from minscl.infer.speculate import Drafter
 from study.notes import documents
 
-
 WAYS = ("plainly", "with drafts", "compiled")
 
 

@@ -64,10 +64,9 @@ class Compiled:
 
     def __init__(self, model, cache: KVCache):
         """Raises InputError where torch's compiler does not work."""
-        places = torch.arange(cache.spare + 1)  # (S,)
-        self.model, self.cache, self.places = model, cache, places
+        self.model, self.cache = model, cache
         self.position = torch.full((1, 1), cache.spare)  # at first the spare place, where it does no harm
-        self.angles = model.model.angles(places[None], model.model.embed_tokens.weight.dtype)  # cos and sin, (1, 1, S, D)
+        self.angles = model.model.angles(torch.arange(cache.spare + 1)[None], model.model.embed_tokens.weight.dtype)  # cos and sin, (1, 1, S, D)
         began = time.monotonic()
         try:
             with torch.inference_mode():
@@ -96,7 +95,7 @@ class Compiled:
         torch.compiler.reset()  # what it remembers of another model's sizes
         recorder, trunk, inputs = Recorder(), self.model.model, [self.model.model.embed_tokens(torch.tensor([[0]]))]
         run_block, run_head = (torch.compile(one, backend=recorder, fullgraph=True, dynamic=False) for one in (one_block, norm_and_head))
-        seen = self.places[:-1]
+        seen = torch.arange(self.cache.spare)
         torch._dynamo.mark_dynamic(seen, 0, min=2, max=len(seen))  # code that would ask more of the width is refused
         for block, keys, values in zip(trunk.layers, self.cache.keys, self.cache.values, strict=True):
             inputs.append(run_block(block, inputs[-1], *self.angles, self.position, seen, keys, values))

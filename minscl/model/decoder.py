@@ -42,7 +42,7 @@ class Attention(nn.Module):
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, positions, mask, layer, rows=None) -> torch.Tensor:
-        """`rows`: as for Trunk.forward; with a cache, whose masks know what to do with fewer queries, only these attend."""
+        """`rows`: as for Trunk.forward. With a cache only these attend; without, a training mask wants all queries, and they are picked after it."""
         B, T, _ = x.shape
         query = self.q_proj(x).view(B, T, -1, self.head_dim)  # (B, T, H, D)
         key = self.k_proj(x).view(B, T, -1, self.head_dim)  # (B, T, K, D)
@@ -100,7 +100,8 @@ class Trunk(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, positions=None, mask=None, cache=None, rows=None) -> torch.Tensor:
         """input_ids and positions int64 (B, T), mask as for ops.attention → (B, T, C) after the last norm; (B, N, C) where `rows`, bool (T,) or
-        int64 (N,), says which are wanted. After the last attention tokens no longer see one another, so the rest is left out there."""
+        int64 (N,), says which are wanted: with a cache, the last token of each slot that reads. After the last attention tokens no longer see one
+        another, so the rest is left out there."""
         B, T = input_ids.shape
         if positions is None:
             positions = torch.arange(T, device=input_ids.device).expand(B, T)
