@@ -60,14 +60,15 @@ def prompts(job: str) -> list[list[int]]:
     return [[rng.randrange(3, SHAPE["vocab_size"]) for _ in range(rng.randint(300, 2500) if job == "documents" else 1500)] for _ in range(count)]
 
 
-def read_bandwidth() -> float:
-    """Bytes a second that all cores read from memory: the best of several sums over 1 GB."""
-    x, best = torch.ones(2**28), float("inf")
+def read_bandwidth() -> list[float]:
+    """Bytes a second that all cores read from memory, in each of several sums over 1 GB. Their median counts and not the best: an answer takes a second
+    or two, over which a shared host's memory is now fast and now slow, and its time is a mean."""
+    x, rates = torch.ones(2**28), []
     for _ in range(6):
         began = time.perf_counter()
         x.sum()
-        best = min(best, time.perf_counter() - began)
-    return x.numel() * 4 / best
+        rates.append(x.numel() * 4 / (time.perf_counter() - began))
+    return rates
 
 
 def ours(model, asked, new_tokens: int, compile: bool = False):
@@ -136,13 +137,13 @@ def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[lis
         seconds, first, shares, texts = {way: [] for way in ways}, {way: [] for way in ways}, {way: [] for way in ways}, {}
         for _ in range(rounds * times):
             for way, run in ways.items():
-                before = read_bandwidth() if job == "one" else 0.0
+                rates = read_bandwidth() if job == "one" else []
                 if job != "documents":
                     first[way].append(run(1)[1])  # prompts alone
                 texts[way], took = run(new_tokens)
                 seconds[way].append(took)
                 if job == "one":
-                    reading.append((before + read_bandwidth()) / 2)
+                    reading.append(statistics.median(rates + read_bandwidth()))
                     shares[way].append((new_tokens - 1) / (took - first[way][-1]) / reading[-1])  # tokens a byte that could have been read
         for way in ways:
             took, alone = statistics.median(seconds[way]), statistics.median(first[way] or [0.0])

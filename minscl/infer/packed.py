@@ -15,7 +15,7 @@ from torch import nn
 ROWS = 8  # tokens of the pass that the layout is made for; any number may be read
 TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # in the order in which a block asks for them
 SMALLEST = 2**20  # numbers of a weight; smaller ones stay in the processor's cache
-STREAMS = 4  # rows that a compiled product reads at once; more of memory's speed than one after the other
+STREAMS = 2  # rows that a compiled product reads at once; more of memory's speed than one after the other
 GRADE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # relative error against F.linear
 
 
