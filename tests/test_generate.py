@@ -206,3 +206,10 @@ def test_given_evidence_is_in_document_order_and_of_this_note(tmp_path):
         read_evidence(str(tmp_path / "gold.jsonl"), [Note("1", text + " ")])
     with pytest.raises(InputError, match="no record with id '2'"):
         read_evidence(str(tmp_path / "gold.jsonl"), [Note("2", text)])
+
+
+def test_torchs_compiler_stays_outside_unless_asked_for():
+    """Guards: a call that imports torch's compiler on the way, which makes every command a second slower to start."""
+    code = "import sys; from minscl import generate; generate.main(sys.argv[1:]); sys.exit(any(one in sys.modules for one in ('torch._dynamo', 'sympy')))"
+    done = subprocess.run([sys.executable, "-c", code, "examples/urinary_coronary.txt", "--grounded"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch.nn.attention.bias import causal_lower_right
 
 from minscl.errors import InputError
 from minscl.model.ops import attention
@@ -187,6 +186,8 @@ class Ends:
 def continued(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """query (1, H, T, D), the last T of the keys and values (1, K, S, D) → (1, H, T, D), causal, for a GPU: heads written out and the mask as torch's own
     object, since a mask of bools with grouped heads would leave flash attention for a path that keeps all scores."""
+    from torch.nn.attention.bias import causal_lower_right  # brings torch's compiler with it: a second at every start
+
     key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], dim=1) for one in (key, value))
     return F.scaled_dot_product_attention(query, key, value, attn_mask=causal_lower_right(query.shape[2], key.shape[2]))
 
