@@ -4,24 +4,74 @@
 
 Every note is coded six ways, free and grounded: plainly, with drafts, and with compiled passes in their place (`generate --compile`, whose time to
 compile is left out). Printed: seconds, passes of the model, tokens a pass, and whether any token differed from plain decoding's.
+
+Which of the two helps depends on the model's size, so a second table has a pass's time by size (random weights in three models' shapes, behind
+1,000 tokens): with one token, with a guess of three besides, and compiled.
 """
 
 import argparse
 import copy
 import itertools
+import statistics
 import time
 
+import torch
+
 from benchmarks.report import source, write_section
+from benchmarks.train import SHAPE
 from minscl.data.types import Note
 from minscl.generate import GenerateConfig, load_coder
+from minscl.infer.cache import KVCache
 from minscl.infer.coder import MAX_NEW_TOKENS, note_prompt
-from minscl.infer.engine import Engine, Request
+from minscl.infer.compiled import Compiled
+from minscl.infer.engine import Engine, Request, read_tokens
 from minscl.infer.grounded import Guide
-from minscl.infer.packed import RowLinear, lay_out
+from minscl.infer.packed import RowLinear, lay_out, pack_weights
 from minscl.infer.speculate import Drafter
+from minscl.model import Decoder, ModelConfig
 from study.notes import documents
 
 WAYS = ("plainly", "with drafts", "compiled")
+GUESS = 3  # tokens guessed in the second table
+SHAPES = {
+    "125 M": SHAPE,
+    "Qwen2.5-0.5B": dict(model_type="qwen2", hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
+                         num_key_value_heads=2, vocab_size=151936, max_position_embeddings=32768, rope_theta=1e6, rms_norm_eps=1e-6,
+                         tie_word_embeddings=True),
+    "Llama-3.2-1B": dict(model_type="llama", hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32,
+                         num_key_value_heads=8, vocab_size=128256, max_position_embeddings=8192, rope_theta=5e5, rms_norm_eps=1e-5,
+                         tie_word_embeddings=True),
+}
+
+
+@torch.inference_mode()
+def milliseconds(run, cache: KVCache, count: int, times: int = 12) -> float:
+    """The median of `run`, which reads `count` tokens."""
+    took = []
+    for _ in range(times):
+        began = time.perf_counter()
+        run()
+        took.append(time.perf_counter() - began)
+        cache.retract(0, count)
+    return 1e3 * statistics.median(took)
+
+
+@torch.inference_mode()
+def by_size(name: str, dtype: torch.dtype, held: int = 1000) -> str:
+    """A row of the second table."""
+    torch.manual_seed(0)
+    model = Decoder(ModelConfig.from_dict(SHAPES[name])).to(dtype).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.dim() == 1), std=0.02)
+    rowwise = copy.deepcopy(model)
+    pack_weights(model)
+    lay_out(rowwise, RowLinear)
+    caches = [KVCache(model.config, 1, held + GUESS + 1, device="cpu", dtype=dtype, grows=grows) for grows in (dtype != torch.float32, False)]
+    for cache in caches:
+        cache.take([[1] * held])
+    compiled = Compiled(rowwise, caches[1])
+    one, guessed = (milliseconds(lambda: read_tokens(model, [[1]], [[1] * count], caches[0]), caches[0], 1 + count) for count in (0, GUESS))
+    return (f"| {name} | {str(dtype).removeprefix('torch.')} | {one:.1f} | {guessed:.1f} | {milliseconds(lambda: compiled([1]), caches[1], 1):.1f} |")
 
 
 def main() -> None:
@@ -54,6 +104,9 @@ def main() -> None:
         lines.append(f"| {'grounded' if grounded else 'free'} | {how} | {tokens[way]:,} | {passes[way]:,} | {tokens[way] / passes[way]:.2f} | "
                      f"{total / args.notes:.2f} | {seconds[grounded, 'plainly'] / total:.2f} |")
     lines += ["", f"Of {2 * args.notes} answers, drafts changed {different['with drafts']}, compiled passes {different['compiled']}."]
+    lines += ["", f"A pass in ms behind 1,000 tokens, random weights; medians of 12. A guess has {GUESS} tokens.", "",
+              "| shape | precision | a token | a token and a guess | a token, compiled |", "|-|-|-|-|-|",
+              *(by_size(name, dtype) for name, dtype in itertools.product(SHAPES, (torch.float32, torch.bfloat16)))]
     print("\n".join(lines))
     if args.write:
         write_section("Speculation", lines)
