@@ -40,7 +40,7 @@ from study.notes import documents
 from study.tokenizer import train_tokenizer
 
 ROOM = 700  # tokens of the answer with which grounding is timed
-JOBS = {"one": (1, 128, 5), "eight": (8, 128, 3), "documents": (32, 64, 1)}  # prompts, new tokens, times in a round; short ones more often
+JOBS = {"one": (1, 128, 9), "eight": (8, 128, 3), "documents": (32, 64, 1)}  # prompts, new tokens, times in a round; short ones more often
 
 
 def make_model(folder: Path) -> None:
@@ -149,13 +149,17 @@ def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[lis
             took, alone = statistics.median(seconds[way]), statistics.median(first[way] or [0.0])
             same = sum(a == b for a, b in zip(texts[way], texts["minscl"], strict=True))
             rate = f"{len(asked) * (new_tokens - 1) / (took - alone):.1f}" if alone else ""
-            share = "; ".join(f"{one * statistics.median(shares[way]):.2f}" for one in needed) if job == "one" else ""
+            share = "; ".join(spread([one * share for share in shares[way]]) for one in needed) if job == "one" else ""
             prompt = f"{2 * below_head * sum(map(len, asked)) / alone / products:.2f}" if alone else ""
             rows.append(f"| {job} | {dtype} | {way} | {took:.2f} | {rate} | {share} | {prompt} | {same} of {len(asked)} |")
             print(rows[-1], flush=True)
     bandwidth = statistics.median(reading)
     return rows, (f"{dtype}: reading {bandwidth / 1e9:.1f} GB/s (of {len(reading)} measurements {min(reading) / 1e9:.1f} to {max(reading) / 1e9:.1f}); "
                   f"{products_alone(plain, size, bandwidth)}")
+
+
+def spread(values) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def everywhere():
@@ -204,7 +208,7 @@ def main() -> None:
     told = " and ".join(f"{rate / 1e9:.0f} ({dtype})" for dtype, rate in products.items())
     times = ", ".join(f"{args.rounds * times} ({job})" for job, (_, _, times) in JOBS.items())
     head = f"{source(transformers)}; medians of {times}. Products {told} GFLOP/s."
-    titles = ["| job | precision | side | seconds | tokens/s after the prompt | share of the bandwidth limit: weights; with keys and values | "
+    titles = ["| job | precision | side | seconds | tokens/s after the prompt | share of the bandwidth limit (lowest to highest): weights; with keys and values | "
               "prompt's share of the products' rate | "
               "answers equal to minscl's |", "|-|-|-|-|-|-|-|-|"]
     print("\n".join([head, *titles]), flush=True)
