@@ -11,6 +11,8 @@ The log says how long each took. Letters: B slots, S places, C hidden, V vocabul
 Read next: engine.py, which asks for passes.
 """
 
+import contextlib
+import functools
 import logging
 import time
 
@@ -38,20 +40,23 @@ def norm_and_head(model, x):
     return model.lm_head(model.model.norm(x))[0].float()
 
 
-class Recorder:
-    """A backend of torch.compile: torch's own compiler, and of each call the code and its arguments are noted."""
+@contextlib.contextmanager
+def noted():
+    """A list that fills with the calls of what torch's compiler wrote: C++ loops and their arguments, which are kept and so stay where they are."""
+    from torch._inductor.codecache import PyCodeCache  # not at the top: it takes seconds
 
-    def __init__(self):
-        self.calls: list[tuple] = []
+    def note(loops, *arguments):
+        calls.append((loops, list(arguments)))
+        loops(*arguments)
 
-    def __call__(self, graph, examples):
-        code = torch._inductor.compile(graph, examples, options=OPTIONS)
-
-        def run(*arguments):
-            self.calls.append((code, list(arguments)))
-            return code(*arguments)
-
-        return run
+    calls, found = [], [(module, name, loops) for module in PyCodeCache.modules for name, loops in vars(module).items() if name.startswith("cpp_fused")]
+    for module, name, loops in found:
+        setattr(module, name, functools.partial(note, loops))
+    try:
+        yield calls
+    finally:
+        for module, name, loops in found:
+            setattr(module, name, loops)
 
 
 class Compiled:
@@ -82,29 +87,32 @@ class Compiled:
             return None
         place = self.cache.take([tokens])[0]
         self.position.fill_(place)
-        x = self.model.model.embed_tokens(torch.tensor([tokens]))  # (1, 1, C)
-        for code, arguments, of_x, of_width in self.calls:
-            arguments[of_x] = x
-            for one in of_width:
+        self.x.copy_(self.model.model.embed_tokens(torch.tensor([tokens])))  # (1, 1, C)
+        for loops, arguments, widths in self.calls:
+            for one in widths:
                 arguments[one] = place + 1
-            [x] = code(*arguments)
-        return [x]
+            loops(*arguments)
+        return [self.logits]
 
     def record(self) -> list[tuple]:
-        """The calls of a pass: code, its arguments, where x is among them, where the width is."""
+        """The calls of a pass over the whole width: loops, their arguments, and where among them the width is."""
         torch.compiler.reset()  # what it remembers of another model's sizes
-        recorder, trunk, inputs = Recorder(), self.model.model, [self.model.model.embed_tokens(torch.tensor([[0]]))]
-        run_block, run_head = (torch.compile(one, backend=recorder, fullgraph=True, dynamic=False) for one in (one_block, norm_and_head))
+        trunk = self.model.model
+        run_block, run_head = (torch.compile(one, fullgraph=True, dynamic=False, options=OPTIONS) for one in (one_block, norm_and_head))
         seen = torch.arange(self.cache.spare)
         torch._dynamo.mark_dynamic(seen, 0, min=2, max=len(seen))  # code that would ask more of the width is refused
-        for block, keys, values in zip(trunk.layers, self.cache.keys, self.cache.values, strict=True):
-            inputs.append(run_block(block, inputs[-1], *self.angles, self.position, seen, keys, values))
-        run_head(self.model, inputs[-1])
-        calls = []
-        for (code, arguments), x in zip(recorder.calls, inputs, strict=True):
-            [of_x] = [place for place, one in enumerate(arguments) if one is x]
-            calls.append((code, arguments, of_x, [place for place, one in enumerate(arguments) if isinstance(one, int)]))
-        return calls
+        self.x = trunk.embed_tokens(torch.tensor([[0]]))
+
+        def run():
+            x = self.x
+            for block, keys, values in zip(trunk.layers, self.cache.keys, self.cache.values, strict=True):
+                x = run_block(block, x, *self.angles, self.position, seen, keys, values)
+            return run_head(self.model, x)
+
+        run()  # compiles
+        with noted() as calls:
+            self.logits = run()
+        return [(loops, arguments, [place for place, one in enumerate(arguments) if isinstance(one, int)]) for loops, arguments in calls]
 
 
 class Graph:

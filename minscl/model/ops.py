@@ -109,7 +109,7 @@ def one_token_sums(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) 
     dtype, heads = value.dtype, range(query.shape[2])
     query = (query.float() * query.shape[-1] ** -0.5).contiguous()
     query, key, value = query.as_strided(query.shape, query.stride()), key.float(), value.float()  # as_strided: see RowLinear
-    scores = torch.stack([(query[:, :, one, None] * key).sum(-1) for one in heads], dim=2)  # (B, K, H/K, S)
-    weights = (scores - scores.amax(-1, keepdim=True)).exp()
-    mixed = torch.stack([(weights[:, :, one, :, None] * value).sum(-2) for one in heads], dim=2)  # (B, K, H/K, D)
-    return (mixed / weights.sum(-1, keepdim=True)).to(dtype)
+    scores = [(query[:, :, one, None] * key).sum(-1) for one in heads]  # H/K times (B, K, S)
+    weights = [(one - one.amax(-1, keepdim=True)).exp() for one in scores]
+    mixed = [(one[..., None] * value).sum(-2) / one.sum(-1, keepdim=True) for one in weights]
+    return torch.stack(mixed, dim=2).to(dtype)  # (B, K, H/K, D)
