@@ -60,11 +60,11 @@ def noted():
 
 
 class Compiled:
-    """Passes over slot 0 as calls of compiled code, one a block; weights, keys and values must stay where they are.
+    """Passes over slot 0 as the loops that torch's compiler wrote, one C++ function a block; weights, keys and values must stay where they are.
 
-    By itself torch.compile looks over all arguments of a call, modules and their weights too. A pass over the weights leaves nothing of what that
-    touches in the processor's caches, and it would take a quarter of the time in which they are read. So one pass goes through it beforehand,
-    and the others repeat its calls with another x and another width.
+    What the compiler puts around a function costs more than it looks: checks of all arguments, forty tensors made anew. After a pass over the weights
+    nothing of what that touches is left in the processor's caches, and it would take a quarter of the time in which they are read. So one pass is
+    noted, and the others repeat its calls, on the same tensors, with another width.
     """
 
     def __init__(self, model, cache: KVCache):
@@ -72,47 +72,67 @@ class Compiled:
         self.model, self.cache = model, cache
         self.position = torch.full((1, 1), cache.spare)  # at first the spare place, where it does no harm
         self.angles = model.model.angles(torch.arange(cache.spare + 1)[None], model.model.embed_tokens.weight.dtype)  # cos and sin, (1, 1, S, D)
+        self.x = torch.zeros_like(model.model.embed_tokens.weight[None, :1])  # (1, 1, C)
         began = time.monotonic()
         try:
             with torch.inference_mode():
-                self.calls = self.record()
+                self.record()
         except RuntimeError as error:
             raise InputError(f"--compile: torch's compiler does not work here ({str(error).strip().splitlines()[0]}); install a C++ compiler such as g++, "
                              "or leave the flag out") from error
         LOG.warning("minscl: a token's pass was compiled in %.1f s", time.monotonic() - began)
 
     def __call__(self, tokens: list[int]) -> list[torch.Tensor] | None:
-        """Slot b reads tokens[b]; gives float32 logits (1, V) a slot, as engine.read_tokens does; None, and nothing read, where there are several."""
+        """Slot b reads tokens[b]; gives float32 logits (1, V) a slot, as engine.read_tokens does, good until the next pass; None, and nothing read,
+        where there are several."""
         if len(tokens) > 1:
             return None
         place = self.cache.take([tokens])[0]
         self.position.fill_(place)
-        self.x.copy_(self.model.model.embed_tokens(torch.tensor([tokens])))  # (1, 1, C)
+        self.x.copy_(self.model.model.embed_tokens.weight[tokens[0]])
+        return [self.repeat(place + 1)]
+
+    def repeat(self, width: int) -> torch.Tensor:
+        """A pass that sees `width` places."""
         for loops, arguments, widths in self.calls:
             for one in widths:
-                arguments[one] = place + 1
+                arguments[one] = width
             loops(*arguments)
-        return [self.logits]
+        return self.logits
 
-    def record(self) -> list[tuple]:
-        """The calls of a pass over the whole width: loops, their arguments, and where among them the width is."""
+    def record(self) -> None:
+        """Sets `calls`, of each the loops, their arguments and where among these the width is, and `logits`, which they fill."""
         torch.compiler.reset()  # what it remembers of another model's sizes
-        trunk = self.model.model
         run_block, run_head = (torch.compile(one, fullgraph=True, dynamic=False, options=OPTIONS) for one in (one_block, norm_and_head))
-        seen = torch.arange(self.cache.spare)
+        seen, cache, trunk = torch.arange(self.cache.spare), self.cache, self.model.model
         torch._dynamo.mark_dynamic(seen, 0, min=2, max=len(seen))  # code that would ask more of the width is refused
-        self.x = trunk.embed_tokens(torch.tensor([[0]]))
 
-        def run():
-            x = self.x
-            for block, keys, values in zip(trunk.layers, self.cache.keys, self.cache.values, strict=True):
-                x = run_block(block, x, *self.angles, self.position, seen, keys, values)
-            return run_head(self.model, x)
+        def run(seen) -> list[torch.Tensor]:
+            xs = [self.x]
+            for block, keys, values in zip(trunk.layers, cache.keys, cache.values, strict=True):
+                xs.append(run_block(block, xs[-1], *self.angles, self.position, seen, keys, values))
+            return [*xs, run_head(self.model, xs[-1])]
 
-        run()  # compiles
+        run(seen)  # compiles
         with noted() as calls:
-            self.logits = run()
-        return [(loops, arguments, [place for place, one in enumerate(arguments) if isinstance(one, int)]) for loops, arguments in calls]
+            xs = run(seen)  # over the whole width, so that what it needs is large enough for any
+        given = {one.untyped_storage().data_ptr() for one in (*self.model.parameters(), *self.model.buffers(), *self.angles, self.position, *cache.keys,
+                                                              *cache.values, *xs)}
+        share_scratch(calls, given)
+        self.logits = xs[-1]
+        self.calls = [(loops, arguments, [place for place, one in enumerate(arguments) if isinstance(one, int)]) for loops, arguments in calls]
+        half = seen[: len(seen) // 2 + 1]
+        if not torch.equal(run(half)[-1], self.repeat(len(half))):
+            raise RuntimeError("what it wrote cannot be repeated")
+
+
+def share_scratch(calls: list[tuple], given: set[int]) -> None:
+    """Let calls of the same loops work in the first one's tensors, so that these stay in the processor's caches; not in those at `given` addresses."""
+    first = {}
+    for loops, arguments in calls:
+        for place, one in enumerate(arguments):
+            if isinstance(one, torch.Tensor) and one.untyped_storage().data_ptr() not in given:
+                arguments[place] = first.setdefault((loops, place), one)
 
 
 class Graph:

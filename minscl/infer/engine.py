@@ -120,12 +120,12 @@ class Engine:
 
     def _settle(self, rows: dict[int, torch.Tensor]) -> list[tuple[int, Generation]]:
         """Slot → logits (1 + draft, V): let the answers write; gives those that are finished."""
-        lengths = [len(logits) for logits in rows.values()]
-        tokens, probabilities = (one.cpu().split(lengths) for one in choose(torch.cat(list(rows.values()))))
-        finished = []
-        for (slot, logits), best, likely in zip(rows.items(), tokens, probabilities, strict=True):
+        found, finished, first = list(rows.values()), [], 0
+        tokens, probabilities = (one.tolist() for one in choose(torch.cat(found) if len(found) > 1 else found[0]))
+        for slot, logits in rows.items():
             number, answer = self.live[slot]
-            kept = answer.accept(logits, best.tolist(), likely.tolist())
+            last = first + len(logits)
+            kept, first = answer.accept(logits, tokens[first:last], probabilities[first:last]), last
             self.cache.retract(slot, len(logits) - 1 - kept)
             if answer.done:
                 finished.append((number, answer.generation))

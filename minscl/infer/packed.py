@@ -44,7 +44,8 @@ class RowLinear(nn.Module):
 
     def __init__(self, *linears: nn.Linear):
         super().__init__()
-        self.weight, self.bias = joined(linears)
+        for name, one in zip(("weight", "bias"), joined(linears), strict=True):
+            self.register_buffer(name, one)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not torch.compiler.is_compiling():
