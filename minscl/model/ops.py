@@ -11,6 +11,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+LINE = 64  # bytes of a processor's cache line
+
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """x / rms(x) · weight over the last dimension; the mean square in float32, then back to x's dtype before the weight."""
@@ -108,8 +110,9 @@ def one_token_sums(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) 
     """one_token without a mask, as sums in float32, of which torch's compiler makes loops that read keys and values once (infer/compiled.py)."""
     dtype, heads = value.dtype, range(query.shape[2])
     query = (query.float() * query.shape[-1] ** -0.5).contiguous()
-    query, key, value = query.as_strided(query.shape, query.stride()), key.float(), value.float()  # as_strided: see RowLinear
+    query, key = query.as_strided(query.shape, query.stride()), key.float()  # as_strided: see RowLinear
     scores = [(query[:, :, one, None] * key).sum(-1) for one in heads]  # H/K times (B, K, S)
     weights = [(one - one.amax(-1, keepdim=True)).exp() for one in scores]
-    mixed = [(one[..., None] * value).sum(-2) / one.sum(-1, keepdim=True) for one in weights]
+    parts = [part.float() for part in value.split(LINE // value.element_size(), dim=-1)]  # one loop over S, which so reads whole rows of values
+    mixed = [torch.cat([(one[..., None] * part).sum(-2) for part in parts], dim=-1) / one.sum(-1, keepdim=True) for one in weights]
     return torch.stack(mixed, dim=2).to(dtype)  # (B, K, H/K, D)
