@@ -49,7 +49,8 @@ def noted():
         calls.append((loops, list(arguments)))
         loops(*arguments)
 
-    calls, found = [], [(module, name, loops) for module in PyCodeCache.modules for name, loops in vars(module).items() if name.startswith("cpp_fused")]
+    calls, modules = [], getattr(PyCodeCache, "modules", ())  # not public: where it is missing nothing is noted, which Compiled finds out
+    found = [(module, name, loops) for module in modules for name, loops in vars(module).items() if name.startswith("cpp_fused")]
     for module, name, loops in found:
         setattr(module, name, functools.partial(note, loops))
     try:
