@@ -31,7 +31,7 @@ from minscl.infer.cache import KVCache
 from minscl.infer.coder import note_prompt
 from minscl.infer.engine import Engine, Request
 from minscl.infer.grounded import Guide
-from minscl.infer.packed import PackedLinear, RowLinear, lay_out, pack_weights
+from minscl.infer.packed import RowLinear, lay_out, pack_weights
 from minscl.machine import matmul_rate, prepare_cpu
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, save_model
 from study.build_demo import texts
@@ -93,24 +93,8 @@ def theirs(model, asked, new_tokens: int, size: int, **settings):
     return [answers[number] for number in range(len(asked))], time.perf_counter() - began
 
 
-@torch.inference_mode()
-def products_alone(model, size: int, bandwidth: float) -> str:
-    """What one token's matrix products take, nothing else being done: what is left to gain around them."""
-    packed = [(one, torch.randn(1, one.in_features).to(model.model.embed_tokens.weight.dtype)) for one in model.modules() if isinstance(one, PackedLinear)]
-    if not packed:
-        return "weights as they are."
-    took = []
-    for _ in range(10):
-        began = time.perf_counter()
-        for one, x in packed:
-            one(x)
-        took.append(time.perf_counter() - began)
-    best = min(took)
-    return f"the products of one token take {1e3 * best:.1f} ms by themselves, {size / best / bandwidth:.2f} of the bandwidth limit."
-
-
 def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[list[str], str]:
-    """(rows of the table, a line on the products). `products`: operations a second of square ones."""
+    """(rows of the table, a line on the bandwidth). `products`: operations a second of square ones."""
     import transformers
 
     kind = getattr(torch, dtype)
@@ -153,9 +137,7 @@ def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[lis
             prompt = f"{2 * below_head * sum(map(len, asked)) / alone / products:.2f}" if alone else ""
             rows.append(f"| {job} | {dtype} | {way} | {took:.2f} | {rate} | {share} | {prompt} | {same} of {len(asked)} |")
             print(rows[-1], flush=True)
-    bandwidth = statistics.median(reading)
-    return rows, (f"{dtype}: reading {bandwidth / 1e9:.1f} GB/s (of {len(reading)} measurements {min(reading) / 1e9:.1f} to {max(reading) / 1e9:.1f}); "
-                  f"{products_alone(plain, size, bandwidth)}")
+    return rows, f"{dtype}: reading {statistics.median(reading) / 1e9:.1f} GB/s (of {len(reading)} measurements {min(reading) / 1e9:.1f} to {max(reading) / 1e9:.1f})."
 
 
 def spread(values) -> str:

@@ -32,7 +32,7 @@ from minscl.model import Decoder, ModelConfig
 from study.notes import documents
 
 WAYS = ("plainly", "with drafts", "compiled")
-GUESS = 3  # tokens guessed in the second table
+HELD, GUESS, TIMES = 1000, 3, 12  # of the second table: tokens read before, tokens guessed, passes of which the median counts
 SHAPES = {
     "125 M": SHAPE,
     "Qwen2.5-0.5B": dict(model_type="qwen2", hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
@@ -45,10 +45,10 @@ SHAPES = {
 
 
 @torch.inference_mode()
-def milliseconds(run, cache: KVCache, count: int, times: int = 12) -> float:
+def milliseconds(run, cache: KVCache, count: int) -> float:
     """The median of `run`, which reads `count` tokens."""
     took = []
-    for _ in range(times):
+    for _ in range(TIMES):
         began = time.perf_counter()
         run()
         took.append(time.perf_counter() - began)
@@ -57,7 +57,7 @@ def milliseconds(run, cache: KVCache, count: int, times: int = 12) -> float:
 
 
 @torch.inference_mode()
-def by_size(name: str, dtype: torch.dtype, held: int = 1000) -> str:
+def by_size(name: str, dtype: torch.dtype) -> str:
     """A row of the second table."""
     torch.manual_seed(0)
     model = Decoder(ModelConfig.from_dict(SHAPES[name])).to(dtype).eval()
@@ -66,12 +66,12 @@ def by_size(name: str, dtype: torch.dtype, held: int = 1000) -> str:
     rowwise = copy.deepcopy(model)
     pack_weights(model)
     lay_out(rowwise, RowLinear)
-    caches = [KVCache(model.config, 1, held + GUESS + 1, device="cpu", dtype=dtype, grows=grows) for grows in (dtype != torch.float32, False)]
+    caches = [KVCache(model.config, 1, HELD + GUESS + 1, device="cpu", dtype=dtype, grows=grows) for grows in (dtype != torch.float32, False)]
     for cache in caches:
-        cache.take([[1] * held])
+        cache.take([[1] * HELD])
     compiled = Compiled(rowwise, caches[1])
     one, guessed = (milliseconds(lambda: read_tokens(model, [[1]], [[1] * count], caches[0]), caches[0], 1 + count) for count in (0, GUESS))
-    return (f"| {name} | {str(dtype).removeprefix('torch.')} | {one:.1f} | {guessed:.1f} | {milliseconds(lambda: compiled([1]), caches[1], 1):.1f} |")
+    return f"| {name} | {str(dtype).removeprefix('torch.')} | {one:.1f} | {guessed:.1f} | {milliseconds(lambda: compiled([1]), caches[1], 1):.1f} |"
 
 
 def main() -> None:
@@ -104,7 +104,7 @@ def main() -> None:
         lines.append(f"| {'grounded' if grounded else 'free'} | {how} | {tokens[way]:,} | {passes[way]:,} | {tokens[way] / passes[way]:.2f} | "
                      f"{total / args.notes:.2f} | {seconds[grounded, 'plainly'] / total:.2f} |")
     lines += ["", f"Of {2 * args.notes} answers, drafts changed {different['with drafts']}, compiled passes {different['compiled']}."]
-    lines += ["", f"A pass in ms behind 1,000 tokens, random weights; medians of 12. A guess has {GUESS} tokens.", "",
+    lines += ["", f"A pass in ms behind {HELD:,} tokens, random weights; medians of {TIMES}. A guess has {GUESS} tokens.", "",
               "| shape | precision | a token | a token and a guess | a token, compiled |", "|-|-|-|-|-|",
               *(by_size(name, dtype) for name, dtype in itertools.product(SHAPES, (torch.float32, torch.bfloat16)))]
     print("\n".join(lines))
