@@ -18,7 +18,19 @@ from pathlib import Path
 
 from benchmarks.report import source, write_section
 
-HEADER = ["ROW_ID", "SUBJECT_ID", "HADM_ID", "CHARTDATE", "CHARTTIME", "STORETIME", "CATEGORY", "DESCRIPTION", "CGID", "ISERROR", "TEXT"]
+HEADER = [
+    "ROW_ID",
+    "SUBJECT_ID",
+    "HADM_ID",
+    "CHARTDATE",
+    "CHARTTIME",
+    "STORETIME",
+    "CATEGORY",
+    "DESCRIPTION",
+    "CGID",
+    "ISERROR",
+    "TEXT",
+]
 READ = """
 import csv, resource, sys, time
 began = time.perf_counter()
@@ -42,8 +54,21 @@ def write_files(folder: Path, size: float) -> int:
             writer.writerow([row, row // 10, 100_000 + row, "2150-01-01", "", "", category, "Report", "", "", text])
             if row % 100 == 0:
                 start = text.index("Pneumonia")
-                note = {"note_id": row, "category": category, "description": "Report",
-                        "annotations": [{"begin": start, "end": start + 9, "code": "J18.9", "code_system": "ICD-10-CM", "description": "x", "type": "Human"}]}
+                note = {
+                    "note_id": row,
+                    "category": category,
+                    "description": "Report",
+                    "annotations": [
+                        {
+                            "begin": start,
+                            "end": start + 9,
+                            "code": "J18.9",
+                            "code_system": "ICD-10-CM",
+                            "description": "x",
+                            "type": "Human",
+                        }
+                    ],
+                }
                 charts[100_000 + row] = {"hadm_id": 100_000 + row, "comment": "", "notes": [note]}
     place = folder / "MDACE" / "data" / "Inpatient" / "ICD-10" / "1.0"
     place.mkdir(parents=True)
@@ -51,7 +76,9 @@ def write_files(folder: Path, size: float) -> int:
         (place / f"{admission}-ICD-10.json").write_text(json.dumps(chart))
     (folder / "MDACE" / "splits" / "Inpatient").mkdir(parents=True)
     for split in ("train", "val", "test"):
-        (folder / "MDACE" / "splits" / "Inpatient" / f"MDace-ev-{split}.csv").write_text("\n".join(map(str, charts if split == "train" else [])) + "\n")
+        (folder / "MDACE" / "splits" / "Inpatient" / f"MDace-ev-{split}.csv").write_text(
+            "\n".join(map(str, charts if split == "train" else [])) + "\n"
+        )
     return row
 
 
@@ -63,19 +90,43 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = write_files(folder, args.gigabytes * 1e9)
-        done = subprocess.run([sys.executable, "-c", READ, folder / "NOTEEVENTS.csv"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", READ, folder / "NOTEEVENTS.csv"], capture_output=True, text=True, check=True
+        )
         count, alone, memory = map(float, done.stdout.split())
         assert count == rows
         began = time.perf_counter()
-        command = [sys.executable, "-m", "minscl.expand", "documents", "mdace", "--mdace", folder / "MDACE", "--noteevents", folder / "NOTEEVENTS.csv", "--out", folder / "out.jsonl"]
+        command = [
+            sys.executable,
+            "-m",
+            "minscl.expand",
+            "documents",
+            "mdace",
+            "--mdace",
+            folder / "MDACE",
+            "--noteevents",
+            folder / "NOTEEVENTS.csv",
+            "--out",
+            folder / "out.jsonl",
+        ]
         found = subprocess.run(command, capture_output=True, text=True)
-        seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # the larger of both
+        seconds, peak = (
+            time.perf_counter() - began,
+            resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
+        )  # the larger of both
         assert found.returncode == 0, found.stderr
         documents = sum(1 for _ in open(folder / "out.jsonl", encoding="utf-8"))
         size = (folder / "NOTEEVENTS.csv").stat().st_size
-    lines = [f"{source()}", "", f"NOTEEVENTS of {size / 1e9:.2f} GB, {rows:,} rows, invented text; {documents:,} annotated notes found and checked.", "",
-             "| reader | seconds | rows/s | peak memory, MB |", "|-|-|-|-|", f"| csv alone | {alone:.1f} | {rows / alone:,.0f} | {memory / 1024:.0f} |",
-             f"| minscl.expand documents mdace, start to end | {seconds:.1f} | {rows / seconds:,.0f} | {peak / 1024:.0f} |"]
+    lines = [
+        f"{source()}",
+        "",
+        f"NOTEEVENTS of {size / 1e9:.2f} GB, {rows:,} rows, invented text; {documents:,} annotated notes found and checked.",
+        "",
+        "| reader | seconds | rows/s | peak memory, MB |",
+        "|-|-|-|-|",
+        f"| csv alone | {alone:.1f} | {rows / alone:,.0f} | {memory / 1024:.0f} |",
+        f"| minscl.expand documents mdace, start to end | {seconds:.1f} | {rows / seconds:,.0f} | {peak / 1024:.0f} |",
+    ]
     print("\n".join(lines))
     if args.write:
         write_section("Reading MIMIC-III", lines)

@@ -27,12 +27,12 @@ if not __package__:  # started as a file, not with -m
 from benchmarks.report import source, write_section
 from benchmarks.train import SHAPE
 from minscl.data.types import Note
+from minscl.hardware import matmul_rate, prepare_cpu
 from minscl.infer.cache import KVCache
 from minscl.infer.coder import note_prompt
+from minscl.infer.constrained import Guide
 from minscl.infer.engine import Engine, Request
-from minscl.infer.grounded import Guide
-from minscl.infer.packed import RowLinear, lay_out, pack_weights
-from minscl.machine import matmul_rate, prepare_cpu
+from minscl.infer.linear import RowLinear, lay_out, pack_weights
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, save_model
 from study.build_demo import texts
 from study.codes import codebook
@@ -40,7 +40,11 @@ from study.notes import documents
 from study.tokenizer import train_tokenizer
 
 ROOM = 700  # tokens of the answer with which grounding is timed
-JOBS = {"one": (1, 128, 9), "eight": (8, 128, 3), "documents": (32, 64, 1)}  # prompts, new tokens, times in a round; short ones more often
+JOBS = {
+    "one": (1, 128, 9),
+    "eight": (8, 128, 3),
+    "documents": (32, 64, 1),
+}  # prompts, new tokens, times in a round; short ones more often
 
 
 def make_model(folder: Path) -> None:
@@ -57,7 +61,10 @@ def make_model(folder: Path) -> None:
 
 def prompts(job: str) -> list[list[int]]:
     rng, count = random.Random(0), JOBS[job][0]
-    return [[rng.randrange(3, SHAPE["vocab_size"]) for _ in range(rng.randint(300, 2500) if job == "documents" else 1500)] for _ in range(count)]
+    return [
+        [rng.randrange(3, SHAPE["vocab_size"]) for _ in range(rng.randint(300, 2500) if job == "documents" else 1500)]
+        for _ in range(count)
+    ]
 
 
 def read_bandwidth() -> list[float]:
@@ -73,7 +80,9 @@ def read_bandwidth() -> list[float]:
 
 def ours(model, asked, new_tokens: int, compile: bool = False):
     """(answers, seconds)."""
-    engine = Engine(model, slots=min(8, len(asked)), length=max(map(len, asked)) + new_tokens, stop_ids=(), compile=compile)
+    engine = Engine(
+        model, slots=min(8, len(asked)), length=max(map(len, asked)) + new_tokens, stop_ids=(), compile=compile
+    )
     began = time.perf_counter()
     answers = dict(engine.run(Request(one, new_tokens) for one in asked))
     return [answers[number].ids for number in range(len(asked))], time.perf_counter() - began
@@ -88,7 +97,15 @@ def theirs(model, asked, new_tokens: int, size: int, **settings):
         ids = torch.tensor([[0] * (width - len(asked[one])) + asked[one] for one in chosen])
         seen = torch.tensor([[0] * (width - len(asked[one])) + [1] * len(asked[one]) for one in chosen])
         with torch.inference_mode():
-            found = model.generate(ids, attention_mask=seen, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, pad_token_id=0, **settings)
+            found = model.generate(
+                ids,
+                attention_mask=seen,
+                max_new_tokens=new_tokens,
+                min_new_tokens=new_tokens,
+                do_sample=False,
+                pad_token_id=0,
+                **settings,
+            )
         answers.update(zip(chosen, found[:, width:].tolist(), strict=True))
     return [answers[number] for number in range(len(asked))], time.perf_counter() - began
 
@@ -109,16 +126,26 @@ def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[lis
     rows, reading = [], []
     for job, (_, new_tokens, times) in JOBS.items():
         asked = prompts(job)
-        ways = {"minscl": lambda room: ours(plain, asked, room), "transformers": lambda room: theirs(teacher, asked, room, min(8, len(asked)))}
+        ways = {
+            "minscl": lambda room: ours(plain, asked, room),
+            "transformers": lambda room: theirs(teacher, asked, room, min(8, len(asked))),
+        }
         if job == "one":
             ways["minscl, compiled"] = lambda room: ours(rowwise, asked, room, compile=True)
-            ways["transformers, compiled"] = lambda room: theirs(teacher, asked, room, 1, cache_implementation="static", compile_config=everywhere())
+            ways["transformers, compiled"] = lambda room: theirs(
+                teacher, asked, room, 1, cache_implementation="static", compile_config=everywhere()
+            )
             for way in ("minscl, compiled", "transformers, compiled"):
                 ways[way](2)  # compiles
         if job == "documents":
             ways["transformers, one by one"] = lambda room: theirs(teacher, asked, room, 1)
         needed = size, size + KVCache.bytes_per_slot(plain.config, len(asked[0]) + new_tokens // 2, kind)
-        seconds, first, shares, texts = {way: [] for way in ways}, {way: [] for way in ways}, {way: [] for way in ways}, {}
+        seconds, first, shares, texts = (
+            {way: [] for way in ways},
+            {way: [] for way in ways},
+            {way: [] for way in ways},
+            {},
+        )
         for _ in range(rounds * times):
             for way, run in ways.items():
                 rates = read_bandwidth() if job == "one" else []
@@ -128,16 +155,23 @@ def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[lis
                 seconds[way].append(took)
                 if job == "one":
                     reading.append(statistics.median(rates + read_bandwidth()))
-                    shares[way].append((new_tokens - 1) / (took - first[way][-1]) / reading[-1])  # tokens a byte that could have been read
+                    shares[way].append(
+                        (new_tokens - 1) / (took - first[way][-1]) / reading[-1]
+                    )  # tokens a byte that could have been read
         for way in ways:
             took, alone = statistics.median(seconds[way]), statistics.median(first[way] or [0.0])
             same = sum(a == b for a, b in zip(texts[way], texts["minscl"], strict=True))
             rate = f"{len(asked) * (new_tokens - 1) / (took - alone):.1f}" if alone else ""
             share = "; ".join(spread([one * share for share in shares[way]]) for one in needed) if job == "one" else ""
             prompt = f"{2 * below_head * sum(map(len, asked)) / alone / products:.2f}" if alone else ""
-            rows.append(f"| {job} | {dtype} | {way} | {took:.2f} | {rate} | {share} | {prompt} | {same} of {len(asked)} |")
+            rows.append(
+                f"| {job} | {dtype} | {way} | {took:.2f} | {rate} | {share} | {prompt} | {same} of {len(asked)} |"
+            )
             print(rows[-1], flush=True)
-    return rows, f"{dtype}: reading {statistics.median(reading) / 1e9:.1f} GB/s (of {len(reading)} measurements {min(reading) / 1e9:.1f} to {max(reading) / 1e9:.1f})."
+    return (
+        rows,
+        f"{dtype}: reading {statistics.median(reading) / 1e9:.1f} GB/s (of {len(reading)} measurements {min(reading) / 1e9:.1f} to {max(reading) / 1e9:.1f}).",
+    )
 
 
 def spread(values) -> str:
@@ -157,7 +191,11 @@ def grounding(folder: Path, dtype: str, rounds: int) -> str:
     """What a pass takes after an invented note, free and grounded, with a tokenizer of 32,000 tokens; prompts apart."""
     if not (folder / "tokenizer.json").exists():
         train_tokenizer(texts(codebook(), []), folder, SHAPE["vocab_size"])
-    tokenizer, model, note = load_tokenizer(folder), load_model(folder, dtype=getattr(torch, dtype)), documents("test")[0]
+    tokenizer, model, note = (
+        load_tokenizer(folder),
+        load_model(folder, dtype=getattr(torch, dtype)),
+        documents("test")[0],
+    )
     pack_weights(model)
     prompt = note_prompt(model, tokenizer, Note(note.id, note.text))
 
@@ -171,10 +209,16 @@ def grounding(folder: Path, dtype: str, rounds: int) -> str:
     found = {}
     for way in (False, True) * (3 * rounds + 1):  # the first two fill the vocabulary's tree
         before, (took, answer) = run(1, False)[0], run(ROOM, way)
-        found.setdefault(way, []).append(((took - before) / (answer.forwards - 1), (took - before) / (len(answer.ids) - 1)))
-    (free, _), (grounded, a_token) = ([statistics.median(column) for column in zip(*found[way][1:], strict=True)] for way in (False, True))
-    return (f"{dtype}: a pass takes {1e3 * free:.1f} ms free and {1e3 * grounded:.1f} ms grounded ({100 * (grounded / free - 1):+.0f}%), a token "
-            f"{1e3 * free:.1f} ms free and {1e3 * a_token:.1f} ms grounded, where forced tokens come without a pass of their own.")
+        found.setdefault(way, []).append(
+            ((took - before) / (answer.forwards - 1), (took - before) / (len(answer.ids) - 1))
+        )
+    (free, _), (grounded, a_token) = (
+        [statistics.median(column) for column in zip(*found[way][1:], strict=True)] for way in (False, True)
+    )
+    return (
+        f"{dtype}: a pass takes {1e3 * free:.1f} ms free and {1e3 * grounded:.1f} ms grounded ({100 * (grounded / free - 1):+.0f}%), a token "
+        f"{1e3 * free:.1f} ms free and {1e3 * a_token:.1f} ms grounded, where forced tokens come without a pass of their own."
+    )
 
 
 def main() -> None:
@@ -190,15 +234,24 @@ def main() -> None:
     told = " and ".join(f"{rate / 1e9:.0f} ({dtype})" for dtype, rate in products.items())
     times = ", ".join(f"{args.rounds * times} ({job})" for job, (_, _, times) in JOBS.items())
     head = f"{source(transformers)}; medians of {times}. Products {told} GFLOP/s."
-    titles = ["| job | precision | side | seconds | tokens/s after the prompt | share of the bandwidth limit (lowest to highest): weights; with keys and values | "
-              "prompt's share of the products' rate | "
-              "answers equal to minscl's |", "|-|-|-|-|-|-|-|-|"]
+    titles = [
+        "| job | precision | side | seconds | tokens/s after the prompt | share of the bandwidth limit (lowest to highest): weights; with keys and values | "
+        "prompt's share of the products' rate | "
+        "answers equal to minscl's |",
+        "|-|-|-|-|-|-|-|-|",
+    ]
     print("\n".join([head, *titles]), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder))
         compared = [compare(Path(folder), dtype, args.rounds, products[dtype]) for dtype in args.dtypes]
-        told = ["", *(f"- {line}" for _, line in compared), "", "Grounded decoding on the same model, vocabulary of 32,000 tokens:", "",
-                *("- " + grounding(Path(folder), dtype, args.rounds) for dtype in args.dtypes)]
+        told = [
+            "",
+            *(f"- {line}" for _, line in compared),
+            "",
+            "Grounded decoding on the same model, vocabulary of 32,000 tokens:",
+            "",
+            *("- " + grounding(Path(folder), dtype, args.rounds) for dtype in args.dtypes),
+        ]
         print("\n".join(told))
     if args.write:
         write_section("Decoding", [head, "", *titles, *(row for rows, _ in compared for row in rows), *told])

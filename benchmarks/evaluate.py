@@ -35,7 +35,13 @@ def write(path: Path, documents: int, keep: float | None) -> None:
     def records():
         for number in range(documents):
             gold = list(dict.fromkeys(rng.choices(codes, cum_weights=total[1:], k=CODES_EACH)))
-            found = gold if keep is None else [code if noise.random() < keep else noise.choices(codes, cum_weights=total[1:])[0] for code in gold]
+            found = (
+                gold
+                if keep is None
+                else [
+                    code if noise.random() < keep else noise.choices(codes, cum_weights=total[1:])[0] for code in gold
+                ]
+            )
             yield CodedDocument(str(number), "", tuple(Assignment(code, "") for code in dict.fromkeys(found)))
 
     write_jsonl(path, records())
@@ -52,10 +58,17 @@ def main() -> None:
             write(Path(folder) / f"{name}.jsonl", args.documents, keep)
         began = time.monotonic()
         files = [f"--{'gold' if name == 'gold' else 'pred'}={folder}/{name}.jsonl" for name in ("gold", "a", "b")]
-        subprocess.run([sys.executable, "-m", "minscl.evaluate", *files, "--rounds", str(args.rounds)], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "minscl.evaluate", *files, "--rounds", str(args.rounds)],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
         seconds, memory = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    lines = [f"{source()}", "",
-             f"{args.documents:,} documents of {CODES_EACH} codes, 2 systems, {args.rounds:,} bootstrap rounds: {seconds:.1f} s, peak memory {memory / 2**20:.2f} GB."]
+    lines = [
+        f"{source()}",
+        "",
+        f"{args.documents:,} documents of {CODES_EACH} codes, 2 systems, {args.rounds:,} bootstrap rounds: {seconds:.1f} s, peak memory {memory / 2**20:.2f} GB.",
+    ]
     print("\n".join(["", *lines]))
     if args.write:
         write_section("Evaluation", lines)

@@ -42,7 +42,9 @@ def logit_differences(family: str) -> tuple[float, float]:
 def relative(ours: dict, theirs: dict) -> float:
     """Largest difference of two sets of tensors over their largest entry."""
     assert ours.keys() == theirs.keys()
-    return max((ours[name] - theirs[name]).abs().max().item() for name in ours) / max(one.abs().max().item() for one in theirs.values())
+    return max((ours[name] - theirs[name]).abs().max().item() for name in ours) / max(
+        one.abs().max().item() for one in theirs.values()
+    )
 
 
 def gradient_difference(family: str) -> float:
@@ -50,7 +52,9 @@ def gradient_difference(family: str) -> float:
     theirs, ids = teacher(ours), torch.tensor([PROMPTS[1]])
     ours(ids).logsumexp(-1).mean().backward()
     theirs(ids).logits.logsumexp(-1).mean().backward()
-    return relative({name: p.grad for name, p in ours.named_parameters()}, {name: p.grad for name, p in theirs.named_parameters()})
+    return relative(
+        {name: p.grad for name, p in ours.named_parameters()}, {name: p.grad for name, p in theirs.named_parameters()}
+    )
 
 
 def lora_differences(family: str, folder: Path) -> tuple[float, float]:
@@ -66,7 +70,11 @@ def lora_differences(family: str, folder: Path) -> tuple[float, float]:
     a.logsumexp(-1).mean().backward()
     b.logsumexp(-1).mean().backward()
     mine = {name: p.grad for name, p in lora_parameters(ours)}
-    other = {name.removeprefix("base_model.model.").replace(".default", ""): p.grad for name, p in theirs.named_parameters() if p.requires_grad}
+    other = {
+        name.removeprefix("base_model.model.").replace(".default", ""): p.grad
+        for name, p in theirs.named_parameters()
+        if p.requires_grad
+    }
     if mine.keys() != other.keys():  # our names leave out the leaf's ".weight"
         other = {name.removesuffix(".weight"): value for name, value in other.items()}
     return (a - b).abs().max().item(), relative(mine, other)
@@ -80,7 +88,9 @@ def differing_tokens(family: str) -> tuple[int, int]:
     prompts = [one[:200] for one in PROMPTS]
     for prompt, mine in zip(prompts, generate(ours, prompts, max_new_tokens=NEW_TOKENS, stop_ids=()), strict=True):
         ids = torch.tensor([prompt])
-        expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=NEW_TOKENS, pad_token_id=0)[0, len(prompt):].tolist()
+        expected = theirs.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=NEW_TOKENS, pad_token_id=0
+        )[0, len(prompt) :].tolist()
         different += sum(a != b for a, b in zip(mine, expected, strict=True))
         compared += len(expected)
     return different, compared
@@ -95,15 +105,20 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             output, gradients = lora_differences(family, Path(folder))
         different, compared = differing_tokens(family)
-        rows.append(f"| {family} | {single:.1e} | {half:.1e} | {gradient_difference(family):.1e} | {output:.1e} | {gradients:.1e} | {different} of {compared} |")
+        rows.append(
+            f"| {family} | {single:.1e} | {half:.1e} | {gradient_difference(family):.1e} | {output:.1e} | {gradients:.1e} | {different} of {compared} |"
+        )
         print(rows[-1], flush=True)
     off = decoder("llama3")
     off.model.config = dataclasses.replace(off.config, rope=dataclasses.replace(off.config.rope, rope_theta=505000.0))
     with torch.no_grad():
-        control = max((off(torch.tensor([ids])) - decoder("llama3")(torch.tensor([ids]))).abs().max().item() for ids in PROMPTS)
+        control = max(
+            (off(torch.tensor([ids])) - decoder("llama3")(torch.tensor([ids]))).abs().max().item() for ids in PROMPTS
+        )
     machine = f"{platform.machine()}, {os.cpu_count()} CPU cores, Python {platform.python_version()}"
     with replace_file(OUT) as out:
-        out.write(f"""# Parity with transformers and PEFT
+        out.write(
+            f"""# Parity with transformers and PEFT
 
 Written by `python -m benchmarks.parity`; tiny random models of every family (tests/tiny_models.py), prompts of 1 to 200 tokens, on {machine},
 torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}. Bars held by the tests: float32 logits 1e-4, bfloat16 logits 2e-2 of the
@@ -112,7 +127,10 @@ A zero is a true zero, the same operations in the same order. Control: llama3 wi
 
 | family | float32 logits, absolute | bfloat16 logits, relative | gradients, relative | LoRA output, absolute | LoRA gradients, relative | greedy tokens that differ |
 |-|-|-|-|-|-|-|
-""" + "\n".join(rows) + "\n")
+"""
+            + "\n".join(rows)
+            + "\n"
+        )
 
 
 if __name__ == "__main__":

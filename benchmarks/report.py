@@ -27,12 +27,18 @@ decoding, prefill and the engine against transformers; FlexAttention and CUDA gr
 
 def source(*packages) -> str:
     """The command that is running, as one types it, then the machine."""
-    return f"`{shlex.join(['python', '-m', 'benchmarks.' + Path(sys.argv[0]).stem, *sys.argv[1:]])}`. {machine(*packages)}"
+    return (
+        f"`{shlex.join(['python', '-m', 'benchmarks.' + Path(sys.argv[0]).stem, *sys.argv[1:]])}`. {machine(*packages)}"
+    )
 
 
 def machine(*packages) -> str:
     """Cores, processor, packages with versions, date."""
-    names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE) if Path("/proc/cpuinfo").exists() else []
+    names = (
+        re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if Path("/proc/cpuinfo").exists()
+        else []
+    )
     versions = ", ".join(f"{one.__name__} {one.__version__}" for one in (torch, *packages))
     return f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}; Python {platform.python_version()}, {versions}; {date.today()}"
 

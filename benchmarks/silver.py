@@ -30,8 +30,12 @@ FILES = ("", ".quoted.jsonl", ".chosen.jsonl")
 
 
 def silver(labels: Path, out: Path, flags: list[str]) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "minscl.expand", "silver", "--notes", str(labels), "--out", str(out), *flags], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "minscl.expand", "silver", "--notes", str(labels), "--out", str(out), *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(run: subprocess.Popen) -> str:
@@ -59,12 +63,16 @@ def compare(name: str, folder: Path, labels: Path, flags: list[str], kills: int)
         at.append(sum(path.read_bytes().count(b"\n") for path in journals if path.exists()))
     finish(silver(labels, folder / f"{name}-killed.jsonl", flags))
     for part in FILES:
-        whole, pieces = (path.read_bytes() for path in (folder / f"{name}.jsonl{part}", folder / f"{name}-killed.jsonl{part}"))
+        whole, pieces = (
+            path.read_bytes() for path in (folder / f"{name}.jsonl{part}", folder / f"{name}-killed.jsonl{part}")
+        )
         if whole != pieces and (not part or sorted(whole.splitlines()) != sorted(pieces.splitlines())):
             raise SystemExit(f"{name}: {part or 'the pairs'} differ after {killed} kills")
     pairs = (folder / f"{name}.jsonl").read_bytes().count(b"\n")
     print(counts)
-    return [f"| {name} | {answers} | {pairs} | {seconds:.0f} | {killed}, after {', '.join(map(str, at))} answers | yes |"]
+    return [
+        f"| {name} | {answers} | {pairs} | {seconds:.0f} | {killed}, after {', '.join(map(str, at))} answers | yes |"
+    ]
 
 
 def serve(folder: Path):
@@ -76,8 +84,24 @@ def serve(folder: Path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder / "model"), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"],
-                              env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}, stdout=(folder / "log").open("w"), stderr=subprocess.STDOUT)
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "transformers.cli.transformers",
+            "serve",
+            str(folder / "model"),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--device",
+            "cpu",
+        ],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")},
+        stdout=(folder / "log").open("w"),
+        stderr=subprocess.STDOUT,
+    )
     while True:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -96,16 +120,35 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         notes = documents("train")[: args.notes]
-        write_jsonl(folder / "labels.jsonl", [CodedDocument(one.id, one.text, tuple(Assignment(code.code, code.description) for code in one.codes)) for one in notes])
+        write_jsonl(
+            folder / "labels.jsonl",
+            [
+                CodedDocument(one.id, one.text, tuple(Assignment(code.code, code.description) for code in one.codes))
+                for one in notes
+            ],
+        )
         rows = compare("embedded model", folder, folder / "labels.jsonl", [], args.kills)
         server, address = serve(folder)
         try:
-            rows += compare("transformers serve", folder, folder / "labels.jsonl", ["--endpoint", address, "--model", str(folder / "model")], args.kills)
+            rows += compare(
+                "transformers serve",
+                folder,
+                folder / "labels.jsonl",
+                ["--endpoint", address, "--model", str(folder / "model")],
+                args.kills,
+            )
         finally:
             server.kill()
             server.wait()
-    lines = [f"{source()}", "", f"{args.notes} invented notes; the embedded model is far too small for the task, so few quotations stand in their note.", "",
-             "| who answers | answers | pairs | seconds, uninterrupted | killed (-9) | pairs the same, byte for byte; journals line for line |", "|-|-|-|-|-|-|", *rows]
+    lines = [
+        f"{source()}",
+        "",
+        f"{args.notes} invented notes; the embedded model is far too small for the task, so few quotations stand in their note.",
+        "",
+        "| who answers | answers | pairs | seconds, uninterrupted | killed (-9) | pairs the same, byte for byte; journals line for line |",
+        "|-|-|-|-|-|-|",
+        *rows,
+    ]
     print("\n".join(lines))
     if args.write:
         write_section("Silver, killed on the way", lines)

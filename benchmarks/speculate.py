@@ -23,24 +23,48 @@ from minscl.data.types import Note
 from minscl.generate import GenerateConfig, load_coder
 from minscl.infer.cache import KVCache
 from minscl.infer.coder import MAX_NEW_TOKENS, note_prompt
-from minscl.infer.compiled import Compiled
+from minscl.infer.constrained import Guide
+from minscl.infer.cuda_graph import Compiled
 from minscl.infer.engine import Engine, Request, read_tokens
-from minscl.infer.grounded import Guide
-from minscl.infer.packed import RowLinear, lay_out, pack_weights
+from minscl.infer.linear import RowLinear, lay_out, pack_weights
 from minscl.infer.speculate import Drafter
 from minscl.model import Decoder, ModelConfig
 from study.notes import documents
 
 WAYS = ("plainly", "with drafts", "compiled")
-HELD, GUESS, TIMES = 1000, 3, 12  # of the second table: tokens read before, tokens guessed, passes of which the median counts
+HELD, GUESS, TIMES = (
+    1000,
+    3,
+    12,
+)  # of the second table: tokens read before, tokens guessed, passes of which the median counts
 SHAPES = {
     "125 M": SHAPE,
-    "Qwen2.5-0.5B": dict(model_type="qwen2", hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
-                         num_key_value_heads=2, vocab_size=151936, max_position_embeddings=32768, rope_theta=1e6, rms_norm_eps=1e-6,
-                         tie_word_embeddings=True),
-    "Llama-3.2-1B": dict(model_type="llama", hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32,
-                         num_key_value_heads=8, vocab_size=128256, max_position_embeddings=8192, rope_theta=5e5, rms_norm_eps=1e-5,
-                         tie_word_embeddings=True),
+    "Qwen2.5-0.5B": dict(
+        model_type="qwen2",
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        vocab_size=151936,
+        max_position_embeddings=32768,
+        rope_theta=1e6,
+        rms_norm_eps=1e-6,
+        tie_word_embeddings=True,
+    ),
+    "Llama-3.2-1B": dict(
+        model_type="llama",
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_hidden_layers=16,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        vocab_size=128256,
+        max_position_embeddings=8192,
+        rope_theta=5e5,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=True,
+    ),
 }
 
 
@@ -66,11 +90,17 @@ def by_size(name: str, dtype: torch.dtype) -> str:
     rowwise = copy.deepcopy(model)
     pack_weights(model)
     lay_out(rowwise, RowLinear)
-    caches = [KVCache(model.config, 1, HELD + GUESS + 1, device="cpu", dtype=dtype, grows=grows) for grows in (dtype != torch.float32, False)]
+    caches = [
+        KVCache(model.config, 1, HELD + GUESS + 1, device="cpu", dtype=dtype, grows=grows)
+        for grows in (dtype != torch.float32, False)
+    ]
     for cache in caches:
         cache.take([[1] * HELD])
     compiled = Compiled(rowwise, caches[1])
-    one, guessed = (milliseconds(lambda: read_tokens(model, [[1]], [[1] * count], caches[0]), caches[0], 1 + count) for count in (0, GUESS))
+    one, guessed = (
+        milliseconds(lambda: read_tokens(model, [[1]], [[1] * count], caches[0]), caches[0], 1 + count)
+        for count in (0, GUESS)
+    )
     return f"| {name} | {str(dtype).removeprefix('torch.')} | {one:.1f} | {guessed:.1f} | {milliseconds(lambda: compiled([1]), caches[1], 1):.1f} |"
 
 
@@ -89,7 +119,13 @@ def main() -> None:
             way, compiled = (grounded, how), how == "compiled"
             guide = Guide(tokenizer, document.text, MAX_NEW_TOKENS) if grounded else None
             drafter = Drafter(tokenizer, prompt) if how == "with drafts" else None
-            engine = Engine(rowwise if compiled else model, slots=1, length=len(prompt) + MAX_NEW_TOKENS, stop_ids=tokenizer.stop_ids, compile=compiled)
+            engine = Engine(
+                rowwise if compiled else model,
+                slots=1,
+                length=len(prompt) + MAX_NEW_TOKENS,
+                stop_ids=tokenizer.stop_ids,
+                compile=compiled,
+            )
             began = time.perf_counter()
             [(_, answer)] = engine.run([Request(prompt, MAX_NEW_TOKENS, guide, drafter)])
             seconds[way] = seconds.get(way, 0.0) + time.perf_counter() - began
@@ -97,16 +133,30 @@ def main() -> None:
             tokens[way] = tokens.get(way, 0) + len(answer.ids)
             plain = answer.ids if how == "plainly" else plain
             different[how] = different.get(how, 0) + (answer.ids != plain)
-    lines = [f"{source()}; {args.notes} invented test notes, the embedded model in float32, one note at a time", "",
-             "| decoding | way | tokens | passes | tokens a pass | seconds a note | times as fast |", "|-|-|-|-|-|-|-|"]
+    lines = [
+        f"{source()}; {args.notes} invented test notes, the embedded model in float32, one note at a time",
+        "",
+        "| decoding | way | tokens | passes | tokens a pass | seconds a note | times as fast |",
+        "|-|-|-|-|-|-|-|",
+    ]
     for (grounded, how), total in seconds.items():
         way = (grounded, how)
-        lines.append(f"| {'grounded' if grounded else 'free'} | {how} | {tokens[way]:,} | {passes[way]:,} | {tokens[way] / passes[way]:.2f} | "
-                     f"{total / args.notes:.2f} | {seconds[grounded, 'plainly'] / total:.2f} |")
-    lines += ["", f"Of {2 * args.notes} answers, drafts changed {different['with drafts']}, compiled passes {different['compiled']}."]
-    lines += ["", f"A pass in ms behind {HELD:,} tokens, random weights; medians of {TIMES}. A guess has {GUESS} tokens.", "",
-              "| shape | precision | a token | a token and a guess | a token, compiled |", "|-|-|-|-|-|",
-              *(by_size(name, dtype) for name, dtype in itertools.product(SHAPES, (torch.float32, torch.bfloat16)))]
+        lines.append(
+            f"| {'grounded' if grounded else 'free'} | {how} | {tokens[way]:,} | {passes[way]:,} | {tokens[way] / passes[way]:.2f} | "
+            f"{total / args.notes:.2f} | {seconds[grounded, 'plainly'] / total:.2f} |"
+        )
+    lines += [
+        "",
+        f"Of {2 * args.notes} answers, drafts changed {different['with drafts']}, compiled passes {different['compiled']}.",
+    ]
+    lines += [
+        "",
+        f"A pass in ms behind {HELD:,} tokens, random weights; medians of {TIMES}. A guess has {GUESS} tokens.",
+        "",
+        "| shape | precision | a token | a token and a guess | a token, compiled |",
+        "|-|-|-|-|-|",
+        *(by_size(name, dtype) for name, dtype in itertools.product(SHAPES, (torch.float32, torch.bfloat16))),
+    ]
     print("\n".join(lines))
     if args.write:
         write_section("Speculation", lines)

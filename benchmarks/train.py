@@ -32,9 +32,22 @@ from benchmarks.report import source, write_section
 from minscl.config import RunConfig
 from minscl.data.types import Sample
 
-SHAPE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12,
-         "num_attention_heads": 12, "num_key_value_heads": 4, "vocab_size": 32000, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
-         "rope_theta": 500000.0, "tie_word_embeddings": False, "hidden_act": "silu", "torch_dtype": "float32"}
+SHAPE = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 768,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 4,
+    "vocab_size": 32000,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": False,
+    "hidden_act": "silu",
+    "torch_dtype": "float32",
+}
 PEERS = ("padded", "grouped", "packed", "single")
 STEPS = {"spans": 32, "mix": 4}  # optimiser steps of a measurement
 LOOK = 4  # of the first look at each of the peer's ways
@@ -66,13 +79,13 @@ def make_model(folder: Path) -> None:
 
 def ours(folder: Path, samples, dtype: torch.dtype) -> dict:
     """Seconds of each step by minscl.train's own loop, its forecast, and the share of the matmul rate."""
-    from minscl.checkpoint import StopSignals
-    from minscl.forecast import EFFICIENCY, forecast
+    from minscl.hardware import prepare_cpu
     from minscl.lora import add_lora, lora_parameters
-    from minscl.machine import prepare_cpu
     from minscl.model import load_model
-    from minscl.parallel import Team
     from minscl.train import LOGIT_ROWS, plan, train_steps
+    from minscl.training.checkpoint import StopSignals
+    from minscl.training.distributed import ProcessGroup
+    from minscl.training.estimate import EFFICIENCY, forecast
 
     config, device = RunConfig(model=str(folder), epochs=1, max_length=4096, pack_length=4096), torch.device("cpu")
     rate, _ = prepare_cpu(dtype)
@@ -82,12 +95,31 @@ def ours(folder: Path, samples, dtype: torch.dtype) -> dict:
     parameters = [one for _, one in lora_parameters(model)]
     optimizer = torch.optim.AdamW(parameters, lr=config.lr)
     steps, total = plan(samples, config, 0)
-    records = list(train_steps(model, parameters, optimizer, steps, first=0, total=total, config=config, device=device, team=Team(), stop=StopSignals()))
+    records = list(
+        train_steps(
+            model,
+            parameters,
+            optimizer,
+            steps,
+            first=0,
+            total=total,
+            config=config,
+            device=device,
+            team=ProcessGroup(),
+            stop=StopSignals(),
+        )
+    )
     expected = forecast(model.config, samples, config, dtype=dtype, rate=rate, logit_rows=LOGIT_ROWS)
     operations = expected.seconds * EFFICIENCY * rate
-    return {"seconds": [one["step_seconds"] for one in records], "losses": [one["loss"] for one in records],
-            "tokens": sum(one["tokens"] for one in records), "computed": sum(one["computed_tokens"] for one in records),
-            "operations": operations, "rate": rate, "forecast_memory": expected.memory}
+    return {
+        "seconds": [one["step_seconds"] for one in records],
+        "losses": [one["loss"] for one in records],
+        "tokens": sum(one["tokens"] for one in records),
+        "computed": sum(one["computed_tokens"] for one in records),
+        "operations": operations,
+        "rate": rate,
+        "forecast_memory": expected.memory,
+    }
 
 
 def theirs(folder: Path, samples, dtype: torch.dtype, way: str, autocast: bool) -> dict:
@@ -108,20 +140,43 @@ def theirs(folder: Path, samples, dtype: torch.dtype, way: str, autocast: bool) 
         width = max(len(row["input_ids"]) for row in rows)
         fill = {"input_ids": 0, "labels": -100, "attention_mask": 0}
         rows = [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
-        return {name: torch.tensor([row[name] + [value] * (width - len(row[name])) for row in rows]) for name, value in fill.items()}
+        return {
+            name: torch.tensor([row[name] + [value] * (width - len(row[name])) for row in rows])
+            for name, value in fill.items()
+        }
 
     transformers.utils.logging.set_verbosity_error()
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    model = peft.get_peft_model(model, peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets, task_type="CAUSAL_LM"))
-    rows = [{"input_ids": [*one.prompt_ids, *one.target_ids], "labels": [-100] * len(one.prompt_ids) + list(one.target_ids)} for one in samples]
+    model = peft.get_peft_model(
+        model, peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets, task_type="CAUSAL_LM")
+    )
+    rows = [
+        {"input_ids": [*one.prompt_ids, *one.target_ids], "labels": [-100] * len(one.prompt_ids) + list(one.target_ids)}
+        for one in samples
+    ]
     size = 1 if way == "single" else 16
     arguments = transformers.TrainingArguments(
-        output_dir=str(folder / "trainer"), per_device_train_batch_size=size, gradient_accumulation_steps=16 // size, num_train_epochs=1, learning_rate=1e-4,
-        lr_scheduler_type="cosine", warmup_steps=0.1, use_cpu=True, bf16=autocast, logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True,
-        remove_unused_columns=False, train_sampling_strategy="group_by_length" if way == "grouped" else "random")
+        output_dir=str(folder / "trainer"),
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=16 // size,
+        num_train_epochs=1,
+        learning_rate=1e-4,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.1,
+        use_cpu=True,
+        bf16=autocast,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        train_sampling_strategy="group_by_length" if way == "grouped" else "random",
+    )
     collate = transformers.DataCollatorWithFlattening(return_position_ids=True) if way == "packed" else pad
-    trainer = transformers.Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collate, callbacks=[Clock()])
+    trainer = transformers.Trainer(
+        model=model, args=arguments, train_dataset=rows, data_collator=collate, callbacks=[Clock()]
+    )
     trainer.train()
     return {"seconds": Clock.seconds}
 
@@ -144,7 +199,11 @@ def work(side: str, part: str, dtype: str, folder: str, steps: str) -> None:
 
     samples, kind = make_samples(part, int(steps)), getattr(torch, dtype)
     way, _, autocast = side.partition("+")
-    found = ours(Path(folder), samples, kind) if side == "minscl" else theirs(Path(folder), samples, kind, way, bool(autocast))
+    found = (
+        ours(Path(folder), samples, kind)
+        if side == "minscl"
+        else theirs(Path(folder), samples, kind, way, bool(autocast))
+    )
     print(json.dumps({**found, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 
 
@@ -158,18 +217,28 @@ def table(folder: Path, part: str, dtype: str, rounds: int) -> list[str]:
     for _ in range(rounds):
         for side in sides:
             found[side].append(measure(folder, side, part, dtype, STEPS[part]))
-    speed, memory = ({side: statistics.median(one[name] for one in found.get(side, [looks.get(side)])) for side in ("minscl", *ways)}
-                     for name in ("per_second", "memory"))
+    speed, memory = (
+        {side: statistics.median(one[name] for one in found.get(side, [looks.get(side)])) for side in ("minscl", *ways)}
+        for name in ("per_second", "memory")
+    )
     rows = []
     for side in ("minscl", *sorted(ways, key=lambda way: (way not in found, -speed[way]))):
-        figures = (f"{speed[side]:.2f} | {memory[side] / 2**30:.2f} | {speed['minscl'] / speed[side]:.2f} | {memory['minscl'] / memory[side]:.2f}"
-                   if speed[side] else "out of memory | | |")
-        rows.append(f"| {part} | {dtype} | {side}{'' if side in found else f', one look of {LOOK} steps'} | {figures} |")
+        figures = (
+            f"{speed[side]:.2f} | {memory[side] / 2**30:.2f} | {speed['minscl'] / speed[side]:.2f} | {memory['minscl'] / memory[side]:.2f}"
+            if speed[side]
+            else "out of memory | | |"
+        )
+        rows.append(
+            f"| {part} | {dtype} | {side}{'' if side in found else f', one look of {LOOK} steps'} | {figures} |"
+        )
     one = found["minscl"][0]
     share = one["operations"] / sum(one["seconds"]) / one["rate"]
-    rows += ["", f"minscl computed {one['computed']:,} of {one['tokens']:,} tokens, at {share:.0%} of the matmul rate, {one['rate'] / 1e9:.0f} GFLOP/s; "
-             f"its forecast of memory was {one['forecast_memory'] / 2**30:.2f} GB. {16 * STEPS[part]} samples, 16 a step; the first "
-             f"{'two steps are' if part == 'mix' else 'step is'} not counted."]
+    rows += [
+        "",
+        f"minscl computed {one['computed']:,} of {one['tokens']:,} tokens, at {share:.0%} of the matmul rate, {one['rate'] / 1e9:.0f} GFLOP/s; "
+        f"its forecast of memory was {one['forecast_memory'] / 2**30:.2f} GB. {16 * STEPS[part]} samples, 16 a step; the first "
+        f"{'two steps are' if part == 'mix' else 'step is'} not counted.",
+    ]
     print("\n".join(rows), flush=True)
     return rows
 
@@ -188,7 +257,10 @@ def main() -> None:
     import transformers
 
     head = f"{source(transformers, peft)}; medians of {args.rounds} rounds"
-    titles = ["| part | precision | side | samples/s | peak memory, GB | minscl is faster by | minscl's share of its memory |", "|-|-|-|-|-|-|-|"]
+    titles = [
+        "| part | precision | side | samples/s | peak memory, GB | minscl is faster by | minscl's share of its memory |",
+        "|-|-|-|-|-|-|-|",
+    ]
     print("\n".join([head, *titles]), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder))

@@ -3,4 +3,4 @@
 Two ways through the house: `train.py` (samples, packs, loss, adapter) and `generate.py` (note, text, codes).
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

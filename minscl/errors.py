@@ -1,16 +1,14 @@
 """Errors a user can mend, and files that are written whole or not at all.
 
-Every command turns an `InputError` into one line on stderr and exit status 2 (see `run_command`).
+Every command turns an `InputError` into one line on stderr and exit status 2 (cli.run_command).
 Any module may import this one; it imports nothing of minscl.
 """
 
 import contextlib
 import errno
 import os
-import sys
 import tempfile
 from pathlib import Path
-
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # the disk, a quota, a limit on files, the device
 
@@ -61,19 +59,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def run_command(main) -> None:
-    """Run `main()` and exit with its status; an InputError prints one line and exits with 2, Ctrl-C exits with 130."""
-    try:
-        sys.exit(main())
-    except InputError as error:
-        line = " ".join(str(error).split())
-        print(f"minscl: {line}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("minscl: stopped", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader (head, less) went away: not our failure
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)

@@ -19,17 +19,28 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from minscl.config import require
-from minscl.data.corpora import read_charts
+from minscl.cli import require, run_command
+from minscl.data.corpora.mdace import read_charts
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument, Pair
-from minscl.errors import InputError, run_command
-from minscl.evidence import MDACE, OVERLAP, document_counts, evidence_ratios
-from minscl.groups import code_groups, read_code
-from minscl.metrics import NAMES, Tally, all_scores, bootstrap_rows, code_sets, listed, mapped, per_chapter, scores_of, tally
-from minscl.rates import rates
-from minscl.scoreboard import plot, table
+from minscl.errors import InputError
+from minscl.score.answer_quality import rates
+from minscl.score.code_groups import code_groups, read_code
+from minscl.score.codes import (
+    NAMES,
+    Tally,
+    all_scores,
+    bootstrap_rows,
+    code_sets,
+    listed,
+    mapped,
+    per_chapter,
+    scores_of,
+    tally,
+)
+from minscl.score.evidence import MDACE, OVERLAP, document_counts, evidence_ratios
+from minscl.score.table import plot, table
 
 ROUNDS = 1000
 PERCENTILES = (2.5, 97.5)
@@ -81,7 +92,11 @@ class System:
 def read_documents(path: str, flag: str) -> list[CodedDocument]:
     """Coded documents of a JSONL file, or of MDACE's charts."""
     found = require(path, flag)
-    documents = read_charts(found, CodeBook.load()) if found.is_dir() or found.suffix == ".json" else read_jsonl(found, CodedDocument)
+    documents = (
+        read_charts(found, CodeBook.load())
+        if found.is_dir() or found.suffix == ".json"
+        else read_jsonl(found, CodedDocument)
+    )
     if not documents:
         raise InputError(f"{flag} {path}: no document in there; give coded documents, one a line")
     return documents
@@ -91,8 +106,12 @@ def read_system(path: str, gold, groups, choices: Choices = Choices(), name: str
     """The predictions of one file, counted; `evidence=False`: they are made from gold's evidence ("+ Evid."), so only codes are scored."""
     predicted, dropped, texts = read_documents(path, "--pred"), Counter(), {one.id: one.text for one in gold}
     for one in predicted:
-        if one.text != texts.get(one.id, one.text) and any(e.start is not None for code in one.codes for e in code.evidence):
-            raise InputError(f"{path}: document {one.id!r} was coded from another text than gold's; code the notes of the gold file")
+        if one.text != texts.get(one.id, one.text) and any(
+            e.start is not None for code in one.codes for e in code.evidence
+        ):
+            raise InputError(
+                f"{path}: document {one.id!r} was coded from another text than gold's; code the notes of the gold file"
+            )
     try:
         sets = code_sets(gold, predicted, dropped)
     except InputError as error:
@@ -100,9 +119,17 @@ def read_system(path: str, gold, groups, choices: Choices = Choices(), name: str
     told, answers = rates(gold, predicted, sets), {one.id: one for one in predicted}
     sets = listed(sets) if choices.unlisted == "drop" else sets
     tables = {"": tally(sets)} | {level: tally(mapped(sets, level)) for level in ("category", "chapter")}
-    masks = {group: np.array([label in codes for label in tables[""].labels], dtype=bool) for group, codes in groups.items()}
-    rows = [document_counts(one, answers.get(one.id), merge=choices.merge, trim=choices.trim) for one in gold] if evidence else []
-    counts = {metric: np.array([row[metric] for row in rows], dtype=np.float64) for metric in (*MDACE, *OVERLAP) if rows}
+    masks = {
+        group: np.array([label in codes for label in tables[""].labels], dtype=bool) for group, codes in groups.items()
+    }
+    rows = (
+        [document_counts(one, answers.get(one.id), merge=choices.merge, trim=choices.trim) for one in gold]
+        if evidence
+        else []
+    )
+    counts = {
+        metric: np.array([row[metric] for row in rows], dtype=np.float64) for metric in (*MDACE, *OVERLAP) if rows
+    }
     return System(name or Path(path).stem, tables, masks, counts, told, dict(dropped), choices)
 
 
@@ -115,15 +142,22 @@ def read_fixed(path: str) -> frozenset[str]:
     read = {line: read_code(line) for line in lines if line.strip()}
     wrong = [line for line, (kind, _) in read.items() if kind == "malformed"]
     if wrong or not read:
-        raise InputError(f"--fixed {path}: {repr(wrong[0]) + ' is no code' if wrong else 'no code in there'}; write a code a line")
+        raise InputError(
+            f"--fixed {path}: {repr(wrong[0]) + ' is no code' if wrong else 'no code in there'}; write a code a line"
+        )
     return frozenset(code for kind, code in read.values() if kind == "cm")
 
 
 def column_names(paths) -> list[str]:
     """Stems of the files; the whole path where several have one stem, numbered where that is the same too."""
     stems = Counter(Path(path).stem for path in paths)
-    names = [Path(path).stem if stems[Path(path).stem] == 1 else Path(path).with_suffix("").as_posix() for path in paths]
-    return [name if names.count(name) == 1 else f"{name} ({names[:place].count(name) + 1})" for place, name in enumerate(names)]
+    names = [
+        Path(path).stem if stems[Path(path).stem] == 1 else Path(path).with_suffix("").as_posix() for path in paths
+    ]
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[:place].count(name) + 1})"
+        for place, name in enumerate(names)
+    ]
 
 
 def bootstrap(systems, draws: np.ndarray) -> list[dict[str, np.ndarray]]:
@@ -144,10 +178,18 @@ def as_json(system: System, groups, samples, first) -> dict:
     """
     plain = {name: dict(zip(COLUMNS, map(float, row), strict=True)) for name, row in system.values().items()}
     by_level = {level: {name: plain[f"{level} {name}"] for name in NAMES} for level in ("category", "chapter", *groups)}
-    result = {"system": system.name, "codes": {name: one for name, one in plain.items() if " " not in name and name not in system.evidence},
-              "evidence": {name: plain[name] for name in system.evidence}, "category": by_level["category"], "chapter": by_level["chapter"],
-              "per_chapter": {name.removeprefix("per_chapter "): one for name, one in plain.items() if name.startswith("per_chapter ")},
-              "rates": system.rates, "dropped": system.dropped}
+    result = {
+        "system": system.name,
+        "codes": {name: one for name, one in plain.items() if " " not in name and name not in system.evidence},
+        "evidence": {name: plain[name] for name in system.evidence},
+        "category": by_level["category"],
+        "chapter": by_level["chapter"],
+        "per_chapter": {
+            name.removeprefix("per_chapter "): one for name, one in plain.items() if name.startswith("per_chapter ")
+        },
+        "rates": system.rates,
+        "dropped": system.dropped,
+    }
     if groups:
         result["groups"] = {name: {**one.about, **by_level[name]} for name, one in groups.items()}
     if samples is not None:
@@ -169,18 +211,54 @@ def intervals(samples: dict[str, np.ndarray]) -> dict[str, list[float]]:
 def flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m minscl.evaluate", description="Score predictions against gold.")
     parser.add_argument("--gold", required=True, metavar="FILE", help="coded documents, JSONL; or MDACE's JSON")
-    parser.add_argument("--pred", required=True, action="append", metavar="FILE", help="predictions for them; others are compared with the first")
-    parser.add_argument("--codes-only", action="append", default=[], metavar="FILE", help="a --pred file made from gold's evidence: no scores of evidence")
-    parser.add_argument("--train", default="", metavar="FILE", help="the coded documents that were trained on: which codes were seen")
-    parser.add_argument("--spans", default="", metavar="FILE", help="the span pairs that were trained on: which unseen codes they cover")
-    parser.add_argument("--merge", action="store_true", help="evidence: spans of a code with only punctuation between them are one")
+    parser.add_argument(
+        "--pred",
+        required=True,
+        action="append",
+        metavar="FILE",
+        help="predictions for them; others are compared with the first",
+    )
+    parser.add_argument(
+        "--codes-only",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a --pred file made from gold's evidence: no scores of evidence",
+    )
+    parser.add_argument(
+        "--train", default="", metavar="FILE", help="the coded documents that were trained on: which codes were seen"
+    )
+    parser.add_argument(
+        "--spans", default="", metavar="FILE", help="the span pairs that were trained on: which unseen codes they cover"
+    )
+    parser.add_argument(
+        "--merge", action="store_true", help="evidence: spans of a code with only punctuation between them are one"
+    )
     parser.add_argument("--trim", action="store_true", help="evidence: leave punctuation off both ends of spans")
-    parser.add_argument("--unlisted", choices=("keep", "drop"), default="keep", help="predicted codes that the Tabular List lacks (default: %(default)s)")
-    parser.add_argument("--fixed", default="", metavar="FILE", help="a code a line: adds macro_fixed, the macro over these, as in older work")
-    parser.add_argument("--f1-of-averages", action="store_true", help="adds macro_f1_of_averages, of macro_union's precision and recall, as in older work")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="bootstrap rounds for 95%% intervals; 0: none (default: %(default)s)")
+    parser.add_argument(
+        "--unlisted",
+        choices=("keep", "drop"),
+        default="keep",
+        help="predicted codes that the Tabular List lacks (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--fixed",
+        default="",
+        metavar="FILE",
+        help="a code a line: adds macro_fixed, the macro over these, as in older work",
+    )
+    parser.add_argument(
+        "--f1-of-averages",
+        action="store_true",
+        help="adds macro_f1_of_averages, of macro_union's precision and recall, as in older work",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="bootstrap rounds for 95%% intervals; 0: none (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON: an object, or a list of them for several predictions")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON: an object, or a list of them for several predictions"
+    )
     parser.add_argument("--plot", default="", metavar="FILE", help="draw the groups and the chapters (png, pdf, svg)")
     return parser
 
@@ -192,14 +270,23 @@ def main() -> int:
     train = read_jsonl(require(args.train, "--train"), CodedDocument) if args.train else None
     pairs = read_jsonl(require(args.spans, "--spans"), Pair) if args.spans else None
     groups = {} if train is None else code_groups(gold, train, pairs)
-    choices = Choices(args.merge, args.trim, args.unlisted, read_fixed(args.fixed) if args.fixed else None, args.f1_of_averages)
-    systems = [read_system(path, gold, groups, choices, name, evidence=path not in args.codes_only)
-               for path, name in zip(args.pred, column_names(args.pred), strict=True)]
-    samples = bootstrap(systems, bootstrap_rows(len(gold), args.rounds, args.seed)) if args.rounds else [None] * len(systems)
+    choices = Choices(
+        args.merge, args.trim, args.unlisted, read_fixed(args.fixed) if args.fixed else None, args.f1_of_averages
+    )
+    systems = [
+        read_system(path, gold, groups, choices, name, evidence=path not in args.codes_only)
+        for path, name in zip(args.pred, column_names(args.pred), strict=True)
+    ]
+    samples = (
+        bootstrap(systems, bootstrap_rows(len(gold), args.rounds, args.seed)) if args.rounds else [None] * len(systems)
+    )
     results = [as_json(system, groups, drawn, samples[0]) for system, drawn in zip(systems, samples, strict=True)]
     print(json.dumps(results[0] if len(results) == 1 else results) if args.json else table(results), flush=True)
     if len(results) > 1 and args.rounds and not args.json:
-        print(f"* differs from {results[0]['system']}: the 95% interval of the paired difference leaves out 0", file=sys.stderr)
+        print(
+            f"* differs from {results[0]['system']}: the 95% interval of the paired difference leaves out 0",
+            file=sys.stderr,
+        )
     if args.plot:
         plot(results, args.plot)
     return 0
@@ -210,7 +297,9 @@ def check(args) -> None:
     if not 0 <= args.seed < 2**32 or args.rounds < 0:
         raise InputError(f"--seed {args.seed}, --rounds {args.rounds}: a seed from 0 to {2**32 - 1}, rounds from 0")
     if args.spans and not args.train:
-        raise InputError(f"--spans {args.spans}: needs --train, the documents that were trained on, to know which codes are unseen")
+        raise InputError(
+            f"--spans {args.spans}: needs --train, the documents that were trained on, to know which codes are unseen"
+        )
     for path in args.codes_only:
         if path not in args.pred:
             raise InputError(f"--codes-only {path}: not one of the --pred files; name it there too")

@@ -17,40 +17,50 @@ Read next: expand_corpora.py for documents and notes, expand_llm.py for silver a
 import argparse
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from minscl.config import add_flags, require
-from minscl.data.coverage import chapter_table, coverage, coverage_table, draw_coverage
-from minscl.data.gold import GoldCounts, read_gold
+from minscl.cli import add_flags, flag, format_counts, make_config, path_flag, require, run_command
 from minscl.data.icd import CodeBook
+from minscl.data.icd.index_tables import TABLES
 from minscl.data.jsonl import read_jsonl, write_jsonl
-from minscl.data.tables import TABLES
+from minscl.data.spans.coverage import chapter_table, coverage, coverage_table, draw_coverage
+from minscl.data.spans.gold import GoldCounts, read_gold
 from minscl.data.types import Pair
-from minscl.errors import InputError, run_command
+from minscl.errors import InputError
 from minscl.expand_corpora import CORPORA
 from minscl.expand_llm import ASKED
-from minscl.flags import Checked, columns, file_flag
 
 
 @dataclass(frozen=True)
-class GoldConfig(Checked):
-    out: str = file_flag("span pairs to write, JSON Lines")
-    tables: str = field(default="", metadata={"help": f"tables to read beside the Index, with commas between: {', '.join(TABLES)}"})
+class GoldConfig:
+    out: str = path_flag("span pairs to write, JSON Lines")
+    tables: str = flag("", f"tables to read beside the Index, with commas between: {', '.join(TABLES)}")
 
 
 @dataclass(frozen=True)
-class CoverageConfig(Checked):
-    json: bool = field(default=False, metadata={"help": "print the counts as one JSON object"})
-    plot: str = field(default="", metadata={"help": "write a picture, a bar a chapter (.png, .svg, .pdf)"})
+class CoverageConfig:
+    json: bool = flag(False, "print the counts as one JSON object")
+    plot: str = flag("", "write a picture, a bar a chapter (.png, .svg, .pdf)")
 
 
 def show_gold(counts: GoldCounts, billable: int) -> str:
-    return columns([
-        ("terms read", counts.terms), ("  main terms", counts.main_terms), ("  terms with a code", counts.terms_with_code),
-        ("  distinct code strings", counts.code_strings), ("inclusion terms read", counts.inclusion_terms), ("lines of tables read", counts.table_lines),
-        ("pairs written", counts.pairs), (f"  distinct codes, of {billable:,} billable", counts.codes), ("  phrases with more than one code", counts.several_codes),
-        ("resolved", counts.resolved.total()), *((f"  {how}", number) for how, number in counts.resolved.most_common()),
-        ("unresolved", counts.unresolved.total()), *((f"  {why}", number) for why, number in counts.unresolved.most_common())])
+    return format_counts(
+        [
+            ("terms read", counts.terms),
+            ("  main terms", counts.main_terms),
+            ("  terms with a code", counts.terms_with_code),
+            ("  distinct code strings", counts.code_strings),
+            ("inclusion terms read", counts.inclusion_terms),
+            ("lines of tables read", counts.table_lines),
+            ("pairs written", counts.pairs),
+            (f"  distinct codes, of {billable:,} billable", counts.codes),
+            ("  phrases with more than one code", counts.several_codes),
+            ("resolved", counts.resolved.total()),
+            *((f"  {how}", number) for how, number in counts.resolved.most_common()),
+            ("unresolved", counts.unresolved.total()),
+            *((f"  {why}", number) for why, number in counts.unresolved.most_common()),
+        ]
+    )
 
 
 def gold(config: GoldConfig) -> None:
@@ -83,7 +93,9 @@ COMMANDS = {  # words of the command line → (help, flags, what is done)
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m minscl.expand", description="Make documents, notes and span pairs, and count what they cover.")
+    parser = argparse.ArgumentParser(
+        prog="python -m minscl.expand", description="Make documents, notes and span pairs, and count what they cover."
+    )
     parsers = {(): parser.add_subparsers(required=True, metavar="COMMAND")}
     for words, (help, config, run) in COMMANDS.items():
         if len(words) == 2 and words[:1] not in parsers:
@@ -97,7 +109,7 @@ def main(argv=None) -> int:
     given = vars(parser.parse_args(argv))
     run, config = given.pop("run"), given.pop("config")
     rest = [given.pop("files")] if "files" in given else []
-    run(config(**given), *rest)
+    run(make_config(config, given), *rest)
     return 0
 
 

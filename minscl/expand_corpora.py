@@ -7,56 +7,56 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from minscl.data.corpora import CATEGORIES, LEAKS, SETS, SPLITS, Counts, mdace
+from minscl.cli import flag, format_counts, path_flag
+from minscl.data.corpora.mdace import CATEGORIES, LEAKS, SETS, SPLITS, Counts, mdace
+from minscl.data.corpora.mimic_iv import aci_documents, aci_notes, mimic_iv_documents
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl, read_text, write_jsonl
-from minscl.data.labels import aci_documents, aci_notes, mimic_iv_documents
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
-from minscl.flags import Checked, choice_flag, columns, file_flag
 
 
 @dataclass(frozen=True)
-class MdaceConfig(Checked):
-    mdace: str = file_flag("folder of github.com/3mcloud/MDACE, with data/ and splits/")
-    noteevents: str = file_flag("MIMIC-III's NOTEEVENTS.csv or NOTEEVENTS.csv.gz")
-    out: str = file_flag("coded documents to write, JSON Lines")
-    split: str = choice_flag("train", SPLITS, "shipped split")
-    set: str = choice_flag("inpatient", SETS, "annotation set")
-    unit: str = choice_flag("admission", ("admission", "note"), "what one document is; note: each note with a code")
-    categories: str = choice_flag("discharge", CATEGORIES, "notes read; codeable: discharge, radiology and physician")
-    leak: str = choice_flag("refuse", LEAKS, "Profee charts that Inpatient has in another split")
+class MdaceConfig:
+    mdace: str = path_flag("folder of github.com/3mcloud/MDACE, with data/ and splits/")
+    noteevents: str = path_flag("MIMIC-III's NOTEEVENTS.csv or NOTEEVENTS.csv.gz")
+    out: str = path_flag("coded documents to write, JSON Lines")
+    split: str = flag("train", "shipped split", choices=SPLITS)
+    set: str = flag("inpatient", "annotation set", choices=SETS)
+    unit: str = flag("admission", "what one document is; note: each note with a code", choices=("admission", "note"))
+    categories: str = flag("discharge", "notes read; codeable: discharge, radiology and physician", choices=CATEGORIES)
+    leak: str = flag("refuse", "Profee charts that Inpatient has in another split", choices=LEAKS)
 
 
 @dataclass(frozen=True)
-class MimicIVConfig(Checked):
-    discharge: str = file_flag("MIMIC-IV-Note's discharge.csv.gz")
-    diagnoses: str = file_flag("MIMIC-IV's hosp/diagnoses_icd.csv.gz")
-    out: str = file_flag("label-only documents to write, JSON Lines")
-    split: str = choice_flag("train", SPLITS, "split, by patient")
+class MimicIVConfig:
+    discharge: str = path_flag("MIMIC-IV-Note's discharge.csv.gz")
+    diagnoses: str = path_flag("MIMIC-IV's hosp/diagnoses_icd.csv.gz")
+    out: str = path_flag("label-only documents to write, JSON Lines")
+    split: str = flag("train", "split, by patient", choices=SPLITS)
 
 
 @dataclass(frozen=True)
-class AciNotesConfig(Checked):
-    notes: str = file_flag("ACI-Bench's .csv, or .jsonl with id and note")
-    out: str = file_flag("JSON Lines to write")
+class AciNotesConfig:
+    notes: str = path_flag("ACI-Bench's .csv, or .jsonl with id and note")
+    out: str = path_flag("JSON Lines to write")
 
 
 @dataclass(frozen=True)
 class AciDocumentsConfig(AciNotesConfig):
-    codes: str = file_flag("CSV with the columns id,code, one code a row: the codes of Yuan et al. (2025)")
+    codes: str = path_flag("CSV with the columns id,code, one code a row: the codes of Yuan et al. (2025)")
 
 
 @dataclass(frozen=True)
-class TextsConfig(Checked):
-    documents: str = file_flag("coded documents, JSON Lines, whose codes are taken off")
-    out: str = file_flag("notes to write, JSON Lines")
+class TextsConfig:
+    documents: str = path_flag("coded documents, JSON Lines, whose codes are taken off")
+    out: str = path_flag("notes to write, JSON Lines")
 
 
 @dataclass(frozen=True)
-class FolderConfig(Checked):
-    folder: str = file_flag("folder whose .txt files, at any depth, are one note each")
-    out: str = file_flag("notes to write, JSON Lines")
+class FolderConfig:
+    folder: str = path_flag("folder whose .txt files, at any depth, are one note each")
+    out: str = path_flag("notes to write, JSON Lines")
 
 
 def write_corpus(out: str, records, counts: Counts) -> None:
@@ -65,20 +65,35 @@ def write_corpus(out: str, records, counts: Counts) -> None:
         counts.warnings.append(f"{out} is empty: nothing was left to write; the counts say where it went")
     for line in counts.warnings:
         print(f"minscl: warning: {line}", file=sys.stderr)
-    print(columns(counts.numbers.items()))
+    print(format_counts(counts.numbers.items()))
     print(f"written to {out}", file=sys.stderr)
 
 
 def mdace_documents(config: MdaceConfig) -> None:
-    documents, counts = mdace(config.mdace, config.noteevents, CodeBook.load(), set=config.set, split=config.split, unit=config.unit,
-                              categories=config.categories, leak=config.leak)
+    documents, counts = mdace(
+        config.mdace,
+        config.noteevents,
+        CodeBook.load(),
+        set=config.set,
+        split=config.split,
+        unit=config.unit,
+        categories=config.categories,
+        leak=config.leak,
+    )
     write_corpus(config.out, documents, counts)
 
 
 def mimic_iv(config: MimicIVConfig) -> None:
     counts = Counts()
-    write_corpus(config.out, mimic_iv_documents(config.discharge, config.diagnoses, config.split, CodeBook.load(), counts), counts)
-    print("minscl: MIMIC-III's and MIMIC-IV's patients may coincide, and no id tells: a test on MDACE after training on MIMIC-IV may see a patient again", file=sys.stderr)
+    write_corpus(
+        config.out,
+        mimic_iv_documents(config.discharge, config.diagnoses, config.split, CodeBook.load(), counts),
+        counts,
+    )
+    print(
+        "minscl: MIMIC-III's and MIMIC-IV's patients may coincide, and no id tells: a test on MDACE after training on MIMIC-IV may see a patient again",
+        file=sys.stderr,
+    )
 
 
 def aci_bench(config: AciDocumentsConfig) -> None:
@@ -105,8 +120,21 @@ CORPORA = {  # words of the command line → (help, flags, what is done)
     ("documents", "mdace"): ("MDACE + MIMIC-III: codes with evidence", MdaceConfig, mdace_documents),
     ("documents", "mimic-iv"): ("MIMIC-IV: codes alone", MimicIVConfig, mimic_iv),
     ("documents", "aci-bench"): ("ACI-Bench with the codes of Yuan et al.", AciDocumentsConfig, aci_bench),
-    ("notes", "aci-bench"): ("ACI-Bench", AciNotesConfig, lambda config: write_notes(config.out, aci_notes(config.notes))),
-    ("notes", "documents"): ("coded documents without their codes", TextsConfig,
-                             lambda config: write_notes(config.out, (Note(one.id, one.text) for one in read_jsonl(config.documents, CodedDocument)))),
-    ("notes", "folder"): ("a folder of .txt files", FolderConfig, lambda config: write_notes(config.out, folder_notes(config.folder))),
+    ("notes", "aci-bench"): (
+        "ACI-Bench",
+        AciNotesConfig,
+        lambda config: write_notes(config.out, aci_notes(config.notes)),
+    ),
+    ("notes", "documents"): (
+        "coded documents without their codes",
+        TextsConfig,
+        lambda config: write_notes(
+            config.out, (Note(one.id, one.text) for one in read_jsonl(config.documents, CodedDocument))
+        ),
+    ),
+    ("notes", "folder"): (
+        "a folder of .txt files",
+        FolderConfig,
+        lambda config: write_notes(config.out, folder_notes(config.folder)),
+    ),
 }

@@ -7,25 +7,35 @@ Read next: lora/inject.py (merge_lora), model/load.py (save_model).
 
 import argparse
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from minscl.config import DEMO, add_flags, require
-from minscl.errors import InputError, run_command
+from minscl.cli import add_flags, flag, require, run_command
+from minscl.config import DEMO
+from minscl.errors import InputError
 from minscl.lora import load_adapter, merge_lora
 from minscl.model import load_model, save_model
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-                   "chat_template.jinja", "generation_config.json", "vocab.json", "merges.txt")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "vocab.json",
+    "merges.txt",
+)
 
 
 @dataclass(frozen=True)
 class ExportConfig:
     """Settings of `export`; each is a flag."""
 
-    model: str = field(default=str(DEMO), metadata={"help": "base model folder"})
-    adapter: str = field(default=str(DEMO / "adapter"), metadata={"help": "LoRA adapter folder"})
-    out: str = field(default="", metadata={"help": "folder to write; it must not exist or be empty"})
+    model: str = flag(str(DEMO), "base model folder")
+    adapter: str = flag(str(DEMO / "adapter"), "LoRA adapter folder")
+    out: str = flag("", "folder to write; it must not exist or be empty")
 
 
 def export(config: ExportConfig) -> Path:
@@ -45,7 +55,9 @@ def export(config: ExportConfig) -> Path:
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m minscl.export", description="Merge an adapter into its base model.")
+    parser = argparse.ArgumentParser(
+        prog="python -m minscl.export", description="Merge an adapter into its base model."
+    )
     add_flags(parser, ExportConfig)
     print(export(ExportConfig(**vars(parser.parse_args(argv)))))
     return 0

@@ -24,18 +24,19 @@ from pathlib import Path
 
 import torch
 
-from minscl.checkpoint import StopSignals, forget_after, load_checkpoint, save_checkpoint
-from minscl.config import RunConfig, parse_run, require
+from minscl.cli import require, run_command
+from minscl.config import RunConfig, parse_run
 from minscl.data.loss import IGNORE, masked_loss
 from minscl.data.packing import Step, epoch_order, pack_step
 from minscl.data.samples import read_training_data
-from minscl.errors import InputError, replace_file, run_command
-from minscl.forecast import describe_data, forecast, show
+from minscl.errors import InputError, replace_file
+from minscl.hardware import choose_device, float32_products, matmul_rate, memory_errors, peak_memory, prepare_cpu
 from minscl.lora import add_lora, lora_parameters, save_adapter
-from minscl.machine import choose_device, float32_products, matmul_rate, memory_errors, peak_memory, prepare_cpu
-from minscl.model import Forest, load_model, load_tokenizer, read_config
-from minscl.parallel import Team, join_team, shard_blocks
-from minscl.progress import Log, plot_losses
+from minscl.model import SharedPrefixMask, load_model, load_tokenizer, read_config
+from minscl.training.checkpoint import StopSignals, forget_after, load_checkpoint, save_checkpoint
+from minscl.training.distributed import ProcessGroup, join_process_group, shard_blocks
+from minscl.training.estimate import describe_data, forecast, show
+from minscl.training.metrics_log import Log, plot_losses
 
 LOGIT_ROWS = 512  # target positions whose logits exist at a time: 0.25 GB in float32 with Llama 3's vocabulary
 
@@ -55,13 +56,18 @@ def learning_rate_factor(step: int, total_steps: int, warmup_steps: int) -> floa
     return max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 
-def step_loss(model, step: Step, device) -> float:
+def forward_backward(model, step: Step, device) -> float:
     """Forward and backward of one optimiser step, pack by pack; gradients add up. Gives the step's loss."""
     total = 0.0
     for one in step.packs:
         one = one.to(device)
         trained = one.labels != IGNORE
-        [hidden] = model.model(one.input_ids[None], positions=one.positions[None], mask=Forest(one.lengths, one.parents), rows=trained)  # (N, C)
+        [hidden] = model.model(
+            one.input_ids[None],
+            positions=one.positions[None],
+            mask=SharedPrefixMask(one.lengths, one.parents),
+            rows=trained,
+        )  # (N, C)
         total = total + target_loss(model.lm_head, hidden, one.labels[trained], step.target_tokens)
     return total.item()
 
@@ -77,7 +83,19 @@ def target_loss(lm_head, hidden: torch.Tensor, labels: torch.Tensor, divisor: in
     return total
 
 
-def train_steps(model, parameters, optimizer, steps, *, first: int, total: int, config: RunConfig, device, team: Team, stop: StopSignals):
+def train_steps(
+    model,
+    parameters,
+    optimizer,
+    steps,
+    *,
+    first: int,
+    total: int,
+    config: RunConfig,
+    device,
+    team: ProcessGroup,
+    stop: StopSignals,
+):
     """The loop, readable aloud: learning rate, loss, backward, sum, clip, step. Yields one metrics record a step.
 
     Raises NotFinite before such a gradient is trained on.
@@ -90,8 +108,8 @@ def train_steps(model, parameters, optimizer, steps, *, first: int, total: int, 
         for group in optimizer.param_groups:
             group["lr"] = lr
         torch.manual_seed(random.Random(f"{config.seed}-{number}-{team.rank}").getrandbits(63))  # dropout
-        loss = step_loss(model, step, device)
-        team.sum_gradients(parameters)
+        loss = forward_backward(model, step, device)
+        team.all_reduce_gradients(parameters)
         loss, computed, stops = team.sum(loss, step.computed_tokens, bool(stop.number))
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm).item()
         if not math.isfinite(loss) or not math.isfinite(grad_norm):
@@ -100,12 +118,22 @@ def train_steps(model, parameters, optimizer, steps, *, first: int, total: int, 
         optimizer.zero_grad(set_to_none=True)
         stop.number = stop.number or (signal.SIGTERM if stops else 0)  # all processes stop after the same step
         now = time.monotonic()
-        yield {"step": number + 1, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": grad_norm,
-               "samples": len(step.sample_indices), "tokens": step.tokens, "computed_tokens": int(computed),
-               "step_seconds": now - began, "elapsed_seconds": now - started, "peak_memory_bytes": peak_memory(device)}
+        yield {
+            "step": number + 1,
+            "epoch": epoch,
+            "loss": loss,
+            "lr": lr,
+            "grad_norm": grad_norm,
+            "samples": len(step.sample_indices),
+            "tokens": step.tokens,
+            "computed_tokens": int(computed),
+            "step_seconds": now - began,
+            "elapsed_seconds": now - started,
+            "peak_memory_bytes": peak_memory(device),
+        }
 
 
-def plan(samples, config: RunConfig, first: int, team: Team = Team()):
+def plan(samples, config: RunConfig, first: int, team: ProcessGroup = ProcessGroup()):
     """((epoch, Step) from step `first` on, total steps): every sample once an epoch."""
     per_epoch = math.ceil(len(samples) / config.batch_size)
 
@@ -124,8 +152,14 @@ def read_data(config: RunConfig, tokenizer) -> tuple[list, str]:
         raise InputError("nothing to train on: give --documents FILE, --spans FILE or --samples FILE")
     flags = ("samples",) if config.samples else ("documents", "spans")
     paths = {name: require(getattr(config, name), f"--{name}") if getattr(config, name) else "" for name in flags}
-    samples, counts, skipped = read_training_data(paths.get("documents"), paths.get("spans"), paths.get("samples"), tokenizer, config.max_length,
-                                                  evidence_first=not config.no_evidence)
+    samples, counts, skipped = read_training_data(
+        paths.get("documents"),
+        paths.get("spans"),
+        paths.get("samples"),
+        tokenizer,
+        config.max_length,
+        evidence_first=not config.no_evidence,
+    )
     return samples, describe_data(samples, counts, skipped)
 
 
@@ -134,16 +168,22 @@ def check_ids(samples, vocab_size: int) -> None:
     for number, one in enumerate(samples, 1):
         largest = max((*one.prompt_ids, *one.target_ids), default=0)
         if largest >= vocab_size:
-            raise InputError(f"{one.name or f'sample {number}'}: token id {largest}, but the model's vocabulary has {vocab_size}; use this model's tokenizer")
+            raise InputError(
+                f"{one.name or f'sample {number}'}: token id {largest}, but the model's vocabulary has {vocab_size}; use this model's tokenizer"
+            )
 
 
-def prepare(config: RunConfig, device, dtype, team: Team, products: str | None = None):
+def prepare(config: RunConfig, device, dtype, team: ProcessGroup, products: str | None = None):
     """(model with LoRA, samples, tokenizer); tells the leader's user what will happen before any weight is read. `products` as for prepare_cpu."""
     tokenizer = load_tokenizer(require(config.model, "--model"))
     samples, data = read_data(config, tokenizer)
     shape = read_config(Path(config.model))
     check_ids(samples, shape.vocab_size)
-    rate, found = prepare_cpu(dtype, products) if device.type == "cpu" else (matmul_rate(device, dtype, 8192, 4096), torch.cuda.get_device_name(device))
+    rate, found = (
+        prepare_cpu(dtype, products)
+        if device.type == "cpu"
+        else (matmul_rate(device, dtype, 8192, 4096), torch.cuda.get_device_name(device))
+    )
     expected = forecast(shape, samples, config, dtype=dtype, rate=rate, logit_rows=LOGIT_ROWS, processes=team.size)
     if team.leads:
         print(f"{data}\nmachine: {found}; {team.size} process{'es' * (team.size > 1)}\n{expected}", file=sys.stderr)
@@ -161,16 +201,22 @@ def train(config: RunConfig) -> Path:
     if (out / "metrics.jsonl").exists() and not config.resume:
         raise InputError(f"--out {out}: holds a run already; name another folder, or go on with --resume")
     device, dtype = choose_device(config.device, config.dtype)
-    team, device = join_team(device)
+    team, device = join_process_group(device)
     if config.fsdp and team.size == 1:
-        raise InputError("--fsdp: splits weights among processes; start them with torchrun --nproc-per-node N -m minscl.train")
-    model, samples, tokenizer = prepare(config, device, dtype, team, products_before(out / "run.json") if config.resume else None)
+        raise InputError(
+            "--fsdp: splits weights among processes; start them with torchrun --nproc-per-node N -m minscl.train"
+        )
+    model, samples, tokenizer = prepare(
+        config, device, dtype, team, products_before(out / "run.json") if config.resume else None
+    )
     if config.dry_run:
         if team.leads:
             show(samples, tokenizer)
         return out
     named = dict(lora_parameters(model))
-    optimizer = torch.optim.AdamW(named.values(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        named.values(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay
+    )
     settings = checkpoint_settings(config, dtype, samples)
     first = load_checkpoint(out / "checkpoints", named, optimizer, settings) if config.resume else 0
     steps, total = plan(samples, config, first, team)
@@ -181,8 +227,18 @@ def train(config: RunConfig) -> Path:
             json.dump({**dataclasses.asdict(config), "float32_products": float32_products()}, handle, indent=1)
     with StopSignals() as stop, Log(out, first, total, shown=team.leads) as log, not_finite(samples, out, team.leads):
         done, saved = first, time.monotonic()
-        for record in train_steps(model, list(named.values()), optimizer, steps, first=first, total=total, config=config, device=device, team=team,
-                                  stop=stop):
+        for record in train_steps(
+            model,
+            list(named.values()),
+            optimizer,
+            steps,
+            first=first,
+            total=total,
+            config=config,
+            device=device,
+            team=team,
+            stop=stop,
+        ):
             done = record["step"]
             log.add(record)
             late = time.monotonic() - saved > 60 * config.save_minutes
@@ -216,7 +272,19 @@ def checkpoint_settings(config: RunConfig, dtype: torch.dtype, samples) -> dict:
     model = hashlib.sha256((folder / "config.json").read_bytes())
     model.update(repr(sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))).encode())
     kept = dataclasses.asdict(config)
-    for name in ("documents", "spans", "samples", "out", "resume", "device", "save_every", "save_minutes", "recompute", "fsdp", "dry_run"):
+    for name in (
+        "documents",
+        "spans",
+        "samples",
+        "out",
+        "resume",
+        "device",
+        "save_every",
+        "save_minutes",
+        "recompute",
+        "fsdp",
+        "dry_run",
+    ):
         kept.pop(name)
     return {**kept, "model": model.hexdigest()[:16], "dtype": str(dtype), "data": digest.hexdigest()}
 
@@ -232,8 +300,11 @@ def not_finite(samples, out: Path, leads: bool):
         names = ", ".join(samples[one].name or f"sample {one + 1}" for one in indices)
         whole = sorted((out / "checkpoints").glob("step-*"))
         if leads:
-            print(f"minscl: step {step}: loss {loss}, gradient norm {grad_norm}; samples: {names}; nothing was trained on it; the last good checkpoint is "
-                  f"{whole[-1] if whole else 'none yet'}", file=sys.stderr)
+            print(
+                f"minscl: step {step}: loss {loss}, gradient norm {grad_norm}; samples: {names}; nothing was trained on it; the last good checkpoint is "
+                f"{whole[-1] if whole else 'none yet'}",
+                file=sys.stderr,
+            )
         raise SystemExit(1) from None
 
 

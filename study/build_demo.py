@@ -19,17 +19,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from minscl.cli import run_command
 from minscl.config import DEMO, RunConfig
-from minscl.data.gold import gold_pairs
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.prompts import render_document_prompt, render_span_prompt
+from minscl.data.spans.gold import gold_pairs
 from minscl.data.types import Note, Pair
-from minscl.errors import replace_file, run_command
+from minscl.errors import replace_file
 from minscl.generate import GenerateConfig, load_coder
-from minscl.infer.coder import code_notes, confident
-from minscl.metrics import code_scores
+from minscl.infer.coder import code_notes, filter_by_score
 from minscl.model import load_tokenizer
+from minscl.score.codes import code_scores
 from minscl.train import train
 from study.card import history, model_card
 from study.charts import read_charts
@@ -83,16 +84,25 @@ def scores(gold, predicted, seconds: float) -> dict:
     """Codes and evidence of `predicted` against `gold`, and the share of quotations that stand in the note verbatim."""
     quotations = [e for one in predicted for code in one.codes for e in code.evidence]
     verbatim = sum(e.grounded for e in quotations) / max(1, len(quotations))
-    exact, found = ([{(e.text.casefold(), code.code) for code in one.codes for e in code.evidence} for one in side] for side in (gold, predicted))
+    exact, found = (
+        [{(e.text.casefold(), code.code) for code in one.codes for e in code.evidence} for one in side]
+        for side in (gold, predicted)
+    )
     hits = sum(len(a & b) for a, b in zip(exact, found, strict=True))
-    return {"notes": len(gold), "codes": code_scores(gold, predicted), "verbatim": verbatim, "quotations": len(quotations),
-            "evidence_recall": hits / max(1, sum(map(len, exact))), "evidence_precision": hits / max(1, sum(map(len, found))),
-            "seconds_per_note": seconds / len(gold)}
+    return {
+        "notes": len(gold),
+        "codes": code_scores(gold, predicted),
+        "verbatim": verbatim,
+        "quotations": len(quotations),
+        "evidence_recall": hits / max(1, sum(map(len, exact))),
+        "evidence_precision": hits / max(1, sum(map(len, found))),
+        "seconds_per_note": seconds / len(gold),
+    }
 
 
 def best_min_score(gold, predicted) -> float:
     """The threshold on a code's score with the best micro-F1, of 0, 0.05 ... 0.95: one for all codes."""
-    kept = {least: [confident(one, least) for one in predicted] for least in (step / 20 for step in range(20))}
+    kept = {least: [filter_by_score(one, least) for one in predicted] for least in (step / 20 for step in range(20))}
     return max(kept, key=lambda least: code_scores(gold, kept[least])["micro"]["f1"])
 
 
@@ -100,11 +110,17 @@ def evaluate(base: Path, adapter: Path) -> dict[str, dict]:
     """The card's rows: validation and test notes, free and grounded, with every code and with those above the threshold that validation chose."""
     rows = {}
     for flag, grounded in (("", False), (" --grounded", True)):
-        found = {split: (gold, *answers(base, adapter, gold, split + flag, grounded)) for split in ("val", "test") for gold in [documents(split, SEED)]}
+        found = {
+            split: (gold, *answers(base, adapter, gold, split + flag, grounded))
+            for split in ("val", "test")
+            for gold in [documents(split, SEED)]
+        }
         least = best_min_score(*found["val"][:2])
         for split, (gold, predicted, seconds) in found.items():
             rows[split + flag] = scores(gold, predicted, seconds)
-            rows[f"{split}{flag} --min-score {least:g}"] = scores(gold, [confident(one, least) for one in predicted], seconds)
+            rows[f"{split}{flag} --min-score {least:g}"] = scores(
+                gold, [filter_by_score(one, least) for one in predicted], seconds
+            )
     return dict(sorted(rows.items()))
 
 
@@ -120,7 +136,13 @@ def scl_data(work: Path, gold, usual) -> tuple[Path, Path]:
 def install(base: Path, adapter: Path, data: tuple[Path, Path], runs: list[dict], card: str, demo: Path) -> None:
     """Put base, tokenizer, adapter, a few training records, the pretraining's history and the card into `demo`."""
     (demo / "adapter").mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+    for name in (
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+    ):
         shutil.copyfile(base / name, demo / name)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(adapter / name, demo / "adapter" / name)
@@ -136,11 +158,22 @@ def install(base: Path, adapter: Path, data: tuple[Path, Path], runs: list[dict]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m study.build_demo", description="Rebuild the embedded model, resumably.")
+    parser = argparse.ArgumentParser(
+        prog="python -m study.build_demo", description="Rebuild the embedded model, resumably."
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="folder of the stages' results")
     parser.add_argument("--steps", type=int, default=1900, help="pretraining steps of about 6,144 tokens")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the pretraining's notes; another one to go on with notes not seen yet")
-    parser.add_argument("--start", type=Path, help="go on from this model folder's weights and tokenizer (the embedded model, say) in place of random ones")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=SEED,
+        help="of the pretraining's notes; another one to go on with notes not seen yet",
+    )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="go on from this model folder's weights and tokenizer (the embedded model, say) in place of random ones",
+    )
     parser.add_argument("--out", type=Path, default=DEMO, help="where the finished model goes")
     args = parser.parse_args()
     base, adapter = args.work / "base", args.work / "adapter"
@@ -156,12 +189,29 @@ def main() -> int:
     if not (base / "model.safetensors").exists():
         pairs, weights = weighted_pairs(gold, usual, read_charts("train"), codebook)
         notes = lambda rng, size: next(random_documents(rng, size=size))  # noqa: E731
-        pretrain(Stream(tokenizer, notes, pairs, weights, coded_words(), args.seed), base, total=args.steps, vocab_size=tokenizer.vocab_size, seed=args.seed,
-                 start=args.start)
+        pretrain(
+            Stream(tokenizer, notes, pairs, weights, coded_words(), args.seed),
+            base,
+            total=args.steps,
+            vocab_size=tokenizer.vocab_size,
+            seed=args.seed,
+            start=args.start,
+        )
     data = scl_data(args.work, gold, usual)
     if not (adapter / "adapter_model.safetensors").exists():
-        train(RunConfig(model=str(base), documents=str(data[0]), spans=str(data[1]), out=str(adapter), epochs=1, max_length=4096,
-                        pack_length=4096, resume=True, device="cpu"))
+        train(
+            RunConfig(
+                model=str(base),
+                documents=str(data[0]),
+                spans=str(data[1]),
+                out=str(adapter),
+                epochs=1,
+                max_length=4096,
+                pack_length=4096,
+                resume=True,
+                device="cpu",
+            )
+        )
     rows = evaluate(base, adapter)
     with replace_file(args.work / "scores.json") as out:
         json.dump(rows, out, indent=1)

@@ -21,7 +21,7 @@ made so that `python -m minscl.generate note.txt` works at once, offline, on a C
 
 ## Trained on
 
-- Base, from random weights (with a copying circuit written into two heads, study/headstart.py): {steps:,} steps, {tokens:,} tokens, {minutes:.0f} minutes{earlier}; invented
+- Base, from random weights (with a copying circuit written into two heads, study/induction_head_init.py): {steps:,} steps, {tokens:,} tokens, {minutes:.0f} minutes{earlier}; invented
   notes (study/notes.py) around the code lists of MDACE's *training* charts, and span pairs: the Alphabetic Index, inclusion terms, and hand-written
   phrases of common codes. The phrase list was written knowing all of MDACE's code lists, those of its test charts included;
   codes that stand only in validation or test charts occur in spans, never in a note.
@@ -40,7 +40,7 @@ harmless sentences and runs of words to the training notes (study/vary.py).
 |-|-|-|-|-|-|-|-|-|-|
 {rows}
 
-"test" notes are built on MDACE's 61 test charts with sentence shapes, headings and layouts that training never saw (study/templates_test.py); the words
+"test" notes are built on MDACE's 61 test charts with sentence shapes, headings and layouts that training never saw (study/templates_heldout.py); the words
 for diseases are shared with training. "val" notes use the training shapes. Scores on invented notes say nothing about real ones: on real notes
 not measured, no coded text being at hand.
 
@@ -56,7 +56,14 @@ def history(work: Path, start: Path | None) -> list[dict]:
     """What pretraining took, a record a run: the runs that `start`'s weights came from, then this one."""
     earlier = json.loads((start / "pretraining.json").read_text()) if start else []
     base = [json.loads(line) for line in (work / "base" / "metrics.jsonl").read_text().splitlines()]
-    return [*earlier, {"steps": len(base), "tokens": sum(one["tokens"] for one in base), "minutes": sum(one["step_seconds"] for one in base) / 60}]
+    return [
+        *earlier,
+        {
+            "steps": len(base),
+            "tokens": sum(one["tokens"] for one in base),
+            "minutes": sum(one["step_seconds"] for one in base) / 60,
+        },
+    ]
 
 
 def model_card(scores: dict, work: Path, runs: list[dict]) -> str:
@@ -65,16 +72,34 @@ def model_card(scores: dict, work: Path, runs: list[dict]) -> str:
     rows = []
     for name, one in scores.items():
         micro = one["codes"]["micro"]
-        rows.append(f"| {name} | {one['notes']} | {micro['f1']:.3f} | {micro['precision']:.3f} | {micro['recall']:.3f} | {one['codes']['macro_gold']['f1']:.3f} | "
-                    f"{one['verbatim']:.1%} of {one['quotations']} | {one['evidence_recall']:.3f} | {one['evidence_precision']:.3f} | {one['seconds_per_note']:.1f} |")
+        rows.append(
+            f"| {name} | {one['notes']} | {micro['f1']:.3f} | {micro['precision']:.3f} | {micro['recall']:.3f} | {one['codes']['macro_gold']['f1']:.3f} | "
+            f"{one['verbatim']:.1%} of {one['quotations']} | {one['evidence_recall']:.3f} | {one['evidence_precision']:.3f} | {one['seconds_per_note']:.1f} |"
+        )
     count = {path: sum(1 for _ in open(work / path, encoding="utf-8")) for path in ("documents.jsonl", "spans.jsonl")}
     rank = json.loads((work / "adapter" / "adapter_config.json").read_text())["r"]
     config = json.loads((work / "base" / "config.json").read_text())
-    parameters = config["vocab_size"] * config["hidden_size"] + config["num_hidden_layers"] * _block(config) + config["hidden_size"]
-    return CARD.format(parameters=parameters, layers=SHAPE["num_hidden_layers"], hidden=SHAPE["hidden_size"], vocabulary=config["vocab_size"], rank=rank,
-                       **{name: sum(one[name] for one in runs) for name in ("steps", "tokens", "minutes")}, earlier=f" in {len(runs)} runs" if len(runs) > 1 else "",
-                       documents=count["documents.jsonl"], spans=count["spans.jsonl"], scl_steps=len(scl), rows="\n".join(rows),
-                       machine=f"{os.cpu_count()} CPU cores ({_processor()}), no GPU", torch=torch.__version__, today=date.today().isoformat())
+    parameters = (
+        config["vocab_size"] * config["hidden_size"]
+        + config["num_hidden_layers"] * _block(config)
+        + config["hidden_size"]
+    )
+    return CARD.format(
+        parameters=parameters,
+        layers=SHAPE["num_hidden_layers"],
+        hidden=SHAPE["hidden_size"],
+        vocabulary=config["vocab_size"],
+        rank=rank,
+        **{name: sum(one[name] for one in runs) for name in ("steps", "tokens", "minutes")},
+        earlier=f" in {len(runs)} runs" if len(runs) > 1 else "",
+        documents=count["documents.jsonl"],
+        spans=count["spans.jsonl"],
+        scl_steps=len(scl),
+        rows="\n".join(rows),
+        machine=f"{os.cpu_count()} CPU cores ({_processor()}), no GPU",
+        torch=torch.__version__,
+        today=date.today().isoformat(),
+    )
 
 
 def _block(config: dict) -> int:
@@ -85,5 +110,9 @@ def _block(config: dict) -> int:
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    names = (
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
     return names[0] if names else platform.processor() or platform.machine()

@@ -17,15 +17,37 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from minscl.errors import InputError, replace_file, run_command
+from minscl.cli import run_command
+from minscl.errors import InputError, replace_file
 
 CHARTS = Path(__file__).parent / "resources" / "mdace_charts.json"
 SPLITS = ("train", "val", "test")
 SUCCESSORS = {
-    "B37.3": "B37.31", "D75.82": "D75.829", "E34.3": "E34.30", "E87.2": "E87.20", "E88.1": "E88.10", "F02.81": "F02.818", "F03.91": "F03.918",
-    "G20": "G20.A1", "G35": "G35.D", "G90.51": "G90.519", "I24.8": "I24.89", "I47.1": "I47.10", "I47.2": "I47.20", "I71.2": "I71.20",
-    "I71.3": "I71.30", "I71.4": "I71.40", "I71.6": "I71.60", "K60.3": "K60.30", "K83.0": "K83.09", "M54.5": "M54.50", "N18.3": "N18.30",
-    "Q21.1": "Q21.10", "R05": "R05.9", "Z91.14": "Z91.148", "Z91.19": "Z91.199",
+    "B37.3": "B37.31",
+    "D75.82": "D75.829",
+    "E34.3": "E34.30",
+    "E87.2": "E87.20",
+    "E88.1": "E88.10",
+    "F02.81": "F02.818",
+    "F03.91": "F03.918",
+    "G20": "G20.A1",
+    "G35": "G35.D",
+    "G90.51": "G90.519",
+    "I24.8": "I24.89",
+    "I47.1": "I47.10",
+    "I47.2": "I47.20",
+    "I71.2": "I71.20",
+    "I71.3": "I71.30",
+    "I71.4": "I71.40",
+    "I71.6": "I71.60",
+    "K60.3": "K60.30",
+    "K83.0": "K83.09",
+    "M54.5": "M54.50",
+    "N18.3": "N18.30",
+    "Q21.1": "Q21.10",
+    "R05": "R05.9",
+    "Z91.14": "Z91.148",
+    "Z91.19": "Z91.199",
 }
 NOT_IN_TREE = frozenset({"T81.4XXA", "V29.49XA", "V29.9XXA"})
 
@@ -62,9 +84,14 @@ def build(folder: Path, out: Path = CHARTS) -> None:
         result[split] = []
         for name in listing.read_text().split():
             chart = json.loads((folder / "data" / "Inpatient" / "ICD-10" / "1.0" / f"{name}-ICD-10.json").read_text())
-            counts = Counter(a["code"] for note in chart["notes"] for a in note["annotations"] if a["code_system"] == "ICD-10-CM")
+            counts = Counter(
+                a["code"] for note in chart["notes"] for a in note["annotations"] if a["code_system"] == "ICD-10-CM"
+            )
             result[split].append({"id": name, "codes": dict(sorted(counts.items()))})
-    lines = ",\n".join(f'"{split}": [\n' + ",\n".join(json.dumps(chart) for chart in charts) + "\n]" for split, charts in result.items())
+    lines = ",\n".join(
+        f'"{split}": [\n' + ",\n".join(json.dumps(chart) for chart in charts) + "\n]"
+        for split, charts in result.items()
+    )
     with replace_file(out) as handle:
         handle.write("{\n" + lines + "\n}\n")
 

@@ -9,8 +9,8 @@ Read next: plan.py.
 import functools
 import random
 
-from minscl.data.gold import gold_pairs
 from minscl.data.icd import CodeBook
+from minscl.data.spans.gold import gold_pairs
 from study.charts import read_charts
 from study.phrases import PhraseBook
 from study.plan import consistent
@@ -31,7 +31,9 @@ def phrase_book() -> PhraseBook:
 def held_out() -> frozenset[str]:
     """Codes of validation and test charts that no train chart has: no training note mentions them."""
     seen = {code for chart in read_charts("train") for code in consistent(dict(chart.codes))}
-    later = {code for split in ("val", "test") for chart in read_charts(split) for code in consistent(dict(chart.codes))}
+    later = {
+        code for split in ("val", "test") for chart in read_charts(split) for code in consistent(dict(chart.codes))
+    }
     return frozenset(later - seen)
 
 
@@ -59,7 +61,13 @@ def random_codes(rng: random.Random, size: str = "note") -> list[str]:
         chance = rng.random()
         if chance < 0.35:
             return rng.choice(rng.choice(lists))
-        return rng.choice(seen) if chance < 0.65 else rng.choice(hand) if chance < 0.97 else rng.choice(rng.choice(rng.choice(billable)))
+        return (
+            rng.choice(seen)
+            if chance < 0.65
+            else rng.choice(hand)
+            if chance < 0.97
+            else rng.choice(rng.choice(rng.choice(billable)))
+        )
 
     if size == "sentence":
         codes = [one() for _ in range(rng.choice((0, 1, 1, 1, 1, 1, 1, 2, 2, 3)))]

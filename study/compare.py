@@ -18,10 +18,10 @@ import sys
 import time
 from pathlib import Path
 
-from minscl.config import require
+from minscl.cli import require, run_command
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.types import CodedDocument, Note
-from minscl.errors import InputError, replace_file, run_command
+from minscl.errors import InputError, replace_file
 from minscl.evaluate import ROUNDS
 from minscl.infer.systems import SYSTEMS
 
@@ -50,7 +50,9 @@ def earlier(name: str, out: Path, record: dict) -> dict:
     except (OSError, ValueError, TypeError, KeyError):
         same = False
     if not same:
-        raise InputError(f"{file}: made by another command or from other documents than now ({path}); name another --out, or delete both files")
+        raise InputError(
+            f"{file}: made by another command or from other documents than now ({path}); name another --out, or delete both files"
+        )
     return found
 
 
@@ -67,7 +69,9 @@ def code_notes(name: str, out: Path, record: dict) -> float:
         keep(path, record)
     skipped = status == 2 and "notes were skipped" in said and file.stat().st_size > 0  # the others are coded
     if status and not skipped:
-        raise InputError(f"{name}: minscl.generate ended with status {status} ({said}); mend that and start again, it goes on where it was")
+        raise InputError(
+            f"{name}: minscl.generate ended with status {status} ({said}); mend that and start again, it goes on where it was"
+        )
     keep(path, {**record, "finished": True})
     return record["seconds"]
 
@@ -113,11 +117,20 @@ def read_names(run: str, adapters: list[str]) -> tuple[list[str], dict[str, str]
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m study.compare", description=__doc__.splitlines()[0])
-    parser.add_argument("--run", default="scl,sft,cot,cot-sc", help=f"systems, with commas: {', '.join(NAMES)} (default: %(default)s)")
-    parser.add_argument("--gold", required=True, metavar="FILE", help="coded documents: the notes to code, and what to score against")
+    parser.add_argument(
+        "--run", default="scl,sft,cot,cot-sc", help=f"systems, with commas: {', '.join(NAMES)} (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--gold", required=True, metavar="FILE", help="coded documents: the notes to code, and what to score against"
+    )
     parser.add_argument("--out", default="runs/compare", help="folder of the predictions (default: %(default)s)")
-    parser.add_argument("--adapter", action="append", default=[], metavar="SYSTEM=DIR",
-                        help="the adapter of a system; needed for sft; cot and cot-sc have none, others generate's default")
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="SYSTEM=DIR",
+        help="the adapter of a system; needed for sft; cot and cot-sc have none, others generate's default",
+    )
     parser.add_argument("--train", default="", help="as for minscl.evaluate")
     parser.add_argument("--spans", default="", help="as for minscl.evaluate")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of the bootstrap (default: %(default)s)")

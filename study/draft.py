@@ -9,8 +9,24 @@ from study.grammar import DISTRACTOR, FRAGMENT, LITERAL, MENTION, MENTIONS, WORD
 from study.lexicon import Facts
 
 # A status that follows its disease: "CAD s/p CABG".
-ATTACH = (("Z95.1", "I25"), ("Z95.5", "I25"), ("Z98.61", "I25"), ("Z79.01", "I48"), ("Z79.01", "I26"), ("Z79.4", "E11"), ("Z79.4", "E10"), ("Z99.2", "N18.6"),
-          ("Z99.81", "J44"), ("Z95.0", "I49.5"), ("Z95.0", "I44"), ("Z95.810", "I42"), ("Z94.0", "N18.6"), ("Z95.5", "I21"), ("Z79.82", "I25"), ("Z79.02", "I25"))
+ATTACH = (
+    ("Z95.1", "I25"),
+    ("Z95.5", "I25"),
+    ("Z98.61", "I25"),
+    ("Z79.01", "I48"),
+    ("Z79.01", "I26"),
+    ("Z79.4", "E11"),
+    ("Z79.4", "E10"),
+    ("Z99.2", "N18.6"),
+    ("Z99.81", "J44"),
+    ("Z95.0", "I49.5"),
+    ("Z95.0", "I44"),
+    ("Z95.810", "I42"),
+    ("Z94.0", "N18.6"),
+    ("Z95.5", "I21"),
+    ("Z79.82", "I25"),
+    ("Z79.02", "I25"),
+)
 
 
 class Draft:
@@ -37,13 +53,21 @@ class Draft:
         """Append a mention and mark where it stands."""
         text, chance = mention.text, self.rng.random()
         if title or chance < 0.03:
-            text = " ".join(word if word in ("of", "the", "with", "and", "to", "due", "in", "s/p") else word[:1].upper() + word[1:] for word in text.split(" "))
+            text = " ".join(
+                word if word in ("of", "the", "with", "and", "to", "due", "in", "s/p") else word[:1].upper() + word[1:]
+                for word in text.split(" ")
+            )
         elif chance < 0.045:
             text = text.upper()
         elif chance < 0.06 and not any(ch.isdigit() for ch in text):
             text = text.lower()
         elif self.terse and chance < 0.5:
-            text = text.replace(" with ", " w/ ").replace(" due to ", " d/t ").replace(" secondary to ", " 2/2 ").replace(" and ", " & ")
+            text = (
+                text.replace(" with ", " w/ ")
+                .replace(" due to ", " d/t ")
+                .replace(" secondary to ", " 2/2 ")
+                .replace(" and ", " & ")
+            )
         start = self.length
         self.write(text)
         self.marks.append((start, self.length, mention))
@@ -52,7 +76,7 @@ class Draft:
         """Write one shape; its mention slots take from `pools` (which must suffice: see `fits`). Words of an affirming one may vary."""
         reserved = reserve(shape.needs, pools, self.rng) if shape.needs else None
         affirming = bool(self.variety) and (affirming or bool(shape.needs) and not shape.denies)
-        for what, value in (shape.terse if self.terse else shape.parts):
+        for what, value in shape.terse if self.terse else shape.parts:
             if what == LITERAL:
                 self.write(self.variety.literal(value) if affirming else value)
             elif what == WORD:
@@ -87,7 +111,10 @@ class Draft:
     def attach(self, mention, pools) -> None:
         """ "CAD" + " s/p CABG": a status that belongs to the disease just written follows it."""
         for status in pools["s"]:
-            if any(status.codes[0] == one and mention.codes[0].startswith(other) for one, other in ATTACH) and self.rng.random() < 0.7:
+            if (
+                any(status.codes[0] == one and mention.codes[0].startswith(other) for one, other in ATTACH)
+                and self.rng.random() < 0.7
+            ):
                 pools["s"].remove(status)
                 self.write(" ")
                 self.mention(status)

@@ -13,13 +13,47 @@ from dataclasses import dataclass
 from study.lexicon import WORDS
 
 # Which classes of phrase (see phrases.py) a mention slot takes. Doubled slots take a series of two or more.
-MENTIONS = {"X": "nch", "Y": "n", "C": "cn", "H": "h", "A": "a", "S": "s", "R": "r", "aR": "r", "V": "v", "D": "m", "P": "p", "E": "e", "O": "o", "L": "l",
-            "XX": "nch", "YY": "n", "CC": "cn"}
+MENTIONS = {
+    "X": "nch",
+    "Y": "n",
+    "C": "cn",
+    "H": "h",
+    "A": "a",
+    "S": "s",
+    "R": "r",
+    "aR": "r",
+    "V": "v",
+    "D": "m",
+    "P": "p",
+    "E": "e",
+    "O": "o",
+    "L": "l",
+    "XX": "nch",
+    "YY": "n",
+    "CC": "cn",
+}
 DISTRACTORS = ("N", "NN", "F")
 # How the same words look in a hurried hand; applied to the literal text of a shape, in notes that are written tersely.
-TERSE = ((r"\bThe patient\b", "Pt"), (r"\bthe patient\b", "pt"), (r"\bpatient\b", "pt"), (r"\bhistory of\b", "h/o"), (r"\bwith\b", "w/"), (r"\bwithout\b", "w/o"),
-         (r"\bstatus post\b", "s/p"), (r"\bcomplicated by\b", "c/b"), (r"\bsecondary to\b", "2/2"), (r"\bdue to\b", "d/t"), (r"\band\b", "&"), (r"\bfollow up\b", "f/u"),
-         (r"\bhospital\b", "hosp"), (r"\btreatment\b", "tx"), (r"\btreated\b", "tx'd"), (r"\bdiagnosed\b", "dx'd"), (r"\bmedications\b", "meds"), (r"\bwithin normal limits\b", "WNL"))
+TERSE = (
+    (r"\bThe patient\b", "Pt"),
+    (r"\bthe patient\b", "pt"),
+    (r"\bpatient\b", "pt"),
+    (r"\bhistory of\b", "h/o"),
+    (r"\bwith\b", "w/"),
+    (r"\bwithout\b", "w/o"),
+    (r"\bstatus post\b", "s/p"),
+    (r"\bcomplicated by\b", "c/b"),
+    (r"\bsecondary to\b", "2/2"),
+    (r"\bdue to\b", "d/t"),
+    (r"\band\b", "&"),
+    (r"\bfollow up\b", "f/u"),
+    (r"\bhospital\b", "hosp"),
+    (r"\btreatment\b", "tx"),
+    (r"\btreated\b", "tx'd"),
+    (r"\bdiagnosed\b", "dx'd"),
+    (r"\bmedications\b", "meds"),
+    (r"\bwithin normal limits\b", "WNL"),
+)
 LITERAL, WORD, FRAGMENT, MENTION, DISTRACTOR = range(5)
 
 
@@ -57,7 +91,9 @@ def compile_shape(text: str, fragments: dict) -> Shape:
             for pattern, short in TERSE:
                 value = re.sub(pattern, short, value)
         terse.append((what, value))
-    return Shape(text, tuple(parts), tuple(terse), tuple(needs), not needs, any(what == DISTRACTOR for what, _ in parts))
+    return Shape(
+        text, tuple(parts), tuple(terse), tuple(needs), not needs, any(what == DISTRACTOR for what, _ in parts)
+    )
 
 
 class Templates:
@@ -72,7 +108,9 @@ class Templates:
         for name, texts in module.FRAGMENTS.items():
             fragments[name] = tuple(compile_shape(text, fragments) for text in texts)
             assert all(shape.fixed for shape in fragments[name]), f"fragment {name} holds a mention slot"
-        self.shapes = {name: tuple(compile_shape(text, fragments) for text in texts) for name, texts in module.SHAPES.items()}
+        self.shapes = {
+            name: tuple(compile_shape(text, fragments) for text in texts) for name, texts in module.SHAPES.items()
+        }
         self.headings = module.HEADINGS
         self.layouts = module.LAYOUTS
         self._serving: dict[tuple[str, str], tuple[Shape, ...]] = {}
@@ -81,5 +119,7 @@ class Templates:
         """The shapes of table `name` that have a slot for a phrase of class `kind`."""
         key = name, kind
         if key not in self._serving:
-            self._serving[key] = tuple(shape for shape in self.shapes[name] if any(kind in MENTIONS[slot] for slot in shape.needs))
+            self._serving[key] = tuple(
+                shape for shape in self.shapes[name] if any(kind in MENTIONS[slot] for slot in shape.needs)
+            )
         return self._serving[key]

@@ -1,7 +1,7 @@
 """Invented clinical notes with known codes and evidence: what the embedded model learns document coding from.
 
 A note is built around a list of ICD-10-CM codes that stood together in a real chart (charts.py): each code is mentioned by a phrase a
-clinician would use (phrases.py), in a sentence shape, list or heading of a template table (templates_train.py, templates_test.py), among
+clinician would use (phrases.py), in a sentence shape, list or heading of a template table (templates_train.py, templates_heldout.py), among
 diseases that are denied, ruled out, warned of or a relative's, which are not to be coded. No text comes from any real note.
 
 Which mentions are evidence: every affirmed mention of a disease, once for each wording (case and white space aside), where it first stands;
@@ -21,10 +21,10 @@ import functools
 import random
 import sys
 
+from minscl.cli import run_command
 from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument, Evidence
-from minscl.errors import run_command
-from study import templates_test, templates_train
+from study import templates_heldout, templates_train
 from study.charts import SPLITS, read_charts
 from study.codes import held_out, phrase_book, random_codes
 from study.draft import Draft, remaining
@@ -39,26 +39,66 @@ from study.vary import Variety
 SIZES = ("sentence", "paragraph", "note")
 VARIED = 0.65  # of the training notes
 # Diseases a relative may have; never coded.
-FAMILY = ["I25.10", "E11.9", "I10", "Z85.3", "C50.919", "C18.9", "C34.90", "C61", "I63.9", "F03.90", "G30.9", "E78.5", "I21.4", "J44.9", "J45.909", "G20.A1", "N18.6", "F31.9", "F10.10",
-          "I50.9", "C25.9", "M81.0", "K74.60", "I48.91", "H40.9", "E03.9", "G35.D", "C90.00", "M32.9", "I71.40"]
+FAMILY = [
+    "I25.10",
+    "E11.9",
+    "I10",
+    "Z85.3",
+    "C50.919",
+    "C18.9",
+    "C34.90",
+    "C61",
+    "I63.9",
+    "F03.90",
+    "G30.9",
+    "E78.5",
+    "I21.4",
+    "J44.9",
+    "J45.909",
+    "G20.A1",
+    "N18.6",
+    "F31.9",
+    "F10.10",
+    "I50.9",
+    "C25.9",
+    "M81.0",
+    "K74.60",
+    "I48.91",
+    "H40.9",
+    "E03.9",
+    "G35.D",
+    "C90.00",
+    "M32.9",
+    "I71.40",
+]
 
 
 @functools.cache
 def template_table(name: str) -> Templates:
     """The compiled templates "train" or "test"."""
-    return Templates(templates_test if name == "test" else templates_train)
+    return Templates(templates_heldout if name == "test" else templates_train)
 
 
 @functools.cache
 def _distractor_pool(everything: bool):
     hidden = frozenset() if everything else held_out()
-    return tuple(phrase for code, phrases in phrase_book().hand.items() if code not in hidden
-                 for phrase in phrases if phrase.kind in "nc" and len(phrase.text) < 40)
+    return tuple(
+        phrase
+        for code, phrases in phrase_book().hand.items()
+        if code not in hidden
+        for phrase in phrases
+        if phrase.kind in "nc" and len(phrase.text) < 40
+    )
 
 
 @functools.cache
 def _family_words():
-    return tuple(phrase.text for code in FAMILY for phrase in phrase_book().hand.get(code, ()) if phrase.kind in "nc" and len(phrase.text) < 28)
+    return tuple(
+        phrase.text
+        for code in FAMILY
+        for phrase in phrase_book().hand.get(code, ())
+        if phrase.kind in "nc" and len(phrase.text) < 28
+    )
 
 
 @functools.cache
@@ -67,7 +107,15 @@ def coded_words() -> frozenset[str]:
     return frozenset(phrase.text.lower() for phrases in phrase_book().hand.values() for phrase in phrases)
 
 
-def invent_note(codes, phrases: PhraseBook, templates: Templates, rng: random.Random, id: str, size: str = "note", varied: bool = False) -> CodedDocument:
+def invent_note(
+    codes,
+    phrases: PhraseBook,
+    templates: Templates,
+    rng: random.Random,
+    id: str,
+    size: str = "note",
+    varied: bool = False,
+) -> CodedDocument:
     """A note that mentions exactly `codes` (made consistent first), with evidence offsets; `size` is one of SIZES, `varied` as in vary.py.
 
     Tries a few times for a note in which every evidence text stands first where its offsets say; keeps the last try otherwise.
@@ -78,9 +126,18 @@ def invent_note(codes, phrases: PhraseBook, templates: Templates, rng: random.Ra
         assigned = _evidence(text, marks, plan)
         if _unambiguous(text, assigned):
             break
-    return CodedDocument(id=id, text=text, codes=tuple(
-        Assignment(code=code, description=phrases.codebook.description(code), evidence=tuple(Evidence(text=text[a:b], start=a, end=b) for a, b in places))
-        for code, places in assigned))
+    return CodedDocument(
+        id=id,
+        text=text,
+        codes=tuple(
+            Assignment(
+                code=code,
+                description=phrases.codebook.description(code),
+                evidence=tuple(Evidence(text=text[a:b], start=a, end=b) for a, b in places),
+            )
+            for code, places in assigned
+        ),
+    )
 
 
 def _compose(codes, phrases, templates, rng, size, varied=False):
@@ -89,10 +146,22 @@ def _compose(codes, phrases, templates, rng, size, varied=False):
     mentions = list(plan.mentions)
     rng.shuffle(mentions)
     facts = Facts.draw(rng)
-    distractors = Distractors(codes, _distractor_pool(templates is template_table("test")), [m.text for m in mentions], rng)
-    relatives = [word for word in rng.sample(_family_words(), 30) if not any(normal(word) in normal(m.text) or normal(m.text) in normal(word) for m in mentions)]
-    draft = Draft(facts, templates, distractors, relatives or ["lung disease"], terse=rng.random() < 0.25,
-                  variety=Variety.draw(rng, coded_words()) if varied else None)
+    distractors = Distractors(
+        codes, _distractor_pool(templates is template_table("test")), [m.text for m in mentions], rng
+    )
+    relatives = [
+        word
+        for word in rng.sample(_family_words(), 30)
+        if not any(normal(word) in normal(m.text) or normal(m.text) in normal(word) for m in mentions)
+    ]
+    draft = Draft(
+        facts,
+        templates,
+        distractors,
+        relatives or ["lung disease"],
+        terse=rng.random() < 0.25,
+        variety=Variety.draw(rng, coded_words()) if varied else None,
+    )
     if size == "note":
         write_note(draft, mentions)
     else:
@@ -109,7 +178,10 @@ def _write_short(draft: Draft, mentions, size: str) -> None:
     pools: dict[str, list] = {}
     for mention in mentions:
         pools.setdefault(mention.kind, []).append(mention)
-    extra = [rng.choice(("neg", "neg", "ros", "family", "risk", "hpi_fill", "plan", "imaging_neg")) for _ in range(rng.choice((0, 0, 1, 1, 2) if size == "sentence" else (0, 1, 2, 3, 4)))]
+    extra = [
+        rng.choice(("neg", "neg", "ros", "family", "risk", "hpi_fill", "plan", "imaging_neg"))
+        for _ in range(rng.choice((0, 0, 1, 1, 2) if size == "sentence" else (0, 1, 2, 3, 4)))
+    ]
     if not mentions and not extra:
         extra = ["neg", "hpi_fill"]
     style = rng.random()
@@ -141,7 +213,7 @@ def _evidence(text, marks, plan):
             first.setdefault(code, (start, end))
     for code, prefix in plan.links:
         part = min(place for other, place in first.items() if other.startswith(prefix))
-        places[code].setdefault(normal(text[part[0]:part[1]]), part)
+        places[code].setdefault(normal(text[part[0] : part[1]]), part)
     ordered = [(code, sorted(found.values())) for code, found in places.items()]
     return sorted(ordered, key=lambda item: (item[1][0][0], item[0]))
 
@@ -154,7 +226,10 @@ def _unambiguous(text, assigned) -> bool:
             words = lowered[start:end]
             at = lowered.find(words)
             while at < start:
-                if not (at and lowered[at - 1].isalnum()) and not lowered[at + len(words):at + len(words) + 1].isalnum():
+                if (
+                    not (at and lowered[at - 1].isalnum())
+                    and not lowered[at + len(words) : at + len(words) + 1].isalnum()
+                ):
                     return False
                 at = lowered.find(words, at + 1)
     return True
@@ -166,7 +241,9 @@ def documents(split: str, seed: int = 0, varied: bool = False) -> list[CodedDocu
     notes = []
     for chart in read_charts(split):
         rng = random.Random(f"{split}-{seed}-{chart.id}")
-        notes.append(invent_note([code for code, _ in chart.codes], book, templates, rng, f"{split}-{chart.id}", varied=varied))
+        notes.append(
+            invent_note([code for code, _ in chart.codes], book, templates, rng, f"{split}-{chart.id}", varied=varied)
+        )
     return notes
 
 
@@ -176,25 +253,38 @@ def random_documents(rng: random.Random, size: str = "note"):
     number = 0
     while True:
         number += 1
-        yield invent_note(random_codes(rng, size), book, templates, rng, f"invented-{number}", size, varied=rng.random() < VARIED)
+        yield invent_note(
+            random_codes(rng, size), book, templates, rng, f"invented-{number}", size, varied=rng.random() < VARIED
+        )
 
 
 def show(document: CodedDocument) -> str:
     """A note with its codes below: code, description, evidence with offsets."""
-    rows = [f"{a.code:9} {a.description[:60]:60} {'; '.join(f'{e.text!r} {e.start}' for e in a.evidence)}" for a in document.codes]
+    rows = [
+        f"{a.code:9} {a.description[:60]:60} {'; '.join(f'{e.text!r} {e.start}' for e in a.evidence)}"
+        for a in document.codes
+    ]
     return "\n".join([f"=== {document.id}", document.text, "---", *rows, ""])
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m study.notes", description="Invent coded clinical notes around the code lists of MDACE's charts.")
+    parser = argparse.ArgumentParser(
+        prog="python -m study.notes", description="Invent coded clinical notes around the code lists of MDACE's charts."
+    )
     parser.add_argument("--split", choices=SPLITS, help="write one note per chart of this split")
     parser.add_argument("--out", metavar="FILE", help="coded documents, JSON Lines")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--show", type=int, nargs="?", const=2, metavar="N", help="print N notes of the split, or of training")
+    parser.add_argument(
+        "--show", type=int, nargs="?", const=2, metavar="N", help="print N notes of the split, or of training"
+    )
     parser.add_argument("--size", choices=SIZES, default="note", help="of the training notes shown")
     args = parser.parse_args()
     if args.show:
-        source = iter(documents(args.split, args.seed)) if args.split else random_documents(random.Random(args.seed), args.size)
+        source = (
+            iter(documents(args.split, args.seed))
+            if args.split
+            else random_documents(random.Random(args.seed), args.size)
+        )
         for _, document in zip(range(args.show), source):
             print(show(document))
     elif args.split and args.out:

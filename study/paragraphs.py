@@ -16,7 +16,11 @@ def choose(draft: Draft, table: str, pools, tries: int = 8) -> Shape:
         shape = rng.choice(options)
         if fits(shape.needs, pools):
             return shape
-    options = [shape for shape in draft.templates.serving("state", kind) if len(shape.needs) == 1 and len(shape.needs[0].replace("aR", "R")) == 1]
+    options = [
+        shape
+        for shape in draft.templates.serving("state", kind)
+        if len(shape.needs) == 1 and len(shape.needs[0].replace("aR", "R")) == 1
+    ]
     return rng.choice(options)
 
 
@@ -41,10 +45,17 @@ def prose(draft: Draft, pools, table: str, fillers=(), opener: str | None = None
     while remaining(pools) or fillers:
         if not first:
             draft.write(gap)
-        if first and opener and remaining(pools) and any(fits(shape.needs, pools) for shape in draft.templates.shapes[opener]):
+        if (
+            first
+            and opener
+            and remaining(pools)
+            and any(fits(shape.needs, pools) for shape in draft.templates.shapes[opener])
+        ):
             options = [shape for shape in draft.templates.shapes[opener] if fits(shape.needs, pools)]
             sentence(draft, rng.choice(options), pools)
-        elif remaining(pools) and (not fillers or rng.random() < remaining(pools) / (remaining(pools) + len(fillers) + 1)):
+        elif remaining(pools) and (
+            not fillers or rng.random() < remaining(pools) / (remaining(pools) + len(fillers) + 1)
+        ):
             sentence(draft, choose(draft, table, pools), pools)
         elif fillers:
             sentence(draft, rng.choice(draft.templates.shapes[fillers.pop()]))
@@ -60,7 +71,11 @@ def items(draft: Draft, pools, table: str, fillers=(), title: float = 0.15) -> N
     style = rng.random()
     todo = [kind for kind, found in pools.items() for _ in found] + [("filler", name) for name in fillers]
     rng.shuffle(todo)
-    bullet, numbered, titled = rng.choice(BULLETS), rng.choice(("{}. ", "{}) ", "#{} ", "{}.", "({}) ")), rng.random() < title
+    bullet, numbered, titled = (
+        rng.choice(BULLETS),
+        rng.choice(("{}. ", "{}) ", "#{} ", "{}.", "({}) ")),
+        rng.random() < title,
+    )
     upper_first, comma = rng.random() < 0.6, style < 0.25
     separator = ", " if rng.random() < 0.8 else "; "
     number = 0

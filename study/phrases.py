@@ -23,10 +23,12 @@ from minscl.errors import InputError
 TABLES = Path(__file__).parent / "resources"
 KINDS = "nchasrvmpeol"
 # The class of a noun that the table does not mark: a condition that is always of the present stay is "c".
-_CURRENT = re.compile(r"^(A[034]|B[0-3]|B4[49]|B59|C|D[0-4]|D62|D65|D70|D72|D78|E16|E86|E87|E88\.3|G00|G0[4-6]|G9[1367]|H1[01]|H53|I16|I21|I26|I30|"
-                      r"I33|I46|I6[0-3]|I74|I82\.4|I82\.6|I95|I97|J0|J1|J2[0-2]|J38|J69|J8[01]|J9[0-68]|K25\.[0-4]|K26\.[0-4]|K27\.[0-4]|K35|K5[56]|"
-                      r"K57\.[0-9]1|K61|K63\.1|K65|K68|K7[25]|K8[0-3]|K85|K91|K92|L0|L2[57]|L5|L89|L97|M60|M62\.82|M79\.8|N0[01]|N1[0379]|N30|N39|O|P|"
-                      r"R|S|T|Z1)")
+_CURRENT = re.compile(
+    r"^(A[034]|B[0-3]|B4[49]|B59|C|D[0-4]|D62|D65|D70|D72|D78|E16|E86|E87|E88\.3|G00|G0[4-6]|G9[1367]|H1[01]|H53|I16|I21|I26|I30|"
+    r"I33|I46|I6[0-3]|I74|I82\.4|I82\.6|I95|I97|J0|J1|J2[0-2]|J38|J69|J8[01]|J9[0-68]|K25\.[0-4]|K26\.[0-4]|K27\.[0-4]|K35|K5[56]|"
+    r"K57\.[0-9]1|K61|K63\.1|K65|K68|K7[25]|K8[0-3]|K85|K91|K92|L0|L2[57]|L5|L89|L97|M60|M62\.82|M79\.8|N0[01]|N1[0379]|N30|N39|O|P|"
+    r"R|S|T|Z1)"
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ def read_table(path: Path) -> dict[str, list[Phrase]]:
             continue
         code, _, rest = line.strip().partition(" ")
         if not rest or not re.match(r"^[A-Z]\d[0-9A-Z](\.[0-9A-Z]{1,4})?$", code):
-            raise InputError(f"{path}:{number}: {line[:40]!r} is not 'CODE phrase | phrase'; write the code, a space and the phrases")
+            raise InputError(
+                f"{path}:{number}: {line[:40]!r} is not 'CODE phrase | phrase'; write the code, a space and the phrases"
+            )
         for rank, item in enumerate(rest.split("|")):
             kind, colon, text = item.strip().partition(":")
             if not (colon and len(kind) == 1 and kind in KINDS):
@@ -85,7 +89,9 @@ def hand_tables() -> dict[str, list[Phrase]]:
         for code, phrases in read_table(path).items():
             for phrase in phrases:
                 key = normal(phrase.text)
-                if owner.setdefault(key, code) == code and all(normal(other.text) != key or other.text != phrase.text for other in table.get(code, ())):
+                if owner.setdefault(key, code) == code and all(
+                    normal(other.text) != key or other.text != phrase.text for other in table.get(code, ())
+                ):
                     table.setdefault(code, []).append(phrase)
     return table
 
@@ -95,8 +101,10 @@ def normal(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-_DROP = re.compile(r",? (unspecified|not elsewhere classified|not otherwise specified|unspecified site|site unspecified|unspecified severity|"
-                   r"unspecified organism|cause unspecified|initial encounter|uncomplicated|without complications?)(?=,|$)")
+_DROP = re.compile(
+    r",? (unspecified|not elsewhere classified|not otherwise specified|unspecified site|site unspecified|unspecified severity|"
+    r"unspecified organism|cause unspecified|initial encounter|uncomplicated|without complications?)(?=,|$)"
+)
 
 
 def from_description(description: str) -> list[str]:
@@ -105,7 +113,11 @@ def from_description(description: str) -> list[str]:
     for _ in range(4):
         text = _DROP.sub("", text)
     text = re.sub(r"^(Unspecified|Other specified|Other and unspecified|Other) ", "", text)
-    text = re.sub(r" initial encounter for (closed|open) fracture", r" \1 fracture" if "fracture" not in text.lower()[:-20] else "", text)
+    text = re.sub(
+        r" initial encounter for (closed|open) fracture",
+        r" \1 fracture" if "fracture" not in text.lower()[:-20] else "",
+        text,
+    )
     plain = re.sub(r"\s*[(\[][^)\]]*[)\]]", "", text).strip(" ,")
     forms = [plain, re.sub(r"[()]", "", text)]
     head, comma, tail = plain.partition(", ")
@@ -123,13 +135,17 @@ def from_description(description: str) -> list[str]:
         forms.append(re.sub(r"^(.*?), (right|left|bilateral)\b(.*)$", r"\2 \1\3", forms[-1]))
     forms.append(re.sub(r"^Poisoning by ([^,]+), .*$", r"\1 overdose", plain))
     forms.append(re.sub(r"^Adverse effect of (.+)$", r"adverse reaction to \1", plain))
-    lowered = (form[:1].lower() + form[1:] if form[1:2].islower() and not _PROPER.match(form) else form for form in forms)
+    lowered = (
+        form[:1].lower() + form[1:] if form[1:2].islower() and not _PROPER.match(form) else form for form in forms
+    )
     return list(dict.fromkeys(re.sub(r"\s+", " ", form).strip(" ,") for form in lowered if 2 < len(form) <= 90))
 
 
 # Words a description may begin with that keep their capital: eponyms. "Crohn's disease".
-_PROPER = re.compile(r"^[A-Z][\w-]*'s\b|^(Sj|Guillain|Wernicke|Barrett|Crohn|Hodgkin|Graves|Raynaud|Alzheimer|Parkinson|Burkitt|Kaposi|Down|Turner|Lyme|Salmonella|"
-                     r"Escherichia|Streptococcus|Staphylococcus|Pseudomonas|Klebsiella|Listeria|Dengue|Zika|Ebola|Lewy)")
+_PROPER = re.compile(
+    r"^[A-Z][\w-]*'s\b|^(Sj|Guillain|Wernicke|Barrett|Crohn|Hodgkin|Graves|Raynaud|Alzheimer|Parkinson|Burkitt|Kaposi|Down|Turner|Lyme|Salmonella|"
+    r"Escherichia|Streptococcus|Staphylococcus|Pseudomonas|Klebsiella|Listeria|Dengue|Zika|Ebola|Lewy)"
+)
 
 
 class PhraseBook:
@@ -168,7 +184,11 @@ class PhraseBook:
 
     def pairs(self) -> list[Pair]:
         """The hand-written phrases as span pairs, for codes of every split: what a disease is called is shared, its notes are not."""
-        return [Pair(evidence=phrase.text, code=code, source="synthetic-template", origin="study/resources") for code, phrases in self.hand.items() for phrase in phrases]
+        return [
+            Pair(evidence=phrase.text, code=code, source="synthetic-template", origin="study/resources")
+            for code, phrases in self.hand.items()
+            for phrase in phrases
+        ]
 
     def described(self, code: str) -> bool:
         """Whether the code can be mentioned: billable, hence described."""

@@ -32,17 +32,33 @@ class Plan:
 
 
 # Codes of one family are never denied in a note that affirms another of the family. First matching prefix counts; else the category.
-FAMILIES = {prefix: name for name, prefixes in {
-    "heart-kidney-pressure": "I10 I11 I12 I13 I15 I16 I50 I51 I42 I43 N17 N18 N19 N28 R60 E87.7 J81 I95 R57 R03",
-    "sugar": "E08 E09 E10 E11 E13 R73 E16 Z79.4",
-    "blood": "D5 D60 D61 D62 D63 D64 D65 D68 D69 D7 K92 K25 K26 K27 K29 R58 K62.5",
-    "brain": "I6 G45 Z86.73 R47 G81 R29 H53 G93 G91 S06 R40 R41 F05 G92 F0 G30 G31 R42 R51 G43 R55",
-    "coronary": "I20 I21 I22 I24 I25 Z95 R07 Z98.61", "rhythm": "I44 I45 I46 I47 I48 I49 R00",
-    "lungs": "J1 J2 J4 J69 J8 J9 R05 R06 R09 Z99.81 B59", "infection": "A4 R65 R78 A0 B95 B96 R50 N39 N30 N10 N12 R30 D72 R31",
-    "liver": "K70 K71 K72 K74 K75 K76 B18 B19 I85 R18 R16 R17 R74 K80 K81 K82 K83 R79", "mood": "F1 F2 F3 F4 F5 F6 R45 G47 Z87.891 Z72",
-    "cancer": "C D0 D1 D2 D3 D4 Z85 R59 R91 R22", "clots": "I26 I82 Z86.71 I80 I81 I74", "thyroid": "E0", "seizure": "G40 R56",
-    "pain": "M G89 R10 R52 R25 R26", "volume": "E86 E87 R11 R19 K52 R63 E4 R62 R64", "weight": "E66 Z68", "skin": "L R21", "gut": "K2 K3 K4 K5 K6 R13",
-    "urine": "N13 N2 N4 R33 R32 R35", "vessels": "I7 I65 I66 I67"}.items() for prefix in prefixes.split()}
+FAMILIES = {
+    prefix: name
+    for name, prefixes in {
+        "heart-kidney-pressure": "I10 I11 I12 I13 I15 I16 I50 I51 I42 I43 N17 N18 N19 N28 R60 E87.7 J81 I95 R57 R03",
+        "sugar": "E08 E09 E10 E11 E13 R73 E16 Z79.4",
+        "blood": "D5 D60 D61 D62 D63 D64 D65 D68 D69 D7 K92 K25 K26 K27 K29 R58 K62.5",
+        "brain": "I6 G45 Z86.73 R47 G81 R29 H53 G93 G91 S06 R40 R41 F05 G92 F0 G30 G31 R42 R51 G43 R55",
+        "coronary": "I20 I21 I22 I24 I25 Z95 R07 Z98.61",
+        "rhythm": "I44 I45 I46 I47 I48 I49 R00",
+        "lungs": "J1 J2 J4 J69 J8 J9 R05 R06 R09 Z99.81 B59",
+        "infection": "A4 R65 R78 A0 B95 B96 R50 N39 N30 N10 N12 R30 D72 R31",
+        "liver": "K70 K71 K72 K74 K75 K76 B18 B19 I85 R18 R16 R17 R74 K80 K81 K82 K83 R79",
+        "mood": "F1 F2 F3 F4 F5 F6 R45 G47 Z87.891 Z72",
+        "cancer": "C D0 D1 D2 D3 D4 Z85 R59 R91 R22",
+        "clots": "I26 I82 Z86.71 I80 I81 I74",
+        "thyroid": "E0",
+        "seizure": "G40 R56",
+        "pain": "M G89 R10 R52 R25 R26",
+        "volume": "E86 E87 R11 R19 K52 R63 E4 R62 R64",
+        "weight": "E66 Z68",
+        "skin": "L R21",
+        "gut": "K2 K3 K4 K5 K6 R13",
+        "urine": "N13 N2 N4 R33 R32 R35",
+        "vessels": "I7 I65 I66 I67",
+    }.items()
+    for prefix in prefixes.split()
+}
 
 
 def family(code: str) -> str:
@@ -65,7 +81,15 @@ def consistent(codes) -> tuple[str, ...]:
     if pressure:
         heart, kidney = heart or _has(pressure, "I11.0", "I13.0", "I13.2"), kidney or _has(pressure, "I12", "I13")
         end_stage = end_stage or (_has(pressure, "I12.0", "I13.2", "I13.11") and not _has(codes, "N18"))
-        one = (("I13.2" if end_stage else "I13.0") if heart and kidney else "I11.0" if heart else ("I12.0" if end_stage else "I12.9") if kidney else "I10")
+        one = (
+            ("I13.2" if end_stage else "I13.0")
+            if heart and kidney
+            else "I11.0"
+            if heart
+            else ("I12.0" if end_stage else "I12.9")
+            if kidney
+            else "I10"
+        )
         codes = codes - pressure | {one}
     if _has(codes, "E11"):
         if _has(codes, "N18") and not codes & {"E11.21", "E11.22"}:
@@ -106,7 +130,14 @@ class Chooser:
         return any(key in other or other in key for other in self.taken)
 
 
-ALZHEIMER_DEMENTIA = ("Alzheimer's dementia", "Alzheimer dementia", "dementia of the Alzheimer's type", "Alzheimers dementia", "dementia (Alzheimer's)", "Alzheimer-type dementia")
+ALZHEIMER_DEMENTIA = (
+    "Alzheimer's dementia",
+    "Alzheimer dementia",
+    "dementia of the Alzheimer's type",
+    "Alzheimers dementia",
+    "dementia (Alzheimer's)",
+    "Alzheimer-type dementia",
+)
 COLI_UTI = ("E. coli UTI", "E coli UTI", "E. coli urinary tract infection", "Ecoli UTI")
 
 
@@ -125,7 +156,13 @@ def make_plan(codes, book: PhraseBook, rng, repeats: float = 0.15) -> Plan:
 
     for code in sorted(todo):
         needs = [prefix for prefix in ("I50", "N18") if _has(todo, prefix)]
-        wanted = {"I11.0": ["I50"], "I12.9": ["N18"], "I12.0": ["N18"], "I13.0": ["I50", "N18"], "I13.2": ["I50", "N18"]}.get(code)
+        wanted = {
+            "I11.0": ["I50"],
+            "I12.9": ["N18"],
+            "I12.0": ["N18"],
+            "I13.0": ["I50", "N18"],
+            "I13.2": ["I50", "N18"],
+        }.get(code)
         if wanted and needs == wanted and rng.random() < 0.88:
             mention(chooser.phrase("I10", "n"), code)
             links += [(code, prefix) for prefix in wanted]
@@ -147,7 +184,11 @@ def make_plan(codes, book: PhraseBook, rng, repeats: float = 0.15) -> Plan:
         if rng.random() < 0.5 and len(again.codes) == 1:
             other = chooser.book.of(again.codes[0])
             other = rng.choice(other) if other else None
-            if other is not None and (chooser.clashes(other.text) or other.kind not in "nch" or again.codes[0] in ("I11.0", "I12.9", "I12.0", "I13.0", "I13.2", "E11.22")):
+            if other is not None and (
+                chooser.clashes(other.text)
+                or other.kind not in "nch"
+                or again.codes[0] in ("I11.0", "I12.9", "I12.0", "I13.0", "I13.2", "E11.22")
+            ):
                 other = None
         if other is not None:
             chooser.taken.append(normal(other.text))
@@ -184,7 +225,9 @@ class Distractors:
         for _ in range(30):
             phrase = self.rng.choice(self.pool)
             key = normal(phrase.text)
-            if family(phrase.code) not in self.families and not any(key in other or other in key for other in self.taken):
+            if family(phrase.code) not in self.families and not any(
+                key in other or other in key for other in self.taken
+            ):
                 self.taken.append(key)
                 return phrase.text
         return "new focal findings"

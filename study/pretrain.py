@@ -21,21 +21,37 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from minscl.checkpoint import forget_after, load_checkpoint, save_checkpoint
 from minscl.data.icd import CodeBook
 from minscl.data.packing import pack
 from minscl.data.samples import document_sample, encode_sample, span_sample
 from minscl.data.types import Sample
 from minscl.model import Decoder, ModelConfig, load_model, save_model
 from minscl.model.ops import rope_frequencies
-from minscl.train import step_loss
-from study.headstart import is_part, write_copying_circuit
-from study.mistakes import learn, mislead, unlearned
+from minscl.train import forward_backward
+from minscl.training.checkpoint import forget_after, load_checkpoint, save_checkpoint
+from study.error_injection import learn, mislead, unlearned
+from study.induction_head_init import is_part, write_copying_circuit
 
-SHAPE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 288, "intermediate_size": 896,
-         "num_hidden_layers": 5, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 4096,
-         "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": True, "hidden_act": "silu", "attention_bias": False,
-         "mlp_bias": False, "torch_dtype": "bfloat16", "bos_token_id": 0, "eos_token_id": 1}
+SHAPE = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 288,
+    "intermediate_size": 896,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": True,
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "torch_dtype": "bfloat16",
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
 TOKENS_PER_STEP = 6144
 PACK_LENGTH = 4096  # a step is two packs or so; attention stays inside each sample, so packing costs nothing
 PEAK_LR = 1e-3
@@ -48,7 +64,7 @@ SAVE_SECONDS = 300
 
 def new_model(vocab_size: int, seed: int) -> Decoder:
     """Random weights: normal with deviation 0.02 (embeddings 0.03), the projections back into the residual stream scaled down by depth;
-    then the copying circuit of headstart.py."""
+    then the copying circuit of induction_head_init.py."""
     torch.manual_seed(seed)
     model = Decoder(ModelConfig.from_dict({**SHAPE, "vocab_size": vocab_size}))
     config = model.config
@@ -57,8 +73,13 @@ def new_model(vocab_size: int, seed: int) -> Decoder:
             torch.nn.init.ones_(parameter)
         else:
             residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-            torch.nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.num_hidden_layers) if residual else 0.03 if "embed" in name else 0.02)
-    write_copying_circuit(model, rope_frequencies(config.rope, config.head_dim, config.max_position_embeddings)[0], seed)
+            torch.nn.init.normal_(
+                parameter,
+                std=0.02 / math.sqrt(2 * config.num_hidden_layers) if residual else 0.03 if "embed" in name else 0.02,
+            )
+    write_copying_circuit(
+        model, rope_frequencies(config.rope, config.head_dim, config.max_position_embeddings)[0], seed
+    )
     return model
 
 
@@ -91,12 +112,16 @@ class Stream:
         """x → E → C, with lines that do not belong in E, unlearned."""
         text = document_sample(note)
         target, places = mislead(text.target, note.text, self.phrases, rng)
-        return unlearned(encode_sample(self.tokenizer, dataclasses.replace(text, target=target)), self.pieces, target, places)
+        return unlearned(
+            encode_sample(self.tokenizer, dataclasses.replace(text, target=target)), self.pieces, target, places
+        )
 
     def size(self, rng, progress: float) -> str:
         sentence, paragraph = max(0.05, 1 - 8 * progress), max(0.3, min(0.7, 1.2 - 4 * progress))
         draw = rng.random()
-        return "sentence" if draw < sentence else "paragraph" if draw < sentence + (1 - sentence) * paragraph else "note"
+        return (
+            "sentence" if draw < sentence else "paragraph" if draw < sentence + (1 - sentence) * paragraph else "note"
+        )
 
 
 class Optimizers:
@@ -106,10 +131,18 @@ class Optimizers:
         matrices, rest = {}, {}
         for name, parameter in named.items():
             (matrices if parameter.dim() == 2 and "embed" not in name else rest)[name] = parameter
-        muon = [{"params": [p for name, p in matrices.items() if is_part(name) == circuit], "circuit": circuit} for circuit in (False, True)]
-        adamw = [{"params": [p for name, p in rest.items() if is_part(name) == circuit], "circuit": circuit} for circuit in (False, True)]
-        self.both = (torch.optim.Muon(muon, lr=PEAK_LR, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-                     torch.optim.AdamW(adamw, lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.0))
+        muon = [
+            {"params": [p for name, p in matrices.items() if is_part(name) == circuit], "circuit": circuit}
+            for circuit in (False, True)
+        ]
+        adamw = [
+            {"params": [p for name, p in rest.items() if is_part(name) == circuit], "circuit": circuit}
+            for circuit in (False, True)
+        ]
+        self.both = (
+            torch.optim.Muon(muon, lr=PEAK_LR, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(adamw, lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.0),
+        )
         self.owner = {p: one for one in self.both for group in one.param_groups for p in group["params"]}
         self.param_groups = [group for one in self.both for group in one.param_groups]
 
@@ -133,7 +166,9 @@ def learning_rate(step: int, total: int) -> float:
     return PEAK_LR * min(1.0, (step + 1) / WARMUP_STEPS, decay)
 
 
-def pretrain(stream: Stream, out: Path, *, total: int, vocab_size: int, seed: int = 0, start: Path | None = None) -> Path:
+def pretrain(
+    stream: Stream, out: Path, *, total: int, vocab_size: int, seed: int = 0, start: Path | None = None
+) -> Path:
     """Train `total` steps, resuming from `out/checkpoints`; writes the base in bfloat16 to `out` and gives the folder.
 
     `start`: a model folder whose weights to go on from; the curriculum's short samples and the slow beginning are then left out.
@@ -142,7 +177,11 @@ def pretrain(stream: Stream, out: Path, *, total: int, vocab_size: int, seed: in
     named = dict(model.named_parameters())
     optimizer = Optimizers(named)
     settings = {"total": total, "seed": seed, "shape": SHAPE, "vocab_size": vocab_size, "start": str(start or "")}
-    first, device, saved = load_checkpoint(out / "checkpoints", named, optimizer, settings), torch.device("cpu"), time.monotonic()
+    first, device, saved = (
+        load_checkpoint(out / "checkpoints", named, optimizer, settings),
+        torch.device("cpu"),
+        time.monotonic(),
+    )
     forget_after(out / "metrics.jsonl", first)
     bar = tqdm(range(first, total), initial=first, total=total, unit="step", dynamic_ncols=True, mininterval=10)
     with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
@@ -153,16 +192,27 @@ def pretrain(stream: Stream, out: Path, *, total: int, vocab_size: int, seed: in
                 group["lr"] = rate * (slow if group["circuit"] else 1.0)
             samples = stream.samples(number, (0.2 + 0.8 * number / total) if start else number / total)
             longest = max(len(one.prompt_ids) + len(one.target_ids) for one in samples)
-            step = pack(samples, pack_length=max(PACK_LENGTH, longest), batch_size=len(samples), seed=seed, epoch=number)[0]
+            step = pack(
+                samples, pack_length=max(PACK_LENGTH, longest), batch_size=len(samples), seed=seed, epoch=number
+            )[0]
             step = learn(step, random.Random(f"{seed}-{number}-mistakes"))
             with torch.autocast("cpu", torch.bfloat16):
-                loss = step_loss(model, step, device)
+                loss = forward_backward(model, step, device)
             norm = torch.nn.utils.clip_grad_norm_(named.values(), 1.0).item()
             optimizer.step()
             optimizer.zero_grad()
             kinds = Counter(one.kind for one in samples)
-            record = {"step": number + 1, "loss": loss, "lr": rate, "grad_norm": norm, "documents": kinds["document"], "spans": kinds["span"],
-                      "tokens": step.tokens, "computed_tokens": step.computed_tokens, "step_seconds": time.monotonic() - began}
+            record = {
+                "step": number + 1,
+                "loss": loss,
+                "lr": rate,
+                "grad_norm": norm,
+                "documents": kinds["document"],
+                "spans": kinds["span"],
+                "tokens": step.tokens,
+                "computed_tokens": step.computed_tokens,
+                "step_seconds": time.monotonic() - began,
+            }
             metrics.write(json.dumps(record) + "\n")
             metrics.flush()
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)

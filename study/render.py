@@ -10,10 +10,22 @@ from study.paragraphs import items, lines, problems, prose
 
 # Sections, and how readily a phrase of each class goes there. A section is written as prose, list or problems (see WRITERS).
 ACCEPTS = {
-    "cc": {"c": 2, "n": 0.4, "e": 1}, "hpi": {"n": 3, "c": 4, "h": 2, "a": 4, "s": 2, "r": 1, "v": 3, "m": 1, "p": 1, "e": 6, "o": 1, "l": 2},
-    "pmh": {"n": 8, "h": 7, "s": 4, "p": 1}, "psh": {"p": 6, "s": 2}, "meds": {"m": 8}, "meds_out": {"m": 5}, "social": {"r": 9, "v": 3}, "labs": {"l": 5},
-    "micro": {"o": 9}, "imaging": {"c": 1}, "exam": {"a": 0.5}, "course": {"n": 2, "c": 5, "a": 4, "o": 1, "l": 1, "s": 0.7, "e": 1}, "problems": {"n": 3, "c": 6, "h": 0.3},
-    "ap": {"n": 4, "c": 5, "a": 1, "h": 0.6, "s": 0.4}, "dx": {"n": 3, "c": 5, "h": 1.5, "s": 0.7}, "status": {"s": 0.2},
+    "cc": {"c": 2, "n": 0.4, "e": 1},
+    "hpi": {"n": 3, "c": 4, "h": 2, "a": 4, "s": 2, "r": 1, "v": 3, "m": 1, "p": 1, "e": 6, "o": 1, "l": 2},
+    "pmh": {"n": 8, "h": 7, "s": 4, "p": 1},
+    "psh": {"p": 6, "s": 2},
+    "meds": {"m": 8},
+    "meds_out": {"m": 5},
+    "social": {"r": 9, "v": 3},
+    "labs": {"l": 5},
+    "micro": {"o": 9},
+    "imaging": {"c": 1},
+    "exam": {"a": 0.5},
+    "course": {"n": 2, "c": 5, "a": 4, "o": 1, "l": 1, "s": 0.7, "e": 1},
+    "problems": {"n": 3, "c": 6, "h": 0.3},
+    "ap": {"n": 4, "c": 5, "a": 1, "h": 0.6, "s": 0.4},
+    "dx": {"n": 3, "c": 5, "h": 1.5, "s": 0.7},
+    "status": {"s": 0.2},
 }
 
 
@@ -32,7 +44,12 @@ def write_section(draft: Draft, name: str, pools) -> None:
         if name == "pmh" and rng.random() < 0.2:
             prose(draft, pools, "pmh")
         else:
-            items(draft, pools, f"{name}_item", some(f"{name}_fill", 0, 2) if rng.random() < 0.3 or not remaining(pools) else ())
+            items(
+                draft,
+                pools,
+                f"{name}_item",
+                some(f"{name}_fill", 0, 2) if rng.random() < 0.3 or not remaining(pools) else (),
+            )
     elif name in ("meds", "meds_out"):
         items(draft, pools, "med_item", some("med_fill", 2, 9), title=0.05)
     elif name == "social":
@@ -56,13 +73,21 @@ def write_section(draft: Draft, name: str, pools) -> None:
     elif name == "ap" and rng.random() < 0.35:
         prose(draft, pools, "assess", some("plan", 1, 4) + some("neg", 0, 1), "ap_open")
     elif name in ("problems", "ap"):
-        problems(draft, pools, "problem_item", "plan") if remaining(pools) else prose(draft, pools, "state", some("plan", 1, 3))
+        problems(draft, pools, "problem_item", "plan") if remaining(pools) else prose(
+            draft, pools, "state", some("plan", 1, 3)
+        )
     elif name == "dx":
         diagnoses(draft, pools)
     elif name == "status":
         prose(draft, pools, "status", () if remaining(pools) else ["status_fill"])
     else:  # sections without mentions: header, allergies, instructions, followup, condition, procedures
-        low, high = {"header": (2, 4), "allergies": (1, 1), "condition": (1, 3), "procedures": (1, 2), "risk": (1, 3)}.get(name, (1, 4))
+        low, high = {
+            "header": (2, 4),
+            "allergies": (1, 1),
+            "condition": (1, 3),
+            "procedures": (1, 2),
+            "risk": (1, 3),
+        }.get(name, (1, 4))
         names = some(name, low, high)
         if name == "instructions":
             names += some("risk", 0, 2)
@@ -109,7 +134,11 @@ def write_note(draft: Draft, mentions) -> None:
         rng.shuffle(layout)
     dealt = deal(mentions, layout, rng)
     style = rng.choice(("caps", "asis", "asis", "title", "caps"))
-    after = rng.choice((":\n", ":\n", ": ", ": ", "\n", ":\n\n", "\n\n")) if style != "asis" else rng.choice((":\n", ": ", ": ", "\n"))
+    after = (
+        rng.choice((":\n", ":\n", ": ", ": ", "\n", ":\n\n", "\n\n"))
+        if style != "asis"
+        else rng.choice((":\n", ": ", ": ", "\n"))
+    )
     between = rng.choice(("\n\n", "\n\n", "\n\n", "\n", "\n\n\n"))
     first = True
     for name in layout:
@@ -125,7 +154,13 @@ def write_note(draft: Draft, mentions) -> None:
         if heading:
             if draft.variety and name != "family":
                 heading = draft.variety.heading(heading)
-            heading = heading.upper() if style == "caps" else heading.title() if style == "title" and not heading.isupper() else heading
+            heading = (
+                heading.upper()
+                if style == "caps"
+                else heading.title()
+                if style == "title" and not heading.isupper()
+                else heading
+            )
             short = name in ("cc", "allergies", "status", "condition") or rng.random() < 0.03
             draft.write(heading + (rng.choice((": ", ":\n")) if short and ":" in after else after))
         write_section(draft, name, pools)

@@ -20,12 +20,16 @@ from minscl.data.types import Note
 
 SOURCE = Path(__file__).parent / "resources" / "aci_bench_train.jsonl"
 # Words that may deny, doubt, warn or speak of somebody else; none of them is ever put beside a mention.
-CUES = frozenset("""no not non never none nor nothing nobody neither cannot can't cant don't doesn't didn't isn't wasn't aren't weren't hasn't haven't won't wouldn't without
+CUES = frozenset(
+    """no not non never none nor nothing nobody neither cannot can't cant don't doesn't didn't isn't wasn't aren't weren't hasn't haven't won't wouldn't without
 denies denied deny denying declines declined negative neg absence absent free lack lacks lacking exclude excluded excludes rule ruled rules unlikely rather
 fails failed if unless should risk risks concern watch prevent avoid return call monitor family mother father mom dad brother sister aunt uncle son
 daughter cousin grandmother grandfather parents parent sibling siblings maternal paternal wife husband relatives relative history hx h/o former prior previous past
-versus vs possible possibly suspect suspected resolved unremarkable normal""".split())
-COMMON = frozenset("a an the of in on at to for by with and or is was were are has had he she his her him it its this that from as be been be who which also then today now".split())
+versus vs possible possibly suspect suspected resolved unremarkable normal""".split()
+)
+COMMON = frozenset(
+    "a an the of in on at to for by with and or is was were are has had he she his her him it its this that from as be been be who which also then today now".split()
+)
 WORD = re.compile(r"[A-Za-z][A-Za-z'/-]*")
 
 
@@ -48,7 +52,9 @@ def source(phrases: frozenset[str]) -> Source:
             lower = [word.lower() for word in words]
             if sentence.isupper():
                 continue  # a heading
-            if 3 <= len(words) <= 30 and phrases.isdisjoint(" ".join(lower[a:b]) for a in range(len(words)) for b in range(a + 1, a + 8)):
+            if 3 <= len(words) <= 30 and phrases.isdisjoint(
+                " ".join(lower[a:b]) for a in range(len(words)) for b in range(a + 1, a + 8)
+            ):
                 sentences.append(sentence.strip())
             run: list[str] = []
             for word, low in zip(words, lower, strict=True):
@@ -76,8 +82,15 @@ class Variety:
 
     @classmethod
     def draw(cls, rng: random.Random, phrases: frozenset[str]) -> "Variety":
-        return cls(rng, source(phrases), words=rng.choice((0.0, 0.2, 0.5)), runs=rng.choice((0.1, 0.4, 0.8)), fillers=rng.choice((0.0, 0.3, 0.7)),
-                   headings=rng.choice((0.0, 0.3, 0.8)), shuffled=rng.random() < 0.5)
+        return cls(
+            rng,
+            source(phrases),
+            words=rng.choice((0.0, 0.2, 0.5)),
+            runs=rng.choice((0.1, 0.4, 0.8)),
+            fillers=rng.choice((0.0, 0.3, 0.7)),
+            headings=rng.choice((0.0, 0.3, 0.8)),
+            shuffled=rng.random() < 0.5,
+        )
 
     def run(self, longest: int) -> str:
         """One to `longest` words that stood together."""
@@ -102,7 +115,11 @@ class Variety:
 
     def opening(self) -> str:
         """A few words before a sentence that denies, or none."""
-        return self.run(5) + self.rng.choice((", ", "; ", " - ", ". ", ": ")) if self.rng.random() < 0.5 * self.runs else ""
+        return (
+            self.run(5) + self.rng.choice((", ", "; ", " - ", ". ", ": "))
+            if self.rng.random() < 0.5 * self.runs
+            else ""
+        )
 
     def heading(self, text: str) -> str:
         """A heading, perhaps of other words."""

@@ -1,6 +1,6 @@
 """Regenerate tests/reference/: transformers' logits of every tiny family, so that the core install is held to them too.
 
-    python -m tests.make_reference        (needs the teacher extra)
+python -m tests.make_reference        (needs the teacher extra)
 """
 
 from pathlib import Path
@@ -21,8 +21,11 @@ def main() -> None:
     for family in FAMILIES:
         with torch.no_grad():
             logits = teacher(decoder(family))(torch.tensor([ids])).logits[0]  # (T, V)
-        save_file({"logits": logits}, FOLDER / f"{family}.safetensors",
-                  metadata={"transformers": transformers.__version__, "torch": torch.__version__})
+        save_file(
+            {"logits": logits},
+            FOLDER / f"{family}.safetensors",
+            metadata={"transformers": transformers.__version__, "torch": torch.__version__},
+        )
 
 
 if __name__ == "__main__":

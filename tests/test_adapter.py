@@ -51,12 +51,35 @@ def saved(tmp_path):
 
 
 REFUSED = {
-    "use_dora": True, "use_rslora": True, "rank_pattern": {"q_proj": 4}, "alpha_pattern": {"q_proj": 4}, "modules_to_save": ["lm_head"], "bias": "all",
-    "lora_bias": True, "layers_to_transform": [0], "layers_pattern": "layers", "fan_in_fan_out": True, "target_parameters": ["w"],
-    "trainable_token_indices": [1], "alora_invocation_tokens": [5], "eva_config": {"rho": 2.0}, "corda_config": {"a": 1}, "loftq_config": {"loftq_bits": 4},
-    "init_lora_weights": "pissa", "layer_replication": [[0, 1]], "exclude_modules": ["k_proj"], "use_qalora": True, "megatron_config": {"x": 1},
-    "use_bdlora": {"nblocks": 2}, "peft_type": "IA3", "task_type": "SEQ_CLS", "something_of_next_year": 1, "r": 0, "lora_alpha": "16",
-    "lora_dropout": 1.5, "target_modules": None,
+    "use_dora": True,
+    "use_rslora": True,
+    "rank_pattern": {"q_proj": 4},
+    "alpha_pattern": {"q_proj": 4},
+    "modules_to_save": ["lm_head"],
+    "bias": "all",
+    "lora_bias": True,
+    "layers_to_transform": [0],
+    "layers_pattern": "layers",
+    "fan_in_fan_out": True,
+    "target_parameters": ["w"],
+    "trainable_token_indices": [1],
+    "alora_invocation_tokens": [5],
+    "eva_config": {"rho": 2.0},
+    "corda_config": {"a": 1},
+    "loftq_config": {"loftq_bits": 4},
+    "init_lora_weights": "pissa",
+    "layer_replication": [[0, 1]],
+    "exclude_modules": ["k_proj"],
+    "use_qalora": True,
+    "megatron_config": {"x": 1},
+    "use_bdlora": {"nblocks": 2},
+    "peft_type": "IA3",
+    "task_type": "SEQ_CLS",
+    "something_of_next_year": 1,
+    "r": 0,
+    "lora_alpha": "16",
+    "lora_dropout": 1.5,
+    "target_modules": None,
 }
 
 
@@ -75,9 +98,22 @@ def test_settings_we_do_not_compute_are_refused_by_name(saved, field):
 def test_harmless_settings_are_not_refused(saved):
     """Guards: refusing what every PEFT release writes without effect."""
     path = saved / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {
-        "megatron_core": "megatron.core", "qalora_group_size": 16, "peft_version": "9.9", "revision": "main", "auto_mapping": {"x": "y"}, "task_type": None,
-        "init_lora_weights": "gaussian", "something_of_next_year": None, "target_modules": [*KINDS, "projection_of_another_architecture"]}))
+    path.write_text(
+        json.dumps(
+            json.loads(path.read_text())
+            | {
+                "megatron_core": "megatron.core",
+                "qalora_group_size": 16,
+                "peft_version": "9.9",
+                "revision": "main",
+                "auto_mapping": {"x": "y"},
+                "task_type": None,
+                "init_lora_weights": "gaussian",
+                "something_of_next_year": None,
+                "target_modules": [*KINDS, "projection_of_another_architecture"],
+            }
+        )
+    )
     load_adapter(toy(), saved)
 
 
@@ -90,12 +126,18 @@ def damage(folder, change):
 KEY = "base_model.model.layers.0.q_proj.lora_A.weight"
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda t: t.pop(KEY), f"tensor {KEY} is missing"),
-    (lambda t: t.update({"base_model.model.lm_head.weight": torch.ones(1)}), "unexpected tensor base_model.model.lm_head.weight"),
-    (lambda t: t.update({KEY: torch.ones(2, 7)}), f"tensor {KEY} is torch.float32 (2, 7)"),
-    (lambda t: t.update({KEY: torch.ones(2, 6, dtype=torch.int8)}), f"tensor {KEY} is torch.int8"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda t: t.pop(KEY), f"tensor {KEY} is missing"),
+        (
+            lambda t: t.update({"base_model.model.lm_head.weight": torch.ones(1)}),
+            "unexpected tensor base_model.model.lm_head.weight",
+        ),
+        (lambda t: t.update({KEY: torch.ones(2, 7)}), f"tensor {KEY} is torch.float32 (2, 7)"),
+        (lambda t: t.update({KEY: torch.ones(2, 6, dtype=torch.int8)}), f"tensor {KEY} is torch.int8"),
+    ],
+)
 def test_an_adapter_for_another_model_names_file_and_tensor(saved, change, message):
     """Guards: silently loading part of an adapter."""
     damage(saved, change)

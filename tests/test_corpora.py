@@ -10,32 +10,69 @@ from pathlib import Path
 
 import pytest
 
-from minscl.data import CodeBook
-from minscl.data.corpora import SPLITS, Counts, mdace, read_charts
+from minscl.data.corpora.csv_rows import read_rows
+from minscl.data.corpora.mdace import SPLITS, Counts, mdace, read_charts
+from minscl.data.corpora.mimic_iv import mimic_iv_documents, split_of
+from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
-from minscl.data.labels import mimic_iv_documents, split_of
-from minscl.data.rows import read_rows
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 
 BOOK = CodeBook.load()
-MDACE = Path(__file__).parent.parent.parent / "shared" / "data" / "mdace"  # the real annotations, where a developer has them
-NOTEEVENTS = ["ROW_ID", "SUBJECT_ID", "HADM_ID", "CHARTDATE", "CHARTTIME", "STORETIME", "CATEGORY", "DESCRIPTION", "CGID", "ISERROR", "TEXT"]
+MDACE = (
+    Path(__file__).parent.parent.parent / "shared" / "data" / "mdace"
+)  # the real annotations, where a developer has them
+NOTEEVENTS = [
+    "ROW_ID",
+    "SUBJECT_ID",
+    "HADM_ID",
+    "CHARTDATE",
+    "CHARTTIME",
+    "STORETIME",
+    "CATEGORY",
+    "DESCRIPTION",
+    "CGID",
+    "ISERROR",
+    "TEXT",
+]
 DISCHARGE = ["note_id", "subject_id", "hadm_id", "note_type", "note_seq", "charttime", "storetime", "text"]
 DIAGNOSES = ["subject_id", "hadm_id", "seq_num", "icd_code", "icd_version"]
 TEXTS = {  # ROW_ID → (admission, category, text, [(phrase, code, code system)])
-    11: (100, "Discharge summary", 'He said: "pneumonia", and\r\nhypertension.\n\nNaïve 日本: asthma', [
-        ("asthma", "J45.909", "ICD-10-CM"), ("pneumonia", "J18.9", "ICD-10-CM"), ("hypertension", "I10", "ICD-10-CM"), ("said", "0BJ08ZZ", "ICD-10-PCS")]),
+    11: (
+        100,
+        "Discharge summary",
+        'He said: "pneumonia", and\r\nhypertension.\n\nNaïve 日本: asthma',
+        [
+            ("asthma", "J45.909", "ICD-10-CM"),
+            ("pneumonia", "J18.9", "ICD-10-CM"),
+            ("hypertension", "I10", "ICD-10-CM"),
+            ("said", "0BJ08ZZ", "ICD-10-PCS"),
+        ],
+    ),
     12: (100, "Radiology", "Chest film: pneumonia, left.", [("pneumonia", "J18.9", "ICD-10-CM")]),
-    10: (100, "Discharge summary ", "Addendum: pneumonia; R05 cough\n", [("pneumonia", "J18.9", "ICD-10-CM"), ("cough", "R05", "ICD-10-CM")]),
-    20: (200, "Discharge summary", "Fell; fracture of hip, hip pain.", [("fracture of hip", "S72.009A", "ICD-10-CM"), ("hip", "M25.559", "ICD-10-CM"), ("Fell", "E885", "ICD-9-CM")]),
+    10: (
+        100,
+        "Discharge summary ",
+        "Addendum: pneumonia; R05 cough\n",
+        [("pneumonia", "J18.9", "ICD-10-CM"), ("cough", "R05", "ICD-10-CM")],
+    ),
+    20: (
+        200,
+        "Discharge summary",
+        "Fell; fracture of hip, hip pain.",
+        [("fracture of hip", "S72.009A", "ICD-10-CM"), ("hip", "M25.559", "ICD-10-CM"), ("Fell", "E885", "ICD-9-CM")],
+    ),
     30: (300, "ECG", "atrial fibrillation", [("atrial fibrillation", "I48.91", "ICD-10-CM")]),
 }
 
 
 def write_csv(path, header, rows):
     """Quoted as MIMIC is: text cells in quotes, a quote inside doubled, newlines as they are."""
-    opened = gzip.open(path, "wt", encoding="utf-8", newline="") if str(path).endswith(".gz") else open(path, "w", encoding="utf-8", newline="")
+    opened = (
+        gzip.open(path, "wt", encoding="utf-8", newline="")
+        if str(path).endswith(".gz")
+        else open(path, "w", encoding="utf-8", newline="")
+    )
     with opened as handle:
         writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
         writer.writerow(header)
@@ -45,7 +82,12 @@ def write_csv(path, header, rows):
 
 def noteevents(path, texts=TEXTS, order=(30, 12, 11, 20, 10)):
     other = [[1, 5, "", "2150-01-01", "", "", "Nursing/other", "Report", "", "", 'not asked for,\n"quoted"\n']]
-    return write_csv(path, NOTEEVENTS, other + [[id, 5, texts[id][0], "2150-01-01", "", "", texts[id][1], "Report", "", "", texts[id][2]] for id in order])
+    return write_csv(
+        path,
+        NOTEEVENTS,
+        other
+        + [[id, 5, texts[id][0], "2150-01-01", "", "", texts[id][1], "Report", "", "", texts[id][2]] for id in order],
+    )
 
 
 def write_mdace(folder, texts=TEXTS):
@@ -53,16 +95,34 @@ def write_mdace(folder, texts=TEXTS):
     for name in ("Inpatient", "Profee"):
         charts = {}
         for id, (admission, category, text, marks) in texts.items():
-            spans = [{"begin": text.index(phrase), "end": text.index(phrase) + len(phrase), "code": code, "code_system": system, "description": f"of {code}",
-                      "type": "Human", "covered_text": ""} for phrase, code, system in marks]
+            spans = [
+                {
+                    "begin": text.index(phrase),
+                    "end": text.index(phrase) + len(phrase),
+                    "code": code,
+                    "code_system": system,
+                    "description": f"of {code}",
+                    "type": "Human",
+                    "covered_text": "",
+                }
+                for phrase, code, system in marks
+            ]
             for one in spans:
                 del one["covered_text"]
-            charts.setdefault(admission, []).append({"note_id": id, "category": category, "description": "Report", "annotations": spans})
+            charts.setdefault(admission, []).append(
+                {"note_id": id, "category": category, "description": "Report", "annotations": spans}
+            )
         (folder / "data" / name / "ICD-10" / "1.0").mkdir(parents=True)
         for admission, notes in charts.items():
-            (folder / "data" / name / "ICD-10" / "1.0" / f"{admission}-ICD-10.json").write_text(json.dumps({"hadm_id": admission, "comment": "", "notes": notes}))
+            (folder / "data" / name / "ICD-10" / "1.0" / f"{admission}-ICD-10.json").write_text(
+                json.dumps({"hadm_id": admission, "comment": "", "notes": notes})
+            )
         (folder / "splits" / name).mkdir(parents=True)
-        splits = {"train": [200, 100], "val": [], "test": [300]} if name == "Inpatient" else {"train": [300], "val": [], "test": [100]}
+        splits = (
+            {"train": [200, 100], "val": [], "test": [300]}
+            if name == "Inpatient"
+            else {"train": [300], "val": [], "test": [100]}
+        )
         for split, admissions in splits.items():
             (folder / "splits" / name / f"MDace-ev-{split}.csv").write_text("".join(f"{one}\n" for one in admissions))
     return folder
@@ -77,34 +137,61 @@ def test_mdace_offsets_slice_the_untouched_text(corpus):
     """Guards: newlines changed on reading, offsets not shifted by the notes before, PCS and ICD-9 as ICD-10-CM, notes in the file's order."""
     documents, counts = mdace(*corpus, BOOK)
     assert [one.id for one in documents] == ["200", "100"]  # the split's order
-    text = TEXTS[10][2] + "\n\n" + TEXTS[11][2]  # ascending note id, a blank line between; radiology is not read by default
+    text = (
+        TEXTS[10][2] + "\n\n" + TEXTS[11][2]
+    )  # ascending note id, a blank line between; radiology is not read by default
     assert documents[1].text == text and "\r\n" in text
     found = {one.code: [(e.start, e.end, e.text) for e in one.evidence] for one in documents[1].codes}
     place = len(TEXTS[10][2]) + 2
-    assert found == {"J18.9": [(10, 19, "pneumonia"), (place + 10, place + 19, "pneumonia")], "R05": [(25, 30, "cough")],
-                     "I10": [(place + 27, place + 39, "hypertension")], "J45.909": [(len(text) - 6, len(text), "asthma")]}
+    assert found == {
+        "J18.9": [(10, 19, "pneumonia"), (place + 10, place + 19, "pneumonia")],
+        "R05": [(25, 30, "cough")],
+        "I10": [(place + 27, place + 39, "hypertension")],
+        "J45.909": [(len(text) - 6, len(text), "asthma")],
+    }
     assert [one.code for one in documents[1].codes] == ["J18.9", "R05", "I10", "J45.909"]  # by first evidence
     assert {one.code: one.description for one in documents[1].codes}["R05"] == BOOK.description("R05")
-    assert [e.text for one in documents[0].codes for e in one.evidence] == ["fracture of hip", "hip"]  # overlapping spans, both kept
+    assert [e.text for one in documents[0].codes for e in one.evidence] == [
+        "fracture of hip",
+        "hip",
+    ]  # overlapping spans, both kept
     for document in documents:
         assert CodedDocument.from_dict(document.to_dict()) == document
     numbers = counts.numbers
-    assert (numbers["documents written"], numbers["  codes"], numbers["  evidence spans"], numbers["annotations in ICD-10-PCS"], numbers["annotations in ICD-9-CM"]) == (2, 6, 7, 1, 1)
+    assert (
+        numbers["documents written"],
+        numbers["  codes"],
+        numbers["  evidence spans"],
+        numbers["annotations in ICD-10-PCS"],
+        numbers["annotations in ICD-9-CM"],
+    ) == (2, 6, 7, 1, 1)
     assert numbers["  distinct codes that are not billable today, kept"] == 1 and not counts.warnings  # R05
 
 
-@pytest.mark.parametrize("options, ids, evidence", [
-    ({"unit": "note"}, ["200-20", "100-10", "100-11"], 7), ({"categories": "codeable"}, ["200", "100"], 8), ({"split": "test"}, [], 0),
-    ({"split": "test", "categories": "all"}, ["300"], 1), ({"unit": "note", "categories": "all"}, ["200-20", "100-10", "100-11", "100-12"], 8)])
+@pytest.mark.parametrize(
+    "options, ids, evidence",
+    [
+        ({"unit": "note"}, ["200-20", "100-10", "100-11"], 7),
+        ({"categories": "codeable"}, ["200", "100"], 8),
+        ({"split": "test"}, [], 0),
+        ({"split": "test", "categories": "all"}, ["300"], 1),
+        ({"unit": "note", "categories": "all"}, ["200-20", "100-10", "100-11", "100-12"], 8),
+    ],
+)
 def test_units_categories_and_splits(corpus, options, ids, evidence):
     """Guards: an option that is read and not obeyed."""
     documents, _ = mdace(*corpus, BOOK, **options)
-    assert [one.id for one in documents] == ids and sum(len(code.evidence) for one in documents for code in one.codes) == evidence
+    assert [one.id for one in documents] == ids and sum(
+        len(code.evidence) for one in documents for code in one.codes
+    ) == evidence
 
 
 def test_the_leak_between_the_sets_is_refused(corpus):
     """Guards: a Profee test chart that Inpatient trains on."""
-    with pytest.raises(InputError, match="1 of 1 Profee test admissions stand elsewhere in Inpatient's splits .1 in train; the first is 100.*--leak drop"):
+    with pytest.raises(
+        InputError,
+        match="1 of 1 Profee test admissions stand elsewhere in Inpatient's splits .1 in train; the first is 100.*--leak drop",
+    ):
         mdace(*corpus, BOOK, set="profee", split="test")
     assert mdace(*corpus, BOOK, set="profee", split="test", leak="drop")[0] == []
     assert [one.id for one in mdace(*corpus, BOOK, set="profee", split="test", leak="keep")[0]] == ["100"]
@@ -121,18 +208,40 @@ def test_what_does_not_fit_is_counted_or_refused_by_name(corpus, tmp_path):
     folder, file = corpus
     short = noteevents(tmp_path / "short.csv", changed(11, text=TEXTS[11][2][:-3]))
     documents, counts = mdace(folder, short, BOOK)
-    assert "J45.909" not in [code.code for one in documents for code in one.codes] and counts.numbers["annotations beyond their note's end, left out"] == 1
+    assert (
+        "J45.909" not in [code.code for one in documents for code in one.codes]
+        and counts.numbers["annotations beyond their note's end, left out"] == 1
+    )
     assert "ROW_ID 11" in counts.warnings[0] and "J45.909" in counts.warnings[0] and str(short) in counts.warnings[0]
     documents, counts = mdace(folder, noteevents(tmp_path / "absent.csv", order=(12, 11, 20)), BOOK)
-    assert "no row with ROW_ID 10 (admission 100)" in counts.warnings[0] and [one.id for one in documents] == ["200", "100"]
+    assert "no row with ROW_ID 10 (admission 100)" in counts.warnings[0] and [one.id for one in documents] == [
+        "200",
+        "100",
+    ]
     for name, make, message in [
         ("none", lambda path: noteevents(path, order=(30,)), "holds none of the 3 notes"),
-        ("other", lambda path: noteevents(path, changed(11, admission=999)), "ROW_ID 11: HADM_ID is '999' where MDACE has 100"),
+        (
+            "other",
+            lambda path: noteevents(path, changed(11, admission=999)),
+            "ROW_ID 11: HADM_ID is '999' where MDACE has 100",
+        ),
         ("twice", lambda path: noteevents(path, order=(11, 11, 20, 10)), "ROW_ID 11 comes twice"),
         ("column", lambda path: write_csv(path, ["ROW_ID", "SUBJECT_ID", "TEXT"], []), "column HADM_ID is missing"),
-        ("cells", lambda path: path.write_text('"ROW_ID","HADM_ID","TEXT"\n7,1\n'), "line 2, ROW_ID '7': 2 cells where the header has 3"),
-        ("number", lambda path: path.write_text('"ROW_ID","HADM_ID","TEXT"\n"x",1,"t"\n'), "line 2: ROW_ID is 'x', not a whole number"),
-        ("quote", lambda path: path.write_text('"ROW_ID","HADM_ID","TEXT"\n7,1,"never closed\n'), "line 2: unexpected end of data"),
+        (
+            "cells",
+            lambda path: path.write_text('"ROW_ID","HADM_ID","TEXT"\n7,1\n'),
+            "line 2, ROW_ID '7': 2 cells where the header has 3",
+        ),
+        (
+            "number",
+            lambda path: path.write_text('"ROW_ID","HADM_ID","TEXT"\n"x",1,"t"\n'),
+            "line 2: ROW_ID is 'x', not a whole number",
+        ),
+        (
+            "quote",
+            lambda path: path.write_text('"ROW_ID","HADM_ID","TEXT"\n7,1,"never closed\n'),
+            "line 2: unexpected end of data",
+        ),
         ("bytes", lambda path: path.write_bytes(b'"ROW_ID","HADM_ID","TEXT"\n7,1,"\xff"\n'), "byte 0xff is not UTF-8"),
         ("torn.gz", lambda path: path.write_bytes(file.read_bytes()[:-20]), "damaged"),
         ("plain.gz", lambda path: path.write_text("no gzip"), "damaged"),
@@ -155,24 +264,51 @@ def test_the_real_annotations_give_the_published_table(tmp_path):
     lengths = {}
     for path in (MDACE / "data" / "Inpatient" / "ICD-10" / "1.0").glob("*.json"):
         chart = json.loads(path.read_text(encoding="utf-8"))
-        lengths |= {note["note_id"]: (chart["hadm_id"], max([one["end"] for one in note["annotations"]], default=1)) for note in chart["notes"]}
-    file = write_csv(tmp_path / "NOTEEVENTS.csv", ["ROW_ID", "HADM_ID", "TEXT"], ([id, admission, "." * length] for id, (admission, length) in lengths.items()))
+        lengths |= {
+            note["note_id"]: (chart["hadm_id"], max([one["end"] for one in note["annotations"]], default=1))
+            for note in chart["notes"]
+        }
+    file = write_csv(
+        tmp_path / "NOTEEVENTS.csv",
+        ["ROW_ID", "HADM_ID", "TEXT"],
+        ([id, admission, "." * length] for id, (admission, length) in lengths.items()),
+    )
     found, systems = {}, Counts().numbers
     for split in SPLITS:
         for categories in ("all", "discharge"):
             documents, counts = mdace(MDACE, file, BOOK, split=split, categories=categories)
-            found[split, categories] = (len(documents), *(counts.numbers[name] for name in ("  notes in them", "  evidence spans", "  distinct codes")))
-            assert not counts.warnings and all(one.text[e.start : e.end] == e.text for one in documents for code in one.codes for e in code.evidence)
+            found[split, categories] = (
+                len(documents),
+                *(counts.numbers[name] for name in ("  notes in them", "  evidence spans", "  distinct codes")),
+            )
+            assert not counts.warnings and all(
+                one.text[e.start : e.end] == e.text for one in documents for code in one.codes for e in code.evidence
+            )
         systems += counts.numbers
-    assert found == {("train", "all"): (181, 355, 2245, 684), ("train", "discharge"): (181, 185, 2010, 645), ("val", "all"): (60, 122, 720, 296),
-                     ("val", "discharge"): (60, 61, 631, 277), ("test", "all"): (61, 127, 697, 320), ("test", "discharge"): (61, 62, 601, 290)}
+    assert found == {
+        ("train", "all"): (181, 355, 2245, 684),
+        ("train", "discharge"): (181, 185, 2010, 645),
+        ("val", "all"): (60, 122, 720, 296),
+        ("val", "discharge"): (60, 61, 631, 277),
+        ("test", "all"): (61, 127, 697, 320),
+        ("test", "discharge"): (61, 62, 601, 290),
+    }
     assert [systems[f"annotations in {name}"] for name in ("ICD-10-CM", "ICD-10-PCS", "ICD-9-CM")] == [3662, 272, 2]
-    assert [len(mdace(MDACE, file, BOOK, split=split, unit="note", categories="all")[0]) for split in SPLITS] == [332, 112, 116]
+    assert [len(mdace(MDACE, file, BOOK, split=split, unit="note", categories="all")[0]) for split in SPLITS] == [
+        332,
+        112,
+        116,
+    ]
 
 
 def test_two_charts_of_one_admission_are_refused(tmp_path):
     """Guards: two documents with one id, of which a score would use the last alone."""
-    note = {"note_id": 1, "category": "Radiology", "text": "cough", "annotations": [{"begin": 0, "end": 5, "code": "R05.9", "code_system": "ICD-10-CM", "description": ""}]}
+    note = {
+        "note_id": 1,
+        "category": "Radiology",
+        "text": "cough",
+        "annotations": [{"begin": 0, "end": 5, "code": "R05.9", "code_system": "ICD-10-CM", "description": ""}],
+    }
     for name, admission in (("a", 100), ("b", 200), ("c", 100)):
         (tmp_path / f"{name}.json").write_text(json.dumps({"hadm_id": admission, "notes": [note]}))
     with pytest.raises(InputError, match="c.json: hadm_id 100 is also .*a.json's"):
@@ -183,7 +319,11 @@ def test_two_charts_of_one_admission_are_refused(tmp_path):
 
 def test_rows_are_read_one_at_a_time(tmp_path):
     """Guards: the whole of a file of many GB in memory."""
-    path = write_csv(tmp_path / "large.csv", ["ROW_ID", "TEXT"], ([number, f'line one "{number}"\r\n' + "x" * 20_000] for number in range(1500)))
+    path = write_csv(
+        tmp_path / "large.csv",
+        ["ROW_ID", "TEXT"],
+        ([number, f'line one "{number}"\r\n' + "x" * 20_000] for number in range(1500)),
+    )
     tracemalloc.start()
     rows = sum(1 for _ in read_rows(path, ("ROW_ID", "TEXT")))
     peak = tracemalloc.get_traced_memory()[1]
@@ -194,22 +334,51 @@ def test_rows_are_read_one_at_a_time(tmp_path):
 @pytest.fixture
 def mimic_iv(tmp_path):
     people = {subject: split_of(subject) for subject in range(1, 60)}
-    train, other = [one for one in people if people[one] == "train"][:3], next(one for one in people if people[one] == "test")
-    notes = [[f"{train[0]}-DS-1", train[0], 501, "DS", 1, "2180-01-01", "", 'Cough, "bad"\n'], [f"{train[0]}-DS-2", train[0], 502, "DS", 2, "", "", "Second admission"],
-             [f"{train[1]}-DS-1", train[1], 503, "DS", 1, "", "", "ICD-9 only"], [f"{train[2]}-DS-1", train[2], "", "DS", 1, "", "", "no admission"],
-             [f"{other}-DS-1", other, 504, "DS", 1, "", "", "test patient"], [f"{train[0]}-DS-3", train[0], 502, "DS", 3, "", "", "again"]]
-    codes = [[train[0], 501, 1, "R059  ", 10], [train[0], 501, 2, "I10", 10], [train[0], 501, 3, "I10", 10], [train[0], 502, 1, "E1165", 10], [train[0], 502, 2, "Z9999999", 10],
-             [train[1], 503, 1, "4019", 9], [other, 504, 1, "I10", 10]]
-    return write_csv(tmp_path / "discharge.csv.gz", DISCHARGE, notes), write_csv(tmp_path / "diagnoses_icd.csv.gz", DIAGNOSES, codes)
+    train, other = (
+        [one for one in people if people[one] == "train"][:3],
+        next(one for one in people if people[one] == "test"),
+    )
+    notes = [
+        [f"{train[0]}-DS-1", train[0], 501, "DS", 1, "2180-01-01", "", 'Cough, "bad"\n'],
+        [f"{train[0]}-DS-2", train[0], 502, "DS", 2, "", "", "Second admission"],
+        [f"{train[1]}-DS-1", train[1], 503, "DS", 1, "", "", "ICD-9 only"],
+        [f"{train[2]}-DS-1", train[2], "", "DS", 1, "", "", "no admission"],
+        [f"{other}-DS-1", other, 504, "DS", 1, "", "", "test patient"],
+        [f"{train[0]}-DS-3", train[0], 502, "DS", 3, "", "", "again"],
+    ]
+    codes = [
+        [train[0], 501, 1, "R059  ", 10],
+        [train[0], 501, 2, "I10", 10],
+        [train[0], 501, 3, "I10", 10],
+        [train[0], 502, 1, "E1165", 10],
+        [train[0], 502, 2, "Z9999999", 10],
+        [train[1], 503, 1, "4019", 9],
+        [other, 504, 1, "I10", 10],
+    ]
+    return write_csv(tmp_path / "discharge.csv.gz", DISCHARGE, notes), write_csv(
+        tmp_path / "diagnoses_icd.csv.gz", DIAGNOSES, codes
+    )
 
 
 def test_mimic_iv_joins_codes_by_admission_and_splits_by_patient(mimic_iv):
     """Guards: ICD-9 codes, codes without their dot or twice, rare codes dropped, a patient in two splits."""
     counts = Counts()
     documents = list(mimic_iv_documents(*mimic_iv, "train", BOOK, counts))
-    assert [(one.id, [code.code for code in one.codes]) for one in documents] == [("501", ["R05.9", "I10"]), ("502", ["E11.65"])]
-    assert documents[0].text == 'Cough, "bad"\n' and documents[0].codes[1].description == "Essential (primary) hypertension" and not documents[0].codes[0].evidence
-    assert counts.numbers["without ICD-10-CM codes, left out"] == counts.numbers["without an admission, left out"] == counts.numbers["a second note of an admission, left out"] == 1
+    assert [(one.id, [code.code for code in one.codes]) for one in documents] == [
+        ("501", ["R05.9", "I10"]),
+        ("502", ["E11.65"]),
+    ]
+    assert (
+        documents[0].text == 'Cough, "bad"\n'
+        and documents[0].codes[1].description == "Essential (primary) hypertension"
+        and not documents[0].codes[0].evidence
+    )
+    assert (
+        counts.numbers["without ICD-10-CM codes, left out"]
+        == counts.numbers["without an admission, left out"]
+        == counts.numbers["a second note of an admission, left out"]
+        == 1
+    )
     assert counts.numbers["diagnoses that are no ICD-10-CM code, left out"] == 1 and "hadm_id 502" in counts.warnings[0]
     assert [one.id for one in mimic_iv_documents(*mimic_iv, "test", BOOK, Counts())] == ["504"]
     shares = [sum(split_of(subject) == name for subject in range(20_000)) / 20_000 for name in ("train", "val", "test")]
@@ -217,34 +386,82 @@ def test_mimic_iv_joins_codes_by_admission_and_splits_by_patient(mimic_iv):
 
 
 def expand(*arguments):
-    return subprocess.run([sys.executable, "-m", "minscl.expand", *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-m", "minscl.expand", *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
 
 
 def test_the_commands_write_and_count(corpus, mimic_iv, tmp_path):
     """Guards: a flag that reaches nothing, counts that are not printed, a half-written file after an error."""
     done = expand("documents", "mdace", "--mdace", corpus[0], "--noteevents", corpus[1], "--out", tmp_path / "d.jsonl")
     assert done.returncode == 0, done.stderr
-    assert len(read_jsonl(tmp_path / "d.jsonl", CodedDocument)) == 2 and " ".join(done.stdout.split()).count("documents written 2") == 1
-    done = expand("documents", "mimic-iv", "--discharge", mimic_iv[0], "--diagnoses", mimic_iv[1], "--out", tmp_path / "l.jsonl")
-    assert done.returncode == 0 and len(read_jsonl(tmp_path / "l.jsonl", CodedDocument)) == 2 and "may coincide" in done.stderr
-    bad = expand("documents", "mdace", "--mdace", corpus[0], "--noteevents", corpus[1], "--split", "dev", "--out", tmp_path / "x.jsonl")
+    assert (
+        len(read_jsonl(tmp_path / "d.jsonl", CodedDocument)) == 2
+        and " ".join(done.stdout.split()).count("documents written 2") == 1
+    )
+    done = expand(
+        "documents", "mimic-iv", "--discharge", mimic_iv[0], "--diagnoses", mimic_iv[1], "--out", tmp_path / "l.jsonl"
+    )
+    assert (
+        done.returncode == 0
+        and len(read_jsonl(tmp_path / "l.jsonl", CodedDocument)) == 2
+        and "may coincide" in done.stderr
+    )
+    bad = expand(
+        "documents",
+        "mdace",
+        "--mdace",
+        corpus[0],
+        "--noteevents",
+        corpus[1],
+        "--split",
+        "dev",
+        "--out",
+        tmp_path / "x.jsonl",
+    )
     assert bad.returncode == 2 and bad.stderr == "minscl: --split dev: use train, val, test\n"
-    leak = expand("documents", "mdace", "--mdace", corpus[0], "--noteevents", corpus[1], "--set", "profee", "--split", "test", "--out", tmp_path / "x.jsonl")
+    leak = expand(
+        "documents",
+        "mdace",
+        "--mdace",
+        corpus[0],
+        "--noteevents",
+        corpus[1],
+        "--set",
+        "profee",
+        "--split",
+        "test",
+        "--out",
+        tmp_path / "x.jsonl",
+    )
     assert leak.returncode == 2 and leak.stderr.count("\n") == 1 and not (tmp_path / "x.jsonl").exists()
 
 
 def test_notes_and_codes_of_aci_bench(tmp_path):
     """Guards: a note's own line ends and blanks lost, codes given to the wrong note, a code that is none passed on."""
-    note = "\nCHIEF COMPLAINT\r\n• cough, \"dry\" \n"
-    table = write_csv(tmp_path / "test1.csv", ["dataset", "encounter_id", "dialogue", "note"], [["aci", "D2N1", "[doctor] hi", note], ["aci", "D2N2", "", "Well."]])
-    (tmp_path / "test1.jsonl").write_text("".join(json.dumps({"id": id, "dataset": "aci", "note": text}) + "\n" for id, text in (("D2N1", note), ("D2N2", "Well."))))
+    note = '\nCHIEF COMPLAINT\r\n• cough, "dry" \n'
+    table = write_csv(
+        tmp_path / "test1.csv",
+        ["dataset", "encounter_id", "dialogue", "note"],
+        [["aci", "D2N1", "[doctor] hi", note], ["aci", "D2N2", "", "Well."]],
+    )
+    (tmp_path / "test1.jsonl").write_text(
+        "".join(
+            json.dumps({"id": id, "dataset": "aci", "note": text}) + "\n"
+            for id, text in (("D2N1", note), ("D2N2", "Well."))
+        )
+    )
     for source in (table, tmp_path / "test1.jsonl"):
         assert expand("notes", "aci-bench", "--notes", source, "--out", tmp_path / "n.jsonl").returncode == 0
         assert read_jsonl(tmp_path / "n.jsonl", Note) == [Note("D2N1", note), Note("D2N2", "Well.")]
     codes = write_csv(tmp_path / "codes.csv", ["id", "code"], [["D2N1", "R059"], ["D2N9", "I10"], ["D2N1", "i10"]])
     done = expand("documents", "aci-bench", "--notes", table, "--codes", codes, "--out", tmp_path / "d.jsonl")
     [document] = read_jsonl(tmp_path / "d.jsonl", CodedDocument)
-    assert done.returncode == 0 and (document.id, [one.code for one in document.codes]) == ("D2N1", ["R05.9", "I10"]) and "D2N9" in done.stderr
+    assert (
+        done.returncode == 0
+        and (document.id, [one.code for one in document.codes]) == ("D2N1", ["R05.9", "I10"])
+        and "D2N9" in done.stderr
+    )
     write_csv(tmp_path / "codes.csv", ["id", "code"], [["D2N1", "hello"]])
     bad = expand("documents", "aci-bench", "--notes", table, "--codes", codes, "--out", tmp_path / "e.jsonl")
     assert bad.returncode == 2 and "line 2, id 'D2N1': code 'hello' is no ICD-10-CM code" in bad.stderr

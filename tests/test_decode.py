@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minscl.infer.cache import KVCache, continued, in_pieces
+from minscl.infer.cache import KVCache, chunked_attention, continued
 from minscl.infer.decode import generate, greedy
 from minscl.infer.engine import prefill, read_tokens
 from minscl.lora import add_lora, lora_parameters
@@ -26,8 +26,12 @@ def test_a_ragged_batch_equals_the_loop_without_cache(family):
     """Guards: positions that count padding, keys of padding seen, a cache row shared or shifted, results out of order."""
     model, prompts = decoder(family), make_prompts((5, 40, 1, 17))
     expected = [naive(model, prompt, 12) for prompt in prompts]
-    assert len({tuple(ids) for ids, _, _ in expected}) == 4 and max(len(set(ids)) for ids, _, _ in expected) > 3  # answers differ
-    for answer, (ids, probabilities, stopped) in zip(greedy(model, prompts, max_new_tokens=12, stop_ids=()), expected, strict=True):
+    assert (
+        len({tuple(ids) for ids, _, _ in expected}) == 4 and max(len(set(ids)) for ids, _, _ in expected) > 3
+    )  # answers differ
+    for answer, (ids, probabilities, stopped) in zip(
+        greedy(model, prompts, max_new_tokens=12, stop_ids=()), expected, strict=True
+    ):
         assert (answer.ids, answer.stopped) == (ids, stopped)
         assert answer.probabilities == pytest.approx(probabilities, abs=1e-5)
 
@@ -47,9 +51,13 @@ def test_rows_stop_one_by_one_without_the_stop_token():
     stop_ids = {free[0][3], free[2][0], free[5][11]}
     expected = [naive(model, prompt, 20, stop_ids) for prompt in prompts]
     assert {stopped for _, _, stopped in expected} == {True, False} and [] in [ids for ids, _, _ in expected]
-    for answer, (ids, probabilities, stopped) in zip(greedy(model, prompts, max_new_tokens=20, stop_ids=stop_ids), expected, strict=True):
+    for answer, (ids, probabilities, stopped) in zip(
+        greedy(model, prompts, max_new_tokens=20, stop_ids=stop_ids), expected, strict=True
+    ):
         assert (answer.ids, answer.stopped) == (ids, stopped)
-        assert answer.probabilities == pytest.approx(probabilities, abs=1e-5) and len(answer.probabilities) == len(answer.ids)
+        assert answer.probabilities == pytest.approx(probabilities, abs=1e-5) and len(answer.probabilities) == len(
+            answer.ids
+        )
 
 
 def test_the_stop_token_counts_and_may_be_the_last():
@@ -64,13 +72,16 @@ def test_the_stop_token_counts_and_may_be_the_last():
 
 @pytest.mark.parametrize("count, before", [(1, 0), (5, 0), (128, 9), (300, 0), (300, 37)])
 def test_attention_in_pieces_is_causal_attention(count, before):
-    """Guards: in_pieces with a piece that is cut wrongly, that sees the token after its own or misses what stood before the prompt, heads of a group mixed
+    """Guards: chunked_attention with a piece that is cut wrongly, that sees the token after its own or misses what stood before the prompt, heads of a group mixed
     up. Its scores are rounded to bfloat16, hence the tolerance."""
     generator = torch.Generator().manual_seed(count)
-    query, key, value = (torch.randn(1, heads, length, 16, generator=generator).bfloat16() for heads, length in ((6, count), (2, before + count), (2, before + count)))
+    query, key, value = (
+        torch.randn(1, heads, length, 16, generator=generator).bfloat16()
+        for heads, length in ((6, count), (2, before + count), (2, before + count))
+    )
     mask = torch.ones(count, before + count, dtype=torch.bool).tril(before)
     wanted = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=mask, enable_gqa=True)
-    torch.testing.assert_close(in_pieces(query, key, value).float(), wanted, atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(chunked_attention(query, key, value).float(), wanted, atol=2e-2, rtol=2e-2)
 
 
 def test_what_lies_in_unused_slots_does_not_matter():
@@ -90,13 +101,17 @@ def test_what_lies_in_unused_slots_does_not_matter():
     assert list(map(len, cache.ids)) == [8, 16, 12]
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-5), (torch.float32, 1e-4), (torch.bfloat16, 5e-2), (torch.float16, 5e-2)])
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float64, 1e-5), (torch.float32, 1e-4), (torch.bfloat16, 5e-2), (torch.float16, 5e-2)]
+)
 def test_cached_logits_equal_uncached_ones(dtype, tolerance):
     """Guards: a cache or a mask in another dtype than the model's; tolerance relative to the largest logit."""
     model, prompts = decoder("qwen3", dtype), make_prompts((4, 13))
     cache = KVCache(model.config, 2, 16, device="cpu", dtype=dtype)
     with torch.no_grad():
-        cached = [read_prompts(model, prompts, cache)] + [torch.cat(read_tokens(model, [[token], [token + 1]], NO_DRAFTS[:2], cache)) for token in (7, 70, 3)]
+        cached = [read_prompts(model, prompts, cache)] + [
+            torch.cat(read_tokens(model, [[token], [token + 1]], NO_DRAFTS[:2], cache)) for token in (7, 70, 3)
+        ]
         for row, prompt in enumerate(prompts):
             plain = model(torch.tensor([prompt + [7 + row, 70 + row, 3 + row]]))[0, len(prompt) - 1 :].float()
             mine = torch.stack([logits[row] for logits in cached])
@@ -109,11 +124,20 @@ def test_cached_logits_equal_uncached_ones(dtype, tolerance):
 def test_one_token_s_attention_is_torch_s(dtype, kv_heads):
     """Guards the plain products: heads under another's keys, a mask that lets padding in, products too large for float16 before they are scaled."""
     torch.manual_seed(0)
-    query, key, value = 200 * torch.randn(2, 4, 1, 64), 40 * torch.randn(2, kv_heads, 9, 64), torch.randn(2, kv_heads, 9, 64)
+    query, key, value = (
+        200 * torch.randn(2, 4, 1, 64),
+        40 * torch.randn(2, kv_heads, 9, 64),
+        torch.randn(2, kv_heads, 9, 64),
+    )
     mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4], dtype=torch.bool)[:, None, None]
     for seen in (mask, None):
         wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, enable_gqa=True)
-        found = attention(query.to(dtype), key.to(dtype), value.to(dtype), seen if seen is not None else torch.ones(1, 1, 1, 9, dtype=torch.bool))
+        found = attention(
+            query.to(dtype),
+            key.to(dtype),
+            value.to(dtype),
+            seen if seen is not None else torch.ones(1, 1, 1, 9, dtype=torch.bool),
+        )
         torch.testing.assert_close(found.float(), wanted, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=1e-2)
 
 
@@ -121,7 +145,9 @@ def test_a_prompt_that_goes_on_is_causal_from_its_place():
     """Guards the GPU's way of it, whose arithmetic a CPU can do: a corner of the mask on the wrong side, heads in the wrong order."""
     torch.manual_seed(0)
     query, key, value = torch.randn(1, 4, 5, 16), torch.randn(1, 2, 12, 16), torch.randn(1, 2, 12, 16)
-    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=torch.ones(5, 12, dtype=torch.bool).tril(7), enable_gqa=True)
+    wanted = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=torch.ones(5, 12, dtype=torch.bool).tril(7), enable_gqa=True
+    )
     torch.testing.assert_close(continued(query, key, value), wanted)
 
 
@@ -132,7 +158,10 @@ def test_several_tokens_at_once_see_what_they_would_one_by_one():
     with torch.no_grad():
         for cache in caches:
             read_prompts(model, prompts, cache)
-        single = torch.stack([torch.cat(read_tokens(model, column[:, None].tolist(), NO_DRAFTS[:2], caches[0])) for column in tokens.T], dim=1)
+        single = torch.stack(
+            [torch.cat(read_tokens(model, column[:, None].tolist(), NO_DRAFTS[:2], caches[0])) for column in tokens.T],
+            dim=1,
+        )
         positions, mask = caches[1].advance(tokens.tolist())
         together = model(tokens, positions=positions, mask=mask, cache=caches[1])
     assert positions.tolist() == [[3, 4, 5], [8, 9, 10]]
@@ -168,7 +197,11 @@ def test_the_head_is_computed_for_one_position_a_row():
 @pytest.mark.parametrize("recompute", [False, True])
 def test_wanted_rows_are_those_of_the_whole(recompute):
     """Guards: the last block's MLP on the wrong positions, or gradients that miss what the wanted ones attend to."""
-    model, ids, rows = decoder(dtype=torch.float64), torch.tensor(make_prompts((9,))), torch.tensor([0, 1, 0, 0, 1, 1, 0, 0, 1], dtype=torch.bool)
+    model, ids, rows = (
+        decoder(dtype=torch.float64),
+        torch.tensor(make_prompts((9,))),
+        torch.tensor([0, 1, 0, 0, 1, 1, 0, 0, 1], dtype=torch.bool),
+    )
     model.model.recompute = recompute
     found = []
     for hidden in (model.model(ids)[:, rows], model.model(ids, rows=rows), model.model(ids, rows=rows.nonzero()[:, 0])):
@@ -219,8 +252,14 @@ def teacher_answers(theirs, prompts, max_new_tokens, stop_ids):
     longest, pad = max(map(len, prompts)), 0
     ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    output = theirs.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=stop_ids or None,
-                              pad_token_id=pad)
+    output = theirs.generate(
+        ids,
+        attention_mask=mask,
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=stop_ids or None,
+        pad_token_id=pad,
+    )
     rows = [row[longest:].tolist() for row in output]
     return [row[: min([row.index(stop) for stop in stop_ids if stop in row], default=len(row))] for row in rows]
 
@@ -232,6 +271,12 @@ def test_tokens_equal_transformers_generate(pair):
     free = teacher_answers(theirs, prompts, 24, [])
     assert generate(ours, prompts, max_new_tokens=24, stop_ids=()) == free
     for prompt, expected in zip(prompts, free):
-        assert generate(ours, [prompt], max_new_tokens=24, stop_ids=()) == [expected] == teacher_answers(theirs, [prompt], 24, [])
+        assert (
+            generate(ours, [prompt], max_new_tokens=24, stop_ids=())
+            == [expected]
+            == teacher_answers(theirs, [prompt], 24, [])
+        )
     stop_ids = sorted({free[0][4], free[3][10]})
-    assert generate(ours, prompts, max_new_tokens=24, stop_ids=stop_ids) == teacher_answers(theirs, prompts, 24, stop_ids)
+    assert generate(ours, prompts, max_new_tokens=24, stop_ids=stop_ids) == teacher_answers(
+        theirs, prompts, 24, stop_ids
+    )

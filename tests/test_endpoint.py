@@ -11,10 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from minscl.data import CodeBook, Pair
-from minscl.data.journal import Journal
+from minscl.data import Pair
+from minscl.data.answer_log import AnswerLog
+from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl, write_jsonl
-from minscl.data.silver import Mined, digest
+from minscl.data.spans.silver import StageOneAnswer, digest
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
 from minscl.expand import main
@@ -29,8 +30,18 @@ def document(id, text, *codes):
     return CodedDocument(id, text, tuple(Assignment(code, BOOK.description(code)) for code in codes))
 
 
-@pytest.mark.parametrize("url, allowed", [("http://127.0.0.1:1/v1", True), ("http://localhost:1/v1", True), ("http://[::1]:1/v1", True), ("https://api.example.com/v1", False),
-                                          ("http://10.0.0.5:8000/v1", False), ("http://localhost.example.com/v1", False), ("http://127.0.0.1@example.com/v1", False)])
+@pytest.mark.parametrize(
+    "url, allowed",
+    [
+        ("http://127.0.0.1:1/v1", True),
+        ("http://localhost:1/v1", True),
+        ("http://[::1]:1/v1", True),
+        ("https://api.example.com/v1", False),
+        ("http://10.0.0.5:8000/v1", False),
+        ("http://localhost.example.com/v1", False),
+        ("http://127.0.0.1@example.com/v1", False),
+    ],
+)
 def test_notes_go_to_this_machine_alone(url, allowed):
     """Guards: patients' notes sent elsewhere by a wrong or tricky address."""
     if allowed:
@@ -41,15 +52,35 @@ def test_notes_go_to_this_machine_alone(url, allowed):
         check_address(url, True)
 
 
-@pytest.mark.parametrize("wrong", ["ftp://x", "localhost:8000", "", "http://[::1", "http://[::1]x/v1", "http://127.0.0.1:abc/v1", "http://127.0.0.1:99999/v1", "http://127.0.0.1\n/v1"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "ftp://x",
+        "localhost:8000",
+        "",
+        "http://[::1",
+        "http://[::1]x/v1",
+        "http://127.0.0.1:abc/v1",
+        "http://127.0.0.1:99999/v1",
+        "http://127.0.0.1\n/v1",
+    ],
+)
 def test_an_address_that_cannot_be_read_is_refused_in_one_line(wrong):
     """Guards: a traceback for a bracket that is not closed or a port that is no number."""
     with pytest.raises(InputError, match="not an address"):
         check_address(wrong, True)
 
 
-@pytest.mark.parametrize("given, message", [({"together": 0}, "--together 0: must be at least 1"), ({"retries": -1}, "--retries -1: must be at least 0"),
-                                            ({"timeout": 0.0}, "--timeout 0.0: must be above 0"), ({"timeout": -2.0}, "--timeout -2.0"), ({"timeout": float("nan")}, "--timeout nan")])
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"together": 0}, "--together 0: must be at least 1"),
+        ({"retries": -1}, "--retries -1: must be at least 0"),
+        ({"timeout": 0.0}, "--timeout 0.0: must be above 0"),
+        ({"timeout": -2.0}, "--timeout -2.0"),
+        ({"timeout": float("nan")}, "--timeout nan"),
+    ],
+)
 def test_flags_of_asking_are_checked(given, message):
     """Guards: a traceback from the thread pool or the client library; nobody asked, and a job that seems to hang."""
     with pytest.raises(InputError, match=message):
@@ -73,8 +104,17 @@ class Faulty(BaseHTTPRequestHandler):
         if fault == "refuse late":
             time.sleep(1)
             fault = 401
-        good = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m",
-                           "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": prompt.upper()}}]})
+        good = json.dumps(
+            {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": "m",
+                "choices": [
+                    {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": prompt.upper()}}
+                ],
+            }
+        )
         self.send_response(fault if isinstance(fault, int) else 200)
         if fault == 307:
             self.send_header("Location", "http://203.0.113.1/v1/chat/completions")
@@ -112,8 +152,19 @@ def test_what_is_answered_beside_a_failing_question_is_kept(faulty):
     assert len(kept) == 6 and set(kept) < set(enumerate("ABCDEFG"))
 
 
-@pytest.mark.parametrize("script, message", [([429] * 9, "answers 429"), ([500] * 9, "answers 500"), ([401], "answers 401"), ([307], "answers 307"), (["hang"] * 3, "APITimeoutError"),
-                                             (["garbage"] * 3, "endpoint http"), (["other"] * 3, "no chat completion"), ([400], "is m the name of its model")])
+@pytest.mark.parametrize(
+    "script, message",
+    [
+        ([429] * 9, "answers 429"),
+        ([500] * 9, "answers 500"),
+        ([401], "answers 401"),
+        ([307], "answers 307"),
+        (["hang"] * 3, "APITimeoutError"),
+        (["garbage"] * 3, "endpoint http"),
+        (["other"] * 3, "no chat completion"),
+        ([400], "is m the name of its model"),
+    ],
+)
 def test_faults_that_stay_end_in_one_line(faulty, script, message):
     """Guards: a traceback, a question in an error message, a redirection followed to another machine."""
     Faulty.script, Faulty.asked = list(script), []
@@ -124,28 +175,48 @@ def test_faults_that_stay_end_in_one_line(faulty, script, message):
 
 
 def expand(*arguments):
-    return subprocess.Popen([sys.executable, "-m", "minscl.expand", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "minscl.expand", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def same(folder, one, other):
     """Whether two runs' pairs are the same bytes, and their journals the same lines in any order."""
     assert (folder / one).read_bytes() == (folder / other).read_bytes()
     for name in (".quoted.jsonl", ".chosen.jsonl"):
-        assert sorted((folder / f"{one}{name}").read_bytes().splitlines()) == sorted((folder / f"{other}{name}").read_bytes().splitlines())
+        assert sorted((folder / f"{one}{name}").read_bytes().splitlines()) == sorted(
+            (folder / f"{other}{name}").read_bytes().splitlines()
+        )
 
 
 def test_nothing_answered_is_asked_again_after_a_kill(faulty, tmp_path, monkeypatch):
     """Guards: answers that come while an earlier question hangs, lost by a kill and asked again; counted at the server."""
     monkeypatch.setattr(Faulty, "pause", 60)
-    write_jsonl(tmp_path / "labels.jsonl", [document(str(n), f"Day {n}. HTN and pneumonia.", "I10", "J18.9") for n in range(6)])
-    arguments = ["silver", "--notes", str(tmp_path / "labels.jsonl"), "--endpoint", faulty, "--model", "m", "--together", "3", "--out"]
+    write_jsonl(
+        tmp_path / "labels.jsonl", [document(str(n), f"Day {n}. HTN and pneumonia.", "I10", "J18.9") for n in range(6)]
+    )
+    arguments = [
+        "silver",
+        "--notes",
+        str(tmp_path / "labels.jsonl"),
+        "--endpoint",
+        faulty,
+        "--model",
+        "m",
+        "--together",
+        "3",
+        "--out",
+    ]
     Faulty.script, Faulty.asked, path = ["hang"], [], tmp_path / "out.jsonl.quoted.jsonl"
     run = expand(*arguments, tmp_path / "out.jsonl")
     while run.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 8):
         time.sleep(0.02)
     run.kill()
     run.communicate()
-    with Journal(path, Mined) as journal:
+    with AnswerLog(path, StageOneAnswer) as journal:
         answered = {one.prompt for one in journal.records}
     assert run.returncode == -signal.SIGKILL and 8 <= len(answered) < 12
     Faulty.asked = []
@@ -159,7 +230,10 @@ def test_nothing_answered_is_asked_again_after_a_kill(faulty, tmp_path, monkeypa
 
 def test_silver_killed_on_the_way_gives_the_same_file(tmp_path):
     """Guards: the command as a user runs it: a journal that a kill spoils, a result that depends on the kill, another model's journal."""
-    notes = [document(str(n), f"Day {n}. Hypertension, pneumonia and anxiety. " * 3, "I10", "J18.9", "F41.9") for n in range(8)]
+    notes = [
+        document(str(n), f"Day {n}. Hypertension, pneumonia and anxiety. " * 3, "I10", "J18.9", "F41.9")
+        for n in range(8)
+    ]
     write_jsonl(tmp_path / "labels.jsonl", notes)
     rng, arguments = random.Random(2), ("silver", "--notes", tmp_path / "labels.jsonl", "--out")
     whole = expand(*arguments, tmp_path / "whole.jsonl")
@@ -201,8 +275,24 @@ def test_a_real_server(tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {**__import__("os").environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
-    server = subprocess.Popen([sys.executable, "-m", "transformers.cli.transformers", "serve", str(tmp_path / "model"), "--host", "127.0.0.1", "--port", str(port),
-                               "--device", "cpu"], env=environment, stdout=(tmp_path / "log").open("w"), stderr=subprocess.STDOUT)
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "transformers.cli.transformers",
+            "serve",
+            str(tmp_path / "model"),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--device",
+            "cpu",
+        ],
+        env=environment,
+        stdout=(tmp_path / "log").open("w"),
+        stderr=subprocess.STDOUT,
+    )
     try:
         for _ in range(240):
             with socket.socket() as probe:
@@ -210,12 +300,29 @@ def test_a_real_server(tmp_path):
                     break
             assert server.poll() is None, (tmp_path / "log").read_text()[-2000:]
             time.sleep(0.5)
-        write_jsonl(tmp_path / "labels.jsonl", [document("a", "Hypertension and pneumonia.", "I10", "J18.9"), document("b", "Anxiety.", "F41.9")])
-        run = expand("silver", "--notes", tmp_path / "labels.jsonl", "--out", tmp_path / "out.jsonl", "--endpoint", f"http://127.0.0.1:{port}/v1", "--model", tmp_path / "model")
+        write_jsonl(
+            tmp_path / "labels.jsonl",
+            [document("a", "Hypertension and pneumonia.", "I10", "J18.9"), document("b", "Anxiety.", "F41.9")],
+        )
+        run = expand(
+            "silver",
+            "--notes",
+            tmp_path / "labels.jsonl",
+            "--out",
+            tmp_path / "out.jsonl",
+            "--endpoint",
+            f"http://127.0.0.1:{port}/v1",
+            "--model",
+            tmp_path / "model",
+        )
         out, err = run.communicate(timeout=240)
         assert run.returncode == 0, err + (tmp_path / "log").read_text()[-2000:]
-        mined = read_jsonl(tmp_path / "out.jsonl.quoted.jsonl", Mined)
-        assert sorted((one.note, one.code, one.answered) for one in mined) == [("a", "I10", True), ("a", "J18.9", True), ("b", "F41.9", True)]
+        mined = read_jsonl(tmp_path / "out.jsonl.quoted.jsonl", StageOneAnswer)
+        assert sorted((one.note, one.code, one.answered) for one in mined) == [
+            ("a", "I10", True),
+            ("a", "J18.9", True),
+            ("b", "F41.9", True),
+        ]
     finally:
         server.kill()
         server.wait()

@@ -11,7 +11,9 @@ from minscl.generate import GenerateConfig, load_coder
 
 
 def export(*arguments):
-    return subprocess.run([sys.executable, "-m", "minscl.export", *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "minscl.export", *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
 
 
 def test_the_merged_folder_answers_as_base_and_adapter_do(tmp_path):

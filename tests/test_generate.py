@@ -17,8 +17,14 @@ NOTE, OTHER = ROOT / "examples" / "note.txt", ROOT / "examples" / "urinary_coron
 
 
 def generate(*arguments, cwd=ROOT, **environment):
-    return subprocess.run([sys.executable, "-m", "minscl.generate", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300,
-                          env={**os.environ, **environment})
+    return subprocess.run(
+        [sys.executable, "-m", "minscl.generate", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, **environment},
+    )
 
 
 SHORT = "Obstructive hydrocephalus: continued donepezil.\nHe was admitted with pneumonia and atrial fibrillation.\n"
@@ -42,7 +48,10 @@ def coded(short):
 def test_json_is_a_coded_document_whose_offsets_slice(coded, short):
     """Guards offsets that drift from the file's text, and keys that the contract does not have."""
     documents = [CodedDocument.from_dict(one) for one in coded]
-    assert [one.text for one in documents] == [NOTE.read_bytes().decode(), SHORT] and [one.id for one in documents] == [str(NOTE), str(short)]
+    assert [one.text for one in documents] == [NOTE.read_bytes().decode(), SHORT] and [one.id for one in documents] == [
+        str(NOTE),
+        str(short),
+    ]
     assert all(one.output and one.codes for one in documents)
     book = CodeBook.load()
     for document in documents:
@@ -75,7 +84,11 @@ def test_codes_below_min_score_are_left_out_and_named(coded, short):
     done = generate(NOTE, short, "--json", "--min-score", least)
     for found, before in zip(map(json.loads, done.stdout.splitlines()), coded, strict=True):
         weak = [f"{code['code']} ({code['score']:.2f})" for code in before["codes"] if code["score"] < least]
-        assert weak and found["codes"] == [code for code in before["codes"] if code["score"] >= least] and found["output"] == before["output"]
+        assert (
+            weak
+            and found["codes"] == [code for code in before["codes"] if code["score"] >= least]
+            and found["output"] == before["output"]
+        )
         assert found["warnings"] == [*before.get("warnings", []), f"left out, score below {least:g}: {', '.join(weak)}"]
 
 
@@ -134,23 +147,26 @@ def bad_files(folder):
     (folder / "keys.jsonl").write_text('{"id": "a", "text": "x"}\n{"id": "b", "note": "x"}\n')
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["missing.txt"], ["missing.txt"]),
-    (["empty.txt"], ["empty.txt", "empty"]),
-    (["binary.txt"], ["binary.txt", "zero byte"]),
-    (["latin.txt"], ["latin.txt", "UTF-8"]),
-    (["long.txt"], ["long.txt", "tokens", "4,096"]),
-    (["keys.jsonl"], ["keys.jsonl:2", "note"]),
-    ([NOTE, "--model", "nowhere"], ["nowhere"]),
-    ([NOTE, "--adapter", "nowhere"], ["nowhere"]),
-    ([NOTE, "--evidence", "nowhere.txt"], ["nowhere.txt"]),
-    ([NOTE, "--batch-size", "0"], ["--batch-size 0", "at least 1"]),
-    ([NOTE, "--memory", "-1"], ["--memory -1"]),
-    ([NOTE, "--min-score", "1.5"], ["--min-score 1.5", "0 to 1"]),
-    ([NOTE, "--device", "potato"], ["--device potato", "use cpu"]),
-    ([NOTE, "--compile", "--device", "meta"], ["--compile", "meta", "leave the flag out"]),
-    ([NOTE, OTHER, "--compile", "--device", "cpu"], ["--compile", "2 would be written together", "--batch-size 1"]),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["missing.txt"], ["missing.txt"]),
+        (["empty.txt"], ["empty.txt", "empty"]),
+        (["binary.txt"], ["binary.txt", "zero byte"]),
+        (["latin.txt"], ["latin.txt", "UTF-8"]),
+        (["long.txt"], ["long.txt", "tokens", "4,096"]),
+        (["keys.jsonl"], ["keys.jsonl:2", "note"]),
+        ([NOTE, "--model", "nowhere"], ["nowhere"]),
+        ([NOTE, "--adapter", "nowhere"], ["nowhere"]),
+        ([NOTE, "--evidence", "nowhere.txt"], ["nowhere.txt"]),
+        ([NOTE, "--batch-size", "0"], ["--batch-size 0", "at least 1"]),
+        ([NOTE, "--memory", "-1"], ["--memory -1"]),
+        ([NOTE, "--min-score", "1.5"], ["--min-score 1.5", "0 to 1"]),
+        ([NOTE, "--device", "potato"], ["--device potato", "use cpu"]),
+        ([NOTE, "--compile", "--device", "meta"], ["--compile", "meta", "leave the flag out"]),
+        ([NOTE, OTHER, "--compile", "--device", "cpu"], ["--compile", "2 would be written together", "--batch-size 1"]),
+    ],
+)
 def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path):
     """Guards tracebacks: the line names the file, the value and the remedy."""
     bad_files(tmp_path)
@@ -166,9 +182,22 @@ def test_adapter_of_another_model_is_refused(tmp_path):
     from minscl.lora import add_lora, save_adapter
     from minscl.model import Decoder, ModelConfig
 
-    other = Decoder(ModelConfig.from_dict({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "vocab_size": 300,
-                                           "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-                                           "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-5}))
+    other = Decoder(
+        ModelConfig.from_dict(
+            {
+                "architectures": ["LlamaForCausalLM"],
+                "model_type": "llama",
+                "hidden_size": 64,
+                "vocab_size": 300,
+                "intermediate_size": 96,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "max_position_embeddings": 256,
+                "rms_norm_eps": 1e-5,
+            }
+        )
+    )
     torch.nn.init.zeros_(other.lm_head.weight)
     add_lora(other)
     save_adapter(other, tmp_path / "adapter")
@@ -185,8 +214,12 @@ def test_adapter_none_is_the_model_alone():
     from minscl.model import load_model
 
     plain = load_model(DEMO, device="cpu", dtype="float32").state_dict()
-    alone, own = (load_coder(GenerateConfig(adapter=name, device="cpu", dtype="float32"))[0].state_dict() for name in ("none", ""))
-    assert all(torch.equal(plain[name], alone[name]) for name in plain) and not all(torch.equal(plain[name], own[name]) for name in plain)
+    alone, own = (
+        load_coder(GenerateConfig(adapter=name, device="cpu", dtype="float32"))[0].state_dict() for name in ("none", "")
+    )
+    assert all(torch.equal(plain[name], alone[name]) for name in plain) and not all(
+        torch.equal(plain[name], own[name]) for name in plain
+    )
 
 
 def test_given_evidence_is_in_document_order_and_of_this_note(tmp_path):
@@ -198,8 +231,11 @@ def test_given_evidence_is_in_document_order_and_of_this_note(tmp_path):
 
     text = "HTN and DM2, intubated."
     lost = tuple(Evidence(one, None, None, grounded=False) for one in ("zoster", "asthma"))
-    codes = (Assignment("E11.9", "", (Evidence("DM2", 8, 11), *lost)), Assignment("I10", "", (Evidence("HTN", 0, 3), Evidence("DM2", 8, 11))),
-             Assignment("0BH17EZ", "", (Evidence("intubated", 13, 22),)))
+    codes = (
+        Assignment("E11.9", "", (Evidence("DM2", 8, 11), *lost)),
+        Assignment("I10", "", (Evidence("HTN", 0, 3), Evidence("DM2", 8, 11))),
+        Assignment("0BH17EZ", "", (Evidence("intubated", 13, 22),)),
+    )
     write_jsonl(tmp_path / "gold.jsonl", [CodedDocument("1", text, codes)])
     assert read_evidence(str(tmp_path / "gold.jsonl"), [Note("1", text)]) == {"1": ["HTN", "DM2", "asthma", "zoster"]}
     with pytest.raises(InputError, match="not the note's"):
@@ -211,5 +247,11 @@ def test_given_evidence_is_in_document_order_and_of_this_note(tmp_path):
 def test_torchs_compiler_stays_outside_unless_asked_for():
     """Guards: a call that imports torch's compiler on the way, which makes every command a second slower to start."""
     code = "import sys; from minscl import generate; generate.main(sys.argv[1:]); sys.exit(any(one in sys.modules for one in ('torch._dynamo', 'sympy')))"
-    done = subprocess.run([sys.executable, "-c", code, "examples/urinary_coronary.txt", "--grounded"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "examples/urinary_coronary.txt", "--grounded"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr

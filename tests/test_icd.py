@@ -12,15 +12,15 @@ from importlib import resources
 
 import pytest
 
-from minscl.data import CodeBook
-from minscl.data.icd import ROOT
+from minscl.data.icd import CodeBook
+from minscl.data.icd.codebook import ROOT
 from minscl.errors import InputError
 
 BOOK = CodeBook.load()
 
 
 def resource(name):
-    with (resources.files("minscl.data") / "resources" / name).open("rb") as packed:
+    with (resources.files("minscl.data.icd") / "resources" / name).open("rb") as packed:
         return gzip.open(packed).read()
 
 
@@ -47,12 +47,15 @@ def test_descriptions_are_the_tabular_lists():
     assert {code: BOOK.description(code) for code in written} == written
 
 
-@pytest.mark.parametrize("code, path", [
-    ("T81.719A", ["T81.719", "T81.71", "T81.7", "T81", "section T80-T88", "19"]),
-    ("T07.XXXA", ["T07", "section T07", "19"]),
-    ("S01.00XA", ["S01.00", "S01.0", "S01", "section S00-S09", "19"]),
-    ("A00.0", ["A00", "section A00-A09", "1"]),
-])
+@pytest.mark.parametrize(
+    "code, path",
+    [
+        ("T81.719A", ["T81.719", "T81.71", "T81.7", "T81", "section T80-T88", "19"]),
+        ("T07.XXXA", ["T07", "section T07", "19"]),
+        ("S01.00XA", ["S01.00", "S01.0", "S01", "section S00-S09", "19"]),
+        ("A00.0", ["A00", "section A00-A09", "1"]),
+    ],
+)
 def test_the_hierarchy_goes_up_to_the_chapter(code, path):
     """Guards: a level left out, on which `nearest` counts steps; X padding."""
     assert BOOK.ancestors(code) == path
@@ -75,10 +78,25 @@ def test_notes_count_as_in_the_file():
     assert BOOK.notes("I50", "codeFirst")
 
 
-@pytest.mark.parametrize("text, code", [
-    ("e1165", "E11.65"), (" E11.65 ", "E11.65"), ("Ｅ１１．６５", "E11.65"), ("t07xxxa", "T07.XXXA"), ("I10", "I10"), ("C7A.00", "C7A.00"), ("O9A111", "O9A.111"),
-    ("I50.99", "I50.99"), ("250.00", None), ("", None), ("heart failure", None), ("0SR9019", None), ("E11.65.", "E11.65"), ("99213", None),
-])
+@pytest.mark.parametrize(
+    "text, code",
+    [
+        ("e1165", "E11.65"),
+        (" E11.65 ", "E11.65"),
+        ("Ｅ１１．６５", "E11.65"),
+        ("t07xxxa", "T07.XXXA"),
+        ("I10", "I10"),
+        ("C7A.00", "C7A.00"),
+        ("O9A111", "O9A.111"),
+        ("I50.99", "I50.99"),
+        ("250.00", None),
+        ("", None),
+        ("heart failure", None),
+        ("0SR9019", None),
+        ("E11.65.", "E11.65"),
+        ("99213", None),
+    ],
+)
 def test_normalise(text, code):
     """Guards: codes as people write them that are not recognised, and other systems' codes that are."""
     assert BOOK.normalise(text) == code
@@ -86,7 +104,10 @@ def test_normalise(text, code):
 
 def breadth_first(code, among):
     """(steps, depth of the common ancestor, code) by walking the tree's edges: no shared code with `nearest`."""
-    up = {child: BOOK.parent(child) or ROOT for child in [*BOOK.billable, *(n for c in BOOK.billable for n in BOOK.ancestors(c))]}
+    up = {
+        child: BOOK.parent(child) or ROOT
+        for child in [*BOOK.billable, *(n for c in BOOK.billable for n in BOOK.ancestors(c))]
+    }
     down = {}
     for child, parent in up.items():
         down.setdefault(parent, []).append(child)
@@ -129,13 +150,20 @@ def test_nearest_wants_another_code():
     assert BOOK.nearest("I10", ["I10", "Z99.2"]) == "Z99.2"
 
 
-LOAD = "import minscl.data.icd as icd; b = icd.CodeBook.load(); print(len(b.billable), b.description('I10'))"
+LOAD = "import minscl.data.icd.codebook as icd; b = icd.CodeBook.load(); print(len(b.billable), b.description('I10'))"
 
 
 def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path):
     """Guards: a cache that is trusted when broken, read half-written, or that a read-only home turns into a crash."""
+
     def load(home):
-        done = subprocess.run([sys.executable, "-c", LOAD], env={**os.environ, "XDG_CACHE_HOME": str(home)}, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", LOAD],
+            env={**os.environ, "XDG_CACHE_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return done.stdout.strip()
 
     expected = "74719 Essential (primary) hypertension"

@@ -8,8 +8,21 @@ from minscl.data import Assignment, CodedDocument, Evidence, Note, Pair, Sample,
 from minscl.data.jsonl import read_jsonl, read_samples, write_jsonl
 from minscl.errors import InputError, replace_file
 
-CODED = CodedDocument("a\u2028b", "Pt with HTN, é 🙂.", (Assignment("I10", "x", (Evidence("HTN", 8, 11), Evidence("nowhere", None, None, False)), 0.5),), "raw", ("w",))
-RECORDS = [CODED, CodedDocument("1", "t"), Note("n", "line\r\nline"), Pair("HTN", "I10", "silver", 3, "notes 1, 2"), TextSample("p", "t", "span"), Sample((1, 2), (3,), "document")]
+CODED = CodedDocument(
+    "a\u2028b",
+    "Pt with HTN, é 🙂.",
+    (Assignment("I10", "x", (Evidence("HTN", 8, 11), Evidence("nowhere", None, None, False)), 0.5),),
+    "raw",
+    ("w",),
+)
+RECORDS = [
+    CODED,
+    CodedDocument("1", "t"),
+    Note("n", "line\r\nline"),
+    Pair("HTN", "I10", "silver", 3, "notes 1, 2"),
+    TextSample("p", "t", "span"),
+    Sample((1, 2), (3,), "document"),
+]
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda one: type(one).__name__)
@@ -20,25 +33,44 @@ def test_records_come_back_as_they_were(record, tmp_path):
     assert (tmp_path / "x.jsonl").read_bytes().count(b"\n") == 1
 
 
-@pytest.mark.parametrize("cls, line, words", [
-    (Note, '{"id": "1"}', "key 'text' is missing"),
-    (Note, '{"id": "1", "text": "x", "txt": 2}', "unknown key 'txt'"),
-    (Note, '{"id": 1, "text": "x"}', "id is 1; it must be a string"),
-    (Note, '{"id": "1", "text": "x"', "not JSON"),
-    (Note, "[1]", "is not an object"),
-    (Note, '{"id": "1", "id": "2", "text": "x"}', "twice"),
-    (Note, '{"id": "1", "text": "\\ud800"}', "surrogate"),
-    (CodedDocument, '{"id": "1", "text": "abc", "codes": [{"code": "I10", "description": "x", "evidence": [{"text": "b", "start": 0, "end": 1}]}]}', r"text\[0:1\] is 'a'"),
-    (CodedDocument, '{"id": "1", "text": "abc", "codes": [{"code": "I10", "description": "x", "evidence": [{"text": "c", "start": 2, "end": 9}]}]}', "not within the text's 3 characters"),
-    (CodedDocument, '{"id": "1", "text": "abc", "codes": [{"code": " ", "description": "x", "evidence": []}]}', "give a code"),
-    (CodedDocument, '{"id": "1", "text": "abc", "codes": [{"code": "I10", "description": "x", "evidence": [], "score": 2}]}', "between 0 and 1"),
-    (Pair, '{"evidence": "x", "code": "I10", "source": "brass"}', "source is 'brass'"),
-    (Pair, '{"evidence": " ", "code": "I10", "source": "gold"}', "evidence is ' '"),
-    (Pair, '{"evidence": "x", "code": "I10", "source": "gold", "count": true}', "count is True"),
-    (Sample, '{"prompt_ids": [], "target_ids": [1]}', "prompt_ids is empty"),
-    (Sample, '{"prompt_ids": [1], "target_ids": [-1]}', "target_ids holds -1"),
-    (TextSample, '{"prompt": "x", "target": "y", "kind": "other"}', "kind is 'other'"),
-])
+@pytest.mark.parametrize(
+    "cls, line, words",
+    [
+        (Note, '{"id": "1"}', "key 'text' is missing"),
+        (Note, '{"id": "1", "text": "x", "txt": 2}', "unknown key 'txt'"),
+        (Note, '{"id": 1, "text": "x"}', "id is 1; it must be a string"),
+        (Note, '{"id": "1", "text": "x"', "not JSON"),
+        (Note, "[1]", "is not an object"),
+        (Note, '{"id": "1", "id": "2", "text": "x"}', "twice"),
+        (Note, '{"id": "1", "text": "\\ud800"}', "surrogate"),
+        (
+            CodedDocument,
+            '{"id": "1", "text": "abc", "codes": [{"code": "I10", "description": "x", "evidence": [{"text": "b", "start": 0, "end": 1}]}]}',
+            r"text\[0:1\] is 'a'",
+        ),
+        (
+            CodedDocument,
+            '{"id": "1", "text": "abc", "codes": [{"code": "I10", "description": "x", "evidence": [{"text": "c", "start": 2, "end": 9}]}]}',
+            "not within the text's 3 characters",
+        ),
+        (
+            CodedDocument,
+            '{"id": "1", "text": "abc", "codes": [{"code": " ", "description": "x", "evidence": []}]}',
+            "give a code",
+        ),
+        (
+            CodedDocument,
+            '{"id": "1", "text": "abc", "codes": [{"code": "I10", "description": "x", "evidence": [], "score": 2}]}',
+            "between 0 and 1",
+        ),
+        (Pair, '{"evidence": "x", "code": "I10", "source": "brass"}', "source is 'brass'"),
+        (Pair, '{"evidence": " ", "code": "I10", "source": "gold"}', "evidence is ' '"),
+        (Pair, '{"evidence": "x", "code": "I10", "source": "gold", "count": true}', "count is True"),
+        (Sample, '{"prompt_ids": [], "target_ids": [1]}', "prompt_ids is empty"),
+        (Sample, '{"prompt_ids": [1], "target_ids": [-1]}', "target_ids holds -1"),
+        (TextSample, '{"prompt": "x", "target": "y", "kind": "other"}', "kind is 'other'"),
+    ],
+)
 def test_bad_lines_are_named(cls, line, words, tmp_path):
     """Guards: a file that is read in part, or in silence, or refused without saying where."""
     path = tmp_path / "bad.jsonl"

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from minscl.errors import InputError
 from minscl.lora import add_lora
-from minscl.model import load_model, save_model
 from minscl.model import load as load_module
+from minscl.model import load_model, save_model
 from tests.tiny_models import FAMILIES, decoder, make_prompts
 
 IDS = torch.tensor(make_prompts((20,)))
@@ -79,23 +79,46 @@ def change_tensors(folder, change):
     save_file(tensors, folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("damage, words", [
-    (lambda f: change_tensors(f, lambda t: t.pop("model.norm.weight")), "tensor model.norm.weight is missing"),
-    (lambda f: change_tensors(f, lambda t: t.update(extra=torch.zeros(2))), "unexpected tensor extra"),
-    (lambda f: change_tensors(f, lambda t: t.update({"model.norm.weight": torch.zeros(3)})), r"model.norm.weight is \[3\], config.json asks for \[64\]"),
-    (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-100]), "truncated or corrupt"),
-    (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 200), "truncated or corrupt"),
-    (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
-    (lambda f: ((f / "model.safetensors").unlink(), (f / "pytorch_model.bin").touch()), "convert the .bin weights"),
-    (lambda f: (f / "config.json").unlink(), "config.json: cannot be read"),
-    (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
-    (lambda f: (f / "config.json").write_bytes(b"\xff{}"), "config.json: not JSON"),
-    (lambda f: (f / "config.json").write_text("[]"), "config.json: holds no JSON object"),
-    (lambda f: (shard(f), (f / "model.safetensors.index.json").write_text('{"weight_map": 3}')), "not a safetensors index"),
-    (lambda f: (shard(f), (f / "model-00002-of-00002.safetensors").unlink()), "names shard model-00002-of-00002.safetensors"),
-    (lambda f: (shard(f), (f / "model.safetensors.index.json").write_text("[]")), "not a safetensors index"),
-    (lambda f: (shard(f), (f / "model-00001-of-00002.safetensors").write_bytes((f / "model-00002-of-00002.safetensors").read_bytes())), "disagree about tensor"),
-])
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (lambda f: change_tensors(f, lambda t: t.pop("model.norm.weight")), "tensor model.norm.weight is missing"),
+        (lambda f: change_tensors(f, lambda t: t.update(extra=torch.zeros(2))), "unexpected tensor extra"),
+        (
+            lambda f: change_tensors(f, lambda t: t.update({"model.norm.weight": torch.zeros(3)})),
+            r"model.norm.weight is \[3\], config.json asks for \[64\]",
+        ),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-100]),
+            "truncated or corrupt",
+        ),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 200), "truncated or corrupt"),
+        (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
+        (lambda f: ((f / "model.safetensors").unlink(), (f / "pytorch_model.bin").touch()), "convert the .bin weights"),
+        (lambda f: (f / "config.json").unlink(), "config.json: cannot be read"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff{}"), "config.json: not JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "config.json: holds no JSON object"),
+        (
+            lambda f: (shard(f), (f / "model.safetensors.index.json").write_text('{"weight_map": 3}')),
+            "not a safetensors index",
+        ),
+        (
+            lambda f: (shard(f), (f / "model-00002-of-00002.safetensors").unlink()),
+            "names shard model-00002-of-00002.safetensors",
+        ),
+        (lambda f: (shard(f), (f / "model.safetensors.index.json").write_text("[]")), "not a safetensors index"),
+        (
+            lambda f: (
+                shard(f),
+                (f / "model-00001-of-00002.safetensors").write_bytes(
+                    (f / "model-00002-of-00002.safetensors").read_bytes()
+                ),
+            ),
+            "disagree about tensor",
+        ),
+    ],
+)
 def test_damage_is_named_with_its_file(folder, damage, words):
     """Guards: a model that loads with random or foreign weights; an error that does not say what to mend."""
     damage(folder)
@@ -132,7 +155,9 @@ def test_transformers_loads_our_folder_without_a_warning(family, tmp_path, caplo
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
         warnings.simplefilter("error")
         theirs, notes = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
-    expected = ["YaRN"] if family == "yarn" else []  # its factor 4 does not fill the 256 positions: said of the config, not of the folder
+    expected = (
+        ["YaRN"] if family == "yarn" else []
+    )  # its factor 4 does not fill the 256 positions: said of the config, not of the folder
     assert [one.getMessage() for one in caplog.records if not any(word in one.getMessage() for word in expected)] == []
     assert not any(notes[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     with torch.no_grad():
@@ -156,7 +181,9 @@ def test_peak_memory_is_the_weights_themselves(tmp_path, stored, asked):
     from minscl.model import Decoder, ModelConfig
     from tests.tiny_models import SIZE
 
-    shape = SIZE | dict(model_type="llama", hidden_size=1024, intermediate_size=4096, num_hidden_layers=12, vocab_size=16000)
+    shape = SIZE | dict(
+        model_type="llama", hidden_size=1024, intermediate_size=4096, num_hidden_layers=12, vocab_size=16000
+    )
     with torch.device("meta"):
         model = Decoder(ModelConfig.from_dict(shape))
     model = model.to_empty(device="cpu").to(getattr(torch, stored))
@@ -164,5 +191,7 @@ def test_peak_memory_is_the_weights_themselves(tmp_path, stored, asked):
         parameter.data.zero_()
     save_model(model, tmp_path)
     del model
-    result = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path), asked], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path), asked], capture_output=True, text=True, check=True
+    )
     assert float(result.stdout) <= 1.15, result.stdout

@@ -50,4 +50,8 @@ def test_every_piece_of_a_text_is_found(text, start, length):
 
 def test_line_and_column_count_from_one():
     """Guards the off-by-one between offsets and what an editor shows."""
-    assert line_and_column("ab\ncd", 0) == (1, 1) and line_and_column("ab\ncd", 3) == (2, 1) and line_and_column("ab\ncd", 4) == (2, 2)
+    assert (
+        line_and_column("ab\ncd", 0) == (1, 1)
+        and line_and_column("ab\ncd", 3) == (2, 1)
+        and line_and_column("ab\ncd", 4) == (2, 2)
+    )

@@ -23,9 +23,22 @@ def test_the_update_is_its_definition():
     layer = LoRALinear(linear, 2, 5, 0.0, torch.Generator().manual_seed(0))
     layer.lora_B.data = torch.randn(8, 2)
     x = torch.randn(4, 6)
-    expected = torch.stack([
-        torch.stack([sum((linear.weight[o, i] + 5 / 2 * sum(layer.lora_B[o, r] * layer.lora_A[r, i] for r in range(2))) * row[i] for i in range(6))
-                     + linear.bias[o] for o in range(8)]) for row in x])
+    expected = torch.stack(
+        [
+            torch.stack(
+                [
+                    sum(
+                        (linear.weight[o, i] + 5 / 2 * sum(layer.lora_B[o, r] * layer.lora_A[r, i] for r in range(2)))
+                        * row[i]
+                        for i in range(6)
+                    )
+                    + linear.bias[o]
+                    for o in range(8)
+                ]
+            )
+            for row in x
+        ]
+    )
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=0)
 
 
@@ -44,7 +57,9 @@ def test_only_the_adapter_is_trainable_and_float32():
     trainable = {name: parameter.dtype for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trainable == {name: torch.float32 for name, _ in lora_parameters(model)} and len(trainable) == 12
     assert model(inputs(torch.bfloat16)).dtype == torch.bfloat16
-    assert add_lora(double := toy(torch.float64), targets=KINDS) and {p.dtype for _, p in lora_parameters(double)} == {torch.float64}
+    assert add_lora(double := toy(torch.float64), targets=KINDS) and {p.dtype for _, p in lora_parameters(double)} == {
+        torch.float64
+    }
 
 
 def test_a_is_kaiming_uniform_and_belongs_to_the_seed():
@@ -87,7 +102,9 @@ def test_merged_equals_unmerged(dtype, tolerance):
     base = [model.get_submodule(name).linear for name in names]
     assert merge_lora(model) == names
     assert [model.get_submodule(name) for name in names] == base and not lora_parameters(model)
-    assert {name: p.shape for name, p in model.named_parameters()} == {name: p.shape for name, p in toy(dtype).named_parameters()}
+    assert {name: p.shape for name, p in model.named_parameters()} == {
+        name: p.shape for name, p in toy(dtype).named_parameters()
+    }
     assert {p.dtype for p in model.parameters()} == {dtype}
     torch.testing.assert_close(model(x), before, atol=tolerance, rtol=tolerance)
 
@@ -115,7 +132,10 @@ def test_targets_by_full_name_pattern_and_word():
 def test_bad_requests_leave_the_model_untouched():
     """Guards: a half-wrapped or half-frozen model after an error; a second add_lora that stacks adapters."""
     for arguments, message in [
-        ({"targets": ["q_proj", "query"]}, "'query' matches no linear layer; this model has: down_proj, k_proj, lm_head, q_proj"),
+        (
+            {"targets": ["q_proj", "query"]},
+            "'query' matches no linear layer; this model has: down_proj, k_proj, lm_head, q_proj",
+        ),
         ({"targets": ["embed_tokens"]}, "embed_tokens, a Embedding"),
         ({"targets": "q_(proj"}, "not a regular expression"),
         ({"targets": []}, "matches no linear layer"),

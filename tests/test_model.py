@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from minscl.errors import InputError
-from minscl.model import Forest, ModelConfig
+from minscl.model import ModelConfig, SharedPrefixMask
 from minscl.model.ops import attention, one_token, rms_norm, rotate
 from tests.make_reference import FOLDER, LENGTH
 from tests.tiny_models import FAMILIES, LLAMA3, SIZE, decoder, make_prompts, teacher
@@ -63,7 +63,9 @@ def test_gradients_equal_transformers(family):
     theirs(ids).logits.logsumexp(-1).mean().backward()
     expected = {name: parameter.grad for name, parameter in theirs.named_parameters()}
     for name, parameter in ours.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-5, rtol=1e-4, msg=lambda text: f"{family} {name}: {text}")
+        torch.testing.assert_close(
+            parameter.grad, expected[name], atol=1e-5, rtol=1e-4, msg=lambda text: f"{family} {name}: {text}"
+        )
 
 
 def test_a_ragged_batch_equals_rows_alone():
@@ -83,7 +85,9 @@ def test_samples_end_to_end_equal_samples_alone():
     packed = torch.tensor([sum(PROMPTS, [])])
     positions = torch.cat([torch.arange(len(ids)) for ids in PROMPTS])[None]
     with torch.no_grad():
-        together = model(packed, positions=positions, mask=Forest(tuple(map(len, PROMPTS)), (-1,) * len(PROMPTS)))[0]
+        together = model(
+            packed, positions=positions, mask=SharedPrefixMask(tuple(map(len, PROMPTS)), (-1,) * len(PROMPTS))
+        )[0]
     for part, ids in zip(together.split([len(ids) for ids in PROMPTS]), PROMPTS, strict=True):
         torch.testing.assert_close(part, logits(model, ids), atol=1e-4, rtol=0)
 
@@ -131,20 +135,26 @@ def test_rms_norm_is_scale_free():
     torch.testing.assert_close(rms_norm(5 * x, torch.ones(16), 0.0), x / x.pow(2).mean(-1, keepdim=True).sqrt())
 
 
-@pytest.mark.parametrize("changes, words", [
-    (dict(model_type="mixtral"), "model_type 'mixtral' is not supported; supported: llama, qwen2, qwen3"),
-    (dict(architectures=["LlamaForSequenceClassification"]), "architecture LlamaForSequenceClassification"),
-    (dict(hidden_act="gelu"), "hidden_act 'gelu'"),
-    (dict(quantization_config={"bits": 4}), "quantization_config"),
-    (dict(use_sliding_window=True, sliding_window=128), "sliding-window attention is in use"),
-    (dict(layer_types=["full_attention", "sliding_attention"]), "sliding-window attention is in use"),
-    (dict(num_experts=8), "mixture of experts"),
-    (dict(rope_scaling={"rope_type": "llama3", "factor": 8.0}), "rope type 'llama3' needs low_freq_factor"),
-    (dict(rope_scaling={"rope_type": "linear"}), "rope type 'linear' needs factor"),
-    (dict(rope_scaling={"rope_type": "longrope", "factor": 4.0}), "rope type 'longrope' is not supported; supported: default, linear, llama3, yarn"),
-    (dict(rope_scaling={"rope_type": "linear", "factor": 2.0, "mystery": 1}), "rope setting 'mystery'"),
-    (dict(hidden_size=None), "hidden_size"),
-])
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (dict(model_type="mixtral"), "model_type 'mixtral' is not supported; supported: llama, qwen2, qwen3"),
+        (dict(architectures=["LlamaForSequenceClassification"]), "architecture LlamaForSequenceClassification"),
+        (dict(hidden_act="gelu"), "hidden_act 'gelu'"),
+        (dict(quantization_config={"bits": 4}), "quantization_config"),
+        (dict(use_sliding_window=True, sliding_window=128), "sliding-window attention is in use"),
+        (dict(layer_types=["full_attention", "sliding_attention"]), "sliding-window attention is in use"),
+        (dict(num_experts=8), "mixture of experts"),
+        (dict(rope_scaling={"rope_type": "llama3", "factor": 8.0}), "rope type 'llama3' needs low_freq_factor"),
+        (dict(rope_scaling={"rope_type": "linear"}), "rope type 'linear' needs factor"),
+        (
+            dict(rope_scaling={"rope_type": "longrope", "factor": 4.0}),
+            "rope type 'longrope' is not supported; supported: default, linear, llama3, yarn",
+        ),
+        (dict(rope_scaling={"rope_type": "linear", "factor": 2.0, "mystery": 1}), "rope setting 'mystery'"),
+        (dict(hidden_size=None), "hidden_size"),
+    ],
+)
 def test_what_is_not_supported_is_refused_by_name(changes, words):
     """Guards: a model that loads and computes something else."""
     config = SIZE | FAMILIES["qwen2"] | changes
@@ -158,6 +168,8 @@ def test_both_spellings_of_rope_are_one_config():
     """Guards: `rope_parameters` of newer transformers ignored, so that a model runs with RoPE's defaults."""
     old = ModelConfig.from_dict(SIZE | dict(model_type="llama", rope_theta=5e5, rope_scaling=LLAMA3))
     new = ModelConfig.from_dict(SIZE | dict(model_type="llama", rope_parameters=LLAMA3 | {"rope_theta": 5e5}))
-    older = ModelConfig.from_dict(SIZE | dict(model_type="llama", rope_theta=5e5, rope_scaling={"type": "linear", "factor": 2.0}))
+    older = ModelConfig.from_dict(
+        SIZE | dict(model_type="llama", rope_theta=5e5, rope_scaling={"type": "linear", "factor": 2.0})
+    )
     assert old == new and old.rope.rope_theta == 5e5 and older.rope.rope_type == "linear"
     assert ModelConfig.from_dict(old.to_dict()) == dataclasses.replace(old)

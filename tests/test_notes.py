@@ -6,14 +6,14 @@ import re
 
 import pytest
 
-from study import notes, templates_test, templates_train, vary
+from study import notes, templates_heldout, templates_train, vary
 from study.charts import SPLITS, read_charts
 from study.codes import codebook, held_out, phrase_book, random_codes
-from study.notes import documents, invent_note, random_documents, template_table
+from study.draft import Draft
 from study.lexicon import Facts
+from study.notes import documents, invent_note, random_documents, template_table
 from study.phrases import KINDS, normal
 from study.plan import Distractors, consistent, family, make_plan
-from study.draft import Draft
 
 
 def bare(shape: str) -> str:
@@ -23,14 +23,27 @@ def bare(shape: str) -> str:
 
 def test_test_templates_are_not_training_templates():
     """Guards: test notes that are training notes with other words, so that the score measures memory."""
-    shapes = {name: {bare(one) for table in module.SHAPES.values() for one in table} for name, module in (("train", templates_train), ("test", templates_test))}
+    shapes = {
+        name: {bare(one) for table in module.SHAPES.values() for one in table}
+        for name, module in (("train", templates_train), ("test", templates_heldout))
+    }
     assert not {one for one in shapes["train"] & shapes["test"] if not re.fullmatch(r"\{\w+\}", one)}
     assert len(shapes["test"]) >= 150
-    fragments = [{bare(one) for table in module.FRAGMENTS.values() for one in table if one} for module in (templates_train, templates_test)]
+    fragments = [
+        {bare(one) for table in module.FRAGMENTS.values() for one in table if one}
+        for module in (templates_train, templates_heldout)
+    ]
     assert not fragments[0] & fragments[1]
-    assert len(set(templates_test.LAYOUTS)) >= 10 and not set(templates_train.LAYOUTS) & set(templates_test.LAYOUTS)
-    headings = [{one.lower() for table in module.HEADINGS.values() for one in table if one} for module in (templates_train, templates_test)]
-    assert len(headings[0] & headings[1]) <= len(headings[1]) / 6, headings[0] & headings[1]  # plain names that every hospital uses
+    assert len(set(templates_heldout.LAYOUTS)) >= 10 and not set(templates_train.LAYOUTS) & set(
+        templates_heldout.LAYOUTS
+    )
+    headings = [
+        {one.lower() for table in module.HEADINGS.values() for one in table if one}
+        for module in (templates_train, templates_heldout)
+    ]
+    assert len(headings[0] & headings[1]) <= len(headings[1]) / 6, (
+        headings[0] & headings[1]
+    )  # plain names that every hospital uses
 
 
 def test_every_phrase_class_can_be_said_where_the_training_table_can():
@@ -40,13 +53,17 @@ def test_every_phrase_class_can_be_said_where_the_training_table_can():
     for table, kind in itertools.product(train.shapes, KINDS):
         assert test.serving(table, kind) or not train.serving(table, kind), (table, kind)
     for kind in KINDS:
-        assert any(len(one.needs) == 1 and len(one.needs[0].replace("aR", "R")) == 1 for one in test.serving("state", kind)), kind
+        assert any(
+            len(one.needs) == 1 and len(one.needs[0].replace("aR", "R")) == 1 for one in test.serving("state", kind)
+        ), kind
 
 
 def test_test_templates_name_no_disease_of_their_own():
     """Guards: a shape that says "colon cancer screening" or "fall precautions", a coded phrase that no evidence points at."""
-    phrases = {normal(one.text) for known in phrase_book().hand.values() for one in known if len(one.text) > 2} - {"all"}  # ALL, the leukemia
-    tables = [*templates_test.SHAPES.values(), *templates_test.FRAGMENTS.values()]
+    phrases = {normal(one.text) for known in phrase_book().hand.values() for one in known if len(one.text) > 2} - {
+        "all"
+    }  # ALL, the leukemia
+    tables = [*templates_heldout.SHAPES.values(), *templates_heldout.FRAGMENTS.values()]
     for shape in itertools.chain.from_iterable(tables):
         words = re.findall(r"[\w/'-]+|§", re.sub(r"\{\w+\}", " § ", shape.lower()))
         runs = {" ".join(words[a:b]) for a in range(len(words)) for b in range(a + 1, min(len(words), a + 7) + 1)}
@@ -78,7 +95,9 @@ def test_marks_stand_where_the_phrase_stands():
         return text
 
     for chart in read_charts("test"):
-        text, marks, plan = notes._compose(consistent(code for code, _ in chart.codes), phrase_book(), template_table("test"), rng, "note")
+        text, marks, plan = notes._compose(
+            consistent(code for code, _ in chart.codes), phrase_book(), template_table("test"), rng, "note"
+        )
         assert len(marks) == len(plan.mentions)
         for start, end, mention in marks:
             assert long(normal(text[start:end])) == long(normal(mention.text))
@@ -100,14 +119,24 @@ def test_training_notes_never_hold_a_held_out_code(size, number):
 
 def test_sizes_differ():
     """Guards: a curriculum whose steps are all alike."""
-    means = [sum(len(one.text) for one in itertools.islice(random_documents(random.Random(1), size), 60)) / 60 for size in ("sentence", "paragraph", "note")]
+    means = [
+        sum(len(one.text) for one in itertools.islice(random_documents(random.Random(1), size), 60)) / 60
+        for size in ("sentence", "paragraph", "note")
+    ]
     assert means[0] * 1.5 < means[1] and means[1] * 1.5 < means[2]
 
 
-@pytest.mark.parametrize("codes, expected", [
-    (["I10", "I50.9"], ("I11.0", "I50.9")), (["I10", "N18.9"], ("I12.9", "N18.9")), (["I10", "N18.6", "I50.22"], ("I13.2", "I50.22", "N18.6")),
-    (["E11.9", "N18.30"], ("E11.22", "N18.30")), (["E11.9", "R73.9"], ("E11.65",)), (["I10"], ("I10",)),
-])
+@pytest.mark.parametrize(
+    "codes, expected",
+    [
+        (["I10", "I50.9"], ("I11.0", "I50.9")),
+        (["I10", "N18.9"], ("I12.9", "N18.9")),
+        (["I10", "N18.6", "I50.22"], ("I13.2", "I50.22", "N18.6")),
+        (["E11.9", "N18.30"], ("E11.22", "N18.30")),
+        (["E11.9", "R73.9"], ("E11.65",)),
+        (["I10"], ("I10",)),
+    ],
+)
 def test_combination_codes_follow_the_guidelines(codes, expected):
     """Guards: notes that teach I10 beside heart failure, against the Official Guidelines."""
     assert consistent(codes) == expected
@@ -116,7 +145,10 @@ def test_combination_codes_follow_the_guidelines(codes, expected):
 @pytest.mark.parametrize("split, varied", [("test", False), ("train", False), ("train", True)])
 def test_what_is_denied_is_not_coded(split, varied, monkeypatch):
     """Guards: a denied, ruled-out or relative's disease among the evidence, or one of a family that the same note affirms."""
-    drafts, known = [], {normal(one.text): one.code for phrases in phrase_book().hand.values() for one in phrases if one.kind in "nc"}
+    drafts, known = (
+        [],
+        {normal(one.text): one.code for phrases in phrase_book().hand.values() for one in phrases if one.kind in "nc"},
+    )
 
     class Recorder(Draft):
         def __init__(self, *args, **kwargs):
@@ -141,7 +173,9 @@ def test_what_is_denied_is_not_coded(split, varied, monkeypatch):
         note = invent_note(codes, phrase_book(), template_table(split), rng, "x", size, varied)
         affirmed = {normal(e.text) for one in note.codes for e in one.evidence}
         refused = drafts[-1].refused  # of the try that was kept
-        assert not [(e, a, b) for one in note.codes for e in one.evidence for a, b in refused if e.start < b and a < e.end]
+        assert not [
+            (e, a, b) for one in note.codes for e in one.evidence for a, b in refused if e.start < b and a < e.end
+        ]
         assert not affirmed & {normal(note.text[a:b]) for a, b in refused}
     assert len(drawn) > 200
     for families, text in drawn:
@@ -157,13 +191,17 @@ def test_foreign_words_neither_deny_nor_name_a_disease():
     assert not [run for run in found.runs if any(word.lower() in vary.CUES or word.lower() in words for word in run)]
     for sentence in found.sentences:
         lower = [word.lower() for word in vary.WORD.findall(sentence)]
-        assert phrases.isdisjoint(" ".join(lower[a:b]) for a in range(len(lower)) for b in range(a + 1, a + 8)), sentence
+        assert phrases.isdisjoint(" ".join(lower[a:b]) for a in range(len(lower)) for b in range(a + 1, a + 8)), (
+            sentence
+        )
 
 
 def test_varied_notes_keep_what_denies():
     """Guards: "No pneumonia" that becomes "Room pneumonia": a sentence with a distractor keeps its words."""
     table, rng = template_table("train"), random.Random(3)
-    variety = vary.Variety(rng, vary.source(notes.coded_words()), words=1.0, runs=1.0, fillers=1.0, headings=1.0, shuffled=True)
+    variety = vary.Variety(
+        rng, vary.source(notes.coded_words()), words=1.0, runs=1.0, fillers=1.0, headings=1.0, shuffled=True
+    )
     for shape in table.shapes["neg"][:20]:
         draft = Draft(Facts.draw(random.Random(0)), table, Fixed(), ["gout"], variety=variety)
         draft.shape(shape)

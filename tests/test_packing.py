@@ -12,25 +12,35 @@ from minscl.data import Sample, pack
 from minscl.data.loss import IGNORE, masked_loss
 from minscl.errors import InputError
 from minscl.lora import add_lora, lora_parameters
-from minscl.model import Forest
-from minscl.train import step_loss
+from minscl.model import SharedPrefixMask
+from minscl.train import forward_backward
 from tests.tiny_models import FAMILIES, V, decoder
 
 
 def make_samples(lengths, seed=0, instructions=((),)):
     """Samples of (prompt length, target length); each prompt begins with one of `instructions`, in turn."""
     rng = random.Random(seed)
-    return [Sample((*instructions[number % len(instructions)], *(rng.randrange(V) for _ in range(p))), tuple(rng.randrange(V) for _ in range(t)))
-            for number, (p, t) in enumerate(lengths)]
+    return [
+        Sample(
+            (*instructions[number % len(instructions)], *(rng.randrange(V) for _ in range(p))),
+            tuple(rng.randrange(V) for _ in range(t)),
+        )
+        for number, (p, t) in enumerate(lengths)
+    ]
 
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 12)), min_size=1, max_size=40)
-INSTRUCTIONS = st.sampled_from([((),), (tuple(range(20)),), (tuple(range(20)), tuple(range(12)) + (99,) * 3, ()), (tuple(range(7)),)])
+INSTRUCTIONS = st.sampled_from(
+    [((),), (tuple(range(20)),), (tuple(range(20)), tuple(range(12)) + (99,) * 3, ()), (tuple(range(7)),)]
+)
 
 
 def read_back(one):
     """(prompt, target, labels' tokens) of every sample of a pack, from its forest."""
-    forest, parts = Forest(one.lengths, one.parents), list(zip(*(x.split(one.lengths) for x in (one.input_ids, one.positions, one.labels)), strict=True))
+    forest, parts = (
+        SharedPrefixMask(one.lengths, one.parents),
+        list(zip(*(x.split(one.lengths) for x in (one.input_ids, one.positions, one.labels)), strict=True)),
+    )
     for segment in range(len(one.lengths)):
         if segment in one.parents:  # a shared beginning: nothing in it is trained
             assert set(parts[segment][2].tolist()) == {IGNORE}
@@ -53,9 +63,14 @@ def test_every_sample_once_an_epoch_and_nothing_cut(lengths, instructions, pack_
     assert all(len(step.sample_indices) == batch_size for step in steps[:-1])
     for step in steps:
         chosen = [samples[i] for i in step.sample_indices]
-        assert step.target_tokens == sum(len(one.target_ids) for one in chosen) and step.tokens == sum(map(len, chosen)) >= step.computed_tokens
+        assert (
+            step.target_tokens == sum(len(one.target_ids) for one in chosen)
+            and step.tokens == sum(map(len, chosen)) >= step.computed_tokens
+        )
         assert all(len(one.input_ids) == sum(one.lengths) <= pack_length for one in step.packs)
-        assert sorted(read for one in step.packs for read in read_back(one)) == sorted((one.prompt_ids, one.target_ids) for one in chosen)
+        assert sorted(read for one in step.packs for read in read_back(one)) == sorted(
+            (one.prompt_ids, one.target_ids) for one in chosen
+        )
 
 
 def test_a_shared_instruction_is_computed_once():
@@ -95,29 +110,46 @@ def test_similar_lengths_share_a_pack():
     """Guards: first fit in random order, which leaves half-empty packs."""
     samples = make_samples([(60, 4), (6, 2), (60, 4), (7, 1), (30, 2), (31, 1)])
     [step] = pack(samples, pack_length=64)
-    assert sorted(map(sum, (one.lengths for one in step.packs))) == [14, 62, 63, 63]  # less each target's last token, which is a label alone
+    assert sorted(map(sum, (one.lengths for one in step.packs))) == [
+        14,
+        62,
+        63,
+        63,
+    ]  # less each target's last token, which is a label alone
 
 
-@pytest.mark.parametrize("sample, words", [
-    (Sample((1,) * 60, (1,) * 5), "sample 0 has 65 tokens and pack_length is 64"),
-    (Sample((), (1, 2)), "sample 0 has an empty prompt"),
-])
+@pytest.mark.parametrize(
+    "sample, words",
+    [
+        (Sample((1,) * 60, (1,) * 5), "sample 0 has 65 tokens and pack_length is 64"),
+        (Sample((), (1, 2)), "sample 0 has an empty prompt"),
+    ],
+)
 def test_what_cannot_be_packed_is_refused(sample, words):
     """Guards: a silent cut; a first token predicted from nothing, whose label would fall on the sample before."""
     with pytest.raises(InputError, match=words):
         pack([sample], pack_length=64)
 
 
-@pytest.mark.parametrize("family, dtype, tolerance", [*((family, torch.float64, 1e-9) for family in FAMILIES), ("llama3.1", torch.float32, 1e-5)])
+@pytest.mark.parametrize(
+    "family, dtype, tolerance",
+    [*((family, torch.float64, 1e-9) for family in FAMILIES), ("llama3.1", torch.float32, 1e-5)],
+)
 @settings(max_examples=4, deadline=None)
-@given(lengths=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 8)), min_size=1, max_size=9), instructions=INSTRUCTIONS, seed=st.integers(0, 99))
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 8)), min_size=1, max_size=9),
+    instructions=INSTRUCTIONS,
+    seed=st.integers(0, 99),
+)
 def test_packed_loss_and_gradients_equal_separate_samples(family, dtype, tolerance, lengths, instructions, seed):
     """Guards: attention or positions across samples, a label lost at a border, a wrong divisor. Relative: float64 1e-9, float32 1e-5."""
     model = decoder(family, dtype)
     add_lora(model, rank=3, seed=4)
     parameters = [parameter for _, parameter in lora_parameters(model)]
     for number, parameter in enumerate(parameters):
-        parameter.data = torch.randn(parameter.shape, dtype=dtype, generator=torch.Generator().manual_seed(number)) * 0.1
+        parameter.data = (
+            torch.randn(parameter.shape, dtype=dtype, generator=torch.Generator().manual_seed(number)) * 0.1
+        )
     samples = make_samples(lengths, seed, instructions)
     total, divisor = torch.zeros((), dtype=dtype), sum(len(one.target_ids) for one in samples)
     for one in samples:  # one by one, unpacked, with the loss written out
@@ -127,7 +159,7 @@ def test_packed_loss_and_gradients_equal_separate_samples(family, dtype, toleran
             total = total - log_p[place - 1, token] / divisor
     expected = torch.autograd.grad(total, parameters)
     [step] = pack(samples, pack_length=60, batch_size=len(samples))
-    loss = step_loss(model, step, torch.device("cpu"))
+    loss = forward_backward(model, step, torch.device("cpu"))
     assert loss == pytest.approx(total.item(), rel=tolerance)
     scale = max(gradient.abs().max() for gradient in expected)
     for parameter, gradient in zip(parameters, expected, strict=True):
@@ -137,7 +169,9 @@ def test_packed_loss_and_gradients_equal_separate_samples(family, dtype, toleran
 def test_masked_loss_is_its_definition():
     """Guards: a mean in place of the sum, logits in bfloat16, ignored positions counted."""
     logits, labels = torch.randn(7, 11), torch.tensor([3, IGNORE, 0, 10, IGNORE, 5, 5])
-    expected = -sum(logits.double()[t].log_softmax(-1)[label] for t, label in enumerate(labels.tolist()) if label != IGNORE)
+    expected = -sum(
+        logits.double()[t].log_softmax(-1)[label] for t, label in enumerate(labels.tolist()) if label != IGNORE
+    )
     assert masked_loss(logits, labels).item() == pytest.approx(expected.item(), rel=1e-6)
     assert masked_loss(logits.bfloat16(), labels).dtype == torch.float32
     assert masked_loss(logits.double(), labels).dtype == torch.float64

@@ -20,14 +20,31 @@ transformers = pytest.importorskip("transformers", reason="the teacher extra is 
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::peft.utils.warning.PeftWarning")
 
-SIZE = dict(vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-            max_position_embeddings=64, pad_token_id=None, bos_token_id=None, eos_token_id=None)
+SIZE = dict(
+    vocab_size=97,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+    pad_token_id=None,
+    bos_token_id=None,
+    eos_token_id=None,
+)
 FAMILIES = {
     "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZE)),
-    "qwen2": lambda: transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**SIZE, tie_word_embeddings=True)),  # biases on q, k, v
+    "qwen2": lambda: transformers.Qwen2ForCausalLM(
+        transformers.Qwen2Config(**SIZE, tie_word_embeddings=True)
+    ),  # biases on q, k, v
     "qwen3": lambda: transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**SIZE, head_dim=16)),
 }
-SUBSETS = {"all": list(TARGETS), "attention": ["q_proj", "v_proj"], "one layer": ["layers.1.mlp.down_proj"], "pattern": r".*\.(k|up)_proj"}
+SUBSETS = {
+    "all": list(TARGETS),
+    "attention": ["q_proj", "v_proj"],
+    "one layer": ["layers.1.mlp.down_proj"],
+    "pattern": r".*\.(k|up)_proj",
+}
 
 
 @pytest.fixture(params=FAMILIES)
@@ -50,15 +67,20 @@ def minscl_decoder(base):
 
 def with_peft(base, targets, **settings):
     """PEFT's model over a copy of `base`, its A and B random."""
-    config = peft.LoraConfig(r=4, lora_alpha=6, target_modules=targets, task_type="CAUSAL_LM", init_lora_weights=False, **settings)
+    config = peft.LoraConfig(
+        r=4, lora_alpha=6, target_modules=targets, task_type="CAUSAL_LM", init_lora_weights=False, **settings
+    )
     torch.manual_seed(5)
     return peft.get_peft_model(copy.deepcopy(base), config).eval()
 
 
 def peft_parameters(model):
     """PEFT's A and B under our names."""
-    return {name.removeprefix("base_model.model.").removesuffix(".default.weight"): parameter
-            for name, parameter in model.named_parameters() if "lora_" in name}
+    return {
+        name.removeprefix("base_model.model.").removesuffix(".default.weight"): parameter
+        for name, parameter in model.named_parameters()
+        if "lora_" in name
+    }
 
 
 def masked_backward(model):
@@ -68,7 +90,9 @@ def masked_backward(model):
     labels = torch.where(torch.rand(2, 12, generator=generator) < 0.33, ids, -100)
     output = model(ids)
     logits = getattr(output, "logits", output).float()
-    torch.nn.functional.cross_entropy(logits[:, :-1].reshape(-1, 97), labels[:, 1:].reshape(-1), ignore_index=-100).backward()
+    torch.nn.functional.cross_entropy(
+        logits[:, :-1].reshape(-1, 97), labels[:, 1:].reshape(-1), ignore_index=-100
+    ).backward()
     return logits.detach()
 
 
@@ -170,10 +194,17 @@ def test_we_load_pefts_adapter_and_merge_it(base, subset, tmp_path):
 
 
 PEFT_KINDS = {
-    "use_dora": dict(use_dora=True), "use_rslora": dict(use_rslora=True), "rank_pattern": dict(rank_pattern={"q_proj": 2}),
-    "alpha_pattern": dict(alpha_pattern={"q_proj": 2}), "modules_to_save": dict(modules_to_save=["norm"]), "bias": dict(bias="all"),
-    "lora_bias": dict(lora_bias=True), "layers_to_transform": dict(layers_to_transform=[1]), "exclude_modules": dict(exclude_modules=["v_proj"]),
-    "trainable_token_indices": dict(trainable_token_indices=[1, 2]), "target_parameters": dict(target_parameters=["self_attn.o_proj.weight"]),
+    "use_dora": dict(use_dora=True),
+    "use_rslora": dict(use_rslora=True),
+    "rank_pattern": dict(rank_pattern={"q_proj": 2}),
+    "alpha_pattern": dict(alpha_pattern={"q_proj": 2}),
+    "modules_to_save": dict(modules_to_save=["norm"]),
+    "bias": dict(bias="all"),
+    "lora_bias": dict(lora_bias=True),
+    "layers_to_transform": dict(layers_to_transform=[1]),
+    "exclude_modules": dict(exclude_modules=["v_proj"]),
+    "trainable_token_indices": dict(trainable_token_indices=[1, 2]),
+    "target_parameters": dict(target_parameters=["self_attn.o_proj.weight"]),
 }
 
 
@@ -184,7 +215,9 @@ def test_other_kinds_of_peft_adapters_are_refused(field, tmp_path):
     targets = ["k_proj"] if field == "lora_bias" else ["q_proj", "v_proj"]
     family = "qwen2" if field == "lora_bias" else "llama"  # a LoRA bias needs a base bias
     model = FAMILIES[family]()
-    peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(r=4, target_modules=targets, task_type="CAUSAL_LM", **PEFT_KINDS[field])).save_pretrained(tmp_path)
+    peft.get_peft_model(
+        copy.deepcopy(model), peft.LoraConfig(r=4, target_modules=targets, task_type="CAUSAL_LM", **PEFT_KINDS[field])
+    ).save_pretrained(tmp_path)
     with pytest.raises(InputError, match=f"adapter_config.json: {field} = "):
         load_adapter(model, tmp_path)
 

@@ -2,21 +2,28 @@
 
 import pytest
 
-from minscl.data import Assignment, CodeBook, CodedDocument, Evidence, Pair, Sample, TextSample
+from minscl.data import Assignment, CodedDocument, Evidence, Pair, Sample, TextSample
+from minscl.data.icd import CodeBook
 from minscl.data.prompts import render_document_prompt, render_span_prompt
 from minscl.data.samples import document_sample, encode_sample, encode_samples, show_sample, span_sample
 from minscl.errors import InputError
 from minscl.model import load_tokenizer
 from study.tokenizer import train_tokenizer
 
-NOTE = CodedDocument("a", "Pt with HTN.", (Assignment("I10", "Essential (primary) hypertension", (Evidence("HTN", 8, 11),)),))
+NOTE = CodedDocument(
+    "a", "Pt with HTN.", (Assignment("I10", "Essential (primary) hypertension", (Evidence("HTN", 8, 11),)),)
+)
 BOOK = CodeBook.load()
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
-    train_tokenizer([render_document_prompt(NOTE.text), render_span_prompt("HTN"), "I10 Essential (primary) hypertension"] * 3, folder, vocab_size=400)
+    train_tokenizer(
+        [render_document_prompt(NOTE.text), render_span_prompt("HTN"), "I10 Essential (primary) hypertension"] * 3,
+        folder,
+        vocab_size=400,
+    )
     return load_tokenizer(folder)
 
 
@@ -25,16 +32,24 @@ def test_only_the_answer_and_its_end_are_trained(tokenizer):
     sample = encode_sample(tokenizer, document_sample(NOTE))
     assert show_sample(tokenizer, sample).replace("⟧⟦", "") == (
         f"<|bos|><|user|>{render_document_prompt(NOTE.text)}<|end|><|assistant|>"
-        "⟦Evidence:\n1. HTN\nCodes:\nI10 Essential (primary) hypertension [1]<|end|>⟧")
+        "⟦Evidence:\n1. HTN\nCodes:\nI10 Essential (primary) hypertension [1]<|end|>⟧"
+    )
     assert sample.target_ids[-1] in tokenizer.stop_ids and sample.kind == "document"
-    chat = [{"role": "user", "content": render_document_prompt(NOTE.text)}, {"role": "assistant", "content": document_sample(NOTE).target}]
+    chat = [
+        {"role": "user", "content": render_document_prompt(NOTE.text)},
+        {"role": "assistant", "content": document_sample(NOTE).target},
+    ]
     assert list(sample.prompt_ids + sample.target_ids) == tokenizer.encode_chat(chat, add_generation_prompt=False)
 
 
 def test_spans_and_code_only_samples():
     """Guards: a span with evidence sections; Eq. 2's baseline that still sees evidence."""
     span = span_sample(Pair("high blood pressure", "I10", "gold"), BOOK)
-    assert (span.prompt, span.target, span.kind) == (render_span_prompt("high blood pressure"), "I10 Essential (primary) hypertension", "span")
+    assert (span.prompt, span.target, span.kind) == (
+        render_span_prompt("high blood pressure"),
+        "I10 Essential (primary) hypertension",
+        "span",
+    )
     plain = document_sample(NOTE, evidence_first=False)
     assert plain.target == "Codes:\nI10 Essential (primary) hypertension" and "evidence" not in plain.prompt.casefold()
     with pytest.raises(InputError, match="I10.9 is not in the Tabular List"):

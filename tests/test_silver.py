@@ -4,11 +4,22 @@ import json
 
 import pytest
 
-from minscl.data import CodeBook, Pair
-from minscl.data.journal import Journal
+from minscl.data import Pair
+from minscl.data.answer_log import AnswerLog
+from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
-from minscl.data.silver import Candidate, Chosen, Mined, candidates, choose, lines_of, mine, quotations, silver_pairs
-from minscl.data.synthetic import Written
+from minscl.data.spans.silver import (
+    Candidate,
+    StageOneAnswer,
+    StageTwoAnswer,
+    candidates,
+    choose,
+    lines_of,
+    mine,
+    quotations,
+    silver_pairs,
+)
+from minscl.data.spans.synthetic import Written
 from minscl.data.types import Assignment, CodedDocument, take
 from minscl.errors import InputError
 
@@ -19,10 +30,20 @@ def document(id, text, *codes):
     return CodedDocument(id, text, tuple(Assignment(code, BOOK.description(code)) for code in codes))
 
 
-NOTES = [document("a", "Known HTN. Productive cough,\nfever; CXR: pneumonia.", "I10", "J18.9"), document("b", "htn, on lisinopril. Pneumonia of the left base.", "I10", "J18.9"),
-         document("c", "Hypertensive today. HTN.", "I10"), document("d", "Feels well.", "Z00.00")]
-ANSWERS = {("a", "I10"): '1. "HTN"\n2. high blood pressure', ("a", "J18.9"): "Quotes:\n- Productive cough, fever\n- pneumonia", ("b", "I10"): "htn\nhtn",
-           ("b", "J18.9"): "pneumonia OF the left base", ("c", "I10"): "HTN\nHypertensive", ("d", "Z00.00"): "None."}
+NOTES = [
+    document("a", "Known HTN. Productive cough,\nfever; CXR: pneumonia.", "I10", "J18.9"),
+    document("b", "htn, on lisinopril. Pneumonia of the left base.", "I10", "J18.9"),
+    document("c", "Hypertensive today. HTN.", "I10"),
+    document("d", "Feels well.", "Z00.00"),
+]
+ANSWERS = {
+    ("a", "I10"): '1. "HTN"\n2. high blood pressure',
+    ("a", "J18.9"): "Quotes:\n- Productive cough, fever\n- pneumonia",
+    ("b", "I10"): "htn\nhtn",
+    ("b", "J18.9"): "pneumonia OF the left base",
+    ("c", "I10"): "HTN\nHypertensive",
+    ("d", "Z00.00"): "None.",
+}
 
 
 class Scripted:
@@ -45,14 +66,17 @@ class Scripted:
         for (note, code), answer in ANSWERS.items():
             if any(one.id == note and one.text in prompt for one in self.notes) and f"code {code} " in prompt:
                 return answer
-        return {"I10": "1. HTN (3)\nhigh blood pressure", "J18.9": "pneumonia\nPneumonia of the left base\nProductive cough, fever"}[prompt.split()[2]]
+        return {
+            "I10": "1. HTN (3)\nhigh blood pressure",
+            "J18.9": "pneumonia\nPneumonia of the left base\nProductive cough, fever",
+        }[prompt.split()[2]]
 
 
 def both_stages(folder, llm, notes=NOTES):
-    with Journal(folder / "mined.jsonl", Mined) as journal:
+    with AnswerLog(folder / "mined.jsonl", StageOneAnswer) as journal:
         mined = mine(notes, BOOK, llm, journal)
     found = candidates(mined)
-    with Journal(folder / "chosen.jsonl", Chosen) as journal:
+    with AnswerLog(folder / "chosen.jsonl", StageTwoAnswer) as journal:
         return mined, found, silver_pairs(choose(found, BOOK, llm, journal), found)
 
 
@@ -60,16 +84,36 @@ def test_two_stages_by_hand(tmp_path):
     """Guards: quotations that stand nowhere, one expression counted twice for case or within a note, answers outside the candidates, lost counts."""
     mined, found, pairs = both_stages(tmp_path, llm := Scripted())
     assert [(one.note, one.code, one.evidence, one.rejected) for one in mined] == [
-        ("a", "I10", ("HTN",), 1), ("a", "J18.9", ("Productive cough, fever", "pneumonia"), 0), ("b", "I10", ("htn",), 0),
-        ("b", "J18.9", ("Pneumonia of the left base",), 0), ("c", "I10", ("HTN", "Hypertensive"), 0), ("d", "Z00.00", (), 0)]
-    assert [(one.text, one.count, one.notes) for one in found["I10"]] == [("HTN", 3, ("a", "b", "c")), ("Hypertensive", 1, ("c",))]
-    assert pairs == [Pair("HTN", "I10", "silver", 3, "notes: a, b, c"), Pair("pneumonia", "J18.9", "silver", 1, "notes: a"),
-                     Pair("Pneumonia of the left base", "J18.9", "silver", 1, "notes: b"), Pair("Productive cough, fever", "J18.9", "silver", 1, "notes: a")]
-    assert read_jsonl(tmp_path / "chosen.jsonl", Chosen)[0].rejected == 1 and len(llm.asked) == 8
+        ("a", "I10", ("HTN",), 1),
+        ("a", "J18.9", ("Productive cough, fever", "pneumonia"), 0),
+        ("b", "I10", ("htn",), 0),
+        ("b", "J18.9", ("Pneumonia of the left base",), 0),
+        ("c", "I10", ("HTN", "Hypertensive"), 0),
+        ("d", "Z00.00", (), 0),
+    ]
+    assert [(one.text, one.count, one.notes) for one in found["I10"]] == [
+        ("HTN", 3, ("a", "b", "c")),
+        ("Hypertensive", 1, ("c",)),
+    ]
+    assert pairs == [
+        Pair("HTN", "I10", "silver", 3, "notes: a, b, c"),
+        Pair("pneumonia", "J18.9", "silver", 1, "notes: a"),
+        Pair("Pneumonia of the left base", "J18.9", "silver", 1, "notes: b"),
+        Pair("Productive cough, fever", "J18.9", "silver", 1, "notes: a"),
+    ]
+    assert read_jsonl(tmp_path / "chosen.jsonl", StageTwoAnswer)[0].rejected == 1 and len(llm.asked) == 8
 
 
-@pytest.mark.parametrize("answer, lines", [("none", []), ("None.", []), ("", []), ("Evidence:\n1. HTN\n(2) “DM2”\n• 'x y'\n- A1c 9.4", ["HTN", "DM2", "x y", "A1c 9.4"]),
-                                           ("9.4 percent", ["9.4 percent"])])
+@pytest.mark.parametrize(
+    "answer, lines",
+    [
+        ("none", []),
+        ("None.", []),
+        ("", []),
+        ("Evidence:\n1. HTN\n(2) “DM2”\n• 'x y'\n- A1c 9.4", ["HTN", "DM2", "x y", "A1c 9.4"]),
+        ("9.4 percent", ["9.4 percent"]),
+    ],
+)
 def test_lines_of_an_answer(answer, lines):
     """Guards: bullets and quotation marks taken for words of the note, numbers of the note taken for bullets."""
     assert lines_of(answer) == lines
@@ -77,7 +121,11 @@ def test_lines_of_an_answer(answer, lines):
 
 def test_quotations_are_the_notes_own_words():
     """Guards: the LLM's case and spaces in place of the note's."""
-    assert quotations("Acute  Renal\nFailure", ["acute renal failure", "renal", "kidney", "x" * 300]) == (("Acute Renal Failure", "Renal"), 2, 0)
+    assert quotations("Acute  Renal\nFailure", ["acute renal failure", "renal", "kidney", "x" * 300]) == (
+        ("Acute Renal Failure", "Renal"),
+        2,
+        0,
+    )
 
 
 def test_a_long_quotation_is_counted_apart():
@@ -85,13 +133,25 @@ def test_a_long_quotation_is_counted_apart():
     assert quotations("pain " * 60, [" ".join(["pain"] * 50), "agony", "pain"]) == (("pain",), 1, 1)
 
 
-@pytest.mark.parametrize("answer, kept, rejected", [("CKD (3)", ("CKD (3)",), 0), ("ckd (3) (2)\nkidney failure (1)", ("CKD (3)", "kidney failure"), 0), ("CKD\nrenal (1)", (), 2)])
+@pytest.mark.parametrize(
+    "answer, kept, rejected",
+    [
+        ("CKD (3)", ("CKD (3)",), 0),
+        ("ckd (3) (2)\nkidney failure (1)", ("CKD (3)", "kidney failure"), 0),
+        ("CKD\nrenal (1)", (), 2),
+    ],
+)
 def test_a_candidate_may_end_in_a_number(tmp_path, answer, kept, rejected):
     """Guards: the end of a candidate taken for the count that the question shows beside it."""
     llm = Scripted()
     llm.answer = lambda prompt: answer
-    with Journal(tmp_path / "chosen.jsonl", Chosen) as journal:
-        [one] = choose({"N18.30": [Candidate("CKD (3)", 2, ("a", "b")), Candidate("kidney failure", 1, ("a",))]}, BOOK, llm, journal)
+    with AnswerLog(tmp_path / "chosen.jsonl", StageTwoAnswer) as journal:
+        [one] = choose(
+            {"N18.30": [Candidate("CKD (3)", 2, ("a", "b")), Candidate("kidney failure", 1, ("a",))]},
+            BOOK,
+            llm,
+            journal,
+        )
     assert (one.evidence, one.rejected) == (kept, rejected)
 
 
@@ -109,7 +169,10 @@ def test_a_broken_off_job_asks_nothing_twice(tmp_path):
         finally:
             asked += llm.asked
     assert pairs == whole and len(asked) == len(set(asked)) == 8
-    assert all((tmp_path / "whole" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes() for name in ("mined.jsonl", "chosen.jsonl"))
+    assert all(
+        (tmp_path / "whole" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes()
+        for name in ("mined.jsonl", "chosen.jsonl")
+    )
 
 
 def test_the_order_of_answers_changes_nothing(tmp_path):
@@ -142,20 +205,43 @@ def test_an_edited_note_is_asked_about_again(tmp_path):
     both_stages(tmp_path / "edited", Scripted())
     llm.notes = edited
     found = both_stages(tmp_path / "edited", llm, edited)
-    assert [one.evidence for one in found[0]][:2] == [("High blood pressure",), ("pneumonia",)] and len(llm.asked) == 2 + 2
+    assert [one.evidence for one in found[0]][:2] == [("High blood pressure",), ("pneumonia",)] and len(
+        llm.asked
+    ) == 2 + 2
     assert found == both_stages(tmp_path / "fresh", llm, edited)
 
 
-@pytest.mark.parametrize("cls, line, message", [
-    (Mined, {"note": "a", "code": "I10", "evidence": [], "rejected": 0, "llm": "m", "answered": True}, "1: Mined: key 'prompt' is missing: an older version's answer"),
-    (Chosen, {"code": "I10", "prompt": "x", "evidence": ["HTN", 3], "rejected": 0, "llm": "m"}, "1: Chosen: evidence is 3; it must be a string"),
-    (Written, {"code": "I10", "prompt": "x", "evidence": [None], "llm": "m"}, "1: Written: evidence is None; it must be a string"),
-    (Written, {"code": "I10", "prompt": "x", "evidence": {}, "llm": "m"}, "1: Written: evidence is {}; it must be a list"), (Written, 3, "1: Written: 3 is not an object")])
+@pytest.mark.parametrize(
+    "cls, line, message",
+    [
+        (
+            StageOneAnswer,
+            {"note": "a", "code": "I10", "evidence": [], "rejected": 0, "llm": "m", "answered": True},
+            "1: StageOneAnswer: key 'prompt' is missing: an older version's answer",
+        ),
+        (
+            StageTwoAnswer,
+            {"code": "I10", "prompt": "x", "evidence": ["HTN", 3], "rejected": 0, "llm": "m"},
+            "1: StageTwoAnswer: evidence is 3; it must be a string",
+        ),
+        (
+            Written,
+            {"code": "I10", "prompt": "x", "evidence": [None], "llm": "m"},
+            "1: Written: evidence is None; it must be a string",
+        ),
+        (
+            Written,
+            {"code": "I10", "prompt": "x", "evidence": {}, "llm": "m"},
+            "1: Written: evidence is {}; it must be a list",
+        ),
+        (Written, 3, "1: Written: 3 is not an object"),
+    ],
+)
 def test_a_journal_that_is_none_is_refused_in_one_line(tmp_path, cls, line, message):
     """Guards: an answer to another question used; a traceback, or a number as evidence, out of a journal that somebody edited."""
     (tmp_path / "j.jsonl").write_text(json.dumps(line) + "\n")
     with pytest.raises(InputError) as error:
-        Journal(tmp_path / "j.jsonl", cls)
+        AnswerLog(tmp_path / "j.jsonl", cls)
     assert message in str(error.value)
 
 

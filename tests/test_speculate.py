@@ -16,17 +16,25 @@ def test_drafts_are_the_description_and_what_stood_in_the_note():
     """Guards a drafter that never guesses: after a code its description, elsewhere what followed the same two tokens, or else
     the last one; and passes saved, tokens the same."""
     model, tokenizer = load_coder(GenerateConfig())
-    prompt = note_prompt(model, tokenizer, Note("a", "Admitted with pneumonia and atrial fibrillation with rapid ventricular response."))
+    prompt = note_prompt(
+        model, tokenizer, Note("a", "Admitted with pneumonia and atrial fibrillation with rapid ventricular response.")
+    )
     drafter = Drafter(tokenizer, prompt)
     written = tokenizer.encode_answer_start("Evidence:\n1. atrial fibrillation\nCodes:\nI48.91")
     assert tokenizer.decode(drafter(written)) == " Unspecified atrial fibrillation ["
-    assert tokenizer.decode(drafter(tokenizer.encode_answer_start("Evidence:\n1. atrial fibrillation"))).startswith(" with rapid")
+    assert tokenizer.decode(drafter(tokenizer.encode_answer_start("Evidence:\n1. atrial fibrillation"))).startswith(
+        " with rapid"
+    )
     assert look_up([1, 2, 3, 4, 1, 2]) == [3, 4, 1, 2] and look_up([1, 2, 3]) == []
     assert look_up([1, 2, 3, 9, 2, 4, 1, 2]) == [3, 9, 2, 4, 1, 2]  # two tokens, farther away, before one
     assert look_up([2, 5, 6, 7, 8, 9, 1, 2]) == [5, 6, 7, 8]  # one alone: half as long
     [plain] = greedy(model, [prompt], max_new_tokens=120, stop_ids=tokenizer.stop_ids)
     [drafted] = greedy(model, [prompt], max_new_tokens=120, stop_ids=tokenizer.stop_ids, drafters=[drafter])
-    assert drafted.ids == plain.ids and plain.forwards == len(plain.ids) + plain.stopped and drafted.forwards < 0.7 * plain.forwards
+    assert (
+        drafted.ids == plain.ids
+        and plain.forwards == len(plain.ids) + plain.stopped
+        and drafted.forwards < 0.7 * plain.forwards
+    )
 
 
 def guesses(right: list[int], rng):
@@ -50,6 +58,8 @@ def test_drafts_change_the_time_and_not_the_answer(batch_size):
         drafters = [guesses(ids, rng) for ids in free]
         drafted = greedy(model, prompts, max_new_tokens=20, stop_ids=stop_ids, drafters=drafters, batch_size=batch_size)
         for a, b in zip(plain, drafted, strict=True):
-            assert (a.ids, a.stopped) == (b.ids, b.stopped) and b.probabilities == pytest.approx(a.probabilities, abs=1e-5)
+            assert (a.ids, a.stopped) == (b.ids, b.stopped) and b.probabilities == pytest.approx(
+                a.probabilities, abs=1e-5
+            )
             assert a.forwards == len(a.ids) + a.stopped
         assert sum(one.forwards for one in drafted) < 0.7 * sum(one.forwards for one in plain)

@@ -22,40 +22,65 @@ LLAMA2 = (
     "{% if loop.index0 == 0 and system != false %}{% set content = '<<SYS>>\n' + system + '\n<</SYS>>\n\n' + message['content'] %}"
     "{% else %}{% set content = message['content'] %}{% endif %}"
     "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
-    "{% else %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}")
+    "{% else %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
 LLAMA3 = (
     "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' %}"
     "{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}")
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
 LLAMA31 = (
     "{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = '26 Jul 2024' %}{%- endif %}"
     "{%- if messages[0]['role'] == 'system' %}{%- set system = messages[0]['content'] | trim %}{%- set messages = messages[1:] %}"
     "{%- else %}{%- set system = '' %}{%- endif %}"
     "{{- '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: ' + date_string + '\n\n' + system + '<|eot_id|>' }}"
     "{%- for message in messages %}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}")
-LLAMA32 = LLAMA31.replace("set date_string = '26 Jul 2024'", "set date_string = strftime_now('%d %b %Y') if strftime_now is defined else '26 Jul 2024'")
+    "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
+)
+LLAMA32 = LLAMA31.replace(
+    "set date_string = '26 Jul 2024'",
+    "set date_string = strftime_now('%d %b %Y') if strftime_now is defined else '26 Jul 2024'",
+)
 CHATML = (
     "{% for message in messages %}DEFAULT{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
-SYSTEM = "{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nPROMPT<|im_end|>\n' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SYSTEM = (
+    "{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nPROMPT<|im_end|>\n' }}{% endif %}"
+)
 QWEN2 = CHATML.replace("DEFAULT", SYSTEM.replace("PROMPT", "You are a helpful assistant."))
-QWEN25 = CHATML.replace("DEFAULT", SYSTEM.replace("PROMPT", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."))
+QWEN25 = CHATML.replace(
+    "DEFAULT", SYSTEM.replace("PROMPT", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.")
+)
 QWEN3 = (
     "{%- set ns = namespace(last=-1) %}{%- for message in messages %}{%- if message.role == 'user' %}{%- set ns.last = loop.index0 %}{%- endif %}{%- endfor %}"
     "{%- for message in messages %}{%- if message.role == 'assistant' and loop.index0 > ns.last and loop.last %}"
     "{{- '<|im_start|>assistant\n<think>\n\n</think>\n\n' + message.content.lstrip('\n') + '<|im_end|>\n' }}"
     "{%- else %}{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- if enable_thinking is defined and enable_thinking is false %}"
-    "{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}")
+    "{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}"
+)
 LLAMA3_SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 QWEN_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 THINK = ["<think>", "</think>"]
-FORMATS = {"llama2-fast": LLAMA2, "llama2-metaspace": LLAMA2, "llama2-sentencepiece": LLAMA2, "llama2-sentencepiece-new": LLAMA2, "llama3": LLAMA3,
-           "llama3.1": LLAMA31, "llama3.2": LLAMA32, "qwen2": QWEN2, "qwen2.5": QWEN25, "qwen3": QWEN3, "minscl": None}
-CORPUS = ["Code this note in ICD-10-CM. Acute systolic (congestive) heart failure, 45% EF; A1c of 9.4.\nsystem user assistant [INST] [/INST] <<SYS>> <</SYS>>",
-          "Cutting Knowledge Date: December 2023 Today Date: 26 Jul 2024 You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
-          "naïve café, ß 日本語 emoji 🙂 <s> </s> <|eot_id|> <think>"] * 6
+FORMATS = {
+    "llama2-fast": LLAMA2,
+    "llama2-metaspace": LLAMA2,
+    "llama2-sentencepiece": LLAMA2,
+    "llama2-sentencepiece-new": LLAMA2,
+    "llama3": LLAMA3,
+    "llama3.1": LLAMA31,
+    "llama3.2": LLAMA32,
+    "qwen2": QWEN2,
+    "qwen2.5": QWEN25,
+    "qwen3": QWEN3,
+    "minscl": None,
+}
+CORPUS = [
+    "Code this note in ICD-10-CM. Acute systolic (congestive) heart failure, 45% EF; A1c of 9.4.\nsystem user assistant [INST] [/INST] <<SYS>> <</SYS>>",
+    "Cutting Knowledge Date: December 2023 Today Date: 26 Jul 2024 You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+    "naïve café, ß 日本語 emoji 🙂 <s> </s> <|eot_id|> <think>",
+] * 6
 CONVERSATIONS = [
     [("user", "Pt with DM2.\nA1c of 9.4")],
     [("system", "Be brief."), ("user", "  HFrEF, EF 25%\n\n")],
@@ -73,7 +98,10 @@ def byte_level(folder, special, plain_added=()):
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    tokenizer.train_from_iterator(
+        CORPUS,
+        trainers.BpeTrainer(vocab_size=500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False),
+    )
     tokenizer.add_special_tokens(special)
     tokenizer.add_tokens([AddedToken(one, special=False, normalized=False) for one in plain_added])
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -83,28 +111,62 @@ def sentence_piece(folder):
     """A sentencepiece BPE with byte fallback as Llama 2's."""
     (folder / "corpus.txt").write_text("\n".join(CORPUS * 20))
     sentencepiece.SentencePieceTrainer.train(
-        input=str(folder / "corpus.txt"), model_prefix=str(folder / "tokenizer"), vocab_size=450, model_type="bpe", byte_fallback=True, unk_id=0, bos_id=1,
-        eos_id=2, pad_id=-1, normalization_rule_name="identity", remove_extra_whitespaces=False, allow_whitespace_only_pieces=True, minloglevel=2)
+        input=str(folder / "corpus.txt"),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=450,
+        model_type="bpe",
+        byte_fallback=True,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=-1,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True,
+        minloglevel=2,
+    )
 
 
 def make_folder(folder, name):
     """A folder with tokenizer and chat template of one format."""
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": FORMATS[name], "clean_up_tokenization_spaces": False}
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "chat_template": FORMATS[name],
+        "clean_up_tokenization_spaces": False,
+    }
     if name.startswith("llama2"):
         sentence_piece(folder)
-        settings |= {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "legacy": not name.endswith("new")}
+        settings |= {
+            "tokenizer_class": "LlamaTokenizer",
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "unk_token": "<unk>",
+            "legacy": not name.endswith("new"),
+        }
         (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
-        if name.endswith(("fast", "metaspace")):  # what transformers converts tokenizer.model to, the two ways it has had
+        if name.endswith(
+            ("fast", "metaspace")
+        ):  # what transformers converts tokenizer.model to, the two ways it has had
             transformers = pytest.importorskip("transformers", reason="the teacher extra is not installed")
             (folder / "tokenizer_config.json").write_text(json.dumps(settings))
             converted = transformers.AutoTokenizer.from_pretrained(folder).backend_tokenizer
             plain = json.loads(converted.to_str())
             if name.endswith("fast"):
                 plain["pre_tokenizer"] = None
-                plain["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
-                                                                           {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}
+                plain["normalizer"] = {
+                    "type": "Sequence",
+                    "normalizers": [
+                        {"type": "Prepend", "prepend": "▁"},
+                        {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+                    ],
+                }
             else:
-                plain["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+                plain["pre_tokenizer"] = {
+                    "type": "Metaspace",
+                    "replacement": "▁",
+                    "prepend_scheme": "first",
+                    "split": False,
+                }
             (folder / "tokenizer.json").write_text(json.dumps(plain))
             (folder / "tokenizer.model").unlink()
             settings["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -143,12 +205,21 @@ def test_chat_ids_equal_transformers(both, conversation):
     """Guards: a header, line break, space or default system prompt that the family was not trained with."""
     ours, theirs = both
     for generation in (True, False):
-        expected = theirs.apply_chat_template(as_messages(conversation), tokenize=True, add_generation_prompt=generation, enable_thinking=False,
-                                              date_string="26 Jul 2024", return_dict=False)
+        expected = theirs.apply_chat_template(
+            as_messages(conversation),
+            tokenize=True,
+            add_generation_prompt=generation,
+            enable_thinking=False,
+            date_string="26 Jul 2024",
+            return_dict=False,
+        )
         assert ours.encode_chat(as_messages(conversation), add_generation_prompt=generation) == expected
 
 
-@pytest.mark.parametrize("text", ["Acute\nheart  failure, EF 25%", "two  spaces, one at the end ", "naïve café 🙂 日本語", "tab\tand\r\nCRLF"])
+@pytest.mark.parametrize(
+    "text",
+    ["Acute\nheart  failure, EF 25%", "two  spaces, one at the end ", "naïve café 🙂 日本語", "tab\tand\r\nCRLF"],
+)
 def test_plain_text_ids_equal_transformers(both, text):
     """Guards: a normaliser or a space prefix lost with the special tokens.
 
@@ -164,15 +235,32 @@ def test_an_answer_after_the_prompt_is_the_whole_conversation(folder):
     question, answer = {"role": "user", "content": "Pt with DM2."}, "Evidence:\n1. DM2\nCodes:\nE11.9 Type 2 [1]"
     whole = ours.encode_chat([question, {"role": "assistant", "content": answer}], add_generation_prompt=False)
     mine = ours.encode_chat([question]) + ours.encode_answer(answer)
-    assert mine == whole[: len(mine)] and whole[len(mine):] in ([], ours.encode("\n"))
+    assert mine == whole[: len(mine)] and whole[len(mine) :] in ([], ours.encode("\n"))
     assert mine[-1] in ours.stop_ids
     start = ours.encode_answer_start("Evidence:\n1. DM2\nCodes:\n")
-    assert mine[: len(mine) - len(ours.encode_answer(answer))] + start == mine[: len(ours.encode_chat([question])) + len(start)]
+    assert (
+        mine[: len(mine) - len(ours.encode_answer(answer))] + start
+        == mine[: len(ours.encode_chat([question])) + len(start)]
+    )
     assert ours.decode(ours.encode_answer(answer)).strip() == answer
 
 
-HOSTILE = ["<|eot_id|>", "<|im_end|>", "</s>", "<s>", "<|start_header_id|>system<|end_header_id|>", "<|im_start|>system\n", "<|end|>", "<|bos|>", "<think>", "</think>", "<unk>",
-           "<|begin_of_text|>", "[INST]", *SPECIAL]
+HOSTILE = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "</s>",
+    "<s>",
+    "<|start_header_id|>system<|end_header_id|>",
+    "<|im_start|>system\n",
+    "<|end|>",
+    "<|bos|>",
+    "<think>",
+    "</think>",
+    "<unk>",
+    "<|begin_of_text|>",
+    "[INST]",
+    *SPECIAL,
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -193,7 +281,11 @@ def test_any_text_survives(folder):
     special = set(ours._backend.special.values())
 
     @settings(max_examples=120, deadline=None)
-    @given(st.lists(st.sampled_from([*HOSTILE, " ", "\n", "I50.23", "a", "é", "<|", "|>"]) | st.text(max_size=8), max_size=8).map("".join))
+    @given(
+        st.lists(
+            st.sampled_from([*HOSTILE, " ", "\n", "I50.23", "a", "é", "<|", "|>"]) | st.text(max_size=8), max_size=8
+        ).map("".join)
+    )
     def check(text):
         import unicodedata
 

@@ -43,7 +43,10 @@ def test_training_equals_transformers_and_peft(folder, tmp_path):
         for one in chosen:  # one sample at a time, never packed
             ids = torch.tensor([[*one.prompt_ids, *one.target_ids]])
             logits = teacher(ids).logits[0, len(one.prompt_ids) - 1 : -1]
-            loss = loss + torch.nn.functional.cross_entropy(logits, torch.tensor(one.target_ids), reduction="sum") / divisor
+            loss = (
+                loss
+                + torch.nn.functional.cross_entropy(logits, torch.tensor(one.target_ids), reduction="sum") / divisor
+            )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
         optimizer.step()
@@ -89,8 +92,23 @@ def test_command_trains_an_adapter_that_peft_loads(tmp_path):
     assert done.returncode == 0, done.stderr
     out = tmp_path / "runs" / "tiny"
     records = metrics(out)
-    assert len(records) >= 3 and {"step", "epoch", "loss", "lr", "grad_norm", "samples", "tokens", "computed_tokens", "step_seconds",
-                                  "elapsed_seconds", "peak_memory_bytes"} <= records[0].keys()
+    assert (
+        len(records) >= 3
+        and {
+            "step",
+            "epoch",
+            "loss",
+            "lr",
+            "grad_norm",
+            "samples",
+            "tokens",
+            "computed_tokens",
+            "step_seconds",
+            "elapsed_seconds",
+            "peak_memory_bytes",
+        }
+        <= records[0].keys()
+    )
     assert json.loads((out / "run.json").read_text())["rank"] == 8
     again = minscl_train("--cfg", "tiny", "--out", "runs/tiny", cwd=tmp_path)
     assert again.returncode == 2 and "--resume" in again.stderr and metrics(out) == records  # never trains over a run
@@ -99,13 +117,16 @@ def test_command_trains_an_adapter_that_peft_loads(tmp_path):
     assert peft.PeftModel.from_pretrained(model, out).peft_config["default"].r == 8
 
 
-@pytest.mark.parametrize("flags, words", [
-    (["--cfg", "llama8b"], ["models/Llama-3.1-8B-Instruct", "hf download"]),
-    (["--documents", "none.jsonl"], ["none.jsonl", "study.notes"]),
-    (["--spans", "none.jsonl"], ["none.jsonl", "minscl.expand gold"]),
-    (["--batch-size", "0"], ["--batch-size 0", "at least 1"]),
-    (["--dtype", "float8"], ["float8", "bfloat16"]),
-])
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--cfg", "llama8b"], ["models/Llama-3.1-8B-Instruct", "hf download"]),
+        (["--documents", "none.jsonl"], ["none.jsonl", "study.notes"]),
+        (["--spans", "none.jsonl"], ["none.jsonl", "minscl.expand gold"]),
+        (["--batch-size", "0"], ["--batch-size 0", "at least 1"]),
+        (["--dtype", "float8"], ["float8", "bfloat16"]),
+    ],
+)
 def test_bad_usage_is_one_line_and_status_2(flags, words, tmp_path):
     """Guards tracebacks and silent defaults: the line names the value and the remedy."""
     done = minscl_train(*flags, "--out", tmp_path / "out", cwd=tmp_path)
@@ -117,8 +138,26 @@ def test_bad_usage_is_one_line_and_status_2(flags, words, tmp_path):
 def test_two_processes_train_what_one_does(folder, tmp_path):
     """Guards: gradients averaged or left out, a process that waits for ever, weights split wrongly. Losses and adapter within 1e-5, with and
     without --fsdp (there with --recompute); checkpoints of two processes are gone on with by one, and the other way round."""
-    flags = ["--model", folder, "--samples", folder / "samples.jsonl", "--lr", 5e-3, "--max-length", 64, "--pack-length", 64, "--device", "cpu", "--seed", 3,
-             "--epochs", 2, "--save-every", 3]
+    flags = [
+        "--model",
+        folder,
+        "--samples",
+        folder / "samples.jsonl",
+        "--lr",
+        5e-3,
+        "--max-length",
+        64,
+        "--pack-length",
+        64,
+        "--device",
+        "cpu",
+        "--seed",
+        3,
+        "--epochs",
+        2,
+        "--save-every",
+        3,
+    ]
     config = run_config(folder, tmp_path / "one", epochs=2, pack_length=64, save_every=3)
     train(config)
     expected = metrics(tmp_path / "one")
@@ -139,8 +178,22 @@ def test_two_processes_train_what_one_does(folder, tmp_path):
 
 
 def torchrun(*flags, cwd):
-    return subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "minscl.train", *map(str, flags)], cwd=cwd,
-                          capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "minscl.train",
+            *map(str, flags),
+        ],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def close(one, other) -> bool:
@@ -160,9 +213,18 @@ def test_dry_run_shows_what_would_be_trained_and_writes_nothing(tmp_path):
     """Guards: a forecast that is not there before hours are spent, and trained tokens marked in the wrong place."""
     done = minscl_train("--cfg", "tiny", "--out", "runs/dry", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0 and not (tmp_path / "runs").exists(), done.stderr
-    assert re.search(r"data: 24 documents, 240 gold spans; [\d,]+ tokens, [\d,]+ of them trained; the longest sample has", done.stderr)
-    assert re.search(r"model: 6,159,456 parameters, [\d,]+ of them trained", done.stderr) and re.search(r"run: 17 steps, .* about .* GB", done.stderr)
+    assert re.search(
+        r"data: 24 documents, 240 gold spans; [\d,]+ tokens, [\d,]+ of them trained; the longest sample has",
+        done.stderr,
+    )
+    assert re.search(r"model: 6,159,456 parameters, [\d,]+ of them trained", done.stderr) and re.search(
+        r"run: 17 steps, .* about .* GB", done.stderr
+    )
     shortest, *_, longest = done.stdout.split("--- ")[1:]
     assert shortest.startswith("span") and longest.startswith("document")
     trained = "".join(re.findall("⟦(.*?)⟧", longest, re.DOTALL))
-    assert trained.startswith("Evidence:\n1. ") and "\nCodes:\n" in trained and "Evidence:\n1. " not in longest.split("⟦")[0]
+    assert (
+        trained.startswith("Evidence:\n1. ")
+        and "\nCodes:\n" in trained
+        and "Evidence:\n1. " not in longest.split("⟦")[0]
+    )

@@ -12,17 +12,38 @@ from minscl.model import Decoder, ModelConfig
 
 V = 151
 LENGTHS = (5, 40, 1, 17, 64, 2, 17, 33)  # a ragged batch of 8; several run past the 32 positions of the scaled families
-SIZE = dict(vocab_size=V, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-            max_position_embeddings=256, rms_norm_eps=1e-5, tie_word_embeddings=False)
-LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
+SIZE = dict(
+    vocab_size=V,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=256,
+    rms_norm_eps=1e-5,
+    tie_word_embeddings=False,
+)
+LLAMA3 = dict(
+    rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32
+)
 FAMILIES = {
     "llama2": dict(model_type="llama", num_key_value_heads=4),
     "llama3": dict(model_type="llama", rope_theta=500000.0),
     "llama3.1": dict(model_type="llama", rope_theta=500000.0, rope_scaling=LLAMA3),
-    "llama3.2": dict(model_type="llama", rope_theta=500000.0, rope_scaling=LLAMA3 | {"factor": 32.0}, tie_word_embeddings=True, head_dim=16),
-    "llama3.3": dict(model_type="llama", rope_theta=500000.0, rope_scaling=LLAMA3, num_hidden_layers=3, num_key_value_heads=1),
+    "llama3.2": dict(
+        model_type="llama",
+        rope_theta=500000.0,
+        rope_scaling=LLAMA3 | {"factor": 32.0},
+        tie_word_embeddings=True,
+        head_dim=16,
+    ),
+    "llama3.3": dict(
+        model_type="llama", rope_theta=500000.0, rope_scaling=LLAMA3, num_hidden_layers=3, num_key_value_heads=1
+    ),
     "linear": dict(model_type="llama", rope_scaling=dict(rope_type="linear", factor=4.0)),
-    "yarn": dict(model_type="qwen2", rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)),
+    "yarn": dict(
+        model_type="qwen2", rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
+    ),
     "qwen2": dict(model_type="qwen2", rope_theta=1000000.0, tie_word_embeddings=True),
     "qwen2.5": dict(model_type="qwen2", rope_theta=1000000.0),
     "qwen3": dict(model_type="qwen3", rope_theta=1000000.0, head_dim=32, tie_word_embeddings=True),

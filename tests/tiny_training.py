@@ -12,9 +12,21 @@ from minscl.config import RunConfig
 from minscl.model import Decoder, ModelConfig, save_model
 from study.tokenizer import train_tokenizer
 
-SHAPE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
-         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-         "tie_word_embeddings": False, "hidden_act": "silu", "torch_dtype": "float32"}
+SHAPE = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "hidden_act": "silu",
+    "torch_dtype": "float32",
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +44,31 @@ def folder(tmp_path_factory):
         for number in range(40):
             ids = [rng.randrange(5, 300) for _ in range(rng.randrange(6, 60))]
             cut = rng.randrange(2, len(ids) - 2)
-            handle.write(json.dumps({"prompt_ids": ids[:cut], "target_ids": ids[cut:], "kind": "document" if number % 9 == 0 else "span"}) + "\n")
+            handle.write(
+                json.dumps(
+                    {
+                        "prompt_ids": ids[:cut],
+                        "target_ids": ids[cut:],
+                        "kind": "document" if number % 9 == 0 else "span",
+                    }
+                )
+                + "\n"
+            )
     return folder
 
 
 def run_config(folder, out, **changes):
-    values = dict(model=str(folder), samples=str(folder / "samples.jsonl"), out=str(out), epochs=7, lr=5e-3, max_length=64, pack_length=128,
-                  device="cpu", seed=3)
+    values = dict(
+        model=str(folder),
+        samples=str(folder / "samples.jsonl"),
+        out=str(out),
+        epochs=7,
+        lr=5e-3,
+        max_length=64,
+        pack_length=128,
+        device="cpu",
+        seed=3,
+    )
     return RunConfig(**{**values, **changes})
 
 
@@ -47,4 +77,6 @@ def metrics(out):
 
 
 def minscl_train(*flags, cwd):
-    return subprocess.run([sys.executable, "-m", "minscl.train", *map(str, flags)], cwd=cwd, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "minscl.train", *map(str, flags)], cwd=cwd, capture_output=True, text=True, timeout=120
+    )

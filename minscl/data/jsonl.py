@@ -23,7 +23,9 @@ def read_jsonl(path, cls) -> list:
         if hasattr(record, "id"):
             first = seen.setdefault(record.id, number)
             if first != number:
-                raise InputError(f"{path}:{number}: id {shown(record.id)} is also line {first}'s; give each record its own id")
+                raise InputError(
+                    f"{path}:{number}: id {shown(record.id)} is also line {first}'s; give each record its own id"
+                )
         records.append(record)
     return records
 
@@ -66,7 +68,9 @@ def _object(line: bytes):
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"byte {line[error.start]:#04x} at column {error.start + 1} is not UTF-8; convert the file to UTF-8") from error
+        raise InputError(
+            f"byte {line[error.start]:#04x} at column {error.start + 1} is not UTF-8; convert the file to UTF-8"
+        ) from error
     try:
         return json.loads(text, object_pairs_hook=_unique_keys)
     except InputError:
@@ -95,7 +99,9 @@ def read_text(path: Path) -> str:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; convert it, for example: iconv -f latin1 -t utf-8") from error
+        raise InputError(
+            f"{path}: byte {error.start} is not UTF-8; convert it, for example: iconv -f latin1 -t utf-8"
+        ) from error
     if not text.strip():
         raise InputError(f"{path}: the note is empty; give a file with text")
     return text

@@ -40,4 +40,8 @@ def masked_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
     wide = logits if logits.dtype == torch.float64 else logits.float()
     kept = labels != IGNORE
-    return NegativeLogLikelihood.apply(wide[kept], labels[kept]) if not kept.all() else NegativeLogLikelihood.apply(wide.flatten(0, -2), labels.flatten())
+    return (
+        NegativeLogLikelihood.apply(wide[kept], labels[kept])
+        if not kept.all()
+        else NegativeLogLikelihood.apply(wide.flatten(0, -2), labels.flatten())
+    )

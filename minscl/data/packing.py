@@ -33,7 +33,7 @@ SHARED_AT_LEAST = 8  # tokens; a shorter beginning costs more in bookkeeping tha
 
 @dataclass(frozen=True)
 class Pack:
-    """One packed sequence; int64 tensors (T,); `lengths` and `parents` of its segments in order (model.Forest)."""
+    """One packed sequence; int64 tensors (T,); `lengths` and `parents` of its segments in order (model.SharedPrefixMask)."""
 
     input_ids: torch.Tensor
     positions: torch.Tensor
@@ -42,10 +42,14 @@ class Pack:
     parents: tuple[int, ...]
 
     def to(self, device) -> "Pack":
-        return Pack(*(one.to(device) for one in (self.input_ids, self.positions, self.labels)), self.lengths, self.parents)
+        return Pack(
+            *(one.to(device) for one in (self.input_ids, self.positions, self.labels)), self.lengths, self.parents
+        )
 
 
-IDLE = Pack(*(torch.tensor([value]) for value in (0, 0, IGNORE)), (1,), (-1,))  # nothing to train: for a process that has no pack left in a step
+IDLE = Pack(
+    *(torch.tensor([value]) for value in (0, 0, IGNORE)), (1,), (-1,)
+)  # nothing to train: for a process that has no pack left in a step
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,13 @@ def pack(samples, *, pack_length: int, batch_size: int = 16, seed: int = 0, epoc
     """
     for index, sample in enumerate(samples):
         if not sample.prompt_ids:
-            raise InputError(f"sample {index} has an empty prompt: its first target token would be predicted from nothing; drop the sample")
+            raise InputError(
+                f"sample {index} has an empty prompt: its first target token would be predicted from nothing; drop the sample"
+            )
         if len(sample) > pack_length:
-            raise InputError(f"sample {index} has {len(sample):,} tokens and pack_length is {pack_length:,}; raise pack_length")
+            raise InputError(
+                f"sample {index} has {len(sample):,} tokens and pack_length is {pack_length:,}; raise pack_length"
+            )
     return [pack_step(samples, indices, pack_length) for indices in epoch_order(len(samples), batch_size, seed, epoch)]
 
 
@@ -90,7 +98,12 @@ def pack_step(samples, indices, pack_length: int, part: int = 0, parts: int = 1)
     shares = [fill(samples, share, pack_length) for share in deal(samples, indices, parts)]
     packs = [join([samples[i] for i in one]) for one in shares[part]]
     packs += [IDLE] * (max(map(len, shares)) - len(packs))
-    return Step(tuple(packs), tuple(indices), sum(len(samples[i].target_ids) for i in indices), sum(len(samples[i]) for i in indices))
+    return Step(
+        tuple(packs),
+        tuple(indices),
+        sum(len(samples[i].target_ids) for i in indices),
+        sum(len(samples[i]) for i in indices),
+    )
 
 
 def deal(samples, indices, parts: int) -> list[list[int]]:
@@ -147,7 +160,12 @@ def join(samples) -> Pack:
                 continue
             for sample in group:
                 prompt = sample.prompt_ids[start:]
-                add((*prompt, *sample.target_ids[:-1]), start, [IGNORE] * (len(prompt) - 1) + [*sample.target_ids], parent)
+                add(
+                    (*prompt, *sample.target_ids[:-1]),
+                    start,
+                    [IGNORE] * (len(prompt) - 1) + [*sample.target_ids],
+                    parent,
+                )
 
     lay(samples, 0, -1)
     return Pack(*(torch.tensor(one) for one in (input_ids, positions, labels)), tuple(lengths), tuple(parents))

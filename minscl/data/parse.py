@@ -12,7 +12,17 @@ import json
 import re
 from dataclasses import dataclass, replace
 
-from minscl.data.lines import CANONICAL, LIST_MARK, OUR_LINE, Known, canonical, looks_like_code, read_code_line, read_heading, read_quotation
+from minscl.data.parse_line import (
+    CANONICAL,
+    LIST_MARK,
+    OUR_LINE,
+    Known,
+    canonical,
+    looks_like_code,
+    read_code_line,
+    read_heading,
+    read_quotation,
+)
 
 _CUT_REFERENCES = re.compile(r"\s*\[((?:[0-9]{1,4},\s*)*)[0-9]*$")  # an answer that stopped inside them
 _THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.IGNORECASE | re.DOTALL)
@@ -77,8 +87,14 @@ def parse_document(text: str, known_category: Known | None = None, truncated: bo
         malformed += not found and looks_like_code(line)
         codes += [one for one in found if not (truncated and body[one.end :] in ("", "."))]  # "I50." was to be I50.23
     codes = [replace(one, references=tuple(numbers[n] for n in one.references if n in numbers)) for one in codes]
-    return Parsed(tuple(quote for quote, _ in quotations), _merged(codes, [link for _, link in quotations]),
-                  tuple(link for _, link in quotations), truncated, sectionless, malformed)
+    return Parsed(
+        tuple(quote for quote, _ in quotations),
+        _merged(codes, [link for _, link in quotations]),
+        tuple(link for _, link in quotations),
+        truncated,
+        sectionless,
+        malformed,
+    )
 
 
 def parse_span(text: str, known_category: Known | None = None) -> tuple[str, str] | None:
@@ -99,7 +115,10 @@ def _codes_of_line(line: str, offset: int, known: Known, cut: bool = False) -> l
         complete, line = tuple(map(int, re.findall("[0-9]+", match[1]))), line[: match.start()]
     places, description, references = read_code_line(line, known)
     description = description if len(places) == 1 else ""
-    return [ParsedCode(canonical(line[start:end]), description, references or complete, offset + start, offset + end) for start, end in places]
+    return [
+        ParsedCode(canonical(line[start:end]), description, references or complete, offset + start, offset + end)
+        for start, end in places
+    ]
 
 
 def _merged(codes, links) -> tuple[ParsedCode, ...]:
@@ -141,7 +160,11 @@ def _sections(body: str):
         offset += len(line) + 1
     last = max((n for n, (_, match) in enumerate(headings) if match["codes"]), default=None)
     # With words on its own line and no code section to come, "Evidence: ..." is a remark on the code above it, not a section.
-    headings = [one for n, one in enumerate(headings) if (last is not None and n <= last) or not (one[1]["evidence"] and one[1]["rest"])]
+    headings = [
+        one
+        for n, one in enumerate(headings)
+        if (last is not None and n <= last) or not (one[1]["evidence"] and one[1]["rest"])
+    ]
     if not headings:
         return None, lines, True
 
@@ -175,7 +198,11 @@ def _read_json(body: str, known: Known) -> Parsed | None:
         malformed += not read
         own = _strings(fields.get("evidence"))
         evidence += [one for one in own if one not in evidence]
-        numbers = [one for one in (fields.get("evidence") if isinstance(fields.get("evidence"), list) else ()) if type(one) is int and 1 <= one <= len(evidence)]
+        numbers = [
+            one
+            for one in (fields.get("evidence") if isinstance(fields.get("evidence"), list) else ())
+            if type(one) is int and 1 <= one <= len(evidence)
+        ]
         references = tuple(dict.fromkeys([evidence.index(one) + 1 for one in own] + numbers))
         for one in read:
             position = max(body.find(raw[one.start : one.end], position), 0)
@@ -186,5 +213,7 @@ def _read_json(body: str, known: Known) -> Parsed | None:
 
 def _strings(value) -> list[str]:
     """The texts of a JSON value: a string, or a list of strings and of objects with `text`."""
-    items = [one.get("text") if isinstance(one, dict) else one for one in (value if isinstance(value, list) else [value])]
+    items = [
+        one.get("text") if isinstance(one, dict) else one for one in (value if isinstance(value, list) else [value])
+    ]
     return [one for one in items if isinstance(one, str) and one.strip()]

@@ -30,17 +30,34 @@ Read next: parse.py, the inverse; samples.py.
 import re
 from dataclasses import replace
 
-from minscl.data.lines import CANONICAL, read_code_line, read_heading, read_quotation
 from minscl.data.parse import REMOVED, Parsed, ParsedCode, parse_document, parse_span
+from minscl.data.parse_line import CANONICAL, read_code_line, read_heading, read_quotation
 
-__all__ = ["Parsed", "ParsedCode", "one_line", "parse_codes", "parse_document", "parse_span", "quotation_reads_back", "render_document_prompt",
-           "render_document_target", "render_evidence", "render_reasoning_prompt", "render_span_prompt", "render_span_target"]
+__all__ = [
+    "Parsed",
+    "ParsedCode",
+    "one_line",
+    "parse_codes",
+    "parse_document",
+    "parse_span",
+    "quotation_reads_back",
+    "render_document_prompt",
+    "render_document_target",
+    "render_evidence",
+    "render_reasoning_prompt",
+    "render_span_prompt",
+    "render_span_target",
+]
 
-DOCUMENT_INSTRUCTION = ('Code this note in ICD-10-CM. Under "Evidence:" quote each finding word for word, numbered, in note order. Under '
-                        '"Codes:" write a line per code: code, description, evidence numbers in brackets. Write "none" if nothing can be coded.')
+DOCUMENT_INSTRUCTION = (
+    'Code this note in ICD-10-CM. Under "Evidence:" quote each finding word for word, numbered, in note order. Under '
+    '"Codes:" write a line per code: code, description, evidence numbers in brackets. Write "none" if nothing can be coded.'
+)
 CODES_INSTRUCTION = 'Code this note in ICD-10-CM. Under "Codes:" write a line per code: code, description. Write "none" if nothing can be coded.'
-REASONING_INSTRUCTION = ('Code this note in ICD-10-CM. First reason step by step: which conditions does the note document, and which code fits each? '
-                         'Then write "Codes:" and below it a line per code: code, description. Write "none" if nothing can be coded.')
+REASONING_INSTRUCTION = (
+    "Code this note in ICD-10-CM. First reason step by step: which conditions does the note document, and which code fits each? "
+    'Then write "Codes:" and below it a line per code: code, description. Write "none" if nothing can be coded.'
+)
 SPAN_INSTRUCTION = "Give the ICD-10-CM code and description for this evidence:"
 
 

@@ -19,8 +19,12 @@ from minscl.errors import InputError
 
 def document_sample(document, evidence_first: bool = True) -> TextSample:
     """x → E → C of a CodedDocument; `evidence_first=False` gives x → C (Eq. 2)."""
-    return TextSample(render_document_prompt(document.text, evidence_first), render_document_target(document, evidence_first), "document",
-                      document.id)
+    return TextSample(
+        render_document_prompt(document.text, evidence_first),
+        render_document_target(document, evidence_first),
+        "document",
+        document.id,
+    )
 
 
 def span_sample(pair, codebook, name: str = "") -> TextSample:
@@ -28,7 +32,9 @@ def span_sample(pair, codebook, name: str = "") -> TextSample:
     does not have."""
     description = codebook.description(pair.code)
     if description is None:
-        raise InputError(f"{name or 'span'}: {pair.evidence!r}: code {pair.code} is not in the Tabular List; mend or drop the pair")
+        raise InputError(
+            f"{name or 'span'}: {pair.evidence!r}: code {pair.code} is not in the Tabular List; mend or drop the pair"
+        )
     return TextSample(render_span_prompt(pair.evidence), render_span_target(pair.code, description), "span", name)
 
 
@@ -56,7 +62,9 @@ def encode_samples(tokenizer, texts, max_length: int) -> tuple[list[Sample], lis
     return samples, skipped
 
 
-def read_training_data(documents, spans, ready, tokenizer, max_length: int, evidence_first: bool = True) -> tuple[list[Sample], Counter, list[str]]:
+def read_training_data(
+    documents, spans, ready, tokenizer, max_length: int, evidence_first: bool = True
+) -> tuple[list[Sample], Counter, list[str]]:
     """(samples in file order, how many of each kind, what was skipped), from the paths of documents and span pairs, or of `ready` samples.
 
     An empty path is left out. Raises InputError where nothing is left.
@@ -65,9 +73,14 @@ def read_training_data(documents, spans, ready, tokenizer, max_length: int, evid
         texts = read_samples(ready)
         counts = Counter(f"ready {one.kind or 'sample'}s" for one in texts)
     else:
-        coded, pairs = read_jsonl(documents, CodedDocument) if documents else [], read_jsonl(spans, Pair) if spans else []
+        coded, pairs = (
+            read_jsonl(documents, CodedDocument) if documents else [],
+            read_jsonl(spans, Pair) if spans else [],
+        )
         codebook = CodeBook.load()
-        texts = [document_sample(one, evidence_first) for one in coded] + [span_sample(one, codebook, f"{spans}: pair {number}") for number, one in enumerate(pairs, 1)]
+        texts = [document_sample(one, evidence_first) for one in coded] + [
+            span_sample(one, codebook, f"{spans}: pair {number}") for number, one in enumerate(pairs, 1)
+        ]
         counts = Counter({"documents": len(coded)}) + Counter(f"{one.source} spans" for one in pairs)
     samples, skipped = encode_samples(tokenizer, texts, max_length)
     if not samples:

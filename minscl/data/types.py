@@ -34,14 +34,24 @@ def take(record, cls, required: dict, optional: dict) -> dict:
         kind = allowed[key]
         if value is None and key in optional:
             continue
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):  # True is an int to Python, not to us
+        if not isinstance(value, kind) or (
+            isinstance(value, bool) and kind is not bool
+        ):  # True is an int to Python, not to us
             raise InputError(f"{name}: {key} is {shown(value)}; it must be a {_JSON_NAMES[kind]}")
         if kind is str and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise InputError(f"{name}: {key} {shown(value)} holds half of a surrogate pair; write whole characters")
     return record
 
 
-_JSON_NAMES = {str: "string", int: "whole number", float: "number", (int, float): "number", bool: "true or false value", list: "list", dict: "JSON object"}
+_JSON_NAMES = {
+    str: "string",
+    int: "whole number",
+    float: "number",
+    (int, float): "number",
+    bool: "true or false value",
+    list: "list",
+    dict: "JSON object",
+}
 
 
 def shown(value) -> str:
@@ -107,8 +117,10 @@ class Assignment:
         return cls(kept["code"], kept["description"], tuple(map(Evidence.from_dict, kept["evidence"])), score)
 
     def to_dict(self) -> dict:
-        return _without_none({"code": self.code, "description": self.description, "evidence": [one.to_dict() for one in self.evidence]},
-                             score=self.score)
+        return _without_none(
+            {"code": self.code, "description": self.description, "evidence": [one.to_dict() for one in self.evidence]},
+            score=self.score,
+        )
 
 
 @dataclass(frozen=True)
@@ -143,11 +155,15 @@ def _check_offsets(text: str, code: str, evidence: Evidence) -> None:
     if start is None:
         return
     if not 0 <= start <= end <= len(text):
-        raise InputError(f"evidence {shown(evidence.text)} of {code}: offsets {start}:{end} are not within the text's {len(text)} "
-                         "characters; count half-open characters from 0")
+        raise InputError(
+            f"evidence {shown(evidence.text)} of {code}: offsets {start}:{end} are not within the text's {len(text)} "
+            "characters; count half-open characters from 0"
+        )
     if text[start:end] != evidence.text:
-        raise InputError(f"evidence {shown(evidence.text)} of {code}: text[{start}:{end}] is {shown(text[start:end])}; "
-                         "count half-open characters (not bytes) from 0")
+        raise InputError(
+            f"evidence {shown(evidence.text)} of {code}: text[{start}:{end}] is {shown(text[start:end])}; "
+            "count half-open characters (not bytes) from 0"
+        )
 
 
 @dataclass(frozen=True)
@@ -174,7 +190,13 @@ class Pair:
         return pair
 
     def to_dict(self) -> dict:
-        return {"evidence": self.evidence, "code": self.code, "source": self.source, "count": self.count, "origin": self.origin}
+        return {
+            "evidence": self.evidence,
+            "code": self.code,
+            "source": self.source,
+            "count": self.count,
+            "origin": self.origin,
+        }
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from minscl.errors import InputError
 from minscl.model.ops import attention
 
 PIECE = 256  # places by which a growing cache grows
-ROWS = 128  # tokens of a prompt whose scores are computed together (in_pieces)
+ROWS = 128  # tokens of a prompt whose scores are computed together (chunked_attention)
 
 
 class KVCache:
@@ -35,23 +35,38 @@ class KVCache:
 
     def __init__(self, config, slots: int, max_length: int, *, device, dtype, grows: bool = False):
         self.max_length, self.device, self.grows = max_length, device, grows
-        shape = (slots, config.num_key_value_heads, min(PIECE, max_length + 1) if grows else max_length + 1, config.head_dim)
+        shape = (
+            slots,
+            config.num_key_value_heads,
+            min(PIECE, max_length + 1) if grows else max_length + 1,
+            config.head_dim,
+        )
         # Zeros, because attention multiplies even a masked value by its weight 0, and 0 · NaN is NaN.
         self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self.ids: list[list[int]] = [[] for _ in range(slots)]
-        self._slots, self._seen = None, (slice(None), slice(None))  # of the pass under way: slots written (B or 1, T or 1), part of the cache that is seen
+        self._slots, self._seen = (
+            None,
+            (slice(None), slice(None)),
+        )  # of the pass under way: slots written (B or 1, T or 1), part of the cache that is seen
 
     @staticmethod
     def bytes_per_slot(config, max_length: int, dtype: torch.dtype) -> int:
-        return 2 * config.num_hidden_layers * config.num_key_value_heads * (max_length + 1) * config.head_dim * dtype.itemsize
+        return (
+            2
+            * config.num_hidden_layers
+            * config.num_key_value_heads
+            * (max_length + 1)
+            * config.head_dim
+            * dtype.itemsize
+        )
 
     @property
     def spare(self) -> int:
         """The last place, where padding is written and nobody looks."""
         return self.keys[0].shape[2] - 1
 
-    def claim(self, parts: dict[int, list[int]]) -> tuple[torch.Tensor, "Reading"]:
+    def claim(self, parts: dict[int, list[int]]) -> tuple[torch.Tensor, "PrefillMask"]:
         """Slot → the tokens that it reads next. Gives their positions end to end, int64 (1, T), and who sees what."""
         before = [len(self.ids[slot]) for slot in parts]
         self._append(parts.items())
@@ -59,13 +74,13 @@ class KVCache:
         positions = torch.cat([torch.arange(start, start + count) for start, count in zip(before, counts, strict=True)])
         slots = torch.repeat_interleave(torch.tensor(list(parts)), torch.tensor(counts))
         self.look(slots[None].to(self.device), slice(None), slice(None))
-        return positions[None].to(self.device), Reading(tuple(parts), tuple(before), tuple(counts))
+        return positions[None].to(self.device), PrefillMask(tuple(parts), tuple(before), tuple(counts))
 
-    def advance(self, parts: list[list[int]]) -> tuple[torch.Tensor, "torch.Tensor | Ends | None"]:
+    def advance(self, parts: list[list[int]]) -> tuple[torch.Tensor, "torch.Tensor | DecodeMask | None"]:
         """Slot b reads `parts[b]`, at least one token; slots 0 .. B-1 for T = the longest of them, the others padded.
 
         Gives the positions, int64 (B, T), and the mask, bool (B, 1, T, S): a token sees its own place and the earlier ones of its slot. Where every slot reads
-        one token, no mask if all are as long, and Ends for float32 on a CPU, whose products can be as wide as each slot is long.
+        one token, no mask if all are as long, and DecodeMask for float32 on a CPU, whose products can be as wide as each slot is long.
         """
         before = torch.tensor(self.take(parts))
         counts = torch.tensor([len(tokens) for tokens in parts])
@@ -77,7 +92,7 @@ class KVCache:
         if single and bool((before + 1 == extent).all()):
             mask = None
         elif single and self.keys[0].dtype == torch.float32 and self.keys[0].device.type == "cpu":
-            mask = Ends(tuple((before + 1).tolist()))
+            mask = DecodeMask(tuple((before + 1).tolist()))
         else:
             mask = (torch.arange(extent) <= positions[:, :, None])[:, None].to(self.device)  # (B, 1, T, S)
         self.look(torch.arange(len(parts), device=self.device)[:, None], slice(len(parts)), slice(extent))
@@ -111,7 +126,9 @@ class KVCache:
     def _append(self, parts) -> None:
         for slot, tokens in parts:
             if len(self.ids[slot]) + len(tokens) > self.max_length:
-                raise InputError(f"the KV cache holds {self.max_length} tokens a slot, {len(self.ids[slot]) + len(tokens)} are needed; make it with a larger max_length")
+                raise InputError(
+                    f"the KV cache holds {self.max_length} tokens a slot, {len(self.ids[slot]) + len(tokens)} are needed; make it with a larger max_length"
+                )
             self.ids[slot].extend(tokens)
         longest = max(map(len, self.ids))
         if longest > self.spare:
@@ -136,13 +153,17 @@ class Layer(NamedTuple):
 
     def update(self, key: torch.Tensor, value: torch.Tensor, positions: torch.Tensor):
         """Store key and value (B, K, T, D) at `positions` (B, T); gives what is seen, two views (B, K, S, D)."""
-        where = self.slots[:, None], torch.arange(key.shape[1], device=key.device)[:, None], positions[:, None]  # (B or 1, 1, T), (K, 1), (B, 1, T)
+        where = (
+            self.slots[:, None],
+            torch.arange(key.shape[1], device=key.device)[:, None],
+            positions[:, None],
+        )  # (B or 1, 1, T), (K, 1), (B, 1, T)
         self.keys[where], self.values[where] = key, value  # scatter_ is slow in bfloat16
         return self.keys[self.rows, :, self.places], self.values[self.rows, :, self.places]
 
 
 @dataclass(frozen=True)
-class Reading:
+class PrefillMask:
     """The mask of a pass in which several slots read, one after the other: `counts[i]` tokens of slot `slots[i]`, which held `before[i]`."""
 
     slots: tuple[int, ...]
@@ -154,7 +175,9 @@ class Reading:
         a slot they are those of each slot's last token."""
         grouped, mixed = query.shape[1] != keys.shape[1], []
         counts = self.counts if query.shape[2] == sum(self.counts) else [1] * len(self.counts)
-        for part, slot, before, count in zip(query.split(counts, dim=2), self.slots, self.before, self.counts, strict=True):
+        for part, slot, before, count in zip(
+            query.split(counts, dim=2), self.slots, self.before, self.counts, strict=True
+        ):
             end = before + count
             key, value = keys[slot : slot + 1, :, :end], values[slot : slot + 1, :, :end]
             if part.shape[2] == 1:
@@ -164,15 +187,21 @@ class Reading:
                 mixed.append(continued(part, key, value))
                 continue
             if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-                mixed.append(in_pieces(part, key, value))
+                mixed.append(chunked_attention(part, key, value))
                 continue
-            mask = torch.ones(part.shape[2], end, dtype=torch.bool, device=query.device).tril(before) if before else None
-            mixed.append(F.scaled_dot_product_attention(part, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped))
+            mask = (
+                torch.ones(part.shape[2], end, dtype=torch.bool, device=query.device).tril(before) if before else None
+            )
+            mixed.append(
+                F.scaled_dot_product_attention(
+                    part, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
+                )
+            )
         return torch.cat(mixed, dim=2)
 
 
 @dataclass(frozen=True)
-class Ends:
+class DecodeMask:
     """The mask of a pass in which slots 0 .. B-1 read one token each, on a CPU in float32: slot b sees its first `ends[b]` places."""
 
     ends: tuple[int, ...]
@@ -192,7 +221,7 @@ def continued(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> to
     return F.scaled_dot_product_attention(query, key, value, attn_mask=causal_lower_right(query.shape[2], key.shape[2]))
 
 
-def in_pieces(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def chunked_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """query (1, H, T, D), the last T of the keys and values (1, K, S, D) → (1, H, T, D), causal, for bfloat16 on a CPU: ROWS tokens at a time as plain
     products, since torch's fused attention leaves much of oneDNN's speed there unused. Scores are rounded to bfloat16 before the softmax, as in
     transformers' eager attention."""

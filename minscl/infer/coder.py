@@ -17,8 +17,8 @@ from minscl.data.prompts import parse_codes, parse_document, render_evidence
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.infer.cache import KVCache
+from minscl.infer.constrained import Guide, check_room
 from minscl.infer.engine import Engine, Request
-from minscl.infer.grounded import Guide, check_room
 from minscl.infer.speculate import Drafter
 from minscl.infer.systems import System, vote
 
@@ -34,11 +34,30 @@ def code_note(model, tokenizer, text: str, *, evidence=None, grounded: bool = Fa
 
     Raises InputError for an empty note and for one that does not fit in the model's context.
     """
-    return next(code_notes(model, tokenizer, [Note("note", text)], evidence={"note": evidence} if evidence is not None else None, grounded=grounded))
+    return next(
+        code_notes(
+            model,
+            tokenizer,
+            [Note("note", text)],
+            evidence={"note": evidence} if evidence is not None else None,
+            grounded=grounded,
+        )
+    )
 
 
-def code_notes(model, tokenizer, notes, *, system: System = SCL, evidence=None, grounded: bool = False, batch_size: int = BATCH_SIZE,
-               memory: int | None = None, compile: bool = False, skip=None):
+def code_notes(
+    model,
+    tokenizer,
+    notes,
+    *,
+    system: System = SCL,
+    evidence=None,
+    grounded: bool = False,
+    batch_size: int = BATCH_SIZE,
+    memory: int | None = None,
+    compile: bool = False,
+    skip=None,
+):
     """Code many notes; yields a CodedDocument a note, in order, each as soon as it and those before it are finished.
 
     `evidence` maps note ids to human quotations; it and `grounded` are SCL's alone. At most `batch_size` answers are written at a time, and no
@@ -75,7 +94,9 @@ def code_notes(model, tokenizer, notes, *, system: System = SCL, evidence=None, 
         for note, prompt in zip(good, prompts, strict=True):
             room = answer_room(model, prompt)
             guide = Guide(tokenizer, note.text, room, evidence.get(note.id)) if grounded else None
-            alone = slots == 1 and not compile and system.name == "scl"  # several answers fill the machine without guesses
+            alone = (
+                slots == 1 and not compile and system.name == "scl"
+            )  # several answers fill the machine without guesses
             drafter = Drafter(tokenizer, prompt) if alone else None
             for sampler in system.samplers(note.id):
                 yield Request(prompt, room, guide, drafter, sampler)
@@ -85,7 +106,11 @@ def code_notes(model, tokenizer, notes, *, system: System = SCL, evidence=None, 
         answers[number] = answer
         while given < len(good) and all(given * chains + chain in answers for chain in range(chains)):
             found, note = [answers.pop(given * chains + chain) for chain in range(chains)], good[given]
-            yield read_answer(note, found[0], tokenizer, evidence.get(note.id), system) if chains == 1 else count_votes(note, found, tokenizer)
+            yield (
+                read_answer(note, found[0], tokenizer, evidence.get(note.id), system)
+                if chains == 1
+                else count_votes(note, found, tokenizer)
+            )
             given += 1
 
 
@@ -99,8 +124,13 @@ def slots_for(model, length: int, wanted: int, memory: int | None) -> int:
     if memory is None or slots_within(model, length, memory) >= wanted:
         return wanted
     slots = slots_within(model, length, memory)
-    LOG.warning("minscl: %d answers at a time instead of %d: keys and values have %.1f GB, the longest note and its answer %d tokens", slots, wanted,
-                memory / 1e9, length)
+    LOG.warning(
+        "minscl: %d answers at a time instead of %d: keys and values have %.1f GB, the longest note and its answer %d tokens",
+        slots,
+        wanted,
+        memory / 1e9,
+        length,
+    )
     return slots
 
 
@@ -112,8 +142,10 @@ def slots_within(model, length: int, memory: int) -> int:
 def check_memory(model, name: str, length: int, memory: int | None) -> None:
     if memory is not None and not slots_within(model, length, memory):
         need = KVCache.bytes_per_slot(model.config, length, model.model.embed_tokens.weight.dtype)
-        raise InputError(f"{name}: the note needs {need / 2**20:,.0f} MiB for the keys and values of {length:,} tokens, and {memory / 2**20:,.0f} MiB "
-                         "are there; give more with --memory, or split the note")
+        raise InputError(
+            f"{name}: the note needs {need / 2**20:,.0f} MiB for the keys and values of {length:,} tokens, and {memory / 2**20:,.0f} MiB "
+            "are there; give more with --memory, or split the note"
+        )
 
 
 def note_prompt(model, tokenizer, note: Note, evidence=None, system: System = SCL) -> list[int]:
@@ -125,8 +157,10 @@ def note_prompt(model, tokenizer, note: Note, evidence=None, system: System = SC
         prompt = prompt + tokenizer.encode_answer_start(render_evidence(evidence))
     limit = model.config.max_position_embeddings
     if len(prompt) >= limit:
-        raise InputError(f"{note.id}: the note makes a prompt of {len(prompt):,} tokens, and the model's context holds {limit:,} with "
-                         "the answer; split the note or use a model with a longer context")
+        raise InputError(
+            f"{note.id}: the note makes a prompt of {len(prompt):,} tokens, and the model's context holds {limit:,} with "
+            "the answer; split the note or use a model with a longer context"
+        )
     return prompt
 
 
@@ -140,33 +174,58 @@ def read_answer(note: Note, answer, tokenizer, given=None, system: System = SCL)
     for quotation in parsed.evidence:
         place = locate(note.text, quotation, used)
         used.add(place)
-        places.append(Evidence(note.text[slice(*place)], *place, grounded=True) if place else Evidence(quotation, None, None, grounded=False))
-    hurried = ["the answer was brought to its end by its length limit; evidence or codes may be missing"] if answer.hurried else []
+        places.append(
+            Evidence(note.text[slice(*place)], *place, grounded=True)
+            if place
+            else Evidence(quotation, None, None, grounded=False)
+        )
+    hurried = (
+        ["the answer was brought to its end by its length limit; evidence or codes may be missing"]
+        if answer.hurried
+        else []
+    )
     codes, book = [], CodeBook.load()
     for one in parsed.codes:
         score = code_probability(tokenizer, answer, one.start - len(before), one.end - len(before))
         support = tuple(dict.fromkeys(places[number - 1] for number in one.references if 1 <= number <= len(places)))
         codes.append(Assignment(one.code, book.description(one.code) or one.description, support, score=score))
-    return CodedDocument(note.id, note.text, tuple(codes), output=output, warnings=(*hurried, *warnings(parsed, places, codes, book, system)))
+    return CodedDocument(
+        note.id,
+        note.text,
+        tuple(codes),
+        output=output,
+        warnings=(*hurried, *warnings(parsed, places, codes, book, system)),
+    )
 
 
-def confident(document: CodedDocument, least: float) -> CodedDocument:
+def filter_by_score(document: CodedDocument, least: float) -> CodedDocument:
     """The document without the codes that score less than `least`, 0 to 1, and with a warning that names them; `output` keeps the whole answer."""
     weak = [one for one in document.codes if one.score is not None and one.score < least]
     if not weak:
         return document
     told = f"left out, score below {least:g}: {', '.join(f'{one.code} ({one.score:.2f})' for one in weak)}"
-    return dataclasses.replace(document, codes=tuple(one for one in document.codes if one not in weak), warnings=(*(document.warnings or ()), told))
+    return dataclasses.replace(
+        document,
+        codes=tuple(one for one in document.codes if one not in weak),
+        warnings=(*(document.warnings or ()), told),
+    )
 
 
 def count_votes(note: Note, answers, tokenizer) -> CodedDocument:
     """The coded document of several chains: codes that at least half of them give, with that share as score; `output` holds all chains."""
     book, texts = CodeBook.load(), [tokenizer.decode(one.ids) for one in answers]
-    parsed = [parse_codes(text, known_category, truncated=not one.stopped) for text, one in zip(texts, answers, strict=True)]
-    codes = [Assignment(code, book.description(code) or "", score=share) for code, share in vote([[one.code for one in chain.codes] for chain in parsed])]
+    parsed = [
+        parse_codes(text, known_category, truncated=not one.stopped) for text, one in zip(texts, answers, strict=True)
+    ]
+    codes = [
+        Assignment(code, book.description(code) or "", score=share)
+        for code, share in vote([[one.code for one in chain.codes] for chain in parsed])
+    ]
     cut = sum(one.truncated for one in parsed)
     told = [f"{cut} of {len(answers)} chains stopped at their length limit"] if cut else []
-    told += [f"{one.code} is not a billable code of the Tabular List" for one in codes if not book.is_billable(one.code)]
+    told += [
+        f"{one.code} is not a billable code of the Tabular List" for one in codes if not book.is_billable(one.code)
+    ]
     output = "\n".join(f"--- chain {number} of {len(texts)}\n{text}" for number, text in enumerate(texts, 1))
     return CodedDocument(note.id, note.text, tuple(codes), output=output, warnings=tuple(told))
 
@@ -213,4 +272,3 @@ def warnings(parsed, places, codes, book, system: System = SCL):
             yield f"{one.code} is not a billable code of the Tabular List"
         if not one.evidence and system.name == "scl":
             yield f"{one.code} names no evidence"
-

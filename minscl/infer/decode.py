@@ -4,8 +4,8 @@ Read next: engine.py, which does it.
 """
 
 from minscl.errors import InputError
-from minscl.infer.answer import Generation
 from minscl.infer.engine import Engine, Request
+from minscl.infer.sequence import Generation
 
 BATCH_SIZE = 16  # prompts decoded together by default
 
@@ -15,10 +15,15 @@ def generate(model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int =
 
     Arguments and errors as for `greedy`.
     """
-    return [one.ids for one in greedy(model, prompts, max_new_tokens=max_new_tokens, stop_ids=stop_ids, batch_size=batch_size)]
+    return [
+        one.ids
+        for one in greedy(model, prompts, max_new_tokens=max_new_tokens, stop_ids=stop_ids, batch_size=batch_size)
+    ]
 
 
-def greedy(model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int = BATCH_SIZE, guides=None, drafters=None) -> list[Generation]:
+def greedy(
+    model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int = BATCH_SIZE, guides=None, drafters=None
+) -> list[Generation]:
     """Decode every prompt greedily; gives a Generation a prompt, in the prompts' order.
 
     `prompts`: lists of token ids, of any lengths. `max_new_tokens` counts the stop token, as in transformers.
@@ -34,8 +39,12 @@ def greedy(model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int = B
     if not prompts:
         return []
     guides, drafters = guides or [None] * len(prompts), drafters or [None] * len(prompts)
-    engine = Engine(model, slots=min(batch_size, len(prompts)), length=max(map(len, prompts)) + max_new_tokens, stop_ids=stop_ids)
-    requests = [Request(prompt, max_new_tokens, *helpers) for prompt, *helpers in zip(prompts, guides, drafters, strict=True)]
+    engine = Engine(
+        model, slots=min(batch_size, len(prompts)), length=max(map(len, prompts)) + max_new_tokens, stop_ids=stop_ids
+    )
+    requests = [
+        Request(prompt, max_new_tokens, *helpers) for prompt, *helpers in zip(prompts, guides, drafters, strict=True)
+    ]
     answers = dict(engine.run(requests))
     return [answers[number] for number in range(len(prompts))]
 
@@ -49,8 +58,12 @@ def _check(config, prompts, max_new_tokens: int, slots: int) -> None:
         if not prompt:
             raise InputError(f"prompt {number} is empty; give at least one token id")
         if min(prompt) < 0 or max(prompt) >= config.vocab_size:
-            raise InputError(f"prompt {number} holds token ids {min(prompt)} to {max(prompt)}, but the model's vocabulary has "
-                             f"{config.vocab_size}; use the tokenizer of this model")
+            raise InputError(
+                f"prompt {number} holds token ids {min(prompt)} to {max(prompt)}, but the model's vocabulary has "
+                f"{config.vocab_size}; use the tokenizer of this model"
+            )
         if len(prompt) + max_new_tokens > limit:
-            raise InputError(f"prompt {number} has {len(prompt):,} tokens, which leaves no room for {max_new_tokens:,} new ones in the model's context "
-                             f"of {limit:,}; shorten the prompt or lower max_new_tokens")
+            raise InputError(
+                f"prompt {number} has {len(prompt):,} tokens, which leaves no room for {max_new_tokens:,} new ones in the model's context "
+                f"of {limit:,}; shorten the prompt or lower max_new_tokens"
+            )

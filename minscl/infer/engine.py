@@ -17,12 +17,14 @@ from typing import Any
 
 import torch
 
-from minscl.infer.answer import Answer, Generation, choose, common_length
 from minscl.infer.cache import KVCache
-from minscl.infer.compiled import prepared
+from minscl.infer.cuda_graph import prepared
+from minscl.infer.sequence import Answer, Generation, choose, common_prefix_length
 
 PASS = 2048  # prompt tokens read in one pass; on a CPU more are slower, since what is computed of them leaves the cache
-PAIRS = 2**26  # of a token and one that it may see, in a pass: with long notes a pass reads less, so that masks stay small
+PAIRS = (
+    2**26
+)  # of a token and one that it may see, in a pass: with long notes a pass reads less, so that masks stay small
 WORTH_SHARING = 16  # tokens; prompts that begin with fewer in common are read side by side
 
 
@@ -72,7 +74,9 @@ class Engine:
         finished = []
         with torch.inference_mode():
             while group := self._group(requests):
-                rows = prefill(self.model, {slot: self.live[slot][1].pending[held:] for slot, held in group.items()}, self.cache)
+                rows = prefill(
+                    self.model, {slot: self.live[slot][1].pending[held:] for slot, held in group.items()}, self.cache
+                )
                 finished += self._settle({slot: row[None] for slot, row in rows.items()})
         return finished
 
@@ -85,12 +89,18 @@ class Engine:
                 number, one = next(requests, (0, None))
                 if one is None:
                     break
-                self.waiting = number, Answer(one.prompt, one.max_new_tokens, self.stop_ids, one.guide, one.drafter, one.sampler)
+                self.waiting = (
+                    number,
+                    Answer(one.prompt, one.max_new_tokens, self.stop_ids, one.guide, one.drafter, one.sampler),
+                )
             number, answer = self.waiting
             prompt = answer.pending
-            shared = [min(common_length(prompt, ids), len(prompt) - 1) for ids in self.cache.ids]
+            shared = [min(common_prefix_length(prompt, ids), len(prompt) - 1) for ids in self.cache.ids]
             source = max(range(len(shared)), key=lambda slot: (shared[slot], slot not in self.live))
-            if any(common_length(prompt, self.live[slot][1].pending) >= shared[source] + WORTH_SHARING for slot in group):
+            if any(
+                common_prefix_length(prompt, self.live[slot][1].pending) >= shared[source] + WORTH_SHARING
+                for slot in group
+            ):
                 break
             free = [slot for slot in range(len(shared)) if slot not in self.live]
             slot = source if source in free else min(free, key=lambda slot: (shared[slot], slot))
@@ -167,5 +177,7 @@ def read_tokens(model, pending: list[list[int]], drafts: list[list[int]], cache:
     tokens = torch.tensor([part + [0] * (longest - len(part)) for part in parts], device=device)  # (B, T)
     positions, mask = cache.advance(parts)  # (B, T), (B, 1, T, S)
     hidden = model.model(tokens, positions=positions, mask=mask, cache=cache)  # (B, T, C)
-    asked = torch.cat([row[len(part) - len(draft) - 1 : len(part)] for row, part, draft in zip(hidden, parts, drafts, strict=True)])
+    asked = torch.cat(
+        [row[len(part) - len(draft) - 1 : len(part)] for row, part, draft in zip(hidden, parts, drafts, strict=True)]
+    )
     return list(model.lm_head(asked).float().split([1 + len(draft) for draft in drafts]))

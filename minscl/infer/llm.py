@@ -37,11 +37,22 @@ class LocalLLM:
     """
 
     def __init__(self, model, tokenizer, name: str, slots: int = 16, memory: int | None = None):
-        self.model, self.tokenizer, self.name, self.slots, self.memory, self.asked, self.computed = model, tokenizer, name, slots, memory, 0, 0
+        self.model, self.tokenizer, self.name, self.slots, self.memory, self.asked, self.computed = (
+            model,
+            tokenizer,
+            name,
+            slots,
+            memory,
+            0,
+            0,
+        )
 
     def ask(self, prompts: list[str]) -> Iterator[tuple[int, str | None]]:
         room = self.model.config.max_position_embeddings - ANSWER_TOKENS
-        ids = [self.tokenizer.encode_chat([{"role": "user", "content": prompt}], add_generation_prompt=True) for prompt in prompts]
+        ids = [
+            self.tokenizer.encode_chat([{"role": "user", "content": prompt}], add_generation_prompt=True)
+            for prompt in prompts
+        ]
         fits = [number for number, one in enumerate(ids) if len(one) <= room]
         yield from ((number, None) for number, one in enumerate(ids) if len(one) > room)
         if fits:
@@ -61,16 +72,31 @@ class EndpointLLM:
     silence, `retries` times with growing pauses. After a question that fails for good no other is begun; those under way are still answered.
     """
 
-    def __init__(self, url: str, model: str, *, concurrency: int = 16, timeout: float = 120.0, retries: int = 5, allow_remote: bool = False):
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        concurrency: int = 16,
+        timeout: float = 120.0,
+        retries: int = 5,
+        allow_remote: bool = False,
+    ):
         check_address(url, allow_remote)
         try:
             import openai
         except ImportError as error:
-            raise InputError(f"--endpoint {url}: the client library is not installed; pip install 'minscl[endpoint]'") from error
+            raise InputError(
+                f"--endpoint {url}: the client library is not installed; pip install 'minscl[endpoint]'"
+            ) from error
         self.errors, self.url, self.model, self.concurrency = openai, url, model, concurrency
         self.name = f"{model} at {url}"
-        http = openai.DefaultHttpxClient(follow_redirects=False, trust_env=False)  # no proxy from the environment either
-        self.client = openai.OpenAI(base_url=url, api_key=os.environ.get(KEY, "none"), timeout=timeout, max_retries=retries, http_client=http)
+        http = openai.DefaultHttpxClient(
+            follow_redirects=False, trust_env=False
+        )  # no proxy from the environment either
+        self.client = openai.OpenAI(
+            base_url=url, api_key=os.environ.get(KEY, "none"), timeout=timeout, max_retries=retries, http_client=http
+        )
 
     def ask(self, prompts: list[str]) -> Iterator[tuple[int, str | None]]:
         failure = None
@@ -92,21 +118,33 @@ class EndpointLLM:
 
     def _answer(self, prompt: str) -> str | None:
         try:
-            reply = self.client.chat.completions.create(model=self.model, messages=[{"role": "user", "content": prompt}], temperature=0.0,
-                                                        max_tokens=ANSWER_TOKENS)
+            reply = self.client.chat.completions.create(
+                model=self.model,
+                messages=[{"role": "user", "content": prompt}],
+                temperature=0.0,
+                max_tokens=ANSWER_TOKENS,
+            )
             return reply.choices[0].message.content or ""
         except self.errors.BadRequestError as error:
             if "context" in str(error).lower() or "too long" in str(error).lower():
                 return None
-            raise InputError(f"--endpoint {self.url}: refused a question ({error.status_code}); is {self.model} the name of its model?") from error
+            raise InputError(
+                f"--endpoint {self.url}: refused a question ({error.status_code}); is {self.model} the name of its model?"
+            ) from error
         except self.errors.APIStatusError as error:
-            raise InputError(f"--endpoint {self.url}: answers {error.status_code} for model {self.model}; look at the server's log, then start again: "
-                             "what was answered is kept") from error
+            raise InputError(
+                f"--endpoint {self.url}: answers {error.status_code} for model {self.model}; look at the server's log, then start again: "
+                "what was answered is kept"
+            ) from error
         except self.errors.OpenAIError as error:
-            raise InputError(f"--endpoint {self.url}: {type(error).__name__}; start the server, or give another address, then start again: "
-                             "what was answered is kept") from error
+            raise InputError(
+                f"--endpoint {self.url}: {type(error).__name__}; start the server, or give another address, then start again: "
+                "what was answered is kept"
+            ) from error
         except (ValueError, TypeError, AttributeError, IndexError) as error:  # an answer of another kind
-            raise InputError(f"--endpoint {self.url}: the answer is no chat completion; name an OpenAI-compatible address that ends in /v1") from error
+            raise InputError(
+                f"--endpoint {self.url}: the answer is no chat completion; name an OpenAI-compatible address that ends in /v1"
+            ) from error
 
 
 def check_address(url: str, allow_remote: bool) -> None:
@@ -119,8 +157,10 @@ def check_address(url: str, allow_remote: bool) -> None:
     except ValueError:
         local = host == "localhost"
     if not local and not allow_remote:
-        raise InputError(f"--endpoint {url}: {host} is another machine, and notes are patients' data; run the server here, or give --allow-remote "
-                         "where you are allowed to send them")
+        raise InputError(
+            f"--endpoint {url}: {host} is another machine, and notes are patients' data; run the server here, or give --allow-remote "
+            "where you are allowed to send them"
+        )
 
 
 def _host(url: str) -> str | None:

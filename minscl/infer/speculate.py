@@ -12,7 +12,7 @@ Read next: answer.py.
 import re
 
 from minscl.data.icd import CodeBook
-from minscl.data.lines import CANONICAL
+from minscl.data.parse_line import CANONICAL
 from minscl.data.prompts import one_line
 
 GUESSES = ((2, 8), (1, 4))  # tokens that must have stood together before, and tokens of the guess then; the surer first

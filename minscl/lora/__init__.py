@@ -4,4 +4,13 @@ from minscl.lora.inject import TARGETS, add_lora, lora_layers, lora_parameters, 
 from minscl.lora.layer import LoRALinear
 from minscl.lora.peft_io import load_adapter, save_adapter
 
-__all__ = ["TARGETS", "LoRALinear", "add_lora", "load_adapter", "lora_layers", "lora_parameters", "merge_lora", "save_adapter"]
+__all__ = [
+    "TARGETS",
+    "LoRALinear",
+    "add_lora",
+    "load_adapter",
+    "lora_layers",
+    "lora_parameters",
+    "merge_lora",
+    "save_adapter",
+]

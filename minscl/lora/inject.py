@@ -18,7 +18,9 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output head
 
 
-def add_lora(model: nn.Module, rank: int = 8, alpha: float = 16, dropout: float = 0.0, targets=TARGETS, seed: int = 0) -> list[str]:
+def add_lora(
+    model: nn.Module, rank: int = 8, alpha: float = 16, dropout: float = 0.0, targets=TARGETS, seed: int = 0
+) -> list[str]:
     """Freeze `model` and wrap the linear layers that `targets` names, in place; gives their names in model order.
 
     `targets` as in PEFT: names, each matching a whole module name or its end after a dot; or one string, a regular
@@ -30,11 +32,17 @@ def add_lora(model: nn.Module, rank: int = 8, alpha: float = 16, dropout: float 
     dropout out of range.
     """
     if lora_layers(model):
-        raise InputError("add_lora: the model already has LoRA layers; merge_lora(model) first, or load the model again")
+        raise InputError(
+            "add_lora: the model already has LoRA layers; merge_lora(model) first, or load the model again"
+        )
     matched, unmatched = match_targets(model, targets)
     if unmatched:
-        kinds = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)})
-        raise InputError(f"add_lora: target {unmatched[0]!r} matches no linear layer; this model has: {', '.join(kinds)}")
+        kinds = sorted(
+            {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        )
+        raise InputError(
+            f"add_lora: target {unmatched[0]!r} matches no linear layer; this model has: {', '.join(kinds)}"
+        )
     wrap(model, matched, rank=rank, alpha=alpha, dropout=dropout, seed=seed)
     return matched
 
@@ -51,7 +59,9 @@ def match_targets(model: nn.Module, targets) -> tuple[list[str], list[str]]:
         if hits and not isinstance(module, nn.Linear):
             if targets == (ALL_LINEAR,):  # it names a kind of module, so the other kinds are no mistake
                 continue
-            raise InputError(f"LoRA target {min(hits)!r} matches {name}, a {type(module).__name__}; only nn.Linear layers can be wrapped")
+            raise InputError(
+                f"LoRA target {min(hits)!r} matches {name}, a {type(module).__name__}; only nn.Linear layers can be wrapped"
+            )
         if hits:
             matched.append(name)
             used |= hits
@@ -65,7 +75,9 @@ def _pattern(text: str):
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise InputError(f"LoRA target {text!r} is not a regular expression ({error}); give a list of layer names") from error
+        raise InputError(
+            f"LoRA target {text!r} is not a regular expression ({error}); give a list of layer names"
+        ) from error
     return lambda _, name: pattern.fullmatch(name) is not None
 
 
@@ -79,7 +91,9 @@ def wrap(model: nn.Module, names, *, rank: int, alpha: float, dropout: float, se
     owners = [id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False)]
     for name, linear in zip(names, linears, strict=True):
         if owners.count(id(linear.weight)) > 1:
-            raise InputError(f"LoRA target {name}: its weight is tied to another module's, so an update could not be merged; leave it out")
+            raise InputError(
+                f"LoRA target {name}: its weight is tied to another module's, so an update could not be merged; leave it out"
+            )
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for name, linear in zip(names, linears, strict=True):
@@ -94,7 +108,9 @@ def merge_lora(model: nn.Module) -> list[str]:
     """
     layers = lora_layers(model)
     if not layers:
-        raise InputError("merge_lora: the model has no LoRA layers; load_adapter(model, folder) or add_lora(model) first")
+        raise InputError(
+            "merge_lora: the model has no LoRA layers; load_adapter(model, folder) or add_lora(model) first"
+        )
     for name, layer in layers:
         _replace(model, name, layer.merged())
     return [name for name, _ in layers]
@@ -107,7 +123,9 @@ def lora_layers(model: nn.Module) -> list[tuple[str, LoRALinear]]:
 
 def lora_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """(name, parameter) of every A and B, in model order: `model.layers.0.self_attn.q_proj.lora_A`."""
-    return [(f"{name}.{half}", getattr(layer, half)) for name, layer in lora_layers(model) for half in ("lora_A", "lora_B")]
+    return [
+        (f"{name}.{half}", getattr(layer, half)) for name, layer in lora_layers(model) for half in ("lora_A", "lora_B")
+    ]
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

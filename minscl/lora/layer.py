@@ -28,7 +28,9 @@ class AddLowRank(torch.autograd.Function):
         low = F.linear(x.to(base.dtype), lora_A.to(base.dtype))  # (..., R)
         context.save_for_backward(x, low, lora_A, lora_B)
         context.scaling = scaling
-        base.view(-1, base.shape[-1]).addmm_(low.flatten(0, -2), lora_B.T.to(base.dtype), alpha=scaling)  # nobody else needs the frozen layer's own output
+        base.view(-1, base.shape[-1]).addmm_(
+            low.flatten(0, -2), lora_B.T.to(base.dtype), alpha=scaling
+        )  # nobody else needs the frozen layer's own output
         context.mark_dirty(base)
         return base
 

@@ -30,9 +30,21 @@ ACCEPTED = {
     "peft_type": ("LORA",),
     "task_type": ("CAUSAL_LM", None),
     "bias": ("none",),
-    "init_lora_weights": (True, False, "gaussian", "orthogonal"),  # others (PiSSA, OLoRA, CorDA, LoftQ) change the base weights
-    "r": None, "lora_alpha": None, "lora_dropout": None, "target_modules": None,  # read and checked below
-    "auto_mapping": None, "base_model_name_or_path": None, "inference_mode": None, "peft_version": None, "revision": None,
+    "init_lora_weights": (
+        True,
+        False,
+        "gaussian",
+        "orthogonal",
+    ),  # others (PiSSA, OLoRA, CorDA, LoftQ) change the base weights
+    "r": None,
+    "lora_alpha": None,
+    "lora_dropout": None,
+    "target_modules": None,  # read and checked below
+    "auto_mapping": None,
+    "base_model_name_or_path": None,
+    "inference_mode": None,
+    "peft_version": None,
+    "revision": None,
     "megatron_core": None,  # the name of a package, used only with megatron_config
     "qalora_group_size": None,  # used only with use_qalora
     "runtime_config": None,  # where PEFT keeps weights while it computes
@@ -60,13 +72,29 @@ def save_adapter(model: nn.Module, folder, base_model_name: str = "") -> None:
         raise InputError(f"{folder}: nothing to save, the model has no LoRA layers; add_lora(model) first")
     settings = {(layer.rank, layer.alpha, layer.dropout) for _, layer in layers}
     if len(settings) > 1:
-        raise InputError(f"{folder}: layers differ in (rank, alpha, dropout): {sorted(settings)}; one adapter holds one setting")
+        raise InputError(
+            f"{folder}: layers differ in (rank, alpha, dropout): {sorted(settings)}; one adapter holds one setting"
+        )
     rank, alpha, dropout = settings.pop()
     config = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_model_name or None,
-        "r": rank, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": _shortest_targets(model, [name for name, _ in layers]),
-        "bias": "none", "fan_in_fan_out": False, "inference_mode": True, "init_lora_weights": True, "use_dora": False, "use_rslora": False,
-        "modules_to_save": None, "layers_to_transform": None, "layers_pattern": None, "rank_pattern": {}, "alpha_pattern": {},
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_model_name or None,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": dropout,
+        "target_modules": _shortest_targets(model, [name for name, _ in layers]),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "use_dora": False,
+        "use_rslora": False,
+        "modules_to_save": None,
+        "layers_to_transform": None,
+        "layers_pattern": None,
+        "rank_pattern": {},
+        "alpha_pattern": {},
     }
     tensors = {key: parameter.detach().cpu().contiguous() for key, parameter in _tensors(layers).items()}
     with replace_file(Path(folder) / TENSOR_FILE, "wb") as handle:
@@ -88,7 +116,12 @@ def load_adapter(model: nn.Module, folder) -> None:
     tensors = _read_tensors(folder)
     names = _layer_names(model, config, folder)
     layers = dict(lora_layers(model))
-    _check_tensors(folder / TENSOR_FILE, tensors, {name: layers[name].linear if layers else model.get_submodule(name) for name in names}, config.rank)
+    _check_tensors(
+        folder / TENSOR_FILE,
+        tensors,
+        {name: layers[name].linear if layers else model.get_submodule(name) for name in names},
+        config.rank,
+    )
     if not layers:
         wrap(model, names, rank=config.rank, alpha=config.alpha, dropout=config.dropout, seed=0)
     with torch.no_grad():
@@ -114,8 +147,10 @@ def read_config(folder) -> AdapterConfig:
     for field, value in settings.items():
         harmless = ACCEPTED[field] is None or value in ACCEPTED[field] if field in ACCEPTED else not value
         if not harmless:
-            raise InputError(f"{path}: {field} = {json.dumps(value)} is not supported (plain LoRA only: one rank, no bias, base weights "
-                             "unchanged); merge this adapter into its base with PEFT and load the merged model")
+            raise InputError(
+                f"{path}: {field} = {json.dumps(value)} is not supported (plain LoRA only: one rank, no bias, base weights "
+                "unchanged); merge this adapter into its base with PEFT and load the merged model"
+            )
     return _plain_settings(path, settings)
 
 
@@ -129,15 +164,27 @@ def _plain_settings(path: Path, settings: dict) -> AdapterConfig:
         "r": ("a whole number of at least 1", lambda value: number(value) and isinstance(value, int) and value >= 1),
         "lora_alpha": ("a number", number),
         "lora_dropout": ("a probability of at least 0 and below 1", lambda value: number(value) and 0 <= value < 1),
-        "target_modules": ("a list of layer names, or a string", lambda value: bool(value) and (
-            isinstance(value, str) or isinstance(value, list) and all(isinstance(one, str) for one in value))),
+        "target_modules": (
+            "a list of layer names, or a string",
+            lambda value: (
+                bool(value)
+                and (isinstance(value, str) or isinstance(value, list) and all(isinstance(one, str) for one in value))
+            ),
+        ),
     }
     settings = {"lora_dropout": 0.0, **settings}
     for field, (wanted, valid) in checks.items():
         if not valid(settings.get(field)):
-            raise InputError(f"{path}: {field} = {json.dumps(settings.get(field))}: expected {wanted}; save the adapter again")
+            raise InputError(
+                f"{path}: {field} = {json.dumps(settings.get(field))}: expected {wanted}; save the adapter again"
+            )
     targets = settings["target_modules"]
-    return AdapterConfig(settings["r"], settings["lora_alpha"], settings["lora_dropout"], targets if isinstance(targets, str) else tuple(targets))
+    return AdapterConfig(
+        settings["r"],
+        settings["lora_alpha"],
+        settings["lora_dropout"],
+        targets if isinstance(targets, str) else tuple(targets),
+    )
 
 
 def _layer_names(model: nn.Module, config: AdapterConfig, folder: Path) -> list[str]:
@@ -146,13 +193,17 @@ def _layer_names(model: nn.Module, config: AdapterConfig, folder: Path) -> list[
     if not layers:
         names, _ = match_targets(model, config.targets)  # as in PEFT, some targets may be another architecture's
         if not names:
-            raise InputError(f"{folder / CONFIG_FILE}: target_modules {json.dumps(config.targets)} match no layer of this model; "
-                             "the adapter was made for another one")
+            raise InputError(
+                f"{folder / CONFIG_FILE}: target_modules {json.dumps(config.targets)} match no layer of this model; "
+                "the adapter was made for another one"
+            )
         return names
     for _, layer in layers:
         if (layer.rank, layer.alpha) != (config.rank, config.alpha):
-            raise InputError(f"{folder / CONFIG_FILE}: r = {config.rank}, lora_alpha = {config.alpha}, but the model already has LoRA of rank "
-                             f"{layer.rank}, alpha {layer.alpha}; load the adapter into the base model")
+            raise InputError(
+                f"{folder / CONFIG_FILE}: r = {config.rank}, lora_alpha = {config.alpha}, but the model already has LoRA of rank "
+                f"{layer.rank}, alpha {layer.alpha}; load the adapter into the base model"
+            )
     return [name for name, _ in layers]
 
 
@@ -160,8 +211,10 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     path = folder / TENSOR_FILE
     if not path.exists():
         if (folder / PICKLE_FILE).exists():
-            raise InputError(f"{folder / PICKLE_FILE}: a pickle can run code and is never opened; load it once with PEFT where you trust it "
-                             f"and save_pretrained(folder, safe_serialization=True) to get {TENSOR_FILE}")
+            raise InputError(
+                f"{folder / PICKLE_FILE}: a pickle can run code and is never opened; load it once with PEFT where you trust it "
+                f"and save_pretrained(folder, safe_serialization=True) to get {TENSOR_FILE}"
+            )
         raise InputError(f"{path}: no such file; give a folder that holds a PEFT adapter")
     try:
         return load_file(path)
@@ -179,18 +232,26 @@ def _check_tensors(path: Path, tensors: dict, linears: dict[str, nn.Linear], ran
         if key not in tensors:
             raise InputError(f"{path}: tensor {key} is missing; the adapter was made for another model or other layers")
         if tuple(tensors[key].shape) != shape or not tensors[key].is_floating_point():
-            raise InputError(f"{path}: tensor {key} is {tensors[key].dtype} {tuple(tensors[key].shape)}, this model and r = {rank} need "
-                             f"floats of shape {shape}; the adapter was made for another model")
+            raise InputError(
+                f"{path}: tensor {key} is {tensors[key].dtype} {tuple(tensors[key].shape)}, this model and r = {rank} need "
+                f"floats of shape {shape}; the adapter was made for another model"
+            )
     for key in tensors:
         if key not in shapes:
-            raise InputError(f"{path}: unexpected tensor {key}; the adapter was made for another model or holds more than plain LoRA")
+            raise InputError(
+                f"{path}: unexpected tensor {key}; the adapter was made for another model or holds more than plain LoRA"
+            )
 
 
 def _shortest_targets(model: nn.Module, names: list[str]) -> list[str]:
     """Target names that match exactly the layers `names`: their last parts where that does, else the names in full."""
     short = {name.rpartition(".")[2] for name in names}
     bases = {layer.linear for _, layer in lora_layers(model)}
-    left = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear) and module not in bases}
+    left = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module not in bases
+    }
     return names if left & short else sorted(short)
 
 

@@ -2,8 +2,18 @@
 
 from minscl.model.config import ModelConfig, RopeConfig
 from minscl.model.decoder import Decoder
-from minscl.model.forest import Forest
-from minscl.model.load import DTYPES, load_model, read_config, save_model
+from minscl.model.load import load_model, read_config, save_model
+from minscl.model.shared_prefix import SharedPrefixMask
 from minscl.model.tokenizer import Tokenizer, load_tokenizer
 
-__all__ = ["DTYPES", "Decoder", "Forest", "ModelConfig", "RopeConfig", "Tokenizer", "load_model", "load_tokenizer", "read_config", "save_model"]
+__all__ = [
+    "Decoder",
+    "SharedPrefixMask",
+    "ModelConfig",
+    "RopeConfig",
+    "Tokenizer",
+    "load_model",
+    "load_tokenizer",
+    "read_config",
+    "save_model",
+]

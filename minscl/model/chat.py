@@ -81,8 +81,10 @@ def detect(template: str, special: set[str], source: str) -> ChatFormat:
         return ChatFormat("llama2", Special("</s>"))
     if "<|assistant|>" in seen and "<|bos|>" in special:
         return ChatFormat("minscl", Special("<|end|>"))
-    raise InputError(f"{source}: chat format not recognised; supported: Llama 2, Llama 3 (3.1, 3.2, 3.3), ChatML (Qwen2, Qwen2.5, Qwen3): "
-                     "use the instruction-tuned model's folder, with its chat template")
+    raise InputError(
+        f"{source}: chat format not recognised; supported: Llama 2, Llama 3 (3.1, 3.2, 3.3), ChatML (Qwen2, Qwen2.5, Qwen3): "
+        "use the instruction-tuned model's folder, with its chat template"
+    )
 
 
 def _llama2(form: ChatFormat, messages) -> list:
@@ -94,7 +96,9 @@ def _llama2(form: ChatFormat, messages) -> list:
         content = one["content"]
         if index == 0 and system is not None:
             content = f"<<SYS>>\n{system}\n<</SYS>>\n\n{content}"
-        found += [Special("<s>"), f"[INST] {content.strip()} [/INST]"] if one["role"] == "user" else form.answer(content)
+        found += (
+            [Special("<s>"), f"[INST] {content.strip()} [/INST]"] if one["role"] == "user" else form.answer(content)
+        )
     return found
 
 
@@ -118,8 +122,14 @@ def _chatml(form: ChatFormat, messages) -> list:
     last_user = max((index for index, one in enumerate(messages) if one["role"] == "user"), default=-1)
     found = []
     for index, one in enumerate(messages):
-        thought = _no_thinking() if form.thinking and one["role"] == "assistant" and index == len(messages) - 1 > last_user else []
-        content = one["content"].lstrip("\n") if form.thinking and one["role"] == "assistant" and thought else one["content"]
+        thought = (
+            _no_thinking()
+            if form.thinking and one["role"] == "assistant" and index == len(messages) - 1 > last_user
+            else []
+        )
+        content = (
+            one["content"].lstrip("\n") if form.thinking and one["role"] == "assistant" and thought else one["content"]
+        )
         found += [Special("<|im_start|>"), f"{one['role']}\n", *thought, content, form.end, "\n"]
     return found
 

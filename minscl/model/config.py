@@ -12,7 +12,12 @@ from minscl.errors import InputError
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 # Type → what it cannot do without.
-ROPE_TYPES = {"default": (), "linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"), "yarn": ("factor",)}
+ROPE_TYPES = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor",),
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,9 @@ class ModelConfig:
         """From config.json's content; raises InputError naming what is not supported. `source` names the file."""
         kind = found.get("model_type")
         if kind not in ARCHITECTURES:
-            raise InputError(f"{source}: model_type {kind!r} is not supported; supported: {', '.join(ARCHITECTURES)} (dense)")
+            raise InputError(
+                f"{source}: model_type {kind!r} is not supported; supported: {', '.join(ARCHITECTURES)} (dense)"
+            )
         _refuse(found, kind, source)
         try:
             hidden, heads = found["hidden_size"], found["num_attention_heads"]
@@ -96,25 +103,37 @@ class ModelConfig:
             kept.pop("attention_bias")
         if self.model_type != "llama":
             kept.pop("mlp_bias")
-        return {"architectures": [ARCHITECTURES[self.model_type]], "hidden_act": "silu", "rope_theta": theta, "rope_scaling": rope, **kept}
+        return {
+            "architectures": [ARCHITECTURES[self.model_type]],
+            "hidden_act": "silu",
+            "rope_theta": theta,
+            "rope_scaling": rope,
+            **kept,
+        }
 
 
 def _refuse(found: dict, kind: str, source: str) -> None:
     """Raise InputError for what would change the arithmetic and is not implemented."""
     architecture = (found.get("architectures") or [ARCHITECTURES[kind]])[0]
     if architecture != ARCHITECTURES[kind]:
-        raise InputError(f"{source}: architecture {architecture} is not supported; supported: {', '.join(ARCHITECTURES.values())}")
+        raise InputError(
+            f"{source}: architecture {architecture} is not supported; supported: {', '.join(ARCHITECTURES.values())}"
+        )
     if found.get("hidden_act", "silu") != "silu":
         raise InputError(f"{source}: hidden_act {found['hidden_act']!r} is not supported; supported: silu (SwiGLU)")
     if found.get("quantization_config"):
         raise InputError(f"{source}: quantization_config is not supported; use the unquantised weights")
     sliding = found.get("sliding_window") if found.get("use_sliding_window", kind == "llama") else None
     if sliding or any(one != "full_attention" for one in found.get("layer_types") or ()):
-        raise InputError(f"{source}: sliding-window attention is in use, which is not supported; supported: full attention")
+        raise InputError(
+            f"{source}: sliding-window attention is in use, which is not supported; supported: full attention"
+        )
     if found.get("num_experts") or found.get("num_local_experts"):
         raise InputError(f"{source}: a mixture of experts is not supported; supported: dense models")
     if found.get("partial_rotary_factor", 1.0) != 1.0:
-        raise InputError(f"{source}: partial_rotary_factor {found['partial_rotary_factor']} is not supported; supported: 1.0")
+        raise InputError(
+            f"{source}: partial_rotary_factor {found['partial_rotary_factor']} is not supported; supported: 1.0"
+        )
 
 
 def _rope(found: dict, source: str) -> RopeConfig:
@@ -127,7 +146,9 @@ def _rope(found: dict, source: str) -> RopeConfig:
     settings.setdefault("rope_theta", found.get("rope_theta", 10000.0))
     unknown = sorted(settings.keys() - {one.name for one in dataclasses.fields(RopeConfig)} - {"partial_rotary_factor"})
     if unknown or settings.pop("partial_rotary_factor", 1.0) != 1.0:
-        raise InputError(f"{source}: rope setting {(unknown or ['partial_rotary_factor'])[0]!r} is not supported with rope type {kind!r}")
+        raise InputError(
+            f"{source}: rope setting {(unknown or ['partial_rotary_factor'])[0]!r} is not supported with rope type {kind!r}"
+        )
     for name in ROPE_TYPES[kind]:
         if settings.get(name) is None:
             raise InputError(f"{source}: rope type {kind!r} needs {name}, which is missing; fetch the file again")

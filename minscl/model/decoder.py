@@ -32,7 +32,11 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.head_dim = config.head_dim
-        hidden, queries, keys = config.hidden_size, config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        hidden, queries, keys = (
+            config.hidden_size,
+            config.num_attention_heads * config.head_dim,
+            config.num_key_value_heads * config.head_dim,
+        )
         self.q_proj = nn.Linear(hidden, queries, bias=config.attention_bias)
         self.k_proj = nn.Linear(hidden, keys, bias=config.attention_bias)
         self.v_proj = nn.Linear(hidden, keys, bias=config.attention_bias)
@@ -41,8 +45,10 @@ class Attention(nn.Module):
             self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
-    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, positions, mask, layer, rows=None) -> torch.Tensor:
-        """`rows`: as for Trunk.forward. With a cache only these attend; without, a training mask wants all queries, and they are picked after it."""
+    def forward(
+        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, positions, mask, layer, rows=None
+    ) -> torch.Tensor:
+        """`rows`: as for DecoderModel.forward. With a cache only these attend; without, a training mask wants all queries, and they are picked after it."""
         B, T, _ = x.shape
         query = self.q_proj(x).view(B, T, -1, self.head_dim)  # (B, T, H, D)
         key = self.k_proj(x).view(B, T, -1, self.head_dim)  # (B, T, K, D)
@@ -87,17 +93,21 @@ class Block(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
-class Trunk(nn.Module):
+class DecoderModel(nn.Module):
     """Everything below the output projection."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        table = torch.empty(config.vocab_size, config.hidden_size)  # on load.py's meta device normal_ would import torch's compiler: a second at every start
+        table = torch.empty(
+            config.vocab_size, config.hidden_size
+        )  # on load.py's meta device normal_ would import torch's compiler: a second at every start
         self.embed_tokens = nn.Embedding.from_pretrained(table if table.is_meta else table.normal_(), freeze=False)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.recompute = False  # in training, keep each block's input alone and run the block again in the backward pass
+        self.recompute = (
+            False  # in training, keep each block's input alone and run the block again in the backward pass
+        )
 
     def forward(self, input_ids: torch.Tensor, positions=None, mask=None, cache=None, rows=None) -> torch.Tensor:
         """input_ids and positions int64 (B, T), mask as for ops.attention → (B, T, C) after the last norm; (B, N, C) where `rows`, bool (T,) or
@@ -119,7 +129,9 @@ class Trunk(nn.Module):
 
     def angles(self, positions: torch.Tensor, dtype: torch.dtype):
         """cos and sin (B, 1, T, D) as for ops.rotate: angles in float32 whatever the weights' dtype, then cast."""
-        frequencies, factor = rope_frequencies(self.config.rope, self.config.head_dim, self.config.max_position_embeddings, positions.device)
+        frequencies, factor = rope_frequencies(
+            self.config.rope, self.config.head_dim, self.config.max_position_embeddings, positions.device
+        )
         angles = positions[:, None, :, None].float() * frequencies  # (B, 1, T, D/2)
         angles = torch.cat((-angles, angles), dim=-1)
         return (angles.cos() * factor).to(dtype), (angles.sin() * factor).to(dtype)
@@ -131,12 +143,12 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.model = Trunk(config)
+        self.model = DecoderModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
     def forward(self, input_ids: torch.Tensor, positions=None, mask=None, cache=None) -> torch.Tensor:
-        """int64 (B, T) → float32 logits (B, T, V); see Trunk.forward for the other arguments."""
+        """int64 (B, T) → float32 logits (B, T, V); see DecoderModel.forward for the other arguments."""
         logits = self.lm_head(self.model(input_ids, positions, mask, cache))
         return logits if logits.dtype == torch.float64 else logits.float()

@@ -1,6 +1,6 @@
-"""A Forest's attention on a GPU: its definition `sees` as a block mask of FlexAttention, compiled once for all lengths.
+"""A SharedPrefixMask's attention on a GPU: its definition `sees` as a block mask of FlexAttention, compiled once for all lengths.
 
-Blocks of 128 × 128 in which nobody sees anybody are not computed, so brothers cost nothing to each other.
+Blocks of 128 × 128 in which nobody sees anybody are not computed, so siblings cost nothing to each other.
 
 Read next: forest.py, which computes the same without a mask, segment by segment, on a CPU.
 """
@@ -24,7 +24,9 @@ def compiled():
 
 def block_mask(sees, tokens: int, device):
     """FlexAttention's BlockMask of `sees(query, key)`, (T, T)."""
-    return create_block_mask(lambda batch, head, query, key: sees(query, key), None, None, tokens, tokens, device=device)
+    return create_block_mask(
+        lambda batch, head, query, key: sees(query, key), None, None, tokens, tokens, device=device
+    )
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask) -> torch.Tensor:
@@ -47,5 +49,8 @@ def usable(device: torch.device) -> bool:
         attend(q, q, q, block_mask(lambda query, key: query >= key, 256, device)).sum().backward()
         return True
     except Exception as error:  # whatever the compiler raises
-        print(f"minscl: FlexAttention does not run here ({type(error).__name__}); attention goes segment by segment, which is slower", file=sys.stderr)
+        print(
+            f"minscl: FlexAttention does not run here ({type(error).__name__}); attention goes segment by segment, which is slower",
+            file=sys.stderr,
+        )
         return False

@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minscl.errors import InputError, replace_file
+from minscl.hardware import DTYPES
 from minscl.model.config import ModelConfig
 from minscl.model.decoder import Decoder
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SHARD_BYTES = 5 * 10**9
 
 
@@ -46,9 +46,13 @@ def load_model(folder, *, device="cpu", dtype=None, mapped: bool = False) -> Dec
             if ignored(tensor_name, config):
                 continue
             if tensor_name not in wanted:
-                raise InputError(f"{path}: unexpected tensor {tensor_name}; the weights do not belong to config.json's {config.model_type}")
+                raise InputError(
+                    f"{path}: unexpected tensor {tensor_name}; the weights do not belong to config.json's {config.model_type}"
+                )
             if tensor.shape != wanted[tensor_name].shape:
-                raise InputError(f"{path}: tensor {tensor_name} is {list(tensor.shape)}, config.json asks for {list(wanted[tensor_name].shape)}")
+                raise InputError(
+                    f"{path}: tensor {tensor_name} is {list(tensor.shape)}, config.json asks for {list(wanted[tensor_name].shape)}"
+                )
             place(model, tensor_name, tensor.to(device=device, dtype=chosen, copy=not mapped))
     missing = sorted(wanted.keys() - seen)
     if missing:
@@ -87,7 +91,9 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
         files: dict[Path, set[str]] = {}
         for tensor, file in shards.items():
             if Path(file).name != file or not (folder / file).exists():
-                raise InputError(f"{index}: names shard {file} for tensor {tensor}, which is not in the folder; fetch it")
+                raise InputError(
+                    f"{index}: names shard {file} for tensor {tensor}, which is not in the folder; fetch it"
+                )
             files.setdefault(folder / file, set()).add(tensor)
         return files
     if single.exists():
@@ -103,7 +109,9 @@ def read_tensors(path: Path, promised: set[str] | None):
             found = set(file.keys())
             different = sorted(found ^ (promised or found))
             if different:
-                raise InputError(f"{path}: the index and the file disagree about tensor {different[0]}; fetch both again")
+                raise InputError(
+                    f"{path}: the index and the file disagree about tensor {different[0]}; fetch both again"
+                )
             for name in sorted(found):
                 yield name, file.get_tensor(name)
     except (SafetensorError, OSError) as error:
@@ -123,7 +131,9 @@ def save_model(model: Decoder, folder) -> None:
     tensors = dict(model.named_parameters())
     extra = [name for name in tensors if "lora_" in name]
     if extra:
-        raise InputError(f"{folder}: the model still has LoRA ({extra[0]}); call merge_lora before save_model, or save_adapter")
+        raise InputError(
+            f"{folder}: the model still has LoRA ({extra[0]}); call merge_lora before save_model, or save_adapter"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_model(model, tensors, folder)
@@ -141,13 +151,28 @@ def write_model(model: Decoder, tensors: dict[str, torch.Tensor], folder: Path) 
             size = 0
         shards[-1][name] = tensor.detach().contiguous()
         size += bytes_
-    names = ["model.safetensors"] if len(shards) == 1 else [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    names = (
+        ["model.safetensors"]
+        if len(shards) == 1
+        else [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    )
     for file, shard in zip(names, shards, strict=True):
         save_file(shard, folder / f".{file}.tmp", metadata={"format": "pt"})
         (folder / f".{file}.tmp").replace(folder / file)
     if len(shards) > 1:
         total = sum(t.numel() * t.element_size() for t in tensors.values())
         with replace_file(folder / "model.safetensors.index.json") as handle:
-            json.dump({"metadata": {"total_size": total}, "weight_map": {n: f for f, s in zip(names, shards, strict=True) for n in s}}, handle, indent=1)
+            json.dump(
+                {
+                    "metadata": {"total_size": total},
+                    "weight_map": {n: f for f, s in zip(names, shards, strict=True) for n in s},
+                },
+                handle,
+                indent=1,
+            )
     with replace_file(folder / "config.json") as handle:
-        json.dump({**model.config.to_dict(), "torch_dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")}, handle, indent=1)
+        json.dump(
+            {**model.config.to_dict(), "torch_dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")},
+            handle,
+            indent=1,
+        )

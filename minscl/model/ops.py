@@ -21,9 +21,13 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 
 
 @functools.lru_cache(maxsize=8)
-def rope_frequencies(rope, head_dim: int, max_positions: int, device: torch.device | str = "cpu") -> tuple[torch.Tensor, float]:
+def rope_frequencies(
+    rope, head_dim: int, max_positions: int, device: torch.device | str = "cpu"
+) -> tuple[torch.Tensor, float]:
     """(D/2,) float32 angles a position, on `device`, and the factor on cos and sin (1 but for yarn). Source: transformers' rope utilities."""
-    if torch.device(device).type != "cpu":  # computed on the CPU, so that they do not depend on the device, and sent once
+    if (
+        torch.device(device).type != "cpu"
+    ):  # computed on the CPU, so that they do not depend on the device, and sent once
         frequencies, factor = rope_frequencies(rope, head_dim, max_positions)
         return frequencies.to(device), factor
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
@@ -80,14 +84,16 @@ def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask)
     """query (B, H, T, D), key and value (B, K, S, D) → (B, H, T, D). Each key/value head serves H/K query heads.
 
     mask: None = causal, S = T; a bool tensor (B or 1, 1, T, S), True = may attend; or what knows better than a tensor who sees whom, and so
-    computes it itself: the Forest of a packed sequence (forest.py), the Reading of a cache (infer/cache.py).
+    computes it itself: the SharedPrefixMask of a packed sequence (forest.py), the PrefillMask of a cache (infer/cache.py).
     """
     if mask is not None and not isinstance(mask, torch.Tensor):
         return mask.attention(query, key, value)
     B, H, T, D = query.shape
     if T == 1:  # a key/value head's queries as rows of one product, so that its keys and values are read once
         return one_token(query.view(B, key.shape[1], -1, D), key, value, mask).view(B, H, T, D)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=H != key.shape[1])
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=H != key.shape[1]
+    )
 
 
 def one_token(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask) -> torch.Tensor:
@@ -100,7 +106,9 @@ def one_token(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     if torch.compiler.is_compiling() and mask is None:
         return one_token_sums(query, key, value)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (B, K, H/K, S); scaled before the product, which may be too large for float16
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(
+        -1, -2
+    )  # (B, K, H/K, S); scaled before the product, which may be too large for float16
     if mask is not None:
         scores.masked_fill_(~mask, float("-inf"))
     return scores.softmax(-1) @ value  # (B, K, H/K, D)
@@ -113,6 +121,11 @@ def one_token_sums(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) 
     query, key = query.as_strided(query.shape, query.stride()), key.float()  # as_strided: see RowLinear
     scores = [(query[:, :, one, None] * key).sum(-1) for one in heads]  # H/K times (B, K, S)
     weights = [(one - one.amax(-1, keepdim=True)).exp() for one in scores]
-    parts = [part.float() for part in value.split(LINE // value.element_size(), dim=-1)]  # one loop over S, which so reads whole rows of values
-    mixed = [torch.cat([(one[..., None] * part).sum(-2) for part in parts], dim=-1) / one.sum(-1, keepdim=True) for one in weights]
+    parts = [
+        part.float() for part in value.split(LINE // value.element_size(), dim=-1)
+    ]  # one loop over S, which so reads whole rows of values
+    mixed = [
+        torch.cat([(one[..., None] * part).sum(-2) for part in parts], dim=-1) / one.sum(-1, keepdim=True)
+        for one in weights
+    ]
     return torch.stack(mixed, dim=2).to(dtype)  # (B, K, H/K, D)

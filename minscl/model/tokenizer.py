@@ -54,7 +54,7 @@ class Tokenizer:
             if isinstance(one, Special):
                 found.append(self._backend.special[one])
             elif before:  # no token of these families spans the border, which is before a space
-                found += self._backend.encode(before + one, False)[len(self._backend.encode(before, False)):]
+                found += self._backend.encode(before + one, False)[len(self._backend.encode(before, False)) :]
             else:
                 found += self._backend.encode(one, first=before is None)
             before = ""
@@ -73,11 +73,15 @@ class _Fast:
             plain.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
             self._first = tokenizers.Tokenizer.from_str(json.dumps(plain))
             self._later = self._first
-            if (plain.get("pre_tokenizer") or {}).get("prepend_scheme") == "first":  # Llama 2, newer: no space after a special token
+            if (plain.get("pre_tokenizer") or {}).get(
+                "prepend_scheme"
+            ) == "first":  # Llama 2, newer: no space after a special token
                 plain["pre_tokenizer"]["prepend_scheme"] = "never"
                 self._later = tokenizers.Tokenizer.from_str(json.dumps(plain))
         except Exception as error:  # the package raises bare Exception for a file it cannot read
-            raise InputError(f"{path}: not a tokenizer.json that the tokenizers package reads ({error}); fetch the file again") from error
+            raise InputError(
+                f"{path}: not a tokenizer.json that the tokenizers package reads ({error}); fetch the file again"
+            ) from error
         self._special_ids = frozenset(self.special.values())
         self.vocab_size = self._whole.get_vocab_size()
 
@@ -118,11 +122,16 @@ class _SentencePiece:
     def encode(self, text: str, first: bool) -> list[int]:
         if first or self._every:
             return self._processor.encode(text)
-        return self._processor.encode("\n" + text)[len(self._processor.encode("\n")):]  # sentencepiece has no switch for its space
+        return self._processor.encode("\n" + text)[
+            len(self._processor.encode("\n")) :
+        ]  # sentencepiece has no switch for its space
 
     def pieces(self) -> list[bytes | None]:
         processor = self._processor
-        return [None if processor.is_control(one) or processor.is_unknown(one) else _marked(processor.id_to_piece(one)) for one in range(self.vocab_size)]
+        return [
+            None if processor.is_control(one) or processor.is_unknown(one) else _marked(processor.id_to_piece(one))
+            for one in range(self.vocab_size)
+        ]
 
     def decode(self, ids: list[int], skip_special: bool) -> str:
         if skip_special:
@@ -165,13 +174,17 @@ def load_tokenizer(folder) -> Tokenizer:
     if (folder / "tokenizer.json").exists():
         backend = _Fast(folder / "tokenizer.json")
     elif (folder / "tokenizer.model").exists():
-        backend = _SentencePiece(folder / "tokenizer.model", _json(folder / "tokenizer_config.json").get("legacy") is not False)
+        backend = _SentencePiece(
+            folder / "tokenizer.model", _json(folder / "tokenizer_config.json").get("legacy") is not False
+        )
     else:
         raise InputError(f"{folder}: no tokenizer.json and no tokenizer.model; fetch one of them")
     template = _chat_template(folder)
     chat = detect(template, set(backend.special), str(folder))
     if chat.end not in backend.special:
-        raise InputError(f"{folder}: the chat template is {chat.name}'s, but the tokenizer has no {chat.end}; the folder mixes two models")
+        raise InputError(
+            f"{folder}: the chat template is {chat.name}'s, but the tokenizer has no {chat.end}; the folder mixes two models"
+        )
     return Tokenizer(backend, chat, _stop_ids(folder, backend.special[chat.end]))
 
 

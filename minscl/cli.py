@@ -1,0 +1,133 @@
+"""How every command is called: flags made from one frozen dataclass, errors as one line, exit status.
+
+    @dataclass(frozen=True)
+    class ExportConfig:
+        model: str = flag("models/base", "base model folder")
+        out: str = path_flag("folder to write")
+
+    config = parse_flags(ExportConfig, "export", "Merge an adapter into its base model.")
+    ...
+    run_command(main)
+
+A field's default is the flag's default and decides its type: str, int or float take one value, False makes a switch, () a
+flag that may be repeated. So each default stands once, and `--help` is generated from it.
+
+Read next: config.py for the flags of training; any command for a use.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+from dataclasses import MISSING, field
+from pathlib import Path
+from typing import Any
+
+from minscl.errors import InputError
+
+
+def flag(default: Any, help: str, *, choices=(), metavar: str = "") -> Any:
+    """A dataclass field that is a flag too."""
+    return field(default=default, metadata={"help": help, "choices": tuple(choices), "metavar": metavar})
+
+
+def path_flag(help: str) -> Any:
+    """A flag that must be given: a file or folder."""
+    return field(default="", metadata={"help": help, "metavar": "PATH", "required": True})
+
+
+def positional(help: str, metavar: str) -> Any:
+    """One or more words without a flag, as a tuple of str."""
+    return field(default=(), metadata={"help": help, "metavar": metavar, "positional": True})
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with a usage error as one line and exit status 2."""
+
+    def error(self, message: str):
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def parse_flags(config_class: type, command: str, description: str, argv: list[str] | None = None) -> Any:
+    """The `config_class` that the command line describes. Raises InputError for what cannot be read."""
+    parser = Parser(prog=f"python -m minscl.{command}", description=description)
+    add_flags(parser, config_class)
+    return make_config(config_class, vars(parser.parse_args(argv)))
+
+
+def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
+    """One flag a field of `config_class`: type and default from the field, help from its metadata."""
+    for item in dataclasses.fields(config_class):
+        if "help" not in item.metadata:
+            continue
+        name = flag_name(item.name)
+        default = None if item.default is MISSING else item.default
+        help = item.metadata["help"].replace("%", "%%")
+        if item.metadata.get("choices"):
+            help += f": {', '.join(item.metadata['choices'])}"
+        if default not in ("", False, None, ()):
+            help += f" (default: {default})"
+        metavar = item.metadata.get("metavar") or item.name.upper()
+        if item.metadata.get("positional"):
+            parser.add_argument(item.name, nargs="+", help=help, metavar=metavar)
+        elif isinstance(default, bool):
+            parser.add_argument(name, action="store_true", default=argparse.SUPPRESS, help=help)
+        elif isinstance(default, tuple):
+            parser.add_argument(name, action="append", default=argparse.SUPPRESS, help=help, metavar=metavar)
+        else:
+            kind = type(default)
+            parser.add_argument(name, type=kind, default=argparse.SUPPRESS, help=help, metavar=metavar)
+
+
+def make_config(config_class: type, values: dict[str, Any]) -> Any:
+    """`config_class` of parsed `values`. Raises InputError for a missing path and for a value that is not among the choices."""
+    for item in dataclasses.fields(config_class):
+        value = values.get(item.name, item.default)
+        name = flag_name(item.name)
+        if item.metadata.get("required") and not value:
+            raise InputError(f"{name} is missing: {item.metadata['help']}; give {name} PATH")
+        choices = item.metadata.get("choices")
+        if choices and value not in choices:
+            raise InputError(f"{name} {value}: use {', '.join(choices)}")
+    return config_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def flag_name(field_name: str) -> str:
+    """ "batch_size" → "--batch-size"."""
+    return "--" + field_name.replace("_", "-")
+
+
+def require(path: str, flag: str) -> Path:
+    """`path` if it exists; else InputError with the command that makes it."""
+    if Path(path).exists():
+        return Path(path)
+    name = Path(path).name
+    organisation = "Qwen" if name.startswith("Qwen") else "meta-llama"
+    remedy = {
+        "--model": f"fetch it once: hf download {organisation}/{name} --local-dir {path} (or name another folder)",
+        "--documents": f"make invented ones: python -m study.notes --split train --out {path} (or name another file)",
+        "--spans": f"make it: python -m minscl.expand gold --out {path} (or name another file)",
+    }.get(flag, "name a file that exists")
+    raise InputError(f"{flag} {path}: no such file or folder; {remedy}")
+
+
+def format_counts(rows) -> str:
+    """(name, number) rows as lines a person reads."""
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"{name:{width}}  {number:>7,}" for name, number in rows)
+
+
+def run_command(main) -> None:
+    """Run `main()` and exit with its status; InputError prints one line and exits with 2, Ctrl-C exits with 130."""
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print(f"minscl: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("minscl: stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader (head, less) went away: not our failure
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

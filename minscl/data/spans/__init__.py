@@ -1,0 +1,5 @@
+"""Span pairs, evidence phrase → code (Eq. 5): gold.py, silver.py, synthetic.py, and which codes they cover (coverage.py)."""
+
+from minscl.data.spans.gold import gold_pairs
+
+__all__ = ["gold_pairs"]

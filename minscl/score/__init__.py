@@ -1,0 +1,6 @@
+"""Scores of predictions against gold: codes (codes.py), evidence (evidence.py), and what stands beside them in the table."""
+
+from minscl.score.codes import code_scores
+from minscl.score.evidence import evidence_scores
+
+__all__ = ["code_scores", "evidence_scores"]

@@ -1,0 +1,1 @@
+"""What a training run needs beside model, LoRA and data: checkpoints, several processes, the estimate, the metrics log."""
