@@ -22,8 +22,8 @@ from benchmarks.report import source, write_section
 from minscl.config import DEMO
 from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument
-from minscl.generate import GenerateConfig, load_coder
 from minscl.model import save_model
+from minscl.pretrained import load_pretrained
 from study.notes import documents
 
 FILES = ("", ".quoted.jsonl", ".chosen.jsonl")
@@ -77,7 +77,7 @@ def compare(name: str, folder: Path, labels: Path, flags: list[str], kills: int)
 
 def serve(folder: Path):
     """(process, address) of `transformers serve` on loopback, with the embedded model as transformers reads it."""
-    model, _ = load_coder(GenerateConfig())
+    model, _ = load_pretrained(DEMO)
     save_model(model, folder / "model")
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         shutil.copy(DEMO / name, folder / "model" / name)

@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.report import source, write_section
 from benchmarks.train import SHAPE
+from minscl.config import DEMO
 from minscl.data.types import Note
-from minscl.generate import GenerateConfig, load_coder
 from minscl.infer.cache import KVCache
 from minscl.infer.coder import MAX_NEW_TOKENS, note_prompt
 from minscl.infer.constrained import Guide
@@ -29,6 +29,7 @@ from minscl.infer.engine import Engine, Request, read_tokens
 from minscl.infer.linear import RowLinear, lay_out, pack_weights
 from minscl.infer.speculate import Drafter
 from minscl.model import Decoder, ModelConfig
+from minscl.pretrained import load_pretrained
 from study.notes import documents
 
 WAYS = ("plainly", "with drafts", "compiled")
@@ -109,7 +110,7 @@ def main() -> None:
     parser.add_argument("--notes", type=int, default=12)
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     args = parser.parse_args()
-    model, tokenizer = load_coder(GenerateConfig())
+    model, tokenizer = load_pretrained(DEMO)
     rowwise = copy.deepcopy(model)
     lay_out(rowwise, RowLinear)
     seconds, passes, tokens, different = {}, {}, {}, {}

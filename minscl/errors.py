@@ -1,4 +1,4 @@
-"""Errors a user can mend, and files that are written whole or not at all.
+"""Errors a user can mend; files that are written whole or not at all; JSON settings read with every fault named.
 
 Every command turns an `InputError` into one line on stderr and exit status 2 (cli.run_command).
 Any module may import this one; it imports nothing of minscl.
@@ -6,6 +6,7 @@ Any module may import this one; it imports nothing of minscl.
 
 import contextlib
 import errno
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -59,3 +60,16 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def read_json_object(path, remedy: str = "fetch the file again") -> dict:
+    """The JSON object in `path`. Raises InputError naming the file and `remedy` where it cannot be read or holds something else."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
+        raise InputError(f"{path}: not JSON ({error}); {remedy}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: holds no JSON object; {remedy}")
+    return value

@@ -27,8 +27,8 @@ class Asking:
         "local model folder (default: the embedded model, too small to be of use), or the name of the endpoint's model",
     )
     adapter: str = flag("", "LoRA adapter folder of a local model")
-    dtype: str = flag("", "of a local model: float32, bfloat16 or float16")
-    device: str = flag("", "of a local model: cpu, cuda, cuda:1 ...")
+    dtype: str = flag("auto", "of a local model: float32, bfloat16 or float16")
+    device: str = flag("auto", "of a local model: cpu, cuda, cuda:1 ...")
     together: int = flag(16, "questions under way at a time")
     endpoint: str = flag(
         "", "OpenAI-compatible server, as http://127.0.0.1:8000/v1; its key is read from MINSCL_API_KEY"
@@ -61,9 +61,9 @@ class SyntheticConfig(Asking):
 
 def asked_model(config: Asking):
     """The LLM that `config` names. Imported here, since it brings torch, which the rest of `expand` does without."""
-    from minscl.generate import GenerateConfig, load_coder
     from minscl.hardware import free_memory
     from minscl.infer.llm import EndpointLLM, LocalLLM
+    from minscl.pretrained import load_pretrained
 
     if config.endpoint:
         if not config.model:
@@ -77,9 +77,7 @@ def asked_model(config: Asking):
             allow_remote=config.allow_remote,
         )
     folder = config.model or str(DEMO)
-    model, tokenizer = load_coder(
-        GenerateConfig(model=folder, adapter=config.adapter, dtype=config.dtype, device=config.device)
-    )
+    model, tokenizer = load_pretrained(folder, config.adapter, device=config.device, dtype=config.dtype)
     return LocalLLM(
         model,
         tokenizer,

@@ -31,8 +31,7 @@ from minscl.infer.coder import BATCH_SIZE, code_notes, filter_by_score
 from minscl.infer.linear import RowLinear, lay_out, pack_weights
 from minscl.infer.report import html_page
 from minscl.infer.systems import SYSTEMS, System
-from minscl.lora import load_adapter, merge_lora
-from minscl.model import load_model, load_tokenizer
+from minscl.pretrained import load_pretrained
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ class GenerateConfig:
         False,
         "prepare a token's pass, in place of guesses: a CUDA graph on a GPU, compiled on a CPU (one answer at a time)",
     )
-    dtype: str = flag("", "float32, bfloat16 or float16 (default: bfloat16 on a GPU, float32 on a CPU)")
-    device: str = flag("", "cpu, cuda, cuda:1 ... (default: the GPU where there is one)")
+    dtype: str = flag("auto", "float32, bfloat16 or float16 (default: bfloat16 on a GPU, float32 on a CPU)")
+    device: str = flag("auto", "cpu, cuda, cuda:1 ... (default: the GPU where there is one)")
     json: bool = flag(False, "print one coded document a line, as JSON")
     out: str = flag(
         "", "append one coded document a line to this file; notes that it holds already are not coded again"
@@ -160,21 +159,6 @@ def table(document: CodedDocument) -> str:
     return "\n".join(lines) + "\n"
 
 
-def load_coder(config: GenerateConfig):
-    """(model, tokenizer), the adapter merged in; where none is named, the model folder's own; for "none" the model alone."""
-    device, dtype = choose_device(config.device, config.dtype)
-    folder = require(config.model, "--model")
-    tokenizer = load_tokenizer(folder)
-    model = load_model(folder, device=device, dtype=dtype)
-    adapter = config.adapter
-    if not adapter and (folder / "adapter" / "adapter_config.json").exists():
-        adapter = str(folder / "adapter")
-    if adapter and adapter != "none":
-        load_adapter(model, require(adapter, "--adapter"))
-        merge_lora(model)
-    return model, tokenizer
-
-
 def code(config: GenerateConfig, notes: list[Note], evidence, skip):
     """Yields the coded documents of `notes`, in order."""
     if not notes:
@@ -189,7 +173,7 @@ def code(config: GenerateConfig, notes: list[Note], evidence, skip):
             f"--compile: on a CPU it serves one answer at a time, and {together} would be written together, which is faster for many; "
             "give --batch-size 1, or leave the flag out"
         )
-    model, tokenizer = load_coder(config)
+    model, tokenizer = load_pretrained(config.model, config.adapter, device=config.device, dtype=config.dtype)
     if config.compile and device.type == "cpu":
         lay_out(model, RowLinear)
     else:

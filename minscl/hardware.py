@@ -22,8 +22,8 @@ FLOAT32_GRADE = 1e-5  # relative error; bfloat16 arithmetic has 3e-3
 
 
 def choose_device(name: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """--device and --dtype; "auto" or nothing: the GPU where there is one, in bfloat16; float32 on a CPU. Raises InputError."""
-    automatic = name in ("", "auto")
+    """--device and --dtype; "auto": the GPU where there is one, in bfloat16; float32 on a CPU. Raises InputError."""
+    automatic = name == "auto"
     try:
         device = torch.device(name if not automatic else "cuda" if torch.cuda.is_available() else "cpu")
         torch.empty(0, device=device)
@@ -31,7 +31,7 @@ def choose_device(name: str, dtype: str) -> tuple[torch.device, torch.dtype]:
         raise InputError(
             f"--device {name}: not to be had here ({str(error).splitlines()[0]}); use cpu, or leave the flag out"
         ) from error
-    if dtype in ("", "auto"):
+    if dtype == "auto":
         return device, torch.bfloat16 if device.type == "cuda" else torch.float32
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}: choose one of auto, {', '.join(DTYPES)}")

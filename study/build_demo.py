@@ -27,9 +27,9 @@ from minscl.data.prompts import render_document_prompt, render_span_prompt
 from minscl.data.spans.gold import gold_pairs
 from minscl.data.types import Note, Pair
 from minscl.errors import replace_file
-from minscl.generate import GenerateConfig, load_coder
 from minscl.infer.coder import code_notes, filter_by_score
 from minscl.model import load_tokenizer
+from minscl.pretrained import load_pretrained
 from minscl.score.codes import code_scores
 from minscl.train import train
 from study.card import history, model_card
@@ -74,7 +74,7 @@ def weighted_pairs(gold, usual, charts, codebook) -> tuple[list[Pair], list[floa
 
 def answers(folder: Path, adapter: Path, gold, name: str, grounded: bool) -> tuple[list, float]:
     """(coded documents, seconds) of the notes of `gold`."""
-    model, tokenizer = load_coder(GenerateConfig(model=str(folder), adapter=str(adapter)))
+    model, tokenizer = load_pretrained(str(folder), str(adapter))
     began = time.monotonic()
     coded = code_notes(model, tokenizer, [Note(one.id, one.text) for one in gold], grounded=grounded)
     return list(tqdm(coded, total=len(gold), desc=name, unit="note")), time.monotonic() - began

@@ -14,16 +14,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minscl.config import DEMO
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import one_line, parse_document, render_document_target, render_evidence
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
-from minscl.generate import GenerateConfig, load_coder
 from minscl.infer import answer_grammar as grammar_module
 from minscl.infer.answer_grammar import Grammar, Quote
 from minscl.infer.coder import code_note, code_notes, known_category
 from minscl.infer.constrained import Guide
 from minscl.model import Decoder, ModelConfig, load_tokenizer
+from minscl.pretrained import load_pretrained
 from tests.test_tokenizer import make_folder
 from tests.tiny_models import SIZE
 
@@ -318,7 +319,7 @@ def test_long_quotations_end(monkeypatch, tokenizer):
 
 @pytest.fixture(scope="module")
 def embedded():
-    return load_coder(GenerateConfig())
+    return load_pretrained(DEMO)
 
 
 def test_a_batch_answers_as_each_note_alone(embedded):

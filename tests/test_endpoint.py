@@ -20,8 +20,8 @@ from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
 from minscl.expand import main
 from minscl.expand_llm import SilverConfig
-from minscl.generate import GenerateConfig, load_coder
 from minscl.infer.llm import EndpointLLM, check_address
+from minscl.pretrained import load_pretrained
 
 BOOK = CodeBook.load()
 
@@ -267,7 +267,7 @@ def test_a_real_server(tmp_path):
     from minscl.config import DEMO
     from minscl.model import save_model
 
-    model, _ = load_coder(GenerateConfig())
+    model, _ = load_pretrained(DEMO)
     save_model(model, tmp_path / "model")
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         shutil.copy(DEMO / name, tmp_path / "model" / name)

@@ -15,10 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
-from minscl.generate import GenerateConfig, load_coder
 from minscl.infer import cache as cache_module
 from minscl.infer import cuda_graph as compiled
 from minscl.infer import engine as engine_module
@@ -28,6 +28,7 @@ from minscl.infer.decode import generate, greedy
 from minscl.infer.engine import Engine, Request
 from minscl.infer.linear import RowLinear, lay_out
 from minscl.infer.sequence import Sampler
+from minscl.pretrained import load_pretrained
 from tests.tiny_models import V, decoder, make_prompts
 
 MODEL, WIDE = decoder(), decoder(dtype=torch.float64)
@@ -226,7 +227,7 @@ def test_one_bad_file_among_several_is_skipped(tmp_path):
 
 def test_fewer_slots_where_memory_is_short(caplog):
     """Guards: a cache larger than its budget, a note that can never fit that stops the others, silence about either."""
-    model, tokenizer = load_coder(GenerateConfig())
+    model, tokenizer = load_pretrained(DEMO)
     notes = [
         Note("a", "Hypertension.\n"),
         Note("b", "GERD and anemia.\n" * 3),

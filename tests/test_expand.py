@@ -2,6 +2,7 @@
 
 import pytest
 
+from minscl.config import DEMO
 from minscl.data import Pair
 from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
@@ -10,8 +11,8 @@ from minscl.data.spans.gold import gold_pairs
 from minscl.data.spans.silver import StageOneAnswer, mine
 from minscl.data.spans.synthetic import Taken, Written, reworded, spoken, synthesise, template_pairs
 from minscl.data.types import Assignment, CodedDocument
-from minscl.generate import GenerateConfig, load_coder
 from minscl.infer.llm import LocalLLM
+from minscl.pretrained import load_pretrained
 
 BOOK = CodeBook.load()
 
@@ -131,7 +132,7 @@ def test_templates_cover_every_code():
 
 def test_a_note_is_read_once_for_all_its_codes(tmp_path):
     """Guards: the note computed for each of its codes."""
-    model, tokenizer = load_coder(GenerateConfig())
+    model, tokenizer = load_pretrained(DEMO)
     text = "HISTORY OF PRESENT ILLNESS\n" + "He came with pneumonia and atrial fibrillation. Hypertension. " * 6
     llm = LocalLLM(model, tokenizer, "demo", slots=4)
     with AnswerLog(tmp_path / "m.jsonl", StageOneAnswer) as journal:

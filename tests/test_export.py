@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minscl.config import DEMO
-from minscl.generate import GenerateConfig, load_coder
+from minscl.pretrained import load_pretrained
 
 
 def export(*arguments):
@@ -20,8 +20,8 @@ def test_the_merged_folder_answers_as_base_and_adapter_do(tmp_path):
     """Guards: an adapter merged twice or not at all, tokenizer files forgotten. bfloat16 weights: 2e-2 of the largest logit."""
     done = export("--out", tmp_path / "merged")
     assert done.returncode == 0, done.stderr
-    model, tokenizer = load_coder(GenerateConfig())
-    again, same = load_coder(GenerateConfig(model=str(tmp_path / "merged")))
+    model, tokenizer = load_pretrained(DEMO)
+    again, same = load_pretrained(str(tmp_path / "merged"))
     ids = tokenizer.encode_chat([{"role": "user", "content": "Pt with HTN."}])
     assert same.encode_chat([{"role": "user", "content": "Pt with HTN."}]) == ids
     with torch.no_grad():

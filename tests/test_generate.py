@@ -210,13 +210,11 @@ def test_adapter_none_is_the_model_alone():
     import torch
 
     from minscl.config import DEMO
-    from minscl.generate import GenerateConfig, load_coder
     from minscl.model import load_model
+    from minscl.pretrained import load_pretrained
 
     plain = load_model(DEMO, device="cpu", dtype="float32").state_dict()
-    alone, own = (
-        load_coder(GenerateConfig(adapter=name, device="cpu", dtype="float32"))[0].state_dict() for name in ("none", "")
-    )
+    alone, own = (load_pretrained(DEMO, name, device="cpu", dtype="float32")[0].state_dict() for name in ("none", ""))
     assert all(torch.equal(plain[name], alone[name]) for name in plain) and not all(
         torch.equal(plain[name], own[name]) for name in plain
     )

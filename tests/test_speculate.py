@@ -4,18 +4,19 @@ import random
 
 import pytest
 
+from minscl.config import DEMO
 from minscl.data.types import Note
-from minscl.generate import GenerateConfig, load_coder
 from minscl.infer.coder import note_prompt
 from minscl.infer.decode import generate, greedy
 from minscl.infer.speculate import Drafter, look_up
+from minscl.pretrained import load_pretrained
 from tests.tiny_models import LENGTHS, V, decoder, make_prompts, naive
 
 
 def test_drafts_are_the_description_and_what_stood_in_the_note():
     """Guards a drafter that never guesses: after a code its description, elsewhere what followed the same two tokens, or else
     the last one; and passes saved, tokens the same."""
-    model, tokenizer = load_coder(GenerateConfig())
+    model, tokenizer = load_pretrained(DEMO)
     prompt = note_prompt(
         model, tokenizer, Note("a", "Admitted with pneumonia and atrial fibrillation with rapid ventricular response.")
     )

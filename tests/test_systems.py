@@ -11,17 +11,17 @@ from minscl.data.prompts import REASONING_INSTRUCTION, parse_codes, render_reaso
 from minscl.data.samples import document_sample
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
-from minscl.generate import GenerateConfig, load_coder
 from minscl.infer.coder import code_notes, note_prompt
 from minscl.infer.engine import Engine, Request
 from minscl.infer.systems import SYSTEMS, System, vote
+from minscl.pretrained import load_pretrained
 
 NOTE = Note("n", "Pt with HTN and DM2, admitted for pneumonia.")
 
 
 @pytest.fixture(scope="module")
 def embedded():
-    return load_coder(GenerateConfig())
+    return load_pretrained(DEMO)
 
 
 def generate(*arguments, cwd):

@@ -125,17 +125,26 @@ class Assignment:
 
 @dataclass(frozen=True)
 class CodedDocument:
-    """A note with its codes. `output` (the raw generation) and `warnings` are for predictions."""
+    """A note with its codes. The rest is for predictions: `output`, the raw generation; `warnings`; `truncated`, how many answers
+    (one, or cot-sc's chains) ended at their length limit; `continued`, whether `output` goes on from evidence that was given.
+    """
 
     id: str
     text: str
     codes: tuple[Assignment, ...] = ()
     output: str | None = None
     warnings: tuple[str, ...] | None = None
+    truncated: int | None = None
+    continued: bool | None = None
 
     @classmethod
     def from_dict(cls, record) -> "CodedDocument":
-        kept = take(record, cls, {"id": str, "text": str, "codes": list}, {"output": str, "warnings": list})
+        kept = take(
+            record,
+            cls,
+            {"id": str, "text": str, "codes": list},
+            {"output": str, "warnings": list, "truncated": int, "continued": bool},
+        )
         codes = tuple(map(Assignment.from_dict, kept["codes"]))
         for one in codes:
             for evidence in one.evidence:
@@ -143,11 +152,22 @@ class CodedDocument:
         warnings = kept.get("warnings")
         for line in warnings or ():
             take({"warning": line}, cls, {"warning": str}, {})
-        return cls(kept["id"], kept["text"], codes, kept.get("output"), None if warnings is None else tuple(warnings))
+        return cls(
+            kept["id"],
+            kept["text"],
+            codes,
+            kept.get("output"),
+            None if warnings is None else tuple(warnings),
+            kept.get("truncated"),
+            kept.get("continued"),
+        )
 
     def to_dict(self) -> dict:
         kept = {"id": self.id, "text": self.text, "codes": [one.to_dict() for one in self.codes]}
-        return _without_none(kept, output=self.output, warnings=None if self.warnings is None else list(self.warnings))
+        warnings = None if self.warnings is None else list(self.warnings)
+        return _without_none(
+            kept, output=self.output, warnings=warnings, truncated=self.truncated, continued=self.continued
+        )
 
 
 def _check_offsets(text: str, code: str, evidence: Evidence) -> None:
