@@ -1,21 +1,31 @@
-# Two commands: `make run` codes examples/note.txt, `make test` runs every test. Nothing but python3 (with venv) is needed.
+# `make run` codes examples/note.txt, `make check` lints and type-checks, `make test` runs every test. Needs python3 with venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test clean
+.PHONY: run check test clean
 
 run: $(VENV)/.core
 	$(BIN)/python -m minscl.generate examples/note.txt --grounded --min-score 0.25
 
+check: $(VENV)/.check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# Two files at a time with one thread each: threads of two processes on two cores would wait for one another.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # two files at a time, a thread each: threads of two processes would wait for one another
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # A stamp per install step: reinstalls only when the metadata or the pins change.
 $(VENV)/.core: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -e .
+	touch $@
+
+$(VENV)/.check: $(VENV)/.core
+	$(PIP) -e ".[check]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/.core
