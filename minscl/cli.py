@@ -12,8 +12,8 @@
     if __name__ == "__main__":
         run_command(main)
 
-A field's default is the flag's default and decides its type: a str, int or float takes one value, False makes a switch, () makes
-a flag that may be repeated. So each default stands once, and `--help` is generated from it.
+A field's default is the flag's default and decides its type: a str, int or float takes one value, False makes a switch,
+() makes a flag that may be repeated. So each default stands once, and `--help` is generated from it.
 
 Read next: config.py for the flags of training; any command for a use.
 """
@@ -25,11 +25,18 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from minscl.errors import InputError
 
-Config = TypeVar("Config")
+
+class Dataclass(Protocol):
+    """Any dataclass, for type checkers."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+Config = TypeVar("Config", bound=Dataclass)
 
 
 def flag(default: Any, help: str, *, choices: Iterable[str] = (), metavar: str = "") -> Any:
@@ -55,16 +62,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse_flags(config_class: type[Config], command: str, description: str, argv: list[str] | None = None) -> Config:
-    """The `config_class` that the command line (`argv`, or sys.argv) describes. Raises InputError for what cannot be read."""
+    """The `config_class` that `argv` (None: sys.argv) describes. Raises InputError for what cannot be parsed."""
     parser = Parser(prog=f"python -m minscl.{command}", description=description)
     add_flags(parser, config_class)
     return make_config(config_class, vars(parser.parse_args(argv)))
 
 
-def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
+def add_flags(parser: argparse.ArgumentParser, config_class: type[Dataclass]) -> None:
     """Add one flag per field of the dataclass `config_class`: type and default from the field, help from its metadata.
 
-    What the command line leaves out is left out of the parsed values too, so that the dataclass's or a preset's default holds.
+    A flag that the command line leaves out has no parsed value, so that the dataclass's or a preset's default holds.
     """
     for item in dataclasses.fields(config_class):
         if "help" not in item.metadata:
@@ -87,8 +94,8 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
 
 
 def make_config(config_class: type[Config], values: Mapping[str, Any]) -> Config:
-    """`config_class` of parsed `values`. Raises InputError for a missing path and for a value that is not among the choices."""
-    for item in dataclasses.fields(config_class):  # type: ignore[arg-type]
+    """`config_class` of parsed `values`. Raises InputError for a missing path and a value outside the choices."""
+    for item in dataclasses.fields(config_class):
         value = values.get(item.name, item.default)
         name = flag_name(item.name)
         if item.metadata.get("required") and not value:
@@ -126,7 +133,7 @@ def format_counts(rows: Iterable[tuple[str, int]]) -> str:
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
-    """Run `main()` and exit with its status. An InputError is printed as one line and exits with 2, Ctrl-C exits with 130."""
+    """Run `main()` and exit with its status; an InputError prints one line and exits with 2, Ctrl-C exits with 130."""
     try:
         sys.exit(main())
     except InputError as error:

@@ -1,10 +1,11 @@
 """Settings of a training run: `RunConfig`, the named presets, and the flags made from them.
 
-Every default of training stands here once; `train --help` is generated from it. From the paper (Appendix C): LoRA rank 8,
-16 samples a step, learning rate 1e-4, cosine schedule with a warm-up ratio of 0.1.
-deviates: the paper prints no number of epochs. Its Table 2 gives 70 h an epoch for SFT, 4 h for SCL, and a total 5.2 times
-smaller; 3 and 10 epochs are the smallest whole numbers that fit (210 h / 40 h), so the presets train 10. Alpha is not printed
-either: 16 is LLaMA-Factory's default, twice the rank.
+Every default of training stands here once; `train --help` is generated from it. From the paper (Appendix C): LoRA rank
+8, 16 samples a step, learning rate 1e-4, cosine schedule with a warm-up ratio of 0.1.
+
+deviates: the paper prints no number of epochs. Its Table 2 gives 70 h an epoch for SFT, 4 h for SCL, and a total 5.2
+times smaller; 3 and 10 epochs are the smallest whole numbers that fit (210 h / 40 h), so the presets train 10. Alpha is
+not printed either: 16 is LLaMA-Factory's default, twice the rank.
 
 Read next: training/run.py for a run, training/loop.py for a step.
 """
@@ -94,16 +95,14 @@ PRESETS = {
 
 
 def parse_run(argv: list[str] | None = None) -> RunConfig:
-    """The preset named by --cfg, with the flags of the command line on top. Raises InputError for what cannot be read."""
+    """The preset named by --cfg with the other flags on top. Raises InputError for what cannot be parsed."""
     parser = Parser(prog="python -m minscl.train", description="Train a LoRA adapter on documents and spans.")
     parser.add_argument(
         "--cfg",
         choices=PRESETS,
         default="tiny",
-        help="preset, single values of which the flags below change: the bundled data, one epoch of samples up to 2,048 tokens "
-        "(tiny), or the paper's settings on models/NAME: "
-        + ", ".join(name for name in PRESETS if name != "tiny")
-        + " (default: tiny)",
+        help="preset, whose values the flags below override. tiny: the bundled data for one epoch, samples up to 2,048 "
+        f"tokens; the paper's settings: {', '.join(name for name in PRESETS if name != 'tiny')} (default: tiny)",
         metavar="NAME",
     )
     add_flags(parser, RunConfig)

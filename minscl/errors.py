@@ -1,7 +1,7 @@
 """Errors that the user can fix; atomic files; JSON objects read with an error that names the file.
 
-Every command turns an `InputError` into one line on stderr and exit status 2 (cli.run_command). Any module may import this one;
-it imports nothing of minscl.
+Every command turns an `InputError` into one line on stderr and exit status 2 (cli.run_command). Any module may import
+this one; it imports nothing of minscl.
 """
 
 import contextlib
@@ -38,8 +38,8 @@ def disk_errors(
 def replace_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success fsync it and rename it over `path`.
 
-    `mode` is "w" (UTF-8 text, newlines as written) or "wb". On any exception the temporary file is removed and `path` stays as
-    it was. Raises InputError where the folder cannot be written or the disk is full.
+    `mode` is "w" (UTF-8 text, newlines as written) or "wb". On any exception the temporary file is removed and `path`
+    stays as it was. Raises InputError where the folder cannot be written or the disk is full.
     """
     path = Path(path)
     try:
@@ -68,7 +68,7 @@ def _umask() -> int:
 
 
 def read_json_object(path: str | Path, remedy: str = "fetch the file again") -> dict:
-    """The JSON object in `path`. Raises InputError that names the file and `remedy` where it cannot be read or is no object."""
+    """The JSON object in `path`. Raises InputError with the file and `remedy` if it cannot be read or is no object."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,7 +1,7 @@
 """What the machine offers: device, number format, matmul rate, memory.
 
-The numbers are measured on the machine itself, in a fraction of a second; nothing is looked up in a table of products. This file
-stands at the ground: of minscl it imports errors.py only.
+The numbers are measured on the machine itself, in a fraction of a second; nothing is looked up in a table of products.
+This file stands at the ground: of minscl it imports errors.py only.
 
 Read next: training/estimate.py, which turns the rate into hours.
 """
@@ -24,7 +24,7 @@ FLOAT32_MAX_ERROR = 1e-5  # relative error of a float32 matmul; one with bfloat1
 
 
 def choose_device(name: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """--device and --dtype as torch objects. "auto" is the GPU where there is one, in bfloat16, else the CPU in float32.
+    """--device and --dtype as torch objects. "auto": the GPU where there is one, in bfloat16, else the CPU in float32.
 
     Raises InputError for a device that torch does not know or that is not present, and for an unknown dtype.
     """
@@ -45,8 +45,7 @@ def choose_device(name: str, dtype: str) -> tuple[torch.device, torch.dtype]:
 
 
 def measure_matmul_rate(device: torch.device, dtype: torch.dtype, rows: int = 1024, columns: int = 1024) -> float:
-    """Floating-point operations a second of (rows, columns) @ (columns, columns): the best of several, so that a busy moment
-    does not count."""
+    """Floating-point operations a second of (rows, columns) @ (columns, columns), the best of several runs."""
     x, weight = (torch.randn(size, columns, device=device).to(dtype) for size in (rows, columns))
     fastest = float("inf")  # seconds
     for _ in range(6):
@@ -61,10 +60,11 @@ def measure_matmul_rate(device: torch.device, dtype: torch.dtype, rows: int = 10
 def choose_float32_matmul(dtype: torch.dtype, previous_mode: str | None = None) -> tuple[float, str]:
     """Choose how the CPU multiplies float32 matrices; returns (operations a second in `dtype`, a summary for the log).
 
-    oneDNN's own float32 matmul is reached by allowing it "tf32", which a CPU without such a unit ignores. It is used where it is
-    at least ONEDNN_MIN_SPEEDUP times as fast and as exact: a CPU that has the unit would lose digits, so the error is measured too.
-    What rounds to bfloat16 is only ever chosen by --dtype. `previous_mode`: float32_matmul_mode() of a run that is resumed now; it
-    is used again whatever today's measurement says, so that the run's numbers stay the same.
+    oneDNN's own float32 matmul is reached by allowing it "tf32", which a CPU without such a unit ignores. It is used
+    where it is at least ONEDNN_MIN_SPEEDUP times as fast and as exact: a CPU that has the unit would lose digits, so
+    the error is measured too. What rounds to bfloat16 is only ever chosen by --dtype. `previous_mode`:
+    float32_matmul_mode() of a run that is resumed now; it is used again whatever today's measurement says, so that the
+    run's numbers stay the same.
     """
     cpu = torch.device("cpu")
     rates = {name: measure_matmul_rate(cpu, DTYPES[name]) for name in ("float32", "bfloat16")}
@@ -73,8 +73,9 @@ def choose_float32_matmul(dtype: torch.dtype, previous_mode: str | None = None) 
         f"bfloat16 {rates['bfloat16'] / 1e9:.0f} GFLOP/s"
     )
     switch = getattr(torch.backends.mkldnn, "matmul", None)  # torch 2.9 and newer
-    if dtype == torch.float32 and hasattr(switch, "fp32_precision"):
-        usual_mode, switch.fp32_precision = switch.fp32_precision, "tf32"
+    if dtype == torch.float32 and switch is not None and hasattr(switch, "fp32_precision"):
+        usual_mode = switch.fp32_precision
+        switch.fp32_precision = "tf32"
         rate, error = measure_matmul_rate(cpu, dtype), measure_matmul_error()
         use_onednn = previous_mode == "tf32" if previous_mode else rate >= ONEDNN_MIN_SPEEDUP * rates["float32"]
         if use_onednn and error <= FLOAT32_MAX_ERROR:
@@ -90,7 +91,7 @@ def choose_float32_matmul(dtype: torch.dtype, previous_mode: str | None = None) 
 
 
 def float32_matmul_mode() -> str:
-    """How the CPU multiplies float32 matrices now: "tf32" is oneDNN's own path (choose_float32_matmul), "none" torch's usual one."""
+    """How the CPU multiplies float32 matrices now: "tf32" through oneDNN (choose_float32_matmul), "none" as usual."""
     return getattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision", "none")
 
 

@@ -1,6 +1,7 @@
-"""A model folder and an adapter folder → a decoder with the adapter merged in, and its tokenizer: what several commands load.
+"""A model folder and an adapter folder → a decoder with the adapter merged in, and its tokenizer.
 
-It stands beside the commands because it joins rooms that do not import one another: model/ and lora/.
+Several commands load both this way. It stands beside them because it joins rooms that do not import one another, model/
+and lora/.
 
 Read next: model/load.py, lora/peft_io.py.
 """
@@ -16,8 +17,8 @@ def load_pretrained(
 ) -> tuple[Decoder, Tokenizer]:
     """(decoder in eval mode, tokenizer). `device` and `dtype` as for hardware.choose_device.
 
-    `adapter`: a PEFT folder; "" is the model folder's own `adapter/`, if it has one; "none" is the model alone. Raises InputError
-    naming the file for anything missing or damaged.
+    `adapter`: a PEFT folder; "" is the model folder's own `adapter/`, if it has one; "none" is the model alone. Raises
+    InputError naming the file for anything missing or damaged.
     """
     torch_device, torch_dtype = choose_device(device, dtype)
     folder = require(model_folder, "--model")

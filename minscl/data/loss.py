@@ -1,8 +1,9 @@
-"""The masked autoregressive loss of Eq. 6: Σ_t -log p(y_t | x, y_<t) over the target tokens t of documents and spans alike.
+"""The masked autoregressive loss of Eq. 6: Σ_t -log p(y_t | x, y_<t) over the target tokens of documents and spans.
 
-"Masked": a prompt's tokens x have the label IGNORE, so they are conditioned on and not trained.
-deviates: the sum over all samples is divided by their target tokens, step by step; training/loop.py does it, because only
-there the whole step is known. A short span and a long note so weigh by the tokens they teach, however they were packed.
+"Masked": a prompt's tokens x have the label IGNORE, so the model is conditioned on them and not trained on them.
+
+deviates: training/loop.py divides the sum by the target tokens of the whole optimiser step, which is known only there.
+So a short span and a long note count by the target tokens they have, however they were packed.
 
 Read next: training/loop.py, where the loss is used; it is the last stop of a training step.
 """
@@ -13,10 +14,10 @@ IGNORE = -100  # the label of a position that is not trained; also F.cross_entro
 
 
 class NegativeLogLikelihood(torch.autograd.Function):
-    """Σ_n -log softmax(logits_n)[label_n] over logits (N, V) and labels (N,), a scalar; its gradient is softmax - one-hot.
+    """Σ_n -log softmax(logits_n)[label_n], a scalar, of logits (N, V) and labels (N,); gradient: softmax - one-hot.
 
-    Equals F.cross_entropy with reduction="sum", in a third of its time on a CPU (torch 2.13), and keeps one (N, V) tensor for
-    the backward pass, not two: the exponentials, which the backward pass turns into the gradient in place.
+    Equals F.cross_entropy with reduction="sum", in a third of its time on a CPU (torch 2.13), and keeps one (N, V)
+    tensor for the backward pass, not two: the exponentials, which the backward pass turns into the gradient in place.
     """
 
     @staticmethod
@@ -36,7 +37,7 @@ class NegativeLogLikelihood(torch.autograd.Function):
 
 
 def masked_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Eq. 6 for one set of positions: the sum, a scalar, of -log softmax(logits)[label] wherever the label is not IGNORE.
+    """Eq. 6 over the positions given: the sum, a scalar, of -log softmax(logits)[label] where the label is not IGNORE.
 
     logits (..., V) of any float dtype, labels (...) int64. Computed in float32, or in float64 where logits are float64.
     """

@@ -1,22 +1,25 @@
-"""Packing: the samples of one optimiser step (Eq. 3) laid end to end in few sequences; what their prompts share is computed once.
+"""Packing: the samples of one optimiser step (Eq. 3) laid end to end in few sequences, shared prompt prefixes once.
 
-    input_ids  [ instruction ][ rest of a | target a ][ rest of b | target b ][ prompt c | target c ]      (T,) tokens, at most pack_length
-    parents         -1                 0                       0                       -1            attention: own segment causally, parent whole
+    input_ids  [ instruction ][ rest of a | target a ][ rest of b | target b ][ prompt c | target c ]      (T,) tokens
+    parents         -1                 0                       0                       -1
     positions   0 1 2 …         3 4 5 …                 3 4 5 …                 0 1 2 …
-    labels      - - -           - a a a                 - b b                   - - c c             the next token where it is a target token
+    labels      - - -           - a a a                 - b b                   - - c c
 
-A target's last token is a label only: nothing is predicted from it and no other token attends to it, so it is not in input_ids.
+T is at most pack_length. A token attends to its own segment causally, and to all of the segment's parent and further
+ancestors. A position's label is the next token where that is a target token, else IGNORE (-). A target's last token is
+only a label: nothing is predicted from it and no other token attends to it, so it is not in input_ids.
 
-Prompts that begin alike (those of all spans, and those of all documents) share that prefix as one segment. This is exact: in a
-causal model the states of a prefix do not depend on what follows it, and the gradients of all samples add up in the one copy.
-Where spans and documents begin alike too (a chat format's header), that is one segment and their instructions are two below it.
+Prompts that begin alike (those of all spans, and those of all documents) share that prefix as one segment. This is
+exact: in a causal model the states of a prefix do not depend on what follows it, and the gradients of all samples add
+up in the one copy. Where spans and documents begin alike too (a chat format's header), that is one segment and their
+instructions are two below it.
 
 Promises, each tested:
 - every sample exactly once an epoch; nothing cut, nothing dropped;
 - no label from another sample, no attention across samples;
 - the order is a pure function of (seed, epoch), by a private generator.
-Which samples share a step is random, so that a step mixes documents and spans as the data does. Within the step they are
-bucketed by length: longest first, each into the first sequence that has room for it.
+Which samples share a step is random, so that a step mixes documents and spans as the data does. Within the step they
+are bucketed by length: longest first, each into the first sequence that has room for it.
 
 Read next: model/shared_prefix.py for the attention, or model/decoder.py and then loss.py.
 """
@@ -37,7 +40,7 @@ MIN_SHARED_PREFIX = 8  # tokens; a shorter prefix costs more in bookkeeping than
 
 @dataclass(frozen=True)
 class Pack:
-    """One packed sequence: int64 tensors (T,), and `lengths` and `parents` of its segments as for model.SharedPrefixMask."""
+    """One packed sequence: int64 tensors (T,), and its segments' `lengths` and `parents` as model.SharedPrefixMask has."""
 
     input_ids: torch.Tensor
     positions: torch.Tensor
@@ -47,8 +50,8 @@ class Pack:
 
     def to(self, device: torch.device) -> "Pack":
         """The same pack with its tensors on `device`."""
-        tensors = (tensor.to(device) for tensor in (self.input_ids, self.positions, self.labels))
-        return Pack(*tensors, self.lengths, self.parents)
+        input_ids, positions, labels = (x.to(device) for x in (self.input_ids, self.positions, self.labels))
+        return Pack(input_ids, positions, labels, self.lengths, self.parents)
 
 
 # One token without a label. A process with fewer packs than another fills up with it: FSDP's forward needs all of them.
@@ -103,7 +106,7 @@ def epoch_order(num_samples: int, batch_size: int, seed: int, epoch: int) -> lis
 def pack_step(
     samples: Sequence[Sample], indices: Sequence[int], pack_length: int, rank: int = 0, world_size: int = 1
 ) -> Step:
-    """The step of the samples `indices`, with the packs of process `rank` of `world_size`, the same number for each process."""
+    """The step of the samples `indices`, with the packs of process `rank`. All processes have the same number of packs."""
     bins = [
         first_fit_decreasing(samples, share, pack_length) for share in split_by_rank(samples, indices, world_size)
     ]  # process → pack → sample indices
@@ -150,7 +153,7 @@ def longest_first(samples: Sequence[Sample], indices: Sequence[int]) -> list[int
 
 
 def build_pack(samples: Sequence[Sample]) -> Pack:
-    """Lay samples end to end, shared prefixes once. The label at t is token t + 1 of the same sample if that is a target token."""
+    """Lay samples end to end, shared prefixes once: the drawing at the top of this file."""
     input_ids: list[int] = []
     positions: list[int] = []
     labels: list[int] = []
@@ -181,8 +184,7 @@ def build_pack(samples: Sequence[Sample]) -> Pack:
                 add_segment((*prompt, *target[:-1]), start, [IGNORE] * (len(prompt) - 1) + [*target], parent)
 
     add_samples(samples, 0, -1)
-    tensors = (torch.tensor(values) for values in (input_ids, positions, labels))
-    return Pack(*tensors, tuple(lengths), tuple(parents))
+    return Pack(torch.tensor(input_ids), torch.tensor(positions), torch.tensor(labels), tuple(lengths), tuple(parents))
 
 
 def shared_prefix_length(samples: Sequence[Sample], start: int = 0) -> int:

@@ -1,10 +1,11 @@
 """Documents and span pairs as training samples: text first, then token ids with the loss mask, made together (Eq. 3).
 
-    CodedDocument  →  prompt: instruction + note            target: evidence and codes      x → E → C, first term of Eq. 3
-    Pair           →  prompt: instruction + evidence        target: code and description    e → c, second term of Eq. 3
+    CodedDocument  →  prompt: instruction + note        target: evidence and codes      x → E → C, first term of Eq. 3
+    Pair           →  prompt: instruction + evidence    target: code and description    e → c, second term of Eq. 3
 
-A Sample holds `prompt_ids` and `target_ids`. The loss mask is that border: only the target's tokens, its end-of-turn token
-included, are trained. Nothing is ever cut: a document that is too long is skipped and named, a span that is too long raises.
+A Sample holds `prompt_ids` and `target_ids`. The loss mask is that border: only the target's tokens, its end-of-turn
+token included, are trained. Nothing is ever cut: a document that is too long is skipped and named, a span that is too
+long raises.
 
 Read next: packing.py.
 """
@@ -53,7 +54,7 @@ def span_sample(pair: Pair, codebook: CodeBook, name: str = "") -> TextSample:
 
 
 def encode_sample(tokenizer: Tokenizer, text: TextSample) -> Sample:
-    """Text → ids: the prompt is a user turn followed by the assistant's header, the target the assistant's turn to its end token."""
+    """Text → ids. Prompt: a user turn and the assistant's header; target: the assistant's turn up to its end token."""
     prompt_ids = tokenizer.encode_chat([{"role": "user", "content": text.prompt}], add_generation_prompt=True)
     return Sample(tuple(prompt_ids), tuple(tokenizer.encode_answer(text.target)), text.kind, text.name)
 
@@ -91,8 +92,8 @@ def read_training_data(
 ) -> tuple[list[Sample], Counter[str], list[str]]:
     """(samples in file order, their number by kind and source, one line per skipped document).
 
-    Reads the JSONL files `documents` and `spans`, or `ready_samples` in their place; "" stands for no file. Both terms of Eq. 3
-    end up in one list, which training/loop.py shuffles. Raises InputError where no sample is left.
+    Reads the JSONL files `documents` and `spans`, or `ready_samples` in their place; "" stands for no file. Both terms
+    of Eq. 3 end up in one list, which training/loop.py shuffles. Raises InputError where no sample is left.
     """
     texts: list[TextSample | Sample] = []
     counts: Counter[str] = Counter()

@@ -1,1 +1,1 @@
-"""Training: loop.py is the step, run.py a run around it; checkpoints, several processes, the estimate and the metrics log."""
+"""Training: loop.py is the step, run.py the run around it. Read loop.py first."""

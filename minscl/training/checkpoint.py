@@ -1,7 +1,8 @@
 """Checkpoints of a run: trained tensors, AdamW's state and the step, in safetensors and JSON; and an orderly stop.
 
-A checkpoint is a folder `step-00000200` that appears by one rename, so it is complete or absent. The data order is a pure function
-of seed and epoch, and dropout of seed and step, so the step number is also the position in the data and the random state.
+A checkpoint is a folder `step-00000200` that appears by one rename, so it is complete or absent. The data order is a
+pure function of seed and epoch, and dropout of seed and step, so the step number is also the position in the data and
+the random state.
 
 Read next: loop.py.
 """
@@ -40,7 +41,7 @@ class OptimizerState(Protocol):
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM ask for a stop after the current step, so that no half step is saved; a second one stops at once.
+    """Ctrl-C and SIGTERM ask for a stop after the current step, so that no half step is saved; a second stops at once.
 
     with StopSignals() as stop:
         ...
@@ -75,7 +76,8 @@ class StopSignals:
 def checkpoint_settings(config: RunConfig, dtype: torch.dtype, samples: Sequence[Sample]) -> dict:
     """What must be equal for a run to be resumed: everything that changes the arithmetic.
 
-    The model is identified by its config.json and the sizes of its weight files, wherever it lies, the data by its token ids.
+    The model is identified by its config.json and the sizes of its weight files, wherever it lies, the data by its
+    token ids.
     """
     folder = Path(config.model)
     weight_sizes = sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))
@@ -95,9 +97,10 @@ def checkpoint_settings(config: RunConfig, dtype: torch.dtype, samples: Sequence
 def save_checkpoint(
     folder: Path, step: int, parameters: Mapping[str, torch.Tensor], optimizer: OptimizerState, settings: dict
 ) -> Path:
-    """Write `folder/step-NNNNNNNN` and delete all but the newest MAX_CHECKPOINTS. `parameters`: name → the optimizer's tensor.
+    """Write `folder/step-NNNNNNNN` and delete all but the newest MAX_CHECKPOINTS.
 
-    Raises InputError where the disk is full or cannot be written; older checkpoints are untouched then.
+    `parameters`: name → tensor of the optimizer. Raises InputError where the disk is full or cannot be written; older
+    checkpoints are untouched then.
     """
     target, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
     tensors = {}
@@ -121,8 +124,8 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
         newest = newest_checkpoint(folder)
         raise InputError(
-            f"{target}: cannot be written ({error}); the last complete checkpoint is {newest.name if newest else 'none'}; "
-            "make room and continue with --resume"
+            f"{target}: cannot be written ({error}); the last complete checkpoint is "
+            f"{newest.name if newest else 'none'}; make room and continue with --resume"
         ) from error
     for path in _checkpoints(folder)[:-MAX_CHECKPOINTS]:
         shutil.rmtree(path)
@@ -132,17 +135,17 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, parameters: Mapping[str, torch.Tensor], optimizer: OptimizerState, settings: dict
 ) -> int:
-    """Fill parameters and optimizer from the newest readable checkpoint in `folder`; returns its step, 0 if there is none.
+    """Fill parameters and optimizer from the newest readable checkpoint in `folder`; returns its step, or 0 if none.
 
-    A damaged checkpoint is named in the log and the one before it is used. Raises InputError where all are damaged and, naming
-    the setting, where `settings` differ from the checkpoint's.
+    A damaged checkpoint is named in the log and the one before it is used. Raises InputError where all are damaged and,
+    naming the setting, where `settings` differ from the checkpoint's.
     """
     paths = _checkpoints(folder)
     for path in reversed(paths):
         try:
             state = json.loads((path / "state.json").read_text())
             with safe_open(path / "state.safetensors", "pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             step, saved_settings = state["step"], state["settings"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             LOG.warning("minscl: %s is damaged (%s); trying the checkpoint before it", path, error)

@@ -1,11 +1,12 @@
-"""Several processes train as one, started by torchrun: each takes a share of a step's samples, and LoRA's gradients are summed.
+"""Several processes train as one: each takes a share of a step's samples, and LoRA's gradients are summed.
 
     torchrun --nproc-per-node 8 -m minscl.train --cfg llama70b --fsdp
 
-The loss is a sum over target tokens divided by the whole step's number of them (loop.py), so the sum of the processes' gradients
-is the gradient of one process with all samples. Every process then takes the same AdamW step on its copy of the adapter; only the
-main process writes files. With `--fsdp` each block's frozen weights are split among the processes (FSDP2) and gathered when the
-block runs. They have no gradient, and embeddings and the output projection stay whole, so LoRA's gradients are all that is reduced.
+The loss is a sum over target tokens divided by the whole step's number of them (loop.py), so the sum of the processes'
+gradients is the gradient of one process with all samples. Every process then takes the same AdamW step on its copy of
+the adapter; only the main process writes files. With `--fsdp` each block's frozen weights are split among the processes
+(FSDP2) and gathered when the block runs. They have no gradient, and embeddings and the output projection stay whole, so
+LoRA's gradients are all that is reduced.
 
 Read next: data/packing.py, which splits a step's samples by rank.
 """
@@ -60,7 +61,7 @@ class ProcessGroup:
 
 
 def join_process_group(device: torch.device) -> tuple[ProcessGroup, torch.device]:
-    """(torchrun's process group, this process's device): NCCL with a GPU each, or gloo on CPUs. Without torchrun, one process.
+    """(torchrun's process group, this process's device): NCCL with a GPU each, or gloo on CPUs; else one process.
 
     Raises InputError where there are more processes than GPUs.
     """
@@ -81,7 +82,8 @@ def join_process_group(device: torch.device) -> tuple[ProcessGroup, torch.device
 def shard_blocks(model: Decoder, trained: Sequence[torch.nn.Parameter], device: torch.device) -> None:
     """Split each block's frozen weights among the processes, in place; `trained` parameters stay whole in each process.
 
-    `model` may lie on the CPU, memory-mapped: one block at a time is moved to `device`. Raises InputError for a torch before 2.7.
+    `model` may lie on the CPU, memory-mapped: one block at a time is moved to `device`. Raises InputError for a torch
+    before 2.7.
     """
     from torch.distributed.fsdp import fully_shard
 

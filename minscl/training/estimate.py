@@ -1,10 +1,11 @@
-"""What a run will take, printed before the weights are loaded: data, parameters, steps, time, memory; and samples as they are trained.
+"""What a run will take, printed before the weights are loaded: data, parameters, steps, time and memory.
 
-    time    = computed tokens · (4 N + attention) operations / (matmul rate · EFFICIENCY)        N: weights of the blocks' linear layers
+    time    = computed tokens · (4 N + attention) operations / (matmul rate · EFFICIENCY)
     memory  = weights + 16 bytes a LoRA parameter + what autograd saves for the longest pack + one chunk of logits
 
-4 N: 2 N for the forward pass and 2 N for the gradient of the activations; frozen weights need no gradient of their own.
-`--recompute` adds 2 N. 16 bytes: a float32 LoRA parameter, its gradient and AdamW's two moments.
+N: weights of the blocks' linear layers. 4 N: 2 N for the forward pass and 2 N for the gradient of the activations;
+frozen weights need no gradient of their own. `--recompute` adds 2 N. 16 bytes: a float32 LoRA parameter, its gradient and
+AdamW's two moments.
 
 Read next: loop.py.
 """
@@ -88,11 +89,9 @@ def estimate_run(
     query_key_pairs = config.epochs * sum(len(sample) ** 2 for sample in samples) / 2
     target_tokens = config.epochs * sum(len(sample.target_ids) for sample in samples)
     passes = 3 if config.recompute else 2  # of 2 operations a weight
-    head_weights, query_size = (
-        model_config.vocab_size * model_config.hidden_size,
-        model_config.num_attention_heads * model_config.head_dim,
-    )
-    operations = passes * 2 * (block_weights * computed_tokens + head_weights * target_tokens)
+    head_weights = model_config.vocab_size * model_config.hidden_size
+    query_size = model_config.num_attention_heads * model_config.head_dim
+    operations: float = passes * 2 * (block_weights * computed_tokens + head_weights * target_tokens)
     operations += (passes + 1) * 4 * model_config.num_hidden_layers * query_size * query_key_pairs
 
     itemsize = torch.empty((), dtype=dtype).element_size()

@@ -1,12 +1,14 @@
-"""The training loop: the schedule of steps, and for each step learning rate, forward, backward, reduce, clip, update, log.
+"""The training loop: learning rate, forward, backward, reduce, clip, step, log (Eq. 3 and 6).
 
-Eq. 3 is a sum of two expectations, over documents and over spans. They are trained as Section 3.2 says, mixed: both kinds
-in one shuffled list, so that the 16 samples of a step hold each kind in proportion. The loss of a step is Eq. 6,
-    L = Σ over its samples, Σ over target tokens t, -log p(y_t | x, y_<t)  /  number of target tokens of the step.
+Eq. 3 is a sum of two expectations, over documents and over spans. They are trained mixed, as Section 3.2 says: both
+kinds in one shuffled list, so that the 16 samples of a step hold each kind in proportion. The loss of a step is Eq. 6:
+
+    L = Σ over its samples, Σ over target tokens t, -log p(y_t | x, y_<t)  /  number of target tokens of the step
+
 deviates: Eq. 6 prints the sum alone; with the division the learning rate means the same for any mix of lengths.
 
-A step's path: data/samples.py → data/packing.py → this file → model/decoder.py (ops.py) → data/loss.py. LoRA is one detour
-(lora/layer.py), several processes another (distributed.py); with one process the group's methods do nothing.
+A step's path: data/samples.py → data/packing.py → this file → model/decoder.py (ops.py) → data/loss.py. LoRA is one
+detour (lora/layer.py), several processes another (distributed.py); with one process the group's methods do nothing.
 
 Read next: data/samples.py. docs/training.md draws a pack.
 """
@@ -30,7 +32,7 @@ LOGIT_CHUNK = 512  # target positions whose logits exist at a time: 0.25 GB in f
 
 
 class NotFinite(ArithmeticError):
-    """The loss or the gradient norm of `step` (counted from 1) is infinite or NaN; `sample_indices` says which samples it held."""
+    """The loss or the gradient norm of `step`, counted from 1, is infinite or NaN; `sample_indices` are its samples."""
 
     def __init__(self, step: int, loss: float, grad_norm: float, sample_indices: tuple[int, ...]):
         super().__init__(f"step {step}: loss {loss}, gradient norm {grad_norm}")
@@ -47,12 +49,12 @@ def train_steps(
     total_steps: int,
     config: RunConfig,
     device: torch.device,
-    group: ProcessGroup = ProcessGroup(),
+    group: ProcessGroup,
 ) -> Iterator[dict]:
     """Train on `steps`, (epoch, Step) pairs from `plan_steps`; yields one record of metrics.jsonl after each.
 
-    `parameters`: what is trained, LoRA's A and B. `first_step`: how many steps of `total_steps` are done already. Times are
-    in seconds, memory in bytes. Raises NotFinite before the optimiser has used a gradient that is not finite.
+    `parameters`: what is trained, LoRA's A and B. `first_step`: how many steps of `total_steps` are done already. Times
+    are in seconds, memory in bytes. Raises NotFinite before the optimiser has used a gradient that is not finite.
     """
     warmup_steps = math.ceil(config.warmup_ratio * total_steps)
     run_start = time.monotonic()
@@ -94,9 +96,9 @@ def train_steps(
 def forward_backward(model: Decoder, step: Step, device: torch.device) -> float:
     """Forward and backward of this process's packs of one optimiser step; gradients add up in `parameter.grad`.
 
-    Returns the packs' part of the step's loss (Eq. 6): the sum over their target tokens / target tokens of the whole step.
-    Logits exist for target positions alone and LOGIT_CHUNK at a time, so (T, V) never does: the backward of each chunk stops at
-    the hidden states, whose gradient then goes through the decoder in one piece.
+    Returns the packs' part of the step's loss (Eq. 6): the sum over their target tokens / target tokens of the whole
+    step. Logits exist for target positions alone and LOGIT_CHUNK at a time, so (T, V) never does: the backward of each
+    chunk stops at the hidden states, whose gradient then goes through the decoder in one piece.
     """
     step_loss = torch.zeros((), device=device)
     for pack in step.packs:
@@ -131,12 +133,12 @@ def learning_rate_factor(step: int, total_steps: int, warmup_steps: int) -> floa
 
 
 def seed_dropout(seed: int, step: int, rank: int) -> None:
-    """Make dropout a function of seed, step and process, so that a resumed run draws what an uninterrupted one would."""
+    """Make dropout a function of seed, step and process, so that a resumed run draws what an unbroken one would."""
     torch.manual_seed(random.Random(f"{seed}-{step}-{rank}").getrandbits(63))
 
 
 def plan_steps(
-    samples: Sequence[Sample], config: RunConfig, first_step: int, group: ProcessGroup = ProcessGroup()
+    samples: Sequence[Sample], config: RunConfig, first_step: int, group: ProcessGroup
 ) -> tuple[Iterator[tuple[int, Step]], int]:
     """((epoch, Step) pairs from `first_step` on, packed as they are asked for; number of steps of the whole run).
 

@@ -16,7 +16,7 @@ SMOOTHING = 0.95  # weight of the past in the smoothed loss
 
 
 class SmoothedLoss:
-    """Exponential moving average, corrected for its start as Adam's moments are, so that the first value is the first loss."""
+    """Exponential moving average, corrected for its start as Adam's moments are: the first value is the first loss."""
 
     def __init__(self) -> None:
         self._loss, self._weight = 0.0, 0.0
@@ -29,10 +29,11 @@ class SmoothedLoss:
 
 
 class MetricsLog:
-    """Appends each record to `out`/metrics.jsonl and moves the progress bar. `enabled=False`, in all but the main process: neither."""
+    """Appends each record to `out`/metrics.jsonl and moves the progress bar; does nothing unless `enabled`."""
 
     def __init__(self, out: Path, first_step: int, total_steps: int, enabled: bool):
-        self._file = open(out / "metrics.jsonl", "a", encoding="utf-8") if enabled else None
+        path = out / "metrics.jsonl"
+        self._file = open(path, "a", encoding="utf-8") if enabled else None  # noqa: SIM115 (closed in __exit__)
         self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True, disable=not enabled)
         self._smoothed_loss = SmoothedLoss()
 
@@ -59,13 +60,14 @@ def describe(record: dict, smoothed_loss: float) -> str:
     """Epoch, smoothed loss, learning rate, tokens a second and the share of them that sharing saved, memory."""
     seconds, tokens, computed = record["step_seconds"], record["tokens"], record["computed_tokens"]
     return (
-        f"epoch {record['epoch'] + 1}, loss {smoothed_loss:.3f}, lr {record['lr']:.1e}, {tokens / seconds:,.0f} tokens/s "
-        f"({1 - computed / tokens:.0%} saved by sharing), {record['peak_memory_bytes'] / 2**30:.1f} GB"
+        f"epoch {record['epoch'] + 1}, loss {smoothed_loss:.3f}, lr {record['lr']:.1e}, "
+        f"{tokens / seconds:,.0f} tokens/s ({1 - computed / tokens:.0%} saved by sharing), "
+        f"{record['peak_memory_bytes'] / 2**30:.1f} GB"
     )
 
 
 def plot_losses(out: Path) -> str:
-    """Draw `out`/loss.png from its metrics.jsonl; returns a line that says what was done. Raises InputError where the disk is full."""
+    """Draw `out`/loss.png from its metrics.jsonl; returns a line for the user. Raises InputError on a full disk."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -1,7 +1,9 @@
-"""One training run, from settings to adapter folder: data, estimate, model with LoRA, the loop, checkpoints, and the end.
+"""One training run, from settings to adapter folder: data, estimate, model with LoRA, the loop, checkpoints.
 
-    out/metrics.jsonl   one record a step          out/checkpoints/step-NNNNNNNN   what --resume continues from
-    out/run.json        the settings               out/adapter_model.safetensors, adapter_config.json   the adapter (PEFT)
+    out/run.json                                              the settings
+    out/metrics.jsonl, loss.png                               one record a step, and their curve
+    out/checkpoints/step-NNNNNNNN/                            what --resume continues from
+    out/adapter_model.safetensors, adapter_config.json        the adapter, in PEFT's format
 
 Read next: loop.py for the step; checkpoint.py, estimate.py, metrics_log.py for the rest.
 """
@@ -39,8 +41,9 @@ from minscl.training.metrics_log import MetricsLog, plot_losses
 def train_adapter(config: RunConfig) -> Path:
     """Train one adapter; returns its folder, `config.out`.
 
-    Ctrl-C and SIGTERM save the adapter and a checkpoint after the current step and then raise SystemExit. Raises InputError
-    for input that cannot be used, before the first step; SystemExit(1) for a loss or gradient that is not finite.
+    Ctrl-C and SIGTERM save the adapter and a checkpoint after the current step and then raise SystemExit. Raises
+    InputError for input that cannot be used, before the first step; SystemExit(1) for a loss or gradient that is not
+    finite.
     """
     out = Path(config.out)
     if (out / "metrics.jsonl").exists() and not config.resume:
@@ -82,13 +85,13 @@ def read_data(config: RunConfig, tokenizer: Tokenizer) -> tuple[list[Sample], st
 
 
 def check_token_ids(samples: Sequence[Sample], vocab_size: int) -> None:
-    """Ready samples bring their own token ids; raises InputError naming the first sample with an id outside the vocabulary."""
+    """Ready samples bring their own ids. Raises InputError naming the first sample with an id outside the vocabulary."""
     for number, sample in enumerate(samples, 1):
         largest = max((*sample.prompt_ids, *sample.target_ids), default=0)
         if largest >= vocab_size:
             raise InputError(
-                f"{sample.name or f'sample {number}'}: token id {largest}, but the model's vocabulary has {vocab_size}; "
-                "use this model's tokenizer"
+                f"{sample.name or f'sample {number}'}: token id {largest}, but the model's vocabulary has "
+                f"{vocab_size}; use this model's tokenizer"
             )
 
 
@@ -115,7 +118,7 @@ def prepare_machine(
 
 
 def load_model_with_lora(config: RunConfig, device: torch.device, dtype: torch.dtype) -> Decoder:
-    """The base model, frozen, with LoRA layers to train, in train mode; with --fsdp its blocks are split among the processes."""
+    """The frozen base model with LoRA layers to train, in train mode; with --fsdp, split among the processes."""
     model = load_model(config.model, device="cpu" if config.fsdp else device, dtype=dtype, mapped=config.fsdp)
     add_lora(model, config.rank, config.alpha, config.dropout, seed=config.seed)
     if config.fsdp:
@@ -132,7 +135,7 @@ def run_steps(
     dtype: torch.dtype,
     group: ProcessGroup,
 ) -> None:
-    """Train from the newest checkpoint, or from the beginning, to the last step or a stop signal; write all files of the run."""
+    """Train from the newest checkpoint to the last step or a stop signal, and write the files of the run."""
     out = Path(config.out)
     parameters = dict(lora_parameters(model))
     optimizer = torch.optim.AdamW(
@@ -192,7 +195,7 @@ def read_matmul_mode(path: Path) -> str | None:
 
 @contextlib.contextmanager
 def report_not_finite(samples: Sequence[Sample], out: Path, is_main: bool) -> Iterator[None]:
-    """NotFinite → one line naming the samples and the last good checkpoint, then exit status 1: the program failed, not its user."""
+    """NotFinite → one line naming the samples and the last good checkpoint, and exit status 1: the run failed."""
     try:
         yield
     except NotFinite as error:
