@@ -40,7 +40,7 @@ MIN_SHARED_PREFIX = 8  # tokens; a shorter prefix costs more in bookkeeping than
 
 @dataclass(frozen=True)
 class Pack:
-    """One packed sequence: int64 tensors (T,), and its segments' `lengths` and `parents` as model.SharedPrefixMask has."""
+    """One packed sequence: int64 tensors (T,), and the segments' lengths and parents as in model.SharedPrefixMask."""
 
     input_ids: torch.Tensor
     positions: torch.Tensor
@@ -106,7 +106,7 @@ def epoch_order(num_samples: int, batch_size: int, seed: int, epoch: int) -> lis
 def pack_step(
     samples: Sequence[Sample], indices: Sequence[int], pack_length: int, rank: int = 0, world_size: int = 1
 ) -> Step:
-    """The step of the samples `indices`, with the packs of process `rank`. All processes have the same number of packs."""
+    """The step of the samples `indices`, with the packs of process `rank`; every process has as many packs."""
     bins = [
         first_fit_decreasing(samples, share, pack_length) for share in split_by_rank(samples, indices, world_size)
     ]  # process → pack → sample indices

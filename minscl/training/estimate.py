@@ -4,8 +4,8 @@
     memory  = weights + 16 bytes a LoRA parameter + what autograd saves for the longest pack + one chunk of logits
 
 N: weights of the blocks' linear layers. 4 N: 2 N for the forward pass and 2 N for the gradient of the activations;
-frozen weights need no gradient of their own. `--recompute` adds 2 N. 16 bytes: a float32 LoRA parameter, its gradient and
-AdamW's two moments.
+frozen weights need no gradient of their own. `--recompute` adds 2 N. 16 bytes: a float32 LoRA parameter, its gradient
+and AdamW's two moments.
 
 Read next: loop.py.
 """

@@ -85,7 +85,7 @@ def read_data(config: RunConfig, tokenizer: Tokenizer) -> tuple[list[Sample], st
 
 
 def check_token_ids(samples: Sequence[Sample], vocab_size: int) -> None:
-    """Ready samples bring their own ids. Raises InputError naming the first sample with an id outside the vocabulary."""
+    """Ready samples bring their own ids. Raises InputError naming the first sample with one outside the vocabulary."""
     for number, sample in enumerate(samples, 1):
         largest = max((*sample.prompt_ids, *sample.target_ids), default=0)
         if largest >= vocab_size:
