@@ -16,7 +16,9 @@ def training_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished_run(training_folder, fast_measurement, tmp_path_factory):
-    """A run of 21 steps with dropout that nothing interrupted; its checkpoints are steps 20 and 21. Copy it to change it."""
+    """A run of 21 steps with dropout that nothing interrupted; its checkpoints are steps 20 and 21. Copy it to change
+    it.
+    """
     from minscl.training.run import train_adapter
 
     return train_adapter(

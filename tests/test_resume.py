@@ -34,7 +34,7 @@ def checkpoint_names(out) -> list[str]:
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_resume_gives_the_uninterrupted_adapter(number, status, training_folder, finished_run, tmp_path, monkeypatch):
-    """Guards lost optimiser state, a repeated or skipped step, a doubled record, and another kernel than at the start."""
+    """Guards lost optimiser state, a repeated or skipped step, a doubled record, another kernel than at the start."""
     out = tmp_path / "stopped"
     config = run_config(training_folder, out, dropout=0.1, save_every=4)
     original = torch.optim.AdamW.step
@@ -148,7 +148,7 @@ class FullAfter:
     ],
 )
 def test_a_damaged_checkpoint_is_passed_over(damage, training_folder, finished_run, tmp_path, caplog):
-    """Guards: a run that cannot be resumed though an older checkpoint is complete, and one that silently starts again."""
+    """Guards: a run that cannot be resumed though an older checkpoint is complete; one that silently starts again."""
     out = shutil.copytree(finished_run, tmp_path / "run")
     config = run_config(training_folder, out, dropout=0.1, save_every=4, resume=True)
     (out / "run.json").write_text("{")  # only a record; the run continues without it

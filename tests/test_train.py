@@ -1,6 +1,7 @@
 """The trainer against a plain loop of transformers + PEFT, and the command as a user runs it."""
 
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("fast_measurement")
 
 
 def test_training_equals_transformers_and_peft(training_folder, tmp_path):
-    """Guards the whole step: packing, masking, the divisor, clipping, AdamW's settings, the schedule. Tolerance 1e-4."""
+    """Guards the whole step: packing, mask, divisor, clipping, AdamW's settings, schedule. Tolerance 1e-4."""
     transformers, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
     config = run_config(training_folder, tmp_path / "run")
     model = load_model(training_folder)
@@ -74,7 +75,7 @@ def test_schedule_starts_at_zero_and_ends_at_zero():
     """Guards the off-by-one that trains the first step at full rate or never reaches zero."""
     factors = [learning_rate_factor(step, 100, 10) for step in range(101)]
     assert factors[0] == 0 and factors[5] == 0.5 and factors[10] == 1 and abs(factors[100]) < 1e-12
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:]))
+    assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
 
 
 def test_ids_of_another_tokenizer_are_refused(training_folder, tmp_path):
@@ -98,7 +99,9 @@ def test_command_trains_an_adapter_that_peft_loads(tmp_path):
     assert done.returncode == 0, done.stderr
     out = tmp_path / "runs" / "tiny"
     records = metrics(out)
-    fields = "step epoch loss lr grad_norm samples tokens computed_tokens step_seconds elapsed_seconds peak_memory_bytes"
+    fields = (
+        "step epoch loss lr grad_norm samples tokens computed_tokens step_seconds elapsed_seconds peak_memory_bytes"
+    )
     assert len(records) >= 3 and set(fields.split()) <= records[0].keys()
     assert json.loads((out / "run.json").read_text())["rank"] == 8
     again = minscl_train("--cfg", "tiny", "--out", "runs/tiny", cwd=tmp_path)
