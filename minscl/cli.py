@@ -80,7 +80,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Dataclass]) ->
         help = item.metadata["help"].replace("%", "%%")
         if item.metadata.get("choices"):
             help += f": {', '.join(item.metadata['choices'])}"
-        if default not in ("", False, ()):
+        if not isinstance(default, bool) and default not in ("", ()):
             help += f" (default: {default})"
         metavar = item.metadata.get("metavar") or item.name.upper()
         if item.metadata.get("positional"):

@@ -1,16 +1,18 @@
-"""Fixtures that several test files share; those that take long to build are built once a session."""
+"""Fixtures that several test files share, built once a session.
+
+They import what they need inside, so that tests without torch do not wait two seconds for it.
+"""
 
 import functools
 
 import pytest
 
-from minscl import hardware
-from tests.tiny_training import run_config, write_training_folder
-
 
 @pytest.fixture(scope="session")
 def training_folder(tmp_path_factory):
     """A tiny random Llama with a tokenizer of its own, and 40 token samples (samples.jsonl). Read only."""
+    from tests.tiny_training import write_training_folder
+
     return write_training_folder(tmp_path_factory.mktemp("model"))
 
 
@@ -20,15 +22,17 @@ def finished_run(training_folder, fast_measurement, tmp_path_factory):
     it.
     """
     from minscl.training.run import train_adapter
+    from tests.tiny_training import run_config
 
-    return train_adapter(
-        run_config(training_folder, tmp_path_factory.mktemp("run") / "finished", dropout=0.1, save_every=4)
-    )
+    out = tmp_path_factory.mktemp("run") / "finished"
+    return train_adapter(run_config(training_folder, out, dropout=0.1, save_every=4))
 
 
 @pytest.fixture(scope="session")
 def fast_measurement():
     """Measure the machine's matmul rate once, not at the start of each of dozens of runs."""
+    from minscl import hardware
+
     original = hardware.measure_matmul_rate
 
     @functools.cache

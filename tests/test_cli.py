@@ -26,6 +26,7 @@ class PrintConfig:
     out: str = path_flag("folder to write")
     copies: int = flag(2, "printed copies")
     scale: float = flag(1.5, "100% of the page")
+    margin: float = flag(0.0, "white edge")
     paper: str = flag("a4", "size", choices=("a4", "letter"))
     tray: tuple = flag((), "tray to take paper from; may be repeated")
     two_sided: bool = flag(False, "print on both sides")
@@ -72,8 +73,13 @@ def test_help_shows_each_default_once(capsys, monkeypatch):
     with pytest.raises(SystemExit) as exit:
         parse("--help")
     text = capsys.readouterr().out
-    assert exit.value.code == 0 and text.count("default: ") == 3
-    for line in ("printed copies (default: 2)", "100% of the page (default: 1.5)", "size: a4, letter (default: a4)"):
+    assert exit.value.code == 0 and text.count("default: ") == 4
+    for line in (
+        "printed copies (default: 2)",
+        "100% of the page (default: 1.5)",
+        "white edge (default: 0.0)",
+        "size: a4, letter (default: a4)",
+    ):
         assert text.count(line) == 1
     assert "internal" not in text
 
@@ -86,7 +92,7 @@ def test_help_of_train_shows_each_default_once(capsys, monkeypatch):
     lines = re.sub(r"\n {10,}", " ", capsys.readouterr().out).splitlines()  # a long flag's help is on the next line
     for field in fields(RunConfig):
         [line] = [line for line in lines if line.split()[:1] == [flag_name(field.name)]]
-        shown = field.default not in ("", False)
+        shown = not isinstance(field.default, bool) and field.default != ""
         assert line.count("default: ") == shown and (f"(default: {field.default})" in line) == shown, line
 
 

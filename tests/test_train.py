@@ -93,7 +93,7 @@ def test_training_on_nothing_is_refused(training_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_command_trains_an_adapter_that_peft_loads(tmp_path):
+def test_command_trains_an_adapter_that_peft_loads(tmp_path, monkeypatch, capsys):
     """Guards the README's first training command, end to end, on the bundled data."""
     done = minscl_train("--cfg", "tiny", "--out", "runs/tiny", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -104,8 +104,9 @@ def test_command_trains_an_adapter_that_peft_loads(tmp_path):
     )
     assert len(records) >= 3 and set(fields.split()) <= records[0].keys()
     assert json.loads((out / "run.json").read_text())["rank"] == 8
-    again = minscl_train("--cfg", "tiny", "--out", "runs/tiny", cwd=tmp_path)
-    assert again.returncode == 2 and "--resume" in again.stderr and metrics(out) == records  # never trains over a run
+    monkeypatch.chdir(tmp_path)
+    status = train_here("--cfg", "tiny", "--out", "runs/tiny")  # never trains over a run
+    assert status == 2 and "--resume" in capsys.readouterr().err and metrics(out) == records
     transformers, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
     model = transformers.AutoModelForCausalLM.from_pretrained(PRESETS["tiny"].model)
     assert peft.PeftModel.from_pretrained(model, out).peft_config["default"].r == 8

@@ -62,12 +62,12 @@ def train_steps(
         step_start = time.monotonic()
         seed_dropout(config.seed, number, group.rank)
 
-        # One optimiser step, Appendix C's settings: 16 samples, cosine schedule with warm-up, AdamW
+        # One optimiser step: `step` holds 16 samples (Appendix C), spans and documents mixed (Eq. 3)
         # ------------------------------------------------------------------------------------------
-        lr = config.lr * learning_rate_factor(number, total_steps, warmup_steps)
+        lr = config.lr * learning_rate_factor(number, total_steps, warmup_steps)  # Appendix C: cosine with warm-up
         for param_group in optimizer.param_groups:
             param_group["lr"] = lr
-        loss = forward_backward(model, step, device)  # Eq. 3 and 6; calls loss.backward(), which fills parameter.grad
+        loss = forward_backward(model, step, device)  # Eq. 6; calls loss.backward(), which fills parameter.grad
         group.all_reduce_gradients(parameters)  # gradients of a sum: added, not averaged
         loss, computed_tokens = group.sum(loss, step.computed_tokens)
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm).item()
@@ -78,7 +78,7 @@ def train_steps(
         # ------------------------------------------------------------------------------------------
 
         now = time.monotonic()
-        yield {
+        yield {  # run.py logs it
             "step": number + 1,
             "epoch": epoch,
             "loss": loss,
