@@ -27,7 +27,7 @@ if not __package__:  # started as a file, not with -m
 from benchmarks.report import source, write_section
 from benchmarks.train import SHAPE
 from minscl.data.types import Note
-from minscl.hardware import matmul_rate, prepare_cpu
+from minscl.hardware import choose_float32_matmul, measure_matmul_rate
 from minscl.infer.cache import KVCache
 from minscl.infer.coder import note_prompt
 from minscl.infer.constrained import Guide
@@ -115,7 +115,7 @@ def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[lis
     import transformers
 
     kind = getattr(torch, dtype)
-    prepare_cpu(kind)
+    choose_float32_matmul(kind)
     teacher = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa").eval()
     plain, rowwise = load_model(folder, dtype=kind), load_model(folder, dtype=kind)
     weights = sum(one.numel() for name, one in plain.named_parameters() if "embed" not in name)
@@ -230,7 +230,7 @@ def main() -> None:
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
-    products = {dtype: matmul_rate(torch.device("cpu"), getattr(torch, dtype)) for dtype in args.dtypes}
+    products = {dtype: measure_matmul_rate(torch.device("cpu"), getattr(torch, dtype)) for dtype in args.dtypes}
     told = " and ".join(f"{rate / 1e9:.0f} ({dtype})" for dtype, rate in products.items())
     times = ", ".join(f"{args.rounds * times} ({job})" for job, (_, _, times) in JOBS.items())
     head = f"{source(transformers)}; medians of {times}. Products {told} GFLOP/s."

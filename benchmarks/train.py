@@ -79,37 +79,35 @@ def make_model(folder: Path) -> None:
 
 def ours(folder: Path, samples, dtype: torch.dtype) -> dict:
     """Seconds of each step by minscl.train's own loop, its forecast, and the share of the matmul rate."""
-    from minscl.hardware import prepare_cpu
+    from minscl.hardware import choose_float32_matmul
     from minscl.lora import add_lora, lora_parameters
     from minscl.model import load_model
-    from minscl.train import LOGIT_ROWS, plan, train_steps
-    from minscl.training.checkpoint import StopSignals
     from minscl.training.distributed import ProcessGroup
-    from minscl.training.estimate import EFFICIENCY, forecast
+    from minscl.training.estimate import EFFICIENCY, estimate_run
+    from minscl.training.loop import plan_steps, train_steps
 
     config, device = RunConfig(model=str(folder), epochs=1, max_length=4096, pack_length=4096), torch.device("cpu")
-    rate, _ = prepare_cpu(dtype)
+    rate, _ = choose_float32_matmul(dtype)
     model = load_model(folder, dtype=dtype)
     add_lora(model, config.rank, config.alpha, seed=0)
     model.train()
     parameters = [one for _, one in lora_parameters(model)]
     optimizer = torch.optim.AdamW(parameters, lr=config.lr)
-    steps, total = plan(samples, config, 0)
+    steps, total = plan_steps(samples, config, 0, ProcessGroup())
     records = list(
         train_steps(
             model,
             parameters,
             optimizer,
             steps,
-            first=0,
-            total=total,
+            first_step=0,
+            total_steps=total,
             config=config,
             device=device,
-            team=ProcessGroup(),
-            stop=StopSignals(),
+            group=ProcessGroup(),
         )
     )
-    expected = forecast(model.config, samples, config, dtype=dtype, rate=rate, logit_rows=LOGIT_ROWS)
+    expected = estimate_run(model.config, samples, config, dtype=dtype, matmul_rate=rate)
     operations = expected.seconds * EFFICIENCY * rate
     return {
         "seconds": [one["step_seconds"] for one in records],

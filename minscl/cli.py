@@ -1,16 +1,19 @@
-"""How every command is called: flags made from one frozen dataclass, errors as one line, exit status.
+"""How every command is called: flags declared in one frozen dataclass, errors as one line, exit status.
 
     @dataclass(frozen=True)
     class ExportConfig:
         model: str = flag("models/base", "base model folder")
         out: str = path_flag("folder to write")
 
-    config = parse_flags(ExportConfig, "export", "Merge an adapter into its base model.")
-    ...
-    run_command(main)
+    def main(argv: list[str] | None = None) -> int:
+        config = parse_flags(ExportConfig, "export", "Merge an adapter into its base model.", argv)
+        ...
 
-A field's default is the flag's default and decides its type: str, int or float take one value, False makes a switch, () a
-flag that may be repeated. So each default stands once, and `--help` is generated from it.
+    if __name__ == "__main__":
+        run_command(main)
+
+A field's default is the flag's default and decides its type: a str, int or float takes one value, False makes a switch,
+() makes a flag that may be repeated. So each default stands once, and `--help` is generated from it.
 
 Read next: config.py for the flags of training; any command for a use.
 """
@@ -19,15 +22,25 @@ import argparse
 import dataclasses
 import os
 import sys
-from dataclasses import MISSING, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from minscl.errors import InputError
 
 
-def flag(default: Any, help: str, *, choices=(), metavar: str = "") -> Any:
-    """A dataclass field that is a flag too."""
+class Dataclass(Protocol):
+    """Any dataclass, for type checkers."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+Config = TypeVar("Config", bound=Dataclass)
+
+
+def flag(default: Any, help: str, *, choices: Iterable[str] = (), metavar: str = "") -> Any:
+    """A dataclass field that is also a flag: `--batch-size` for `batch_size`. Its type is that of `default`."""
     return field(default=default, metadata={"help": help, "choices": tuple(choices), "metavar": metavar})
 
 
@@ -37,35 +50,37 @@ def path_flag(help: str) -> Any:
 
 
 def positional(help: str, metavar: str) -> Any:
-    """One or more words without a flag, as a tuple of str."""
+    """One or more arguments without a flag, as a tuple of str."""
     return field(default=(), metadata={"help": help, "metavar": metavar, "positional": True})
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with a usage error as one line and exit status 2."""
+    """argparse whose usage error is an InputError, one line, and not a usage text of several; also in subparsers."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see {self.prog} --help")
 
 
-def parse_flags(config_class: type, command: str, description: str, argv: list[str] | None = None) -> Any:
-    """The `config_class` that the command line describes. Raises InputError for what cannot be read."""
+def parse_flags(config_class: type[Config], command: str, description: str, argv: list[str] | None = None) -> Config:
+    """The `config_class` that `argv` (None: sys.argv) describes. Raises InputError for what cannot be parsed."""
     parser = Parser(prog=f"python -m minscl.{command}", description=description)
     add_flags(parser, config_class)
     return make_config(config_class, vars(parser.parse_args(argv)))
 
 
-def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
-    """One flag a field of `config_class`: type and default from the field, help from its metadata."""
+def add_flags(parser: argparse.ArgumentParser, config_class: type[Dataclass]) -> None:
+    """Add one flag per field of the dataclass `config_class`: type and default from the field, help from its metadata.
+
+    A flag that the command line leaves out has no parsed value, so that the dataclass's or a preset's default holds.
+    """
     for item in dataclasses.fields(config_class):
         if "help" not in item.metadata:
             continue
-        name = flag_name(item.name)
-        default = None if item.default is MISSING else item.default
+        name, default = flag_name(item.name), item.default
         help = item.metadata["help"].replace("%", "%%")
         if item.metadata.get("choices"):
             help += f": {', '.join(item.metadata['choices'])}"
-        if default not in ("", False, None, ()):
+        if not isinstance(default, bool) and default not in ("", ()):
             help += f" (default: {default})"
         metavar = item.metadata.get("metavar") or item.name.upper()
         if item.metadata.get("positional"):
@@ -75,12 +90,11 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
         elif isinstance(default, tuple):
             parser.add_argument(name, action="append", default=argparse.SUPPRESS, help=help, metavar=metavar)
         else:
-            kind = type(default)
-            parser.add_argument(name, type=kind, default=argparse.SUPPRESS, help=help, metavar=metavar)
+            parser.add_argument(name, type=type(default), default=argparse.SUPPRESS, help=help, metavar=metavar)
 
 
-def make_config(config_class: type, values: dict[str, Any]) -> Any:
-    """`config_class` of parsed `values`. Raises InputError for a missing path and for a value that is not among the choices."""
+def make_config(config_class: type[Config], values: Mapping[str, Any]) -> Config:
+    """`config_class` of parsed `values`. Raises InputError for a missing path and a value outside the choices."""
     for item in dataclasses.fields(config_class):
         value = values.get(item.name, item.default)
         name = flag_name(item.name)
@@ -93,12 +107,12 @@ def make_config(config_class: type, values: dict[str, Any]) -> Any:
 
 
 def flag_name(field_name: str) -> str:
-    """ "batch_size" → "--batch-size"."""
+    """The flag of a field: "batch_size" → "--batch-size"."""
     return "--" + field_name.replace("_", "-")
 
 
 def require(path: str, flag: str) -> Path:
-    """`path` if it exists; else InputError with the command that makes it."""
+    """`path` if it exists. Raises InputError that names `flag` and the command that makes such a file or folder."""
     if Path(path).exists():
         return Path(path)
     name = Path(path).name
@@ -111,23 +125,23 @@ def require(path: str, flag: str) -> Path:
     raise InputError(f"{flag} {path}: no such file or folder; {remedy}")
 
 
-def format_counts(rows) -> str:
-    """(name, number) rows as lines a person reads."""
+def format_counts(rows: Iterable[tuple[str, int]]) -> str:
+    """(name, number) rows as aligned lines."""
     rows = list(rows)
     width = max((len(name) for name, _ in rows), default=0)
     return "\n".join(f"{name:{width}}  {number:>7,}" for name, number in rows)
 
 
-def run_command(main) -> None:
-    """Run `main()` and exit with its status; InputError prints one line and exits with 2, Ctrl-C exits with 130."""
+def run_command(main: Callable[[], int]) -> NoReturn:
+    """Run `main()` and exit with its status; an InputError prints one line and exits with 2, Ctrl-C exits with 130."""
     try:
         sys.exit(main())
     except InputError as error:
         print(f"minscl: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("minscl: stopped", file=sys.stderr)
+        print("minscl: interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader (head, less) went away: not our failure
+    except BrokenPipeError:  # the reader of stdout (head, less) has closed it: no failure of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -1,19 +1,20 @@
-"""What a run is made of: `RunConfig`, the named presets, and the flags made from them.
+"""Settings of a training run: `RunConfig`, the named presets, and the flags made from them.
 
-Every default of training stands here once; `train.py --help` is generated from it. The paper's values
-(Appendix C): LoRA rank 8, 16 samples a step, learning rate 1e-4, cosine with a warm-up of 0.1.
-deviates: the paper prints no number of epochs. Its Table 2 gives 70 h an epoch for SFT, 4 h for SCL, and a
-total 5.2 times smaller; 3 against 10 epochs is the smallest pair of whole numbers that fits (210 h / 40 h), so
-the presets train 10. Alpha is not printed either: 16, LLaMA-Factory's default of twice the rank.
+Every default of training stands here once; `train --help` is generated from it. From the paper (Appendix C): LoRA rank
+8, 16 samples a step, learning rate 1e-4, cosine schedule with a warm-up ratio of 0.1.
 
-Read next: train.py.
+deviates: the paper prints no number of epochs. Its Table 2 gives 70 h an epoch for SFT, 4 h for SCL, and a total 5.2
+times smaller; 3 and 10 epochs are the smallest whole numbers that fit (210 h / 40 h), so the presets train 10. Alpha is
+not printed either: 16 is LLaMA-Factory's default, twice the rank.
+
+Read next: training/run.py for a run, training/loop.py for a step.
 """
 
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from minscl.cli import Parser, add_flags, flag
+from minscl.cli import Parser, add_flags, flag, flag_name, require
 from minscl.errors import InputError
 
 DEMO = Path(__file__).parent / "demo"  # the embedded model, its adapter and a few training samples
@@ -28,38 +29,36 @@ class RunConfig:
     spans: str = flag("", "span pairs, JSONL (Eq. 5)")
     samples: str = flag("", "ready samples, JSONL, in place of documents and spans")
     no_evidence: bool = flag(
-        False, "train documents on their codes alone (Eq. 2): the sft baseline of generate --system sft"
+        False, "train documents on their codes alone (Eq. 2): the baseline of generate --system sft"
     )
     out: str = flag("runs/scl", "folder of the adapter, the metrics and the checkpoints")
-    resume: bool = flag(False, "go on from the last checkpoint in --out")
+    resume: bool = flag(False, "continue from the newest checkpoint in --out")
     rank: int = flag(8, "LoRA rank")
     alpha: float = flag(16.0, "LoRA alpha; the update is scaled by alpha / rank")
     dropout: float = flag(0.0, "dropout on the input of LoRA's A")
     lr: float = flag(1e-4, "peak learning rate")
     batch_size: int = flag(16, "samples in one optimiser step, however they are packed")
-    epochs: int = flag(10, "times every sample is seen")
-    warmup_ratio: float = flag(0.1, "share of the steps with a rising learning rate")
-    max_grad_norm: float = flag(1.0, "gradients are scaled down to this norm")
+    epochs: int = flag(10, "passes over the samples")
+    warmup_ratio: float = flag(0.1, "share of the steps over which the learning rate rises")
+    max_grad_norm: float = flag(1.0, "gradients of a larger norm are scaled down to it")
     weight_decay: float = flag(0.0, "AdamW's weight decay")
-    max_length: int = flag(8192, "tokens; a longer document is skipped and named, never cut")
-    pack_length: int = flag(8192, "tokens in one packed sequence")
-    seed: int = flag(0, "of the data order, LoRA's A and dropout")
+    max_length: int = flag(8192, "tokens of a sample; a longer document is skipped and named, never cut")
+    pack_length: int = flag(8192, "tokens of one packed sequence")
+    seed: int = flag(0, "seed of the data order, LoRA's A and dropout")
     dtype: str = flag("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")
     device: str = flag("auto", "cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
-    save_every: int = flag(200, "steps between checkpoints")
-    save_minutes: float = flag(10.0, "a checkpoint at least this often")
+    save_every: int = flag(100, "steps between checkpoints")
     recompute: bool = flag(
         False, "keep less for the backward pass and compute it again: less memory, about half as long again"
     )
     fsdp: bool = flag(False, "split the frozen weights among torchrun's processes")
     dry_run: bool = flag(False, "do everything but train, and show three samples with their trained tokens marked")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Raises InputError naming the flag and its value for a setting out of range."""
         for name in ("rank", "batch_size", "epochs", "max_length", "pack_length", "save_every"):
             if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
-        if not self.save_minutes > 0:
-            raise InputError(f"--save-minutes {self.save_minutes}: must be above 0")
+                raise InputError(f"{flag_name(name)} {getattr(self, name)}: must be at least 1")
         if not self.lr > 0 or not self.max_grad_norm > 0:
             raise InputError(f"--lr {self.lr}, --max-grad-norm {self.max_grad_norm}: must be above 0")
         if not 0 <= self.warmup_ratio <= 1 or not 0 <= self.dropout < 1:
@@ -95,10 +94,26 @@ PRESETS = {
 }
 
 
-def parse_run(argv=None) -> RunConfig:
-    """The preset named by --cfg, with every flag given put over it."""
+def parse_run(argv: list[str] | None = None) -> RunConfig:
+    """The preset named by --cfg with the other flags on top. Raises InputError for what cannot be parsed."""
     parser = Parser(prog="python -m minscl.train", description="Train a LoRA adapter on documents and spans.")
-    parser.add_argument("--cfg", choices=PRESETS, default="tiny", help="preset; flags below change single values of it")
+    parser.add_argument(
+        "--cfg",
+        choices=PRESETS,
+        default="tiny",
+        help="preset, whose values the flags below override. tiny: the bundled data for one epoch, samples up to 2,048 "
+        f"tokens; the paper's settings: {', '.join(name for name in PRESETS if name != 'tiny')} (default: tiny)",
+        metavar="NAME",
+    )
     add_flags(parser, RunConfig)
     values = vars(parser.parse_args(argv))
     return dataclasses.replace(PRESETS[values.pop("cfg")], **values)
+
+
+def check_paths(config: RunConfig) -> None:
+    """Raises InputError naming the flag and the remedy for a model folder or data file that does not exist."""
+    require(config.model, "--model")
+    for name in ("samples",) if config.samples else ("documents", "spans"):
+        path = getattr(config, name)
+        if path:
+            require(path, flag_name(name))

@@ -1,7 +1,7 @@
-"""Errors a user can mend; files that are written whole or not at all; JSON settings read with every fault named.
+"""Errors that the user can fix; atomic files; JSON objects read with an error that names the file.
 
-Every command turns an `InputError` into one line on stderr and exit status 2 (cli.run_command).
-Any module may import this one; it imports nothing of minscl.
+Every command turns an `InputError` into one line on stderr and exit status 2 (cli.run_command). Any module may import
+this one; it imports nothing of minscl.
 """
 
 import contextlib
@@ -9,32 +9,37 @@ import errno
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # the disk, a quota, a limit on files, the device
+# The disk is full, a quota is used up, the file is over a size limit, the device fails.
+DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class InputError(ValueError):
-    """Bad input or bad usage: the message is one line naming the file, the value and the remedy."""
+    """Bad input or bad usage. The message is one line that names the file, the value and the remedy."""
 
 
 @contextlib.contextmanager
-def disk_errors(path, remedy: str = "make room and start again; what stood there before is untouched"):
-    """A disk that is full, as one line that names `path` and says what to do."""
+def disk_errors(
+    path: str | Path, remedy: str = "make room and start again; what stood there before is untouched"
+) -> Iterator[None]:
+    """Turns the OSError of a full or failing disk into an InputError that names `path` and `remedy`."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_ERRNOS:
             raise
         raise InputError(f"{path}: cannot be written ({error.strerror}); {remedy}") from error
 
 
 @contextlib.contextmanager
-def replace_file(path, mode: str = "w"):
+def replace_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success fsync it and rename it over `path`.
 
-    `mode` is "w" (UTF-8 text, newlines as written) or "wb". On any exception the temporary file is
-    removed and `path` is what it was. Raises InputError when the folder cannot be written or the disk is full.
+    `mode` is "w" (UTF-8 text, newlines as written) or "wb". On any exception the temporary file is removed and `path`
+    stays as it was. Raises InputError where the folder cannot be written or the disk is full.
     """
     path = Path(path)
     try:
@@ -43,12 +48,12 @@ def replace_file(path, mode: str = "w"):
     except OSError as error:
         raise InputError(f"{path}: cannot write ({error.strerror}); choose a folder that can be written") from error
     try:
-        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-        with disk_errors(path), os.fdopen(fd, mode, **text) as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; a result is an ordinary file
+        encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+        with disk_errors(path), os.fdopen(fd, mode, encoding=encoding, newline=newline) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private; a result has ordinary permissions
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -62,8 +67,8 @@ def _umask() -> int:
     return mask
 
 
-def read_json_object(path, remedy: str = "fetch the file again") -> dict:
-    """The JSON object in `path`. Raises InputError naming the file and `remedy` where it cannot be read or holds something else."""
+def read_json_object(path: str | Path, remedy: str = "fetch the file again") -> dict:
+    """The JSON object in `path`. Raises InputError with the file and `remedy` if it cannot be read or is no object."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,8 +1,9 @@
-"""What the machine offers a training: device, number format, matmul rate, memory.
+"""What the machine offers: device, number format, matmul rate, memory.
 
-Numbers are measured here, on the machine at hand, in a fraction of a second; nothing is looked up in a table of products.
+The numbers are measured on the machine itself, in a fraction of a second; nothing is looked up in a table of products.
+This file stands at the ground: of minscl it imports errors.py only.
 
-Read next: forecast.py, which makes hours of the rate.
+Read next: training/estimate.py, which turns the rate into hours.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -17,19 +19,23 @@ import torch.nn.functional as F
 from minscl.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-WORTH_IT = 1.25  # how many times faster oneDNN must be before float32 goes its way
-FLOAT32_GRADE = 1e-5  # relative error; bfloat16 arithmetic has 3e-3
+ONEDNN_MIN_SPEEDUP = 1.25  # of oneDNN's float32 matmul over torch's usual one, for it to be used
+FLOAT32_MAX_ERROR = 1e-5  # relative error of a float32 matmul; one with bfloat16 arithmetic inside has 3e-3
 
 
 def choose_device(name: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """--device and --dtype; "auto": the GPU where there is one, in bfloat16; float32 on a CPU. Raises InputError."""
-    automatic = name == "auto"
+    """--device and --dtype as torch objects. "auto": the GPU where there is one, in bfloat16, else the CPU in float32.
+
+    Raises InputError for a device that torch does not know or that is not present, and for an unknown dtype.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name if not automatic else "cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # a word that torch does not know; a device that is not here
+    except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"--device {name}: not to be had here ({str(error).splitlines()[0]}); use cpu, or leave the flag out"
+            f"--device {name}: not available here ({str(error).splitlines()[0]}); use cpu, or leave the flag out"
         ) from error
     if dtype == "auto":
         return device, torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -38,53 +44,59 @@ def choose_device(name: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     return device, DTYPES[dtype]
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, rows: int = 1024, columns: int = 1024) -> float:
-    """Floating-point operations a second of (rows, columns) times (columns, columns): the best of several, so that a busy moment does not count."""
+def measure_matmul_rate(device: torch.device, dtype: torch.dtype, rows: int = 1024, columns: int = 1024) -> float:
+    """Floating-point operations a second of (rows, columns) @ (columns, columns), the best of several runs."""
     x, weight = (torch.randn(size, columns, device=device).to(dtype) for size in (rows, columns))
-    best = float("inf")
+    fastest = float("inf")  # seconds
     for _ in range(6):
-        began = time.perf_counter()
+        start = time.perf_counter()
         F.linear(x, weight)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - began)
-    return 2 * rows * columns**2 / best
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2 * rows * columns**2 / fastest
 
 
-def prepare_cpu(dtype: torch.dtype, before: str | None = None) -> tuple[float, str]:
-    """(rate, what was found, for the log). Sends float32 products through oneDNN where that is faster and just as exact.
+def choose_float32_matmul(dtype: torch.dtype, previous_mode: str | None = None) -> tuple[float, str]:
+    """Choose how the CPU multiplies float32 matrices; returns (operations a second in `dtype`, a summary for the log).
 
-    oneDNN's own float32 path is reached by allowing it "tf32", which a CPU without such a unit ignores; a CPU that has one would
-    lose digits, so the error is measured too. What rounds to bfloat16 is only ever chosen by --dtype. `before`: what float32_products gave when a
-    run began that now goes on; it is chosen again, whatever the stopwatch says today, so that the run's numbers stay the same.
+    oneDNN's own float32 matmul is reached by allowing it "tf32", which a CPU without such a unit ignores. It is used
+    where it is at least ONEDNN_MIN_SPEEDUP times as fast and as exact: a CPU that has the unit would lose digits, so
+    the error is measured too. What rounds to bfloat16 is only ever chosen by --dtype. `previous_mode`:
+    float32_matmul_mode() of a run that is resumed now; it is used again whatever today's measurement says, so that the
+    run's numbers stay the same.
     """
     cpu = torch.device("cpu")
-    rates = {name: matmul_rate(cpu, DTYPES[name]) for name in ("float32", "bfloat16")}
-    found = f"cpu, {torch.get_num_threads()} threads: float32 {rates['float32'] / 1e9:.0f}, bfloat16 {rates['bfloat16'] / 1e9:.0f} GFLOP/s"
+    rates = {name: measure_matmul_rate(cpu, DTYPES[name]) for name in ("float32", "bfloat16")}
+    summary = (
+        f"cpu, {torch.get_num_threads()} threads: float32 {rates['float32'] / 1e9:.0f}, "
+        f"bfloat16 {rates['bfloat16'] / 1e9:.0f} GFLOP/s"
+    )
     switch = getattr(torch.backends.mkldnn, "matmul", None)  # torch 2.9 and newer
-    if dtype == torch.float32 and hasattr(switch, "fp32_precision"):
-        plain, switch.fp32_precision = switch.fp32_precision, "tf32"
-        rate, error = matmul_rate(cpu, dtype), matmul_error()
-        wanted = before == "tf32" if before else rate >= WORTH_IT * rates["float32"]
-        if not wanted or error > FLOAT32_GRADE:
-            switch.fp32_precision = plain
-        else:
+    if dtype == torch.float32 and switch is not None and hasattr(switch, "fp32_precision"):
+        usual_mode = switch.fp32_precision
+        switch.fp32_precision = "tf32"
+        rate, error = measure_matmul_rate(cpu, dtype), measure_matmul_error()
+        use_onednn = previous_mode == "tf32" if previous_mode else rate >= ONEDNN_MIN_SPEEDUP * rates["float32"]
+        if use_onednn and error <= FLOAT32_MAX_ERROR:
             rates["float32"] = rate
-            found += f"; float32 through oneDNN at {rate / 1e9:.0f}, error {error:.0e}"
-    if dtype == torch.float32 and rates["bfloat16"] > WORTH_IT * rates["float32"]:
-        found += "; training in float32, --dtype bfloat16 is faster"
+            summary += f"; float32 through oneDNN at {rate / 1e9:.0f}, error {error:.0e}"
+        else:
+            switch.fp32_precision = usual_mode
+    if dtype == torch.float32 and rates["bfloat16"] > ONEDNN_MIN_SPEEDUP * rates["float32"]:
+        summary += "; training in float32, --dtype bfloat16 is faster"
     if dtype == torch.bfloat16 and rates["bfloat16"] < rates["float32"]:
-        found += "; bfloat16 is slow here, --dtype float32 is faster"
-    return rates.get(str(dtype).removeprefix("torch."), rates["float32"]), found
+        summary += "; bfloat16 is slow here, --dtype float32 is faster"
+    return rates.get(str(dtype).removeprefix("torch."), rates["float32"]), summary
 
 
-def float32_products() -> str:
-    """How a CPU makes float32 products now: "tf32" is oneDNN's own path (see prepare_cpu), "none" torch's usual one."""
+def float32_matmul_mode() -> str:
+    """How the CPU multiplies float32 matrices now: "tf32" through oneDNN (choose_float32_matmul), "none" as usual."""
     return getattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision", "none")
 
 
-def matmul_error(size: int = 256) -> float:
-    """Relative error of a float32 product as the CPU makes it now."""
+def measure_matmul_error(size: int = 256) -> float:
+    """Relative error of a float32 matmul on the CPU as it is set now, against float64."""
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(size, size, generator=generator) for _ in range(2))
     exact = a.double() @ b.double().T
@@ -92,32 +104,37 @@ def matmul_error(size: int = 256) -> float:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most this process has held, on the GPU if it trains there."""
+    """Bytes: the most this process has held so far, of the GPU if `device` is one."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss: bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken: of the GPU, or of the machine and of the container it may be in."""
+    """Bytes still available: of the GPU, or of the machine and the container it may be in."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    found = []
-    with contextlib.suppress(OSError, ValueError):
-        found.append(
-            next(int(line.split()[1]) * 1024 for line in open("/proc/meminfo") if line.startswith("MemAvailable"))
-        )
-    with contextlib.suppress(OSError, ValueError):  # a container's limit; "max" is none
-        limit, used = (int(open(f"/sys/fs/cgroup/memory.{name}").read()) for name in ("max", "current"))
-        found.append(limit - used)
-    return (
-        min(found) if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    )  # no Linux: half of what is built in
+    available = []
+    with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/meminfo") as file:
+        kibibytes = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+        available.append(kibibytes * 1024)
+    with contextlib.suppress(OSError, ValueError):  # a container's limit; "max", for no limit, is a ValueError
+        limit, used = (_read_int(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+        available.append(limit - used)
+    if available:
+        return min(available)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # not Linux: half of what is installed
+
+
+def _read_int(path: str) -> int:
+    with open(path) as file:
+        return int(file.read())
 
 
 @contextlib.contextmanager
-def memory_errors(remedy: str):
-    """A GPU that is too small, as one line that says what to do."""
+def memory_errors(remedy: str) -> Iterator[None]:
+    """Turns the error of a GPU whose memory is full into an InputError with `remedy`."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -1,6 +1,7 @@
-"""A model folder and an adapter folder → the model that codes, adapter merged in, and its tokenizer: what several commands load.
+"""A model folder and an adapter folder → a decoder with the adapter merged in, and its tokenizer.
 
-It stands beside the commands because it joins rooms that do not import one another: model/ and lora/.
+Several commands load both this way. It stands beside them because it joins rooms that do not import one another, model/
+and lora/.
 
 Read next: model/load.py, lora/peft_io.py.
 """
@@ -8,13 +9,16 @@ Read next: model/load.py, lora/peft_io.py.
 from minscl.cli import require
 from minscl.hardware import choose_device
 from minscl.lora import load_adapter, merge_lora
-from minscl.model import load_model, load_tokenizer
+from minscl.model import Decoder, Tokenizer, load_model, load_tokenizer
 
 
-def load_pretrained(model_folder: str, adapter: str = "", *, device: str = "auto", dtype: str = "auto"):
-    """(decoder in eval mode, tokenizer). `adapter`: a PEFT folder; "" takes the model folder's own, if it has one; "none" takes none.
+def load_pretrained(
+    model_folder: str, adapter: str = "", *, device: str = "auto", dtype: str = "auto"
+) -> tuple[Decoder, Tokenizer]:
+    """(decoder in eval mode, tokenizer). `device` and `dtype` as for hardware.choose_device.
 
-    `device` and `dtype` as for hardware.choose_device. Raises InputError naming the file for anything missing or damaged.
+    `adapter`: a PEFT folder; "" is the model folder's own `adapter/`, if it has one; "none" is the model alone. Raises
+    InputError naming the file for anything missing or damaged.
     """
     torch_device, torch_dtype = choose_device(device, dtype)
     folder = require(model_folder, "--model")

@@ -31,7 +31,7 @@ from minscl.infer.coder import code_notes, filter_by_score
 from minscl.model import load_tokenizer
 from minscl.pretrained import load_pretrained
 from minscl.score.codes import code_scores
-from minscl.train import train
+from minscl.training.run import train_adapter
 from study.card import history, model_card
 from study.charts import read_charts
 from study.codes import phrase_book
@@ -199,7 +199,7 @@ def main() -> int:
         )
     data = scl_data(args.work, gold, usual)
     if not (adapter / "adapter_model.safetensors").exists():
-        train(
+        train_adapter(
             RunConfig(
                 model=str(base),
                 documents=str(data[0]),

@@ -27,8 +27,8 @@ from minscl.data.samples import document_sample, encode_sample, span_sample
 from minscl.data.types import Sample
 from minscl.model import Decoder, ModelConfig, load_model, save_model
 from minscl.model.ops import rope_frequencies
-from minscl.train import forward_backward
-from minscl.training.checkpoint import forget_after, load_checkpoint, save_checkpoint
+from minscl.training.checkpoint import load_checkpoint, save_checkpoint, truncate_metrics
+from minscl.training.loop import forward_backward
 from study.error_injection import learn, mislead, unlearned
 from study.induction_head_init import is_part, write_copying_circuit
 
@@ -182,7 +182,7 @@ def pretrain(
         torch.device("cpu"),
         time.monotonic(),
     )
-    forget_after(out / "metrics.jsonl", first)
+    truncate_metrics(out / "metrics.jsonl", first)
     bar = tqdm(range(first, total), initial=first, total=total, unit="step", dynamic_ncols=True, mininterval=10)
     with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
         for number in bar:

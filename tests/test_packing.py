@@ -1,19 +1,21 @@
-"""Packing changes nothing: every sample once, and the packed loss and gradients equal the sum over samples one by one."""
+"""Packing changes nothing: every sample once, and packed loss and gradients are the sum over samples one by one."""
 
 import random
+import types
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minscl import train
 from minscl.data import Sample, pack
 from minscl.data.loss import IGNORE, masked_loss
+from minscl.data.packing import Pack, Step
 from minscl.errors import InputError
 from minscl.lora import add_lora, lora_parameters
 from minscl.model import SharedPrefixMask
-from minscl.train import forward_backward
+from minscl.training import loop
+from minscl.training.loop import forward_backward
 from tests.tiny_models import FAMILIES, V, decoder
 
 
@@ -22,10 +24,10 @@ def make_samples(lengths, seed=0, instructions=((),)):
     rng = random.Random(seed)
     return [
         Sample(
-            (*instructions[number % len(instructions)], *(rng.randrange(V) for _ in range(p))),
-            tuple(rng.randrange(V) for _ in range(t)),
+            (*instructions[number % len(instructions)], *(rng.randrange(V) for _ in range(prompt_length))),
+            tuple(rng.randrange(V) for _ in range(target_length)),
         )
-        for number, (p, t) in enumerate(lengths)
+        for number, (prompt_length, target_length) in enumerate(lengths)
     ]
 
 
@@ -35,18 +37,17 @@ INSTRUCTIONS = st.sampled_from(
 )
 
 
-def read_back(one):
-    """(prompt, target, labels' tokens) of every sample of a pack, from its forest."""
-    forest, parts = (
-        SharedPrefixMask(one.lengths, one.parents),
-        list(zip(*(x.split(one.lengths) for x in (one.input_ids, one.positions, one.labels)), strict=True)),
-    )
-    for segment in range(len(one.lengths)):
-        if segment in one.parents:  # a shared beginning: nothing in it is trained
-            assert set(parts[segment][2].tolist()) == {IGNORE}
+def unpack(packed):
+    """(prompt_ids, target_ids) of every sample of a pack, read from its segments and labels."""
+    mask = SharedPrefixMask(packed.lengths, packed.parents)
+    tensors = (packed.input_ids, packed.positions, packed.labels)
+    segments = list(zip(*(tensor.split(packed.lengths) for tensor in tensors), strict=True))
+    for segment in range(len(packed.lengths)):
+        if segment in packed.parents:  # a shared prefix: nothing in it is trained
+            assert set(segments[segment][2].tolist()) == {IGNORE}
             continue
-        path = [*forest.ancestors(segment), segment]
-        ids, positions, labels = (torch.cat([parts[one][column] for one in path]).tolist() for column in range(3))
+        path = [segments[index] for index in (*mask.ancestors(segment), segment)]
+        ids, positions, labels = (torch.cat(parts).tolist() for parts in zip(*path, strict=True))
         assert positions == list(range(len(ids)))
         trained = [t for t in range(len(ids)) if labels[t] != IGNORE]
         assert trained == list(range(trained[0], len(ids))) and all(labels[t] == ids[t + 1] for t in trained[:-1])
@@ -56,20 +57,18 @@ def read_back(one):
 @settings(max_examples=150, deadline=None)
 @given(LENGTHS, INSTRUCTIONS, st.integers(62, 120), st.integers(1, 16), st.integers(0, 3))
 def test_every_sample_once_an_epoch_and_nothing_cut(lengths, instructions, pack_length, batch_size, epoch):
-    """Guards: samples dropped, repeated or cut; packs too long; labels that do not belong to their token; a beginning shared by the wrong ones."""
+    """Guards: samples dropped, repeated or cut; packs too long; wrong labels; a prefix shared by the wrong samples."""
     samples = make_samples(lengths, instructions=instructions)
     steps = pack(samples, pack_length=pack_length, batch_size=batch_size, seed=1, epoch=epoch)
     assert sorted(index for step in steps for index in step.sample_indices) == list(range(len(samples)))
     assert all(len(step.sample_indices) == batch_size for step in steps[:-1])
     for step in steps:
-        chosen = [samples[i] for i in step.sample_indices]
-        assert (
-            step.target_tokens == sum(len(one.target_ids) for one in chosen)
-            and step.tokens == sum(map(len, chosen)) >= step.computed_tokens
-        )
-        assert all(len(one.input_ids) == sum(one.lengths) <= pack_length for one in step.packs)
-        assert sorted(read for one in step.packs for read in read_back(one)) == sorted(
-            (one.prompt_ids, one.target_ids) for one in chosen
+        members = [samples[index] for index in step.sample_indices]
+        assert step.target_tokens == sum(len(sample.target_ids) for sample in members)
+        assert step.tokens == sum(map(len, members)) >= step.computed_tokens
+        assert all(len(packed.input_ids) == sum(packed.lengths) <= pack_length for packed in step.packs)
+        assert sorted(pair for packed in step.packs for pair in unpack(packed)) == sorted(
+            (sample.prompt_ids, sample.target_ids) for sample in members
         )
 
 
@@ -85,12 +84,12 @@ def test_a_shared_instruction_is_computed_once():
 def test_what_spans_and_documents_share_is_computed_once_too():
     """Guards: a chat format's header, with which all prompts begin, that hides each kind's own instruction."""
     header, spans, notes = tuple(range(20)), tuple(range(100, 140)), tuple(range(200, 230))
-    samples = [Sample(header + spans + (300 + one, 400 + one), (1, 2, 3)) for one in range(12)]
-    samples += [Sample(header + notes + tuple(range(500 + 100 * one, 560 + 100 * one)), (1, 2)) for one in range(2)]
+    samples = [Sample(header + spans + (300 + number, 400 + number), (1, 2, 3)) for number in range(12)]
+    samples += [Sample(header + notes + tuple(range(first, first + 60)), (1, 2)) for first in (500, 600)]
     [step] = pack(samples, pack_length=4096)
     assert step.computed_tokens == 20 + 40 + 12 * 4 + 30 + 2 * 61
-    [one] = step.packs
-    assert one.parents.count(-1) == 1 and len(set(one.parents)) == 4
+    [packed] = step.packs
+    assert packed.parents.count(-1) == 1 and len(set(packed.parents)) == 4
 
 
 def test_order_is_a_function_of_seed_and_epoch_alone():
@@ -110,12 +109,8 @@ def test_similar_lengths_share_a_pack():
     """Guards: first fit in random order, which leaves half-empty packs."""
     samples = make_samples([(60, 4), (6, 2), (60, 4), (7, 1), (30, 2), (31, 1)])
     [step] = pack(samples, pack_length=64)
-    assert sorted(map(sum, (one.lengths for one in step.packs))) == [
-        14,
-        62,
-        63,
-        63,
-    ]  # less each target's last token, which is a label alone
+    lengths = sorted(sum(packed.lengths) for packed in step.packs)
+    assert lengths == [14, 62, 63, 63]  # less each target's last token, which is only a label
 
 
 @pytest.mark.parametrize(
@@ -142,7 +137,10 @@ def test_what_cannot_be_packed_is_refused(sample, words):
     seed=st.integers(0, 99),
 )
 def test_packed_loss_and_gradients_equal_separate_samples(family, dtype, tolerance, lengths, instructions, seed):
-    """Guards: attention or positions across samples, a label lost at a border, a wrong divisor. Relative: float64 1e-9, float32 1e-5."""
+    """Guards: attention or positions across samples, a label lost at a border, a wrong divisor.
+
+    Relative tolerance: float64 1e-9, float32 1e-5.
+    """
     model = decoder(family, dtype)
     add_lora(model, rank=3, seed=4)
     parameters = [parameter for _, parameter in lora_parameters(model)]
@@ -151,12 +149,12 @@ def test_packed_loss_and_gradients_equal_separate_samples(family, dtype, toleran
             torch.randn(parameter.shape, dtype=dtype, generator=torch.Generator().manual_seed(number)) * 0.1
         )
     samples = make_samples(lengths, seed, instructions)
-    total, divisor = torch.zeros((), dtype=dtype), sum(len(one.target_ids) for one in samples)
-    for one in samples:  # one by one, unpacked, with the loss written out
-        ids = torch.tensor([[*one.prompt_ids, *one.target_ids]])
+    total, target_tokens = torch.zeros((), dtype=dtype), sum(len(sample.target_ids) for sample in samples)
+    for sample in samples:  # one by one, unpacked, with the loss written out
+        ids = torch.tensor([[*sample.prompt_ids, *sample.target_ids]])
         log_p = model(ids)[0].log_softmax(-1)
-        for place, token in enumerate(one.target_ids, len(one.prompt_ids)):
-            total = total - log_p[place - 1, token] / divisor
+        for position, token in enumerate(sample.target_ids, len(sample.prompt_ids)):
+            total = total - log_p[position - 1, token] / target_tokens
     expected = torch.autograd.grad(total, parameters)
     [step] = pack(samples, pack_length=60, batch_size=len(samples))
     loss = forward_backward(model, step, torch.device("cpu"))
@@ -178,17 +176,21 @@ def test_masked_loss_is_its_definition():
     assert masked_loss(logits, torch.full((7,), IGNORE)) == 0
 
 
-@pytest.mark.parametrize("rows", [1, 3, 7, 1000])
-def test_logits_in_chunks_change_nothing(rows, monkeypatch):
+@pytest.mark.parametrize("chunk", [1, 3, 7, 1000])
+def test_logits_in_chunks_change_nothing(chunk, monkeypatch):
     """Guards: a chunk's loss or gradient lost, the last short chunk; gradients of a trained output projection."""
-    monkeypatch.setattr(train, "LOGIT_ROWS", rows)
+    monkeypatch.setattr(loop, "LOGIT_CHUNK", chunk)
     head = torch.nn.Linear(6, V, bias=False, dtype=torch.float64)
     x = torch.randn(10, 6, dtype=torch.float64, requires_grad=True)
     labels = torch.randint(V, (10,))
-    masked_loss(head(2 * x), labels).div(5).backward()
-    expected = x.grad.clone(), head.weight.grad.clone()
+    expected_loss = masked_loss(head(2 * x), labels) / 5
+    expected_loss.backward()
+    expected_gradients = x.grad.clone(), head.weight.grad.clone()
     x.grad = head.weight.grad = None
-    loss = train.target_loss(head, 2 * x, labels, 5)
-    torch.testing.assert_close(loss, masked_loss(head(2 * x), labels) / 5)
-    for found, wanted in zip((x.grad, head.weight.grad), expected, strict=True):
-        torch.testing.assert_close(found, wanted)
+    model = types.SimpleNamespace(model=lambda *args, **kwargs: (2 * x)[None], lm_head=head)  # hidden states: 2 x
+    packed = Pack(torch.arange(10), torch.arange(10), labels, lengths=(10,), parents=(-1,))
+    step = Step((packed,), sample_indices=(0,), target_tokens=5, tokens=10)
+    loss = forward_backward(model, step, torch.device("cpu"))
+    assert loss == pytest.approx(expected_loss.item(), rel=1e-7)
+    for gradient, expected in zip((x.grad, head.weight.grad), expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, expected)

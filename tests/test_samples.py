@@ -1,4 +1,4 @@
-"""Samples: what is asked and what is trained, token by token, on the embedded model's kind of tokenizer."""
+"""Samples: what is prompt and what is trained, token by token, on the embedded model's kind of tokenizer."""
 
 import pytest
 
@@ -60,7 +60,7 @@ def test_too_long_is_skipped_aloud_or_refused_never_cut(tokenizer):
     """Guards: a note cut at the end, so that its last codes have no evidence left to learn from."""
     long = CodedDocument("b", "Pt with HTN. " * 50, NOTE.codes)
     samples, skipped = encode_samples(tokenizer, [document_sample(NOTE), document_sample(long)], 200)
-    assert [one.name for one in samples] == [NOTE.id] and len(skipped) == 1
+    assert [sample.name for sample in samples] == [NOTE.id] and len(skipped) == 1
     assert skipped[0].startswith("document b has") and skipped[0].endswith("more than --max-length 200")
     with pytest.raises(InputError, match="more than --max-length 200"):
         encode_samples(tokenizer, [TextSample("x" * 3000, "y", "span")], 200)

@@ -1,39 +1,46 @@
-"""Packing: the samples of one optimiser step, laid end to end in few sequences; what they share is computed once.
+"""Packing: the samples of one optimiser step (Eq. 3) laid end to end in few sequences, shared prompt prefixes once.
 
-    sequence   [ instruction ][ rest of a | target a ][ rest of b | target b ][ prompt c | target c ]      (T,) tokens, at most pack_length
-    parents         -1                 0                       0                       -1            attention: own segment causally, parent whole
+    input_ids  [ instruction ][ rest of a | target a ][ rest of b | target b ][ prompt c | target c ]      (T,) tokens
+    parents         -1                 0                       0                       -1
     positions   0 1 2 …         3 4 5 …                 3 4 5 …                 0 1 2 …
-    labels      - - -           - a a a                 - b b                   - - c c             the next token where it is a target token
+    labels      - - -           - a a a                 - b b                   - - c c
 
-A target's last token is a label alone: nothing is predicted from it, and no other token reads it, so it is not part of the sequence.
+T is at most pack_length. A token attends to its own segment causally, and to all of the segment's parent and further
+ancestors. A position's label is the next token where that is a target token, else IGNORE (-). A target's last token is
+only a label: nothing is predicted from it and no other token attends to it, so it is not in input_ids.
 
-Samples whose prompts begin alike (all spans do, and all documents) share that beginning as one segment: exact, since a causal model's
-first tokens do not see what follows; gradients of all samples flow through the one copy. Where spans and documents begin alike too (a chat format's
-header), that is one segment, and their instructions are two below it.
+Prompts that begin alike (those of all spans, and those of all documents) share that prefix as one segment. This is
+exact: in a causal model the states of a prefix do not depend on what follows it, and the gradients of all samples add
+up in the one copy. Where spans and documents begin alike too (a chat format's header), that is one segment and their
+instructions are two below it.
 
-Promises, each tested: every sample exactly once an epoch; nothing cut, nothing dropped; no label from another sample; no
-attention across samples; the order a pure function of (seed, epoch) with a private generator. Which samples share a step is random
-(so that a step mixes documents and spans as the data does); within the step they are bucketed by length: longest first, each into the
-first sequence with room.
+Promises, each tested:
+- every sample exactly once an epoch; nothing cut, nothing dropped;
+- no label from another sample, no attention across samples;
+- the order is a pure function of (seed, epoch), by a private generator.
+Which samples share a step is random, so that a step mixes documents and spans as the data does. Within the step they
+are bucketed by length: longest first, each into the first sequence that has room for it.
 
-Read next: model/forest.py for the attention, model/decoder.py, then loss.py.
+Read next: model/shared_prefix.py for the attention, or model/decoder.py and then loss.py.
 """
 
 import os.path
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from minscl.data.loss import IGNORE
+from minscl.data.types import Sample
 from minscl.errors import InputError
 
-SHARED_AT_LEAST = 8  # tokens; a shorter beginning costs more in bookkeeping than it saves
+MIN_SHARED_PREFIX = 8  # tokens; a shorter prefix costs more in bookkeeping than it saves
 
 
 @dataclass(frozen=True)
 class Pack:
-    """One packed sequence; int64 tensors (T,); `lengths` and `parents` of its segments in order (model.SharedPrefixMask)."""
+    """One packed sequence: int64 tensors (T,), and the segments' lengths and parents as in model.SharedPrefixMask."""
 
     input_ids: torch.Tensor
     positions: torch.Tensor
@@ -41,22 +48,21 @@ class Pack:
     lengths: tuple[int, ...]
     parents: tuple[int, ...]
 
-    def to(self, device) -> "Pack":
-        return Pack(
-            *(one.to(device) for one in (self.input_ids, self.positions, self.labels)), self.lengths, self.parents
-        )
+    def to(self, device: torch.device) -> "Pack":
+        """The same pack with its tensors on `device`."""
+        input_ids, positions, labels = (x.to(device) for x in (self.input_ids, self.positions, self.labels))
+        return Pack(input_ids, positions, labels, self.lengths, self.parents)
 
 
-IDLE = Pack(
-    *(torch.tensor([value]) for value in (0, 0, IGNORE)), (1,), (-1,)
-)  # nothing to train: for a process that has no pack left in a step
+# One token without a label. A process with fewer packs than another fills up with it: FSDP's forward needs all of them.
+IDLE_PACK = Pack(torch.tensor([0]), torch.tensor([0]), torch.tensor([IGNORE]), lengths=(1,), parents=(-1,))
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: the samples it holds (indices into the data), its packs (of one process its own), and the loss's divisor.
+    """One optimiser step. `packs`: those of one process; the other fields count the whole step, over all processes.
 
-    `tokens`: as if each sample stood alone; it and `target_tokens` count the whole step.
+    `sample_indices` point into the data. `target_tokens` divides the loss. `tokens`: as if each sample stood alone.
     """
 
     packs: tuple[Pack, ...]
@@ -66,18 +72,22 @@ class Step:
 
     @property
     def computed_tokens(self) -> int:
-        return sum(len(one.input_ids) for one in self.packs)
+        """Tokens that `packs` really hold."""
+        return sum(len(pack.input_ids) for pack in self.packs)
 
 
-def pack(samples, *, pack_length: int, batch_size: int = 16, seed: int = 0, epoch: int = 0) -> list[Step]:
-    """The steps of one epoch: `batch_size` samples each (the last may have fewer). Lengths are tokens.
+def pack(
+    samples: Sequence[Sample], *, pack_length: int, batch_size: int = 16, seed: int = 0, epoch: int = 0
+) -> list[Step]:
+    """The steps of one epoch, `batch_size` samples each (the last may have fewer). Lengths are in tokens.
 
-    Raises InputError for a sample longer than `pack_length`.
+    Raises InputError for a sample that is longer than `pack_length` and for one with an empty prompt.
     """
     for index, sample in enumerate(samples):
         if not sample.prompt_ids:
             raise InputError(
-                f"sample {index} has an empty prompt: its first target token would be predicted from nothing; drop the sample"
+                f"sample {index} has an empty prompt: its first target token would be predicted from nothing; "
+                "drop the sample"
             )
         if len(sample) > pack_length:
             raise InputError(
@@ -86,29 +96,34 @@ def pack(samples, *, pack_length: int, batch_size: int = 16, seed: int = 0, epoc
     return [pack_step(samples, indices, pack_length) for indices in epoch_order(len(samples), batch_size, seed, epoch)]
 
 
-def epoch_order(number: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Which of `number` samples make each step of an epoch."""
-    order = list(range(number))
+def epoch_order(num_samples: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Indices of the samples of each step of an epoch, shuffled."""
+    order = list(range(num_samples))
     random.Random(f"{seed}-{epoch}").shuffle(order)
-    return [order[first : first + batch_size] for first in range(0, number, batch_size)]
+    return [order[first : first + batch_size] for first in range(0, num_samples, batch_size)]
 
 
-def pack_step(samples, indices, pack_length: int, part: int = 0, parts: int = 1) -> Step:
-    """The step of the samples `indices`; of its packs those of process `part` of `parts`, the same number for each process."""
-    shares = [fill(samples, share, pack_length) for share in deal(samples, indices, parts)]
-    packs = [join([samples[i] for i in one]) for one in shares[part]]
-    packs += [IDLE] * (max(map(len, shares)) - len(packs))
+def pack_step(
+    samples: Sequence[Sample], indices: Sequence[int], pack_length: int, rank: int = 0, world_size: int = 1
+) -> Step:
+    """The step of the samples `indices`, with the packs of process `rank`; every process has as many packs."""
+    bins = [
+        first_fit_decreasing(samples, share, pack_length) for share in split_by_rank(samples, indices, world_size)
+    ]  # process → pack → sample indices
+    packs = [build_pack([samples[index] for index in members]) for members in bins[rank]]
+    packs += [IDLE_PACK] * (max(map(len, bins)) - len(packs))
     return Step(
-        tuple(packs),
-        tuple(indices),
-        sum(len(samples[i].target_ids) for i in indices),
-        sum(len(samples[i]) for i in indices),
+        packs=tuple(packs),
+        sample_indices=tuple(indices),
+        target_tokens=sum(len(samples[index].target_ids) for index in indices),
+        tokens=sum(len(samples[index]) for index in indices),
     )
 
 
-def deal(samples, indices, parts: int) -> list[list[int]]:
-    """Split a step by tokens: longest first, each to the process that has the least."""
-    shares, tokens = [[] for _ in range(parts)], [0] * parts
+def split_by_rank(samples: Sequence[Sample], indices: Sequence[int], world_size: int) -> list[list[int]]:
+    """Split a step by tokens: longest sample first, each to the process that has the fewest tokens so far."""
+    shares: list[list[int]] = [[] for _ in range(world_size)]
+    tokens = [0] * world_size
     for index in longest_first(samples, indices):
         lightest = tokens.index(min(tokens))
         shares[lightest].append(index)
@@ -116,66 +131,69 @@ def deal(samples, indices, parts: int) -> list[list[int]]:
     return shares
 
 
-def fill(samples, indices, pack_length: int) -> list[list[int]]:
-    """First fit, longest first: similar lengths end up together."""
+def first_fit_decreasing(samples: Sequence[Sample], indices: Sequence[int], pack_length: int) -> list[list[int]]:
+    """Bin packing: longest sample first, each into the first bin that has room. Similar lengths end up together."""
     bins: list[list[int]] = []
-    room: list[int] = []
+    free_tokens: list[int] = []  # of each bin
     for index in longest_first(samples, indices):
         length = len(samples[index])
-        place = next((i for i, free in enumerate(room) if free >= length), None)
-        if place is None:
+        target = next((number for number, free in enumerate(free_tokens) if free >= length), None)
+        if target is None:
             bins.append([])
-            room.append(pack_length)
-            place = len(bins) - 1
-        bins[place].append(index)
-        room[place] -= length
+            free_tokens.append(pack_length)
+            target = len(bins) - 1
+        bins[target].append(index)
+        free_tokens[target] -= length
     return bins
 
 
-def longest_first(samples, indices) -> list[int]:
-    return sorted(indices, key=lambda i: (-len(samples[i]), i))
+def longest_first(samples: Sequence[Sample], indices: Sequence[int]) -> list[int]:
+    """`indices` by decreasing length; equal lengths in the data's order, so that packing is deterministic."""
+    return sorted(indices, key=lambda index: (-len(samples[index]), index))
 
 
-def join(samples) -> Pack:
-    """Lay samples end to end, shared beginnings once. The label at t is token t + 1 of the same sample, where that is a target token."""
-    input_ids, positions, labels, lengths, parents = [], [], [], [], []
+def build_pack(samples: Sequence[Sample]) -> Pack:
+    """Lay samples end to end, shared prefixes once: the drawing at the top of this file."""
+    input_ids: list[int] = []
+    positions: list[int] = []
+    labels: list[int] = []
+    lengths: list[int] = []
+    parents: list[int] = []
 
-    def add(ids, start: int, own_labels, parent: int) -> None:
+    def add_segment(ids: Sequence[int], start: int, segment_labels: Sequence[int], parent: int) -> None:
+        """Append one segment whose first token has position `start`."""
         input_ids.extend(ids)
         positions.extend(range(start, start + len(ids)))
-        labels.extend(own_labels)
+        labels.extend(segment_labels)
         lengths.append(len(ids))
         parents.append(parent)
 
-    def lay(members, start: int, parent: int) -> None:
-        """Samples whose first `start` tokens are those of `parent` and its ancestors."""
-        groups: dict[tuple, list] = {}
+    def add_samples(members: Sequence[Sample], start: int, parent: int) -> None:
+        """Append samples whose first `start` tokens are those of segment `parent` and its ancestors."""
+        groups: dict[tuple[int, ...], list[Sample]] = {}
         for sample in members:
-            groups.setdefault(sample.prompt_ids[start : start + SHARED_AT_LEAST], []).append(sample)
+            groups.setdefault(sample.prompt_ids[start : start + MIN_SHARED_PREFIX], []).append(sample)
         for group in groups.values():
-            shared = shared_beginning(group, start)
+            shared = shared_prefix_length(group, start)
             if shared:
-                add(group[0].prompt_ids[start : start + shared], start, [IGNORE] * shared, parent)
-                lay(group, start + shared, len(lengths) - 1)
+                add_segment(group[0].prompt_ids[start : start + shared], start, [IGNORE] * shared, parent)
+                add_samples(group, start + shared, len(lengths) - 1)
                 continue
             for sample in group:
-                prompt = sample.prompt_ids[start:]
-                add(
-                    (*prompt, *sample.target_ids[:-1]),
-                    start,
-                    [IGNORE] * (len(prompt) - 1) + [*sample.target_ids],
-                    parent,
-                )
+                prompt, target = sample.prompt_ids[start:], sample.target_ids
+                add_segment((*prompt, *target[:-1]), start, [IGNORE] * (len(prompt) - 1) + [*target], parent)
 
-    lay(samples, 0, -1)
-    return Pack(*(torch.tensor(one) for one in (input_ids, positions, labels)), tuple(lengths), tuple(parents))
+    add_samples(samples, 0, -1)
+    return Pack(torch.tensor(input_ids), torch.tensor(positions), torch.tensor(labels), tuple(lengths), tuple(parents))
 
 
-def shared_beginning(samples, start: int = 0) -> int:
-    """How many tokens all prompts have in common from `start` on, at least SHARED_AT_LEAST or else 0. The last token of each prompt stays its own: it
-    has a label."""
+def shared_prefix_length(samples: Sequence[Sample], start: int = 0) -> int:
+    """Tokens that all prompts have in common from `start` on; 0 if fewer than MIN_SHARED_PREFIX.
+
+    The last token of each prompt is never shared: its label is the sample's own first target token.
+    """
     if len(samples) < 2:
         return 0
     shared = len(os.path.commonprefix([sample.prompt_ids[start:] for sample in samples]))
     shared = min(shared, min(len(sample.prompt_ids) for sample in samples) - 1 - start)
-    return shared if shared >= SHARED_AT_LEAST else 0
+    return shared if shared >= MIN_SHARED_PREFIX else 0

@@ -1,14 +1,18 @@
-"""Documents and span pairs as training samples: text first, then ids and loss mask, born together (Eq. 3).
+"""Documents and span pairs as training samples: text first, then token ids with the loss mask, made together (Eq. 3).
 
-    CodedDocument → (instruction + note, evidence and codes)      Pair → (instruction + evidence, code and description)
+    CodedDocument  →  prompt: instruction + note        target: evidence and codes      x → E → C, first term of Eq. 3
+    Pair           →  prompt: instruction + evidence    target: code and description    e → c, second term of Eq. 3
 
-Only the target's tokens, its end-of-turn token included, are trained. A sample that is too long is never cut: a document
-is skipped and named, a span is refused.
+A Sample holds `prompt_ids` and `target_ids`. The loss mask is that border: only the target's tokens, its end-of-turn
+token included, are trained. Nothing is ever cut: a document that is too long is skipped and named, a span that is too
+long raises.
 
 Read next: packing.py.
 """
 
 from collections import Counter
+from collections.abc import Iterable
+from typing import Protocol
 
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl, read_samples
@@ -17,37 +21,50 @@ from minscl.data.types import CodedDocument, Pair, Sample, TextSample
 from minscl.errors import InputError
 
 
-def document_sample(document, evidence_first: bool = True) -> TextSample:
-    """x → E → C of a CodedDocument; `evidence_first=False` gives x → C (Eq. 2)."""
+class Tokenizer(Protocol):
+    """What a sample needs of model.Tokenizer, which data/ is handed and does not import."""
+
+    def encode_chat(self, messages: list[dict], add_generation_prompt: bool = True) -> list[int]: ...
+    def encode_answer(self, text: str) -> list[int]: ...
+    def decode(self, ids: list[int], skip_special: bool = True) -> str: ...
+
+
+def document_sample(document: CodedDocument, evidence_first: bool = True) -> TextSample:
+    """A document as text: x → E → C (Eq. 1 and 4), or with `evidence_first=False` x → C (Eq. 2)."""
     return TextSample(
-        render_document_prompt(document.text, evidence_first),
-        render_document_target(document, evidence_first),
-        "document",
-        document.id,
+        prompt=render_document_prompt(document.text, evidence_first),
+        target=render_document_target(document, evidence_first),
+        kind="document",
+        name=document.id,
     )
 
 
-def span_sample(pair, codebook, name: str = "") -> TextSample:
-    """e → c of a Pair, with the Tabular List's description; `name` (file and line) is for messages. Raises InputError for a code that the List
-    does not have."""
+def span_sample(pair: Pair, codebook: CodeBook, name: str = "") -> TextSample:
+    """A span pair as text: e → c (Eq. 5), with the Tabular List's description. `name`, file and line, is for messages.
+
+    Raises InputError for a code that is not in the Tabular List.
+    """
     description = codebook.description(pair.code)
     if description is None:
         raise InputError(
-            f"{name or 'span'}: {pair.evidence!r}: code {pair.code} is not in the Tabular List; mend or drop the pair"
+            f"{name or 'span'}: {pair.evidence!r}: code {pair.code} is not in the Tabular List; "
+            "correct the code or drop the pair"
         )
     return TextSample(render_span_prompt(pair.evidence), render_span_target(pair.code, description), "span", name)
 
 
-def encode_sample(tokenizer, text: TextSample) -> Sample:
-    """Prompt and target as ids: the prompt a user turn with the assistant's header after it, the target that turn's answer."""
-    prompt = tokenizer.encode_chat([{"role": "user", "content": text.prompt}], add_generation_prompt=True)
-    return Sample(tuple(prompt), tuple(tokenizer.encode_answer(text.target)), text.kind, text.name)
+def encode_sample(tokenizer: Tokenizer, text: TextSample) -> Sample:
+    """Text → ids. Prompt: a user turn and the assistant's header; target: the assistant's turn up to its end token."""
+    prompt_ids = tokenizer.encode_chat([{"role": "user", "content": text.prompt}], add_generation_prompt=True)
+    return Sample(tuple(prompt_ids), tuple(tokenizer.encode_answer(text.target)), text.kind, text.name)
 
 
-def encode_samples(tokenizer, texts, max_length: int) -> tuple[list[Sample], list[str]]:
-    """(samples, what was skipped). `texts` holds TextSamples or ready Samples; lengths are tokens.
+def encode_samples(
+    tokenizer: Tokenizer, texts: Iterable[TextSample | Sample], max_length: int
+) -> tuple[list[Sample], list[str]]:
+    """(samples, one line per document that was skipped). Ready Samples pass as they are; `max_length` is in tokens.
 
-    A document longer than `max_length` is skipped; any other sample raises InputError.
+    A document longer than `max_length` is skipped; any other sample that long raises InputError.
     """
     samples, skipped = [], []
     for number, text in enumerate(texts, 1):
@@ -55,41 +72,50 @@ def encode_samples(tokenizer, texts, max_length: int) -> tuple[list[Sample], lis
         if len(sample) <= max_length:
             samples.append(sample)
             continue
-        line = f"{sample.kind or 'sample'} {sample.name or number} has {len(sample):,} tokens, more than --max-length {max_length:,}"
+        message = (
+            f"{sample.kind or 'sample'} {sample.name or number} has {len(sample):,} tokens, "
+            f"more than --max-length {max_length:,}"
+        )
         if sample.kind != "document":
-            raise InputError(f"{line}; raise --max-length or drop the sample")
-        skipped.append(line)
+            raise InputError(f"{message}; raise --max-length or drop the sample")
+        skipped.append(message)
     return samples, skipped
 
 
 def read_training_data(
-    documents, spans, ready, tokenizer, max_length: int, evidence_first: bool = True
-) -> tuple[list[Sample], Counter, list[str]]:
-    """(samples in file order, how many of each kind, what was skipped), from the paths of documents and span pairs, or of `ready` samples.
+    documents: str,
+    spans: str,
+    ready_samples: str,
+    tokenizer: Tokenizer,
+    max_length: int,
+    evidence_first: bool = True,
+) -> tuple[list[Sample], Counter[str], list[str]]:
+    """(samples in file order, their number by kind and source, one line per skipped document).
 
-    An empty path is left out. Raises InputError where nothing is left.
+    Reads the JSONL files `documents` and `spans`, or `ready_samples` in their place; "" stands for no file. Both terms
+    of Eq. 3 end up in one list, which training/loop.py shuffles. Raises InputError where no sample is left.
     """
-    if ready:
-        texts = read_samples(ready)
-        counts = Counter(f"ready {one.kind or 'sample'}s" for one in texts)
-    else:
-        coded, pairs = (
-            read_jsonl(documents, CodedDocument) if documents else [],
-            read_jsonl(spans, Pair) if spans else [],
-        )
-        codebook = CodeBook.load()
-        texts = [document_sample(one, evidence_first) for one in coded] + [
-            span_sample(one, codebook, f"{spans}: pair {number}") for number, one in enumerate(pairs, 1)
-        ]
-        counts = Counter({"documents": len(coded)}) + Counter(f"{one.source} spans" for one in pairs)
+    texts: list[TextSample | Sample] = []
+    counts: Counter[str] = Counter()
+    if ready_samples:
+        texts += read_samples(ready_samples)
+        counts.update(f"ready {sample.kind or 'sample'}s" for sample in texts)
+    if documents and not ready_samples:
+        coded = read_jsonl(documents, CodedDocument)
+        texts += [document_sample(document, evidence_first) for document in coded]
+        counts["documents"] = len(coded)
+    if spans and not ready_samples:
+        codebook, pairs = CodeBook.load(), read_jsonl(spans, Pair)
+        texts += [span_sample(pair, codebook, f"{spans}: pair {number}") for number, pair in enumerate(pairs, 1)]
+        counts.update(f"{pair.source} spans" for pair in pairs)
     samples, skipped = encode_samples(tokenizer, texts, max_length)
     if not samples:
         raise InputError(f"no sample is left to train on ({len(skipped)} too long); raise --max-length {max_length}")
     return samples, counts, skipped
 
 
-def show_sample(tokenizer, sample: Sample) -> str:
-    """The sample as text, token by token, each trained token between ⟦ and ⟧. Special tokens show by name."""
+def show_sample(tokenizer: Tokenizer, sample: Sample) -> str:
+    """The sample as text, each trained token between ⟦ and ⟧. Special tokens show by name."""
     prompt = tokenizer.decode(list(sample.prompt_ids), skip_special=False)
     trained = "".join(f"⟦{tokenizer.decode([token], skip_special=False)}⟧" for token in sample.target_ids)
     return prompt + trained

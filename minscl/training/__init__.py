@@ -1,1 +1,1 @@
-"""What a training run needs beside model, LoRA and data: checkpoints, several processes, the estimate, the metrics log."""
+"""Training: loop.py is the step, run.py the run around it. Read loop.py first."""

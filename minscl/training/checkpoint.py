@@ -1,57 +1,107 @@
-"""Checkpoints of a run: trained tensors, AdamW's state and the step; and an orderly stop. Safetensors and JSON only.
+"""Checkpoints of a run: trained tensors, AdamW's state and the step, in safetensors and JSON; and an orderly stop.
 
-A checkpoint is a folder `step-00000200` that appears by one rename, so it is whole or absent. The data order is a pure function of
-seed and epoch, and dropout of seed and step, so the step number is also the data position and the random state.
+A checkpoint is a folder `step-00000200` that appears by one rename, so it is complete or absent. The data order is a
+pure function of seed and epoch, and dropout of seed and step, so the step number is also the position in the data and
+the random state.
 
-Read next: train.py.
+Read next: loop.py.
 """
 
+import dataclasses
+import hashlib
 import json
 import logging
 import os
 import shutil
 import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from minscl.config import RunConfig
+from minscl.data.types import Sample
 from minscl.errors import InputError, replace_file
 
 LOG = logging.getLogger("minscl")
+MAX_CHECKPOINTS = 2  # on disk; the newest could be on a failing sector
+# Settings that may differ when a run is resumed: they change where things lie or what it costs, not the arithmetic.
+RESUMABLE = ("documents", "spans", "samples", "out", "resume", "device", "save_every", "recompute", "fsdp", "dry_run")
+
+
+class OptimizerState(Protocol):
+    """What a checkpoint reads and fills of a torch optimizer: parameter → {"step", "exp_avg", "exp_avg_sq"}."""
+
+    @property
+    def state(self) -> Any: ...
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM ask for a stop after the current step, so that what is saved is never half a step; a second one stops at once.
+    """Ctrl-C and SIGTERM ask for a stop after the current step, so that no half step is saved; a second stops at once.
 
     with StopSignals() as stop:
         ...
-        if stop.number: break
+        if stop.requested: break
     """
 
-    number = 0  # of the signal that asked, 0 while none has
+    signal_number = 0  # of the signal that asked for the stop
+
+    @property
+    def requested(self) -> bool:
+        return self.signal_number != 0
+
+    @property
+    def exit_status(self) -> int:
+        """128 + signal number, the shell's convention; SIGTERM's where another process got the signal."""
+        return 128 + (self.signal_number or signal.SIGTERM)
 
     def __enter__(self) -> "StopSignals":
-        self._before = {one: signal.signal(one, self._ask) for one in (signal.SIGINT, signal.SIGTERM)}
+        self._handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def _ask(self, number: int, frame) -> None:
-        if self.number:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
             raise KeyboardInterrupt
-        self.number = number
+        self.signal_number = number
 
-    def __exit__(self, *error) -> None:
-        for one, handler in self._before.items():
-            signal.signal(one, handler)
-
-
-KEPT = 2  # checkpoints; the newest could be on a failing disk
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
 
-def save_checkpoint(folder, step: int, parameters: dict[str, torch.Tensor], optimizer, settings: dict) -> Path:
-    """Write `folder/step-NNNNNNNN` and delete all but the last KEPT. `parameters` maps names to the optimizer's tensors."""
-    folder = Path(folder)
+def checkpoint_settings(config: RunConfig, dtype: torch.dtype, samples: Sequence[Sample]) -> dict:
+    """What must be equal for a run to be resumed: everything that changes the arithmetic.
+
+    The model is identified by its config.json and the sizes of its weight files, wherever it lies, the data by its
+    token ids.
+    """
+    folder = Path(config.model)
+    weight_sizes = sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))
+    model_digest = hashlib.sha256((folder / "config.json").read_bytes())
+    model_digest.update(repr(weight_sizes).encode())
+    data_digest = hashlib.sha256()
+    for sample in samples:
+        data_digest.update(repr((sample.prompt_ids, sample.target_ids)).encode())
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in RESUMABLE}
+    return settings | {
+        "model": model_digest.hexdigest()[:16],
+        "dtype": str(dtype),
+        "data": data_digest.hexdigest(),
+    }
+
+
+def save_checkpoint(
+    folder: Path, step: int, parameters: Mapping[str, torch.Tensor], optimizer: OptimizerState, settings: dict
+) -> Path:
+    """Write `folder/step-NNNNNNNN` and delete all but the newest MAX_CHECKPOINTS.
+
+    `parameters`: name → tensor of the optimizer. Raises InputError where the disk is full or cannot be written; older
+    checkpoints are untouched then.
+    """
     target, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
     tensors = {}
     for name, parameter in parameters.items():
@@ -59,73 +109,88 @@ def save_checkpoint(folder, step: int, parameters: dict[str, torch.Tensor], opti
         for key, value in optimizer.state[parameter].items():
             tensors[f"{key}.{name}"] = value.detach().cpu().contiguous()
     try:
-        for left in folder.glob(".step-*.tmp"):  # of a run that was killed while it saved
-            shutil.rmtree(left)
+        for abandoned in folder.glob(".step-*.tmp"):  # by a run that was killed while it saved
+            shutil.rmtree(abandoned)
         temporary.mkdir(parents=True)
         save_file(tensors, temporary / "state.safetensors")
         (temporary / "state.json").write_text(json.dumps({"step": step, "settings": settings}, indent=1))
         for path in (*temporary.iterdir(), temporary):
-            _sync(path)
+            _fsync(path)
         if target.exists():
             shutil.rmtree(target)
         os.replace(temporary, target)
-        _sync(folder)
+        _fsync(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        whole = sorted(folder.glob("step-*"))
+        newest = newest_checkpoint(folder)
         raise InputError(
-            f"{target}: cannot be written ({error}); the last whole checkpoint is {whole[-1].name if whole else 'none'}; make room and "
-            "go on with --resume"
+            f"{target}: cannot be written ({error}); the last complete checkpoint is "
+            f"{newest.name if newest else 'none'}; make room and continue with --resume"
         ) from error
-    for old in sorted(folder.glob("step-*"))[:-KEPT]:
-        shutil.rmtree(old)
+    for path in _checkpoints(folder)[:-MAX_CHECKPOINTS]:
+        shutil.rmtree(path)
     return target
 
 
-def load_checkpoint(folder, parameters: dict[str, torch.Tensor], optimizer, settings: dict) -> int:
-    """Fill parameters and optimizer from the newest whole checkpoint in `folder`; gives its step, 0 where there is none.
+def load_checkpoint(
+    folder: Path, parameters: Mapping[str, torch.Tensor], optimizer: OptimizerState, settings: dict
+) -> int:
+    """Fill parameters and optimizer from the newest readable checkpoint in `folder`; returns its step, or 0 if none.
 
-    A damaged one is named in the log and the one before it taken. Raises InputError where none is whole, and, naming the setting, where `settings`
-    differ from the checkpoint's.
+    A damaged checkpoint is named in the log and the one before it is used. Raises InputError where all are damaged and,
+    naming the setting, where `settings` differ from the checkpoint's.
     """
-    found = sorted(Path(folder).glob("step-*"), reverse=True)
-    for path in found:
+    paths = _checkpoints(folder)
+    for path in reversed(paths):
         try:
             state = json.loads((path / "state.json").read_text())
             with safe_open(path / "state.safetensors", "pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
-            step, before = state["step"], state["settings"]
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            step, saved_settings = state["step"], state["settings"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            LOG.warning("minscl: %s is damaged (%s); the checkpoint before it is looked at", path, error)
+            LOG.warning("minscl: %s is damaged (%s); trying the checkpoint before it", path, error)
             continue
         for name, value in settings.items():
-            if before.get(name) != value:
+            if saved_settings.get(name) != value:
                 raise InputError(
-                    f"{path}: {name} was {before.get(name)!r}, now {value!r}; resume with the same settings or choose another --out"
+                    f"{path}: {name} was {saved_settings.get(name)!r}, now {value!r}; "
+                    "resume with the same settings or choose another --out"
                 )
         for key, tensor in tensors.items():
             kind, _, name = key.partition(".")
             if kind == "parameter":
                 parameters[name].data.copy_(tensor)
             else:  # AdamW keeps its scalar step on the CPU, its two moments beside the parameter
-                optimizer.state[parameters[name]][kind] = tensor.to(parameters[name].device) if tensor.dim() else tensor
+                device = parameters[name].device if tensor.dim() else "cpu"
+                optimizer.state[parameters[name]][kind] = tensor.to(device)
         return step
-    if found:
-        raise InputError(f"{folder}: no checkpoint is whole; start anew with another --out")
+    if paths:
+        raise InputError(f"{folder}: every checkpoint is damaged; start again with another --out")
     return 0
 
 
-def forget_after(path: Path, step: int) -> None:
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the highest step in `folder`, if any."""
+    paths = _checkpoints(folder)
+    return paths[-1] if paths else None
+
+
+def truncate_metrics(path: Path, step: int) -> None:
     """Drop the records of metrics.jsonl after `step`: they belong to work that the checkpoint does not hold."""
     if path.exists():
-        kept = path.read_text(encoding="utf-8").splitlines()[:step]
-        with replace_file(path) as handle:
-            handle.writelines(line + "\n" for line in kept)
+        lines = path.read_text(encoding="utf-8").splitlines()[:step]
+        with replace_file(path) as file:
+            file.writelines(line + "\n" for line in lines)
 
 
-def _sync(path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(folder.glob("step-*"))
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)

@@ -1,96 +1,104 @@
-"""Several processes as one trainer, started by torchrun: each takes a share of a step's samples, and LoRA's gradients are added up.
+"""Several processes train as one: each takes a share of a step's samples, and LoRA's gradients are summed.
 
     torchrun --nproc-per-node 8 -m minscl.train --cfg llama70b --fsdp
 
-The loss is a sum over target tokens divided by the whole step's number of them, so adding the processes' gradients gives the single
-process's step. Every process then takes the same AdamW step on the same adapter; only the leader writes files.
-With `--fsdp` each block's frozen weights are split among the processes (FSDP2) and gathered when the block runs. They have no gradient, and
-embeddings and the output projection stay whole, so the adapter's gradients are still all that is added up.
+The loss is a sum over target tokens divided by the whole step's number of them (loop.py), so the sum of the processes'
+gradients is the gradient of one process with all samples. Every process then takes the same AdamW step on its copy of
+the adapter; only the main process writes files. With `--fsdp` each block's frozen weights are split among the processes
+(FSDP2) and gathered when the block runs. They have no gradient, and embeddings and the output projection stay whole, so
+LoRA's gradients are all that is reduced.
 
-Read next: data/packing.py, which deals a step's samples out.
+Read next: data/packing.py, which splits a step's samples by rank.
 """
 
 import inspect
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import distributed
 
 from minscl.errors import InputError
+from minscl.model import Decoder
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes that train together: this one's rank, of how many. Alone, every method does nothing."""
+    """The processes that train together: this one's rank, of `size`. With one process every method does nothing."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
-    def wait(self) -> None:
-        """Until all are here."""
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
         if self.size > 1:
             distributed.barrier()
 
-    def all_reduce_gradients(self, parameters) -> None:
-        """Every parameter's gradient summed over the processes, in one message."""
+    def all_reduce_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Replace every parameter's gradient by its sum over the processes, in one message."""
         if self.size == 1:
             return
-        flat = torch.cat([one.grad.flatten() for one in parameters])
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(flat)
-        for one, summed in zip(parameters, flat.split([one.numel() for one in parameters]), strict=True):
-            one.grad.copy_(summed.view_as(one))
+        for gradient, total in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
 
     def sum(self, *numbers: float) -> list[float]:
         """Each number summed over the processes, in float64."""
         if self.size == 1:
             return list(numbers)
-        summed = torch.tensor(
-            numbers, dtype=torch.float64, device="cuda" if distributed.get_backend() == "nccl" else "cpu"
-        )
-        distributed.all_reduce(summed)
-        return summed.tolist()
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        totals = torch.tensor(numbers, dtype=torch.float64, device=device)
+        distributed.all_reduce(totals)
+        return totals.tolist()
 
 
 def join_process_group(device: torch.device) -> tuple[ProcessGroup, torch.device]:
-    """(the team of torchrun's processes, this one's device): NCCL and a GPU each, or gloo on CPUs. One process alone where torchrun is not in use."""
+    """(torchrun's process group, this process's device): NCCL with a GPU each, or gloo on CPUs; else one process.
+
+    Raises InputError where there are more processes than GPUs.
+    """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         return ProcessGroup(), device
     if device.type == "cuda":
-        local = int(os.environ["LOCAL_RANK"])
-        if local >= torch.cuda.device_count():
-            raise InputError(
-                f"--nproc-per-node: process {local + 1} finds {torch.cuda.device_count()} GPUs; start one process a GPU"
-            )
-        device = torch.device("cuda", local)
+        local_rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local_rank >= gpus:
+            raise InputError(f"--nproc-per-node: process {local_rank + 1} finds {gpus} GPUs; start one process a GPU")
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return ProcessGroup(distributed.get_rank(), size), device
 
 
-def shard_blocks(model, trained, device: torch.device) -> None:
-    """Split each block's frozen weights among the processes, in place; `trained` parameters stay whole in each. `model` may lie on the CPU,
-    memory-mapped: one block at a time goes to `device`."""
+def shard_blocks(model: Decoder, trained: Sequence[torch.nn.Parameter], device: torch.device) -> None:
+    """Split each block's frozen weights among the processes, in place; `trained` parameters stay whole in each process.
+
+    `model` may lie on the CPU, memory-mapped: one block at a time is moved to `device`. Raises InputError for a torch
+    before 2.7.
+    """
     from torch.distributed.fsdp import fully_shard
 
     if "ignored_params" not in inspect.signature(fully_shard).parameters:
         raise InputError(
-            f"--fsdp: torch {torch.__version__} cannot leave the adapter whole; install torch 2.7 or newer, or train without --fsdp"
+            f"--fsdp: torch {torch.__version__} cannot leave the adapter whole; install torch 2.7 or newer, "
+            "or train without --fsdp"
         )
     mesh = distributed.init_device_mesh(device.type, (distributed.get_world_size(),))
-    for one in trained:
-        one.data = one.data.to(device)
+    for parameter in trained:
+        parameter.data = parameter.data.to(device)
     for block in model.model.layers:
         fully_shard(block, mesh=mesh, ignored_params=set(trained))
-    whole = [model.model.embed_tokens, model.model.norm, model.lm_head]
-    fully_shard(
-        model.model, mesh=mesh, ignored_params={*trained, *(one for module in whole for one in module.parameters())}
-    )
-    for module in whole:
+    unsharded = [model.model.embed_tokens, model.model.norm, model.lm_head]
+    unsharded_parameters = [parameter for module in unsharded for parameter in module.parameters()]
+    fully_shard(model.model, mesh=mesh, ignored_params={*trained, *unsharded_parameters})
+    for module in unsharded:
         module.to(device)

@@ -1,33 +1,38 @@
-"""What a run will take, said before the weights are loaded: data, parameters, steps, time and memory; and three samples as they are trained.
+"""What a run will take, printed before the weights are loaded: data, parameters, steps, time and memory.
 
-    time    = computed tokens · (4 N + attention) operations / (matmul rate · EFFICIENCY)        N: weights of the blocks' linear layers
-    memory  = weights + 16 bytes a LoRA parameter + what autograd keeps of the longest pack + one chunk of logits
+    time    = computed tokens · (4 N + attention) operations / (matmul rate · EFFICIENCY)
+    memory  = weights + 16 bytes a LoRA parameter + what autograd saves for the longest pack + one chunk of logits
 
-4 N: 2 N forward and 2 N for the gradient of the activations; frozen weights need no gradient of their own. `--recompute` adds 2 N.
+N: weights of the blocks' linear layers. 4 N: 2 N for the forward pass and 2 N for the gradient of the activations;
+frozen weights need no gradient of their own. `--recompute` adds 2 N. 16 bytes: a float32 LoRA parameter, its gradient
+and AdamW's two moments.
 
-Read next: train.py.
+Read next: loop.py.
 """
 
 import math
-import sys
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from minscl.config import RunConfig
 from minscl.data.packing import epoch_order, pack_step
-from minscl.data.samples import show_sample
+from minscl.data.samples import Tokenizer, show_sample
+from minscl.data.types import Sample
 from minscl.lora import add_lora, lora_parameters
-from minscl.model import Decoder
+from minscl.model import Decoder, ModelConfig
+from minscl.training.loop import LOGIT_CHUNK
 
-EFFICIENCY = 0.6  # of the matmul rate that a whole step reaches; benchmarks/train.py measures it
-LOOKED_AT = 48  # steps that are packed to know the share of tokens that packing saves
-BARE = 350 * 2**20  # bytes of a Python process with torch
+EFFICIENCY = 0.6  # share of the matmul rate that a whole step reaches; benchmarks/train.py measures it
+STEPS_PACKED = 48  # at most, to estimate the share of tokens that packing saves
+PROCESS_BYTES = 350 * 2**20  # of a Python process with torch
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """`memory` in bytes and of one process, `seconds` of the whole run."""
+class Estimate:
+    """Of the whole run: counts, `seconds`, and `memory`, the peak in bytes of one process."""
 
     parameters: int
     trainable: int
@@ -41,87 +46,100 @@ class Forecast:
         return (
             f"model: {self.parameters:,} parameters, {self.trainable:,} of them trained (LoRA)\n"
             f"run: {self.steps:,} steps, {self.tokens:,} tokens, about {self.computed_tokens:,} computed; "
-            f"about {clock(self.seconds)} and {self.memory / 2**30:.1f} GB"
+            f"about {format_duration(self.seconds)} and {self.memory / 2**30:.1f} GB"
         )
 
 
-def clock(seconds: float) -> str:
-    """Seconds as a person says them."""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+def format_duration(seconds: float) -> str:
+    """Seconds in the unit a reader would use: "90 s", "15 min", "3.5 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
-def forecast(
-    shape, samples, config, *, dtype: torch.dtype, rate: float, logit_rows: int, processes: int = 1
-) -> Forecast:
-    """`shape`: the ModelConfig; `rate`: operations a second of each process; no weight is made (meta device) but LoRA's."""
+def estimate_run(
+    model_config: ModelConfig,
+    samples: Sequence[Sample],
+    config: RunConfig,
+    *,
+    dtype: torch.dtype,
+    matmul_rate: float,
+    processes: int = 1,
+) -> Estimate:
+    """Estimate a run. `matmul_rate`: floating-point operations a second of each process (hardware.measure_matmul_rate).
+
+    The model is built on the meta device, so that no weight but LoRA's takes memory.
+    """
     with torch.device("meta"):
-        model = Decoder(shape)
-    whole = sum(one.numel() for one in model.parameters())
-    blocks = sum(one.numel() for one in model.model.layers.parameters())
+        model = Decoder(model_config)
+    all_weights = sum(parameter.numel() for parameter in model.parameters())
+    block_weights = sum(parameter.numel() for parameter in model.model.layers.parameters())
     add_lora(model, config.rank, config.alpha)
-    trainable = sum(one.numel() for _, one in lora_parameters(model))
+    trainable = sum(parameter.numel() for _, parameter in lora_parameters(model))
 
-    per_epoch = epoch_order(len(samples), config.batch_size, config.seed, 0)
-    packed = [
-        pack_step(samples, indices, config.pack_length)
-        for indices in per_epoch[:: math.ceil(len(per_epoch) / LOOKED_AT)]
+    order = epoch_order(len(samples), config.batch_size, config.seed, 0)
+    packed_steps = [
+        pack_step(samples, indices, config.pack_length) for indices in order[:: math.ceil(len(order) / STEPS_PACKED)]
     ]
     tokens = config.epochs * sum(map(len, samples))
-    computed = round(tokens * sum(one.computed_tokens for one in packed) / sum(one.tokens for one in packed))
-    quadratic = config.epochs * sum(len(one) ** 2 for one in samples) / 2  # (query, key) pairs
-    targets = config.epochs * sum(len(one.target_ids) for one in samples)
+    computed_share = sum(step.computed_tokens for step in packed_steps) / sum(step.tokens for step in packed_steps)
+    computed_tokens = round(tokens * computed_share)
+    query_key_pairs = config.epochs * sum(len(sample) ** 2 for sample in samples) / 2
+    target_tokens = config.epochs * sum(len(sample.target_ids) for sample in samples)
     passes = 3 if config.recompute else 2  # of 2 operations a weight
-    operations = passes * 2 * (blocks * computed + shape.vocab_size * shape.hidden_size * targets)
-    operations += (passes + 1) * 4 * shape.num_hidden_layers * shape.num_attention_heads * shape.head_dim * quadratic
+    head_weights = model_config.vocab_size * model_config.hidden_size
+    query_size = model_config.num_attention_heads * model_config.head_dim
+    operations: float = passes * 2 * (block_weights * computed_tokens + head_weights * target_tokens)
+    operations += (passes + 1) * 4 * model_config.num_hidden_layers * query_size * query_key_pairs
 
-    size = torch.empty((), dtype=dtype).element_size()
-    longest = max(max(map(len, samples)), max(len(pack.input_ids) for step in packed for pack in step.packs))
-    kept = blocks / (processes if config.fsdp else 1) + (whole - blocks)
-    memory = size * kept + 16 * trainable + longest * kept_per_token(shape, size, config.recompute)
-    memory += min(logit_rows, longest) * shape.vocab_size * (12 + size)  # logits, in float32, softmax and gradient
-    return Forecast(
-        whole,
-        trainable,
-        len(per_epoch) * config.epochs,
-        tokens,
-        computed,
-        operations / (rate * EFFICIENCY * processes),
-        round(memory) + BARE,
+    itemsize = torch.empty((), dtype=dtype).element_size()
+    longest = max(max(map(len, samples)), max(len(pack.input_ids) for step in packed_steps for pack in step.packs))
+    held_weights = block_weights / (processes if config.fsdp else 1) + (all_weights - block_weights)
+    memory = itemsize * held_weights + 16 * trainable
+    memory += longest * saved_bytes_per_token(model_config, itemsize, config.recompute)
+    # one chunk of logits: as made, in float32, and the float32 softmax and its gradient
+    memory += min(LOGIT_CHUNK, longest) * model_config.vocab_size * (12 + itemsize)
+    return Estimate(
+        parameters=all_weights,
+        trainable=trainable,
+        steps=len(order) * config.epochs,
+        tokens=tokens,
+        computed_tokens=computed_tokens,
+        seconds=operations / (matmul_rate * EFFICIENCY * processes),
+        memory=round(memory) + PROCESS_BYTES,
     )
 
 
-def kept_per_token(shape, size: int, recompute: bool) -> int:
-    """Bytes that autograd keeps of one token, `size` bytes a number."""
-    C, F = shape.hidden_size, shape.intermediate_size
-    queries, keys = (heads * shape.head_dim for heads in (shape.num_attention_heads, shape.num_key_value_heads))
-    norms = 2 * (4 + size) * C  # the float32 copy and the result
-    attention = size * (3 * queries + 2 * keys)  # q, k, v, the mix, and its transposed copy
-    mlp = size * 4 * F  # gate, silu(gate), up, their product
+def saved_bytes_per_token(model_config: ModelConfig, itemsize: int, recompute: bool) -> int:
+    """Bytes that autograd saves for one token until the backward pass; `itemsize`: bytes of one number."""
+    C, F = model_config.hidden_size, model_config.intermediate_size
+    queries = model_config.num_attention_heads * model_config.head_dim
+    keys = model_config.num_key_value_heads * model_config.head_dim
+    norms = 2 * (4 + itemsize) * C  # the float32 copy and the result
+    attention = itemsize * (3 * queries + 2 * keys)  # q, k, v, the attended values, and their transposed copy
+    mlp = itemsize * 4 * F  # gate, silu(gate), up, their product
     block = norms + attention + mlp
-    return size * C * shape.num_hidden_layers + block if recompute else block * shape.num_hidden_layers
+    if recompute:  # every block's input, and one block in full
+        return itemsize * C * model_config.num_hidden_layers + block
+    return block * model_config.num_hidden_layers
 
 
-def describe_data(samples, counts: Counter, skipped) -> str:
-    """Documents, spans by source, tokens, the longest, and what was skipped."""
+def describe_data(samples: Sequence[Sample], counts: Counter[str], skipped: Iterable[str]) -> str:
+    """Documents, spans by source, tokens, the longest sample, and a line for each document that was skipped."""
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in counts.items() if number)
-    total, trained = sum(map(len, samples)), sum(len(one.target_ids) for one in samples)
-    lines = [
-        f"data: {kinds}; {total:,} tokens, {trained:,} of them trained; the longest sample has {max(map(len, samples)):,}"
-    ]
-    return "\n".join(lines + [f"skipped: {line}" for line in skipped])
+    tokens, target_tokens = sum(map(len, samples)), sum(len(sample.target_ids) for sample in samples)
+    summary = (
+        f"data: {kinds}; {tokens:,} tokens, {target_tokens:,} of them trained; "
+        f"the longest sample has {max(map(len, samples)):,}"
+    )
+    return "\n".join([summary, *(f"skipped: {line}" for line in skipped)])
 
 
-def show(samples, tokenizer, out=sys.stdout) -> None:
-    """Three samples, shortest, middle and longest: their text, the trained tokens between ⟦ and ⟧."""
-    ordered = sorted(samples, key=len)
-    for one in dict.fromkeys((ordered[0], ordered[len(ordered) // 2], ordered[-1])):
-        print(
-            f"--- {one.kind or 'sample'}, {len(one):,} tokens, {len(one.target_ids)} trained\n{show_sample(tokenizer, one)}",
-            file=out,
-        )
+def print_samples(samples: Sequence[Sample], tokenizer: Tokenizer) -> None:
+    """Three samples, the shortest, the median and the longest: their text, with the trained tokens between ⟦ and ⟧."""
+    by_length = sorted(samples, key=len)
+    for sample in dict.fromkeys((by_length[0], by_length[len(by_length) // 2], by_length[-1])):
+        print(f"--- {sample.kind or 'sample'}, {len(sample):,} tokens, {len(sample.target_ids)} trained")
+        print(show_sample(tokenizer, sample))

@@ -1,0 +1,209 @@
+"""One training run, from settings to adapter folder: data, estimate, model with LoRA, the loop, checkpoints.
+
+    out/run.json                                              the settings
+    out/metrics.jsonl, loss.png                               one record a step, and their curve
+    out/checkpoints/step-NNNNNNNN/                            what --resume continues from
+    out/adapter_model.safetensors, adapter_config.json        the adapter, in PEFT's format
+
+Read next: loop.py for the step; checkpoint.py, estimate.py, metrics_log.py for the rest.
+"""
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from minscl.config import RunConfig
+from minscl.data.samples import Tokenizer, read_training_data
+from minscl.data.types import Sample
+from minscl.errors import InputError, replace_file
+from minscl.hardware import choose_device, choose_float32_matmul, float32_matmul_mode, measure_matmul_rate
+from minscl.lora import add_lora, lora_parameters, save_adapter
+from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, read_config
+from minscl.training.checkpoint import (
+    StopSignals,
+    checkpoint_settings,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+    truncate_metrics,
+)
+from minscl.training.distributed import ProcessGroup, join_process_group, shard_blocks
+from minscl.training.estimate import describe_data, estimate_run, print_samples
+from minscl.training.loop import NotFinite, plan_steps, train_steps
+from minscl.training.metrics_log import MetricsLog, plot_losses
+
+
+def train_adapter(config: RunConfig) -> Path:
+    """Train one adapter; returns its folder, `config.out`.
+
+    Ctrl-C and SIGTERM save the adapter and a checkpoint after the current step and then raise SystemExit. Raises
+    InputError for input that cannot be used, before the first step; SystemExit(1) for a loss or gradient that is not
+    finite.
+    """
+    out = Path(config.out)
+    if (out / "metrics.jsonl").exists() and not config.resume:
+        raise InputError(f"--out {out}: already holds a run; name another folder, or continue it with --resume")
+    device, dtype = choose_device(config.device, config.dtype)
+    group, device = join_process_group(device)
+    if config.fsdp and group.size == 1:
+        raise InputError(
+            "--fsdp: splits weights among processes; start them with torchrun --nproc-per-node N -m minscl.train"
+        )
+    tokenizer, model_config = load_tokenizer(config.model), read_config(Path(config.model))
+    samples, data_summary = read_data(config, tokenizer)
+    check_token_ids(samples, model_config.vocab_size)
+    machine_summary = prepare_machine(config, model_config, samples, device, dtype, group)
+    if group.is_main:  # before any weight is read
+        print(f"{data_summary}\n{machine_summary}", file=sys.stderr)
+    model = load_model_with_lora(config, device, dtype)
+    if config.dry_run:
+        if group.is_main:
+            print_samples(samples, tokenizer)
+        return out
+    run_steps(model, samples, config, device, dtype, group)
+    return out
+
+
+def read_data(config: RunConfig, tokenizer: Tokenizer) -> tuple[list[Sample], str]:
+    """(the samples of both terms of Eq. 3, in file order; a summary of them)."""
+    if not (config.samples or config.documents or config.spans):
+        raise InputError("nothing to train on: give --documents FILE, --spans FILE or --samples FILE")
+    samples, counts, skipped = read_training_data(
+        config.documents,
+        config.spans,
+        config.samples,
+        tokenizer,
+        config.max_length,
+        evidence_first=not config.no_evidence,
+    )
+    return samples, describe_data(samples, counts, skipped)
+
+
+def check_token_ids(samples: Sequence[Sample], vocab_size: int) -> None:
+    """Ready samples bring their own ids. Raises InputError naming the first sample with one outside the vocabulary."""
+    for number, sample in enumerate(samples, 1):
+        largest = max((*sample.prompt_ids, *sample.target_ids), default=0)
+        if largest >= vocab_size:
+            raise InputError(
+                f"{sample.name or f'sample {number}'}: token id {largest}, but the model's vocabulary has "
+                f"{vocab_size}; use this model's tokenizer"
+            )
+
+
+def prepare_machine(
+    config: RunConfig,
+    model_config: ModelConfig,
+    samples: Sequence[Sample],
+    device: torch.device,
+    dtype: torch.dtype,
+    group: ProcessGroup,
+) -> str:
+    """Choose how a CPU multiplies float32 matrices, and estimate the run from the measured rate; returns both as text.
+
+    A resumed run multiplies as it did when it began, so that its numbers do not depend on today's measurement.
+    """
+    if device.type == "cpu":
+        previous_mode = read_matmul_mode(Path(config.out) / "run.json") if config.resume else None
+        rate, machine = choose_float32_matmul(dtype, previous_mode)
+    else:
+        rate = measure_matmul_rate(device, dtype, rows=8192, columns=4096)
+        machine = torch.cuda.get_device_name(device)
+    estimate = estimate_run(model_config, samples, config, dtype=dtype, matmul_rate=rate, processes=group.size)
+    return f"machine: {machine}; {group.size} process{'es' * (group.size > 1)}\n{estimate}"
+
+
+def load_model_with_lora(config: RunConfig, device: torch.device, dtype: torch.dtype) -> Decoder:
+    """The frozen base model with LoRA layers to train, in train mode; with --fsdp, split among the processes."""
+    model = load_model(config.model, device="cpu" if config.fsdp else device, dtype=dtype, mapped=config.fsdp)
+    add_lora(model, config.rank, config.alpha, config.dropout, seed=config.seed)
+    if config.fsdp:
+        shard_blocks(model, [parameter for _, parameter in lora_parameters(model)], device)
+    model.model.recompute = config.recompute
+    return model.train()
+
+
+def run_steps(
+    model: Decoder,
+    samples: Sequence[Sample],
+    config: RunConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    group: ProcessGroup,
+) -> None:
+    """Train from the newest checkpoint to the last step or a stop signal, and write the files of the run."""
+    out = Path(config.out)
+    parameters = dict(lora_parameters(model))
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay
+    )
+    settings = checkpoint_settings(config, dtype, samples)
+    first_step = load_checkpoint(out / "checkpoints", parameters, optimizer, settings) if config.resume else 0
+    steps, total_steps = plan_steps(samples, config, first_step, group)
+    group.barrier()  # every process has read the checkpoint before the main process writes
+    if group.is_main:
+        truncate_metrics(out / "metrics.jsonl", first_step)
+        write_run_json(out / "run.json", config)
+    done = first_step
+    with (
+        StopSignals() as stop,
+        MetricsLog(out, first_step, total_steps, enabled=group.is_main) as log,
+        report_not_finite(samples, out, group.is_main),
+    ):
+        for record in train_steps(
+            model,
+            list(parameters.values()),
+            optimizer,
+            steps,
+            first_step=first_step,
+            total_steps=total_steps,
+            config=config,
+            device=device,
+            group=group,
+        ):
+            log.add(record)
+            done = record["step"]
+            [stopping] = group.sum(stop.requested)  # a signal to one process stops all after the same step
+            if group.is_main and (done % config.save_every == 0 or done == total_steps or stopping):
+                save_checkpoint(out / "checkpoints", done, parameters, optimizer, settings)
+            if stopping:
+                break
+    if group.is_main:
+        save_adapter(model, out, base_model_name=config.model)
+        print(f"adapter after {done} of {total_steps} steps: {out}\n{plot_losses(out)}", file=sys.stderr)
+    if done < total_steps:
+        raise SystemExit(stop.exit_status)
+
+
+def write_run_json(path: Path, config: RunConfig) -> None:
+    """The settings of the run, and how its float32 matrices are multiplied."""
+    with replace_file(path) as file:
+        json.dump({**dataclasses.asdict(config), "float32_matmul": float32_matmul_mode()}, file, indent=1)
+
+
+def read_matmul_mode(path: Path) -> str | None:
+    """`float32_matmul_mode()` of the run that wrote this run.json; None where the file does not say."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["float32_matmul"]
+    except (OSError, ValueError, KeyError, TypeError):  # only a record: without it the mode is chosen again
+        return None
+
+
+@contextlib.contextmanager
+def report_not_finite(samples: Sequence[Sample], out: Path, is_main: bool) -> Iterator[None]:
+    """NotFinite → one line naming the samples and the last good checkpoint, and exit status 1: the run failed."""
+    try:
+        yield
+    except NotFinite as error:
+        names = ", ".join(samples[index].name or f"sample {index + 1}" for index in error.sample_indices)
+        if is_main:
+            print(
+                f"minscl: {error}; samples: {names}; nothing was trained on it; "
+                f"the last good checkpoint is {newest_checkpoint(out / 'checkpoints') or 'none yet'}",
+                file=sys.stderr,
+            )
+        raise SystemExit(1) from None
