@@ -27,7 +27,7 @@ from minscl.data.types import CodedDocument, Pair, Sample
 from minscl.infer import code_note, generate
 from minscl.lora import add_lora, load_adapter, lora_parameters
 from minscl.model import load_model, load_tokenizer
-from minscl.train import forward_backward, learning_rate_factor
+from minscl.training.loop import forward_backward, learning_rate_factor
 from tests.tiny_models import FAMILIES, LENGTHS, SIZE, V, decoder, make_prompts
 
 SCRIPT = Path(__file__).parent.parent / "examples" / "scl_in_one_file.py"
