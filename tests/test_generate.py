@@ -227,11 +227,11 @@ def test_a_document_of_another_text_is_not_resumed():
         already_coded([done, CodedDocument("b", "DM1")], notes, "out.jsonl")
 
 
-def test_torchs_compiler_is_not_imported():
+def test_torchs_compiler_is_not_imported(short):
     """Guards an import of torch's compiler on the way, which makes every command start a second later."""
     code = (
         "import sys; from minscl import generate; generate.main(sys.argv[1:]); "
         "sys.exit(any(module in sys.modules for module in ('torch._dynamo', 'sympy')))"
     )
-    run = run_python("-c", code, "examples/urinary_coronary.txt", "--grounded")
+    run = run_python("-c", code, short, "--grounded")
     assert run.returncode == 0, run.stderr

@@ -2,8 +2,8 @@
 
     x → E → C,  p(C, E | x) = p(E | x) p(C | x, E)
 
-One generation gives both: the evidence lines, then the codes that refer to them. With human evidence ("+ Evid.", Table
-1) the evidence section is given as the beginning of the answer, and only p(C | x, E) is generated. The baselines
+One generation gives both: the evidence lines, then the codes that refer to them. With human evidence ("+ Evid." in
+Table 1) the evidence section is given as the beginning of the answer, and only p(C | x, E) is generated. The baselines
 (systems/) take the same path.
 
 Read next: systems/scl.py and data/prompts.py for the prompt, engine.py for the tokens, answer.py for the reading.
@@ -54,8 +54,8 @@ def code_note(
     only quotations from the note and billable codes with evidence can be written (constrained.py). Raises InputError
     for an empty note and for one that does not fit in the model's context.
     """
-    given = {"note": evidence} if evidence is not None else None
-    return next(code_notes(model, tokenizer, [Note("note", text)], evidence=given, grounded=grounded))
+    by_note = {"note": evidence} if evidence is not None else None
+    return next(code_notes(model, tokenizer, [Note("note", text)], evidence=by_note, grounded=grounded))
 
 
 def code_notes(
@@ -85,8 +85,8 @@ def code_notes(
     jobs = make_jobs(model, tokenizer, notes, system, evidence or {}, grounded, memory, skip)
     if not jobs:
         return
-    length, chains = max(job.length for job in jobs), system.chains
-    slots = slots_for(model, length, min(batch_size, len(jobs) * chains), memory)
+    length = max(job.length for job in jobs)
+    slots = slots_for(model, length, min(batch_size, len(jobs) * system.chains), memory)
     engine = Engine(
         model,
         slots=slots,
@@ -96,26 +96,32 @@ def code_notes(
     )
     # With several answers at once the machine is busy without draft tokens.
     speculate = slots == 1 and not cuda_graphs and system.names_evidence
+    requests = make_requests(tokenizer, jobs, system, grounded, speculate)
+    for job, answers in zip(jobs, in_order(engine.run(requests), system.chains), strict=True):
+        if system.chains == 1:
+            yield read_answer(job.note, answers[0], tokenizer, job.evidence, system)
+        else:
+            yield count_votes(job.note, answers, tokenizer)
 
-    def requests() -> Iterator[Request]:
-        for job in jobs:
+
+def make_requests(tokenizer, jobs: Iterable[Job], system: System, grounded: bool, speculate: bool) -> Iterator[Request]:
+    """The requests of all jobs, `system.chains` for each; guides and drafters are made when their request is due."""
+    for job in jobs:
+        for chain in range(system.chains):
             guide = Guide(tokenizer, job.note.text, job.max_new_tokens, job.evidence) if grounded else None
             drafter = Drafter(tokenizer, job.prompt) if speculate else None
-            for chain in range(chains):
-                yield Request(job.prompt, job.max_new_tokens, guide, drafter, system.sampler(job.note.id, chain))
+            yield Request(job.prompt, job.max_new_tokens, guide, drafter, system.sampler(job.note.id, chain))
 
-    generations: dict[int, Generation] = {}  # by number of the request, until its document is finished
-    finished = 0  # documents yielded
-    for request, generation in engine.run(requests()):
-        generations[request] = generation
-        while finished < len(jobs) and all(finished * chains + chain in generations for chain in range(chains)):
-            answers = [generations.pop(finished * chains + chain) for chain in range(chains)]
-            job = jobs[finished]
-            if chains == 1:
-                yield read_answer(job.note, answers[0], tokenizer, job.evidence, system)
-            else:
-                yield count_votes(job.note, answers, tokenizer)
-            finished += 1
+
+def in_order(results: Iterable[tuple[int, Generation]], chains: int) -> Iterator[list[Generation]]:
+    """(number of the request, answer) in any order → each job's `chains` answers in the jobs' order, without delay."""
+    answers: dict[int, Generation] = {}
+    first = 0  # number of the next job's first request
+    for number, answer in results:
+        answers[number] = answer
+        while all(first + chain in answers for chain in range(chains)):
+            yield [answers.pop(first + chain) for chain in range(chains)]
+            first += chains
 
 
 def make_jobs(
