@@ -1,16 +1,15 @@
-"""Command: base + adapter → one merged Hugging Face folder that transformers and vLLM load.
+"""Command: base model + LoRA adapter → one merged Hugging Face folder that transformers and vLLM load.
 
     python -m minscl.export --model DIR --adapter DIR --out DIR
 
 Read next: lora/inject.py (merge_lora), model/load.py (save_model).
 """
 
-import argparse
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from minscl.cli import add_flags, flag, require, run_command
+from minscl.cli import flag, parse_flags, path_flag, require, run_command
 from minscl.config import DEMO
 from minscl.errors import InputError
 from minscl.lora import load_adapter, merge_lora
@@ -35,14 +34,17 @@ class ExportConfig:
 
     model: str = flag(str(DEMO), "base model folder")
     adapter: str = flag(str(DEMO / "adapter"), "LoRA adapter folder")
-    out: str = flag("", "folder to write; it must not exist or be empty")
+    out: str = path_flag("folder to write, new or empty")
 
 
 def export(config: ExportConfig) -> Path:
-    """Merge the adapter into the base in the base's own dtype and write it with the base's tokenizer files."""
+    """Merge the adapter into the base model, in the base's dtype, and write it with the base's tokenizer files.
+
+    Gives the folder written. Raises InputError where it exists and is not empty, and for a missing model or adapter.
+    """
     out = Path(config.out)
-    if not config.out or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
-        raise InputError(f"--out {config.out or '(missing)'}: name a new or empty folder")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"--out {config.out}: not empty; name a new or empty folder")
     folder = require(config.model, "--model")
     model = load_model(folder)
     load_adapter(model, require(config.adapter, "--adapter"))
@@ -55,11 +57,8 @@ def export(config: ExportConfig) -> Path:
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m minscl.export", description="Merge an adapter into its base model."
-    )
-    add_flags(parser, ExportConfig)
-    print(export(ExportConfig(**vars(parser.parse_args(argv)))))
+    """Parse the flags, export, print the folder; gives the exit status."""
+    print(export(parse_flags(ExportConfig, "export", "Merge an adapter into its base model.", argv)))
     return 0
 
 

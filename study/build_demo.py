@@ -27,7 +27,8 @@ from minscl.data.prompts import render_document_prompt, render_span_prompt
 from minscl.data.spans.gold import gold_pairs
 from minscl.data.types import Note, Pair
 from minscl.errors import replace_file
-from minscl.infer.coder import code_notes, filter_by_score
+from minscl.infer.answer import filter_by_score
+from minscl.infer.coder import code_notes
 from minscl.model import load_tokenizer
 from minscl.pretrained import load_pretrained
 from minscl.score.codes import code_scores

@@ -86,7 +86,7 @@ def test_a_prepared_pass_writes_the_same(kind, slots, monkeypatch):
     class Urging:
         """A guide that now and then writes two tokens by itself, so that a slot's next pass reads several."""
 
-        hurried = finished = False
+        closed_by_limit = finished = False
 
         def __init__(self):
             self.ids = []
@@ -97,7 +97,7 @@ def test_a_prepared_pass_writes_the_same(kind, slots, monkeypatch):
         def allowed(self, stop_ids):
             return list(range(20, V))
 
-        def take(self, token):
+        def advance(self, token):
             self.ids.append(token)
 
     def requests():
@@ -251,7 +251,7 @@ def test_fewer_slots_where_memory_is_short(caplog):
         [code.score for one in whole for code in one.codes], abs=1e-5
     )
     with pytest.raises(
-        InputError, match="the note needs .* MiB for the keys and values of .* tokens, and 1 MiB are there"
+        InputError, match="the note needs .* MiB for the keys and values of .* tokens, and 1 MiB are available"
     ):
         list(code_notes(model, tokenizer, notes[:1], memory=2**20))
 

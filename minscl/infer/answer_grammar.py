@@ -1,229 +1,256 @@
-"""The grammar of a grounded answer, byte by byte: what may follow what, so that an invented quotation or code cannot be written.
+"""The grammar of a grounded answer: an automaton over bytes that accepts no invented quotation and no invented code.
 
-    Evidence:            then evidence lines, or none                      state Evidence
-    1. <piece of note>   begins and ends at a word's edge, verbatim        state Quote
+    Evidence:            then evidence lines, or none                  state Evidence
+    1. <part of note>    verbatim, from word boundary to word boundary state Quote
     Codes:               then code lines, or none
-    I50.23 <its description> [1, 2]                                        states Code, References; the description is forced
+    I50.23 <its description> [1, 2]                                    states Code, References; the description is fixed
 
-A state is a small immutable value; `moves(state)` gives the bytes that may come next and the state after each. Nothing here knows of tokens:
-grounded.py walks the vocabulary along these moves. White space in the note counts as single spaces (data/prompts.py: one line a quotation).
+A state is a small immutable value; `transitions(state)` maps each byte that may come next to the state after it.
+Nothing here knows of tokens: constrained.py walks the vocabulary along these transitions. White space in the note
+counts as single spaces, since a quotation is one line (data/prompts.py).
 
-A quotation's state is the list of places in the note where what was written so far ends. At first these are all word beginnings;
-each byte keeps the places that it continues.
+A Quote state keeps the note offsets just behind each occurrence of what has been written so far. At first these are all
+offsets where a quotation may start; each byte keeps the offsets that it continues.
 
-    note "DM2 and DM1"      written ""  → places 0 4 8;      "D" → 1 9;      "DM" → 2 10;      "DM2" → 3
+    note "DM2 and DM1"      written ""  → offsets 0 4 8;      "D" → 1 9;      "DM" → 2 10;      "DM2" → 3
 
-Read next: grounded.py.
+Read next: constrained.py.
 """
 
 import functools
 import unicodedata
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from minscl.data.icd import CodeBook
 from minscl.data.parse_line import read_heading, read_quotation
 from minscl.data.prompts import one_line, quotation_reads_back
 
-LONGEST_QUOTATION = 300  # bytes; at the next word's edge a longer one has to end
-REACH = 120  # bytes to the next place where a quotation may end, from wherever it may begin or go on
-COPIES = 2  # of a quotation; a model's slip costs a line then, where no second one would force it to quote more than it means, and a loop ends
-MOST_LINES = 99  # of evidence, and of codes
+MAX_QUOTATION_BYTES = 300  # a longer quotation must end at the next word boundary
+MAX_BYTES_TO_END = 120  # from any offset where a quotation may start or continue to the next where it may end
+# Times that a quotation may be listed. After a slip, a second copy costs one line; if it were forbidden, the model
+# would have to quote more than it means. A third is forbidden, which ends loops.
+MAX_COPIES = 2
+MAX_LINES = 99  # of evidence, and of codes
 
 
 @dataclass(frozen=True)
 class Text:
-    """A fixed text, then `after`."""
+    """A fixed text of which `rest` is still to be written, then the state `after`."""
 
     rest: bytes
-    after: object
+    after: "State"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Between evidence lines: `texts` are written."""
+    """Between evidence lines; `quotations` have been written."""
 
-    texts: tuple[str, ...] = ()
+    quotations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Quote:
-    """In an evidence line: `places` in the note where the last byte stands, `length` bytes written."""
+    """In an evidence line: `offsets` into the note just behind each occurrence of the `length` bytes written so far."""
 
-    texts: tuple[str, ...]
-    places: tuple[int, ...]
+    quotations: tuple[str, ...]
+    offsets: tuple[int, ...]
     length: int
 
 
 @dataclass(frozen=True)
 class Code:
-    """In a code line's code: `prefix` is written; `given` codes stand above."""
+    """At a code line's code, of which `prefix` has been written; `codes` are those of the lines above."""
 
-    number: int  # of evidence lines
-    given: tuple[str, ...] = ()
+    evidence_lines: int
+    codes: tuple[str, ...] = ()
     prefix: str = ""
 
 
 @dataclass(frozen=True)
 class References:
-    """Inside a code line's brackets: after number `last`, `digits` of the next are written ("" : none is begun)."""
+    """In a code line's brackets, after reference `last` (0: none yet); `digits` of the next one have been written."""
 
-    number: int
-    given: tuple[str, ...]
+    evidence_lines: int
+    codes: tuple[str, ...]
     last: int
     digits: str
 
 
 @dataclass(frozen=True)
 class Closed:
-    """After a code line, or after `none`: the answer may end; a line may follow if `more`."""
+    """After a code line or `none`: the answer may end. `more`: another code line may follow."""
 
-    number: int = 0
-    given: tuple[str, ...] = ()
+    evidence_lines: int = 0
+    codes: tuple[str, ...] = ()
     more: bool = False
 
 
+State = Text | Evidence | Quote | Code | References | Closed
+Transitions = dict[int, State]  # next byte → state after it
+
+
 class Grammar:
-    """The moves of one note's answers. `hurry`: from now on every choice goes towards the end."""
+    """The automaton for answers about one note. While `closing` is set, every choice leads towards its end.
+
+    `starts` and `ends` are the byte offsets into `note_bytes` where a quotation may start and end.
+    """
 
     def __init__(self, note: str):
-        self.note = one_line(note)
-        self.bytes = self.note.encode("utf-8")
-        first, self.last = edges(self.note)
-        self.ends, self.hurry = sorted(self.last), False
-        self.first = tuple(place for place in first if self._can_end(place))
+        text = one_line(note)
+        self.note_bytes = text.encode("utf-8")
+        starts, self.ends = word_boundaries(text)
+        self.sorted_ends = sorted(self.ends)
+        self.closing = False
+        self.starts = tuple(offset for offset in starts if self._can_end(offset))
 
-    def _next_end(self, place: int) -> int:
-        """The first edge behind `place`, or a place out of reach."""
-        found = bisect_right(self.ends, place)
-        return self.ends[found] if found < len(self.ends) else place + REACH + 1
+    def _next_end(self, offset: int) -> int:
+        """The first end behind `offset`; where there is none, an offset beyond MAX_BYTES_TO_END."""
+        index = bisect_right(self.sorted_ends, offset)
+        return self.sorted_ends[index] if index < len(self.sorted_ends) else offset + MAX_BYTES_TO_END + 1
 
-    def _can_end(self, place: int) -> bool:
-        """Whether a quotation that begins at `place` soon comes to an end that the reader of answers keeps, and has one at the note's end too, if it may
-        reach that: `1. none` or `1. ***` is no evidence, and a run of 2,000 letters would never be over."""
-        soon = self.ends[bisect_right(self.ends, place) : bisect_right(self.ends, place + REACH)]
-        if not any(kept(self.bytes[place:end].decode()) for end in soon):
+    def _can_end(self, start: int) -> bool:
+        """Whether a quotation from `start` has an end within MAX_BYTES_TO_END at which the parser reads it as evidence.
+
+        `1. none` and `1. ***` are not read as evidence, and a run of 2,000 letters has no end. A quotation that may
+        reach the end of the note must be readable there too.
+        """
+        first = bisect_right(self.sorted_ends, start)
+        last = bisect_right(self.sorted_ends, start + MAX_BYTES_TO_END)
+        if not any(is_read_as_evidence(self.note_bytes[start:end].decode()) for end in self.sorted_ends[first:last]):
             return False
-        return len(self.bytes) - place > LONGEST_QUOTATION + 2 * REACH or kept(self.bytes[place:].decode())
+        beyond_reach = len(self.note_bytes) - start > MAX_QUOTATION_BYTES + 2 * MAX_BYTES_TO_END
+        return beyond_reach or is_read_as_evidence(self.note_bytes[start:].decode())
 
     def start(self, leading_space: bool = False) -> Text:
-        """The state before an answer; Llama 2's answers begin with a space."""
+        """The state before an answer. `leading_space`: the chat format puts a space before it, as Llama 2's does."""
         return Text(b" Evidence:\n" if leading_space else b"Evidence:\n", Evidence())
 
     @staticmethod
-    def after_evidence(number: int) -> Code:
-        """The state behind `Codes:` where people gave `number` quotations."""
-        return Code(number)
+    def after_evidence(evidence_lines: int) -> Code:
+        """The state behind `Codes:` where a human gave `evidence_lines` quotations ("+ Evid.")."""
+        return Code(evidence_lines)
 
-    def moves(self, state) -> dict[int, object]:
-        """{next byte: state after it}; empty only where nothing but the end can follow."""
+    def transitions(self, state: State) -> Transitions:
+        """{next byte: state after it}; empty only where the answer must end."""
         if isinstance(state, Text):
             return spell((state.rest, state.after))
         if isinstance(state, Evidence):
-            return self._evidence(state)
+            return self._after_evidence_line(state)
         if isinstance(state, Quote):
-            return self._quote(state)
+            return self._in_quotation(state)
         if isinstance(state, Code):
-            return self._code(state)
+            return self._in_code(state)
         if isinstance(state, References):
-            return self._references(state)
-        return spell((b"\n", Code(state.number, state.given))) if state.more and not self.hurry else {}
+            return self._in_references(state)
+        return spell((b"\n", Code(state.evidence_lines, state.codes))) if state.more and not self.closing else {}
 
     @staticmethod
-    def may_end(state) -> bool:
+    def may_end(state: State) -> bool:
+        """Whether the answer may end in `state`."""
         return isinstance(state, Closed)
 
-    def _evidence(self, state: Evidence) -> dict[int, object]:
-        options = []
-        if self.first and len(state.texts) < MOST_LINES and not self.hurry:
-            options.append((b"%d. " % (len(state.texts) + 1), Quote(state.texts, self.first, 0)))
-        options.append((b"Codes:\n", Code(len(state.texts))) if state.texts else (b"none\nCodes:\nnone", Closed()))
+    def _after_evidence_line(self, state: Evidence) -> Transitions:
+        options: list[tuple[bytes, State]] = []
+        count = len(state.quotations)
+        if self.starts and count < MAX_LINES and not self.closing:
+            options.append((b"%d. " % (count + 1), Quote(state.quotations, self.starts, 0)))
+        options.append((b"Codes:\n", Code(count)) if count else (b"none\nCodes:\nnone", Closed()))
         return spell(*options)
 
-    def _quote(self, state: Quote) -> dict[int, object]:
-        after: dict[int, list[int]] = {}
-        for place in state.places:
-            if place < len(self.bytes) and (place not in self.last or self._next_end(place) - place <= REACH):
-                after.setdefault(self.bytes[place], []).append(place + 1)
-        ends = [place for place in state.places if place in self.last] if state.length else []
-        text = self.bytes[ends[0] - state.length : ends[0]].decode("utf-8") if ends else ""
-        good = bool(ends) and kept(text)
-        if good and (self.hurry or state.length > LONGEST_QUOTATION):
-            after = {}
-        fresh = state.texts.count(text) < COPIES and quotation_reads_back(len(state.texts) + 1, text)
-        found = {byte: Quote(state.texts, tuple(places), state.length + 1) for byte, places in after.items()}
-        if good and (
-            fresh or not found
-        ):  # one too many, or one that is read back a little otherwise, ends only where nothing else can follow
-            found[ord("\n")] = Evidence((*state.texts, text))
-        return found
+    def _in_quotation(self, state: Quote) -> Transitions:
+        continued: dict[int, list[int]] = {}  # next byte → offsets behind it
+        for offset in state.offsets:
+            at_end = offset in self.ends
+            if offset < len(self.note_bytes) and (not at_end or self._next_end(offset) - offset <= MAX_BYTES_TO_END):
+                continued.setdefault(self.note_bytes[offset], []).append(offset + 1)
+        ends = [offset for offset in state.offsets if offset in self.ends] if state.length else []
+        text = self.note_bytes[ends[0] - state.length : ends[0]].decode("utf-8") if ends else ""
+        may_end = bool(ends) and is_read_as_evidence(text)
+        if may_end and (self.closing or state.length > MAX_QUOTATION_BYTES):
+            continued = {}
+        copies = state.quotations.count(text)
+        preferred = copies < MAX_COPIES and quotation_reads_back(len(state.quotations) + 1, text)
+        transitions: Transitions = {
+            byte: Quote(state.quotations, tuple(offsets), state.length + 1) for byte, offsets in continued.items()
+        }
+        # One copy too many, or a text that the parser would change a little, may end only where nothing else can
+        # follow.
+        if may_end and (preferred or not transitions):
+            transitions[ord("\n")] = Evidence((*state.quotations, text))
+        return transitions
 
-    def _code(self, state: Code) -> dict[int, object]:
-        codes, found = CodeBook.load().billable, {}
-        begin = bisect_left(codes, state.prefix)
-        if begin < len(codes) and codes[begin] == state.prefix:
-            description = one_line(CodeBook.load().description(state.prefix))
-            return spell((f" {description} [".encode(), References(state.number, (*state.given, state.prefix), 0, "")))
-        for letter in next_letters(state.prefix):
-            if not all(code in state.given for code in below(state.prefix + letter)[: len(state.given) + 1]):
-                found[ord(letter)] = Code(state.number, state.given, state.prefix + letter)
-        if not state.number:
-            found = {}  # no code without evidence
-        if not state.given and not state.prefix:
-            found = spell((b"none", Closed())) | ({} if self.hurry else found)
-        return found
+    def _in_code(self, state: Code) -> Transitions:
+        book = CodeBook.load()
+        index = bisect_left(book.billable, state.prefix)
+        if index < len(book.billable) and book.billable[index] == state.prefix:  # the code is complete
+            description = one_line(book.description(state.prefix) or "")
+            references = References(state.evidence_lines, (*state.codes, state.prefix), 0, "")
+            return spell((f" {description} [".encode(), references))
+        transitions: Transitions = {}
+        if state.evidence_lines:  # no code without evidence
+            for letter in next_characters(state.prefix):
+                candidates = codes_below(state.prefix + letter)[: len(state.codes) + 1]
+                if not all(code in state.codes for code in candidates):
+                    transitions[ord(letter)] = Code(state.evidence_lines, state.codes, state.prefix + letter)
+        if not state.codes and not state.prefix:
+            transitions = spell((b"none", Closed())) | ({} if self.closing else transitions)
+        return transitions
 
-    def _references(self, state: References) -> dict[int, object]:
-        larger = range(state.last + 1, state.number + 1)
-        found = {}
+    def _in_references(self, state: References) -> Transitions:
+        allowed = range(state.last + 1, state.evidence_lines + 1)  # references rise
+        transitions: Transitions = {}
         for digit in "0123456789":
-            if any(str(number).startswith(state.digits + digit) for number in larger):
-                found[ord(digit)] = References(state.number, state.given, state.last, state.digits + digit)
-        written = int(state.digits) if state.digits else 0
-        if written in larger:
-            if self.hurry:
-                found = {}
-            found[ord("]")] = Closed(state.number, state.given, len(state.given) < MOST_LINES)
-            if written < state.number and not self.hurry:
-                found[ord(",")] = Text(b" ", References(state.number, state.given, written, ""))
-        return found
+            digits = state.digits + digit
+            if any(str(reference).startswith(digits) for reference in allowed):
+                transitions[ord(digit)] = References(state.evidence_lines, state.codes, state.last, digits)
+        reference = int(state.digits) if state.digits else 0
+        if reference in allowed:
+            if self.closing:
+                transitions = {}
+            transitions[ord("]")] = Closed(state.evidence_lines, state.codes, len(state.codes) < MAX_LINES)
+            if reference < state.evidence_lines and not self.closing:
+                transitions[ord(",")] = Text(b" ", References(state.evidence_lines, state.codes, reference, ""))
+        return transitions
 
 
-def kept(text: str) -> bool:
-    """Whether the reader of answers takes an evidence line of `text` for evidence."""
-    return read_quotation(f"1. {text}", lambda category: True) is not None and not read_heading(f"1. {text}")
+def is_read_as_evidence(text: str) -> bool:
+    """Whether the parser reads the evidence line `1. text` as evidence, not as `none`, a heading or nothing at all."""
+    line = f"1. {text}"
+    return read_quotation(line, lambda category: True) is not None and not read_heading(line)
 
 
-def spell(*options) -> dict[int, object]:
-    """The first byte of each (text, state after it); no two texts begin alike."""
+def spell(*options: tuple[bytes, State]) -> Transitions:
+    """Transitions on the first byte of each (text, state after it); no two texts start with the same byte."""
     return {text[0]: Text(text[1:], after) if len(text) > 1 else after for text, after in options}
 
 
-def edges(text: str) -> tuple[tuple[int, ...], frozenset[int]]:
-    """Byte offsets in `text` where a quotation may begin, and where one may end: never inside a word, never at a space."""
-    first, last, offset, before = [], [], 0, ""
-    for letter in text:
-        inside = wordy(before) and wordy(letter)
-        if not letter.isspace() and not inside:
-            first.append(offset)
-        if before and not before.isspace() and not inside:
-            last.append(offset)
-        offset, before = offset + len(letter.encode("utf-8")), letter
-    return tuple(first), frozenset([*last, offset] if text else ())
+def word_boundaries(text: str) -> tuple[tuple[int, ...], frozenset[int]]:
+    """Byte offsets where a quotation from `text` may start and may end: never inside a word, never at a space."""
+    starts, ends, offset, previous = [], [], 0, ""
+    for character in text:
+        inside_word = is_word_character(previous) and is_word_character(character)
+        if not character.isspace() and not inside_word:
+            starts.append(offset)
+        if previous and not previous.isspace() and not inside_word:
+            ends.append(offset)
+        offset, previous = offset + len(character.encode("utf-8")), character
+    return tuple(starts), frozenset([*ends, offset] if text else ())
 
 
-def wordy(letter: str) -> bool:
-    """A letter, a digit, or an accent that stands by itself behind its letter."""
-    return letter.isalnum() or letter != "" and unicodedata.category(letter)[0] == "M"
+def is_word_character(character: str) -> bool:
+    """Whether `character` is a letter, a digit or a combining mark; "" is none."""
+    return character.isalnum() or character != "" and unicodedata.category(character)[0] == "M"
 
 
 @functools.cache
-def next_letters(prefix: str) -> str:
-    """What follows `prefix` in billable codes."""
-    return "".join(sorted({code[len(prefix)] for code in below(prefix) if len(code) > len(prefix)}))
+def next_characters(prefix: str) -> Iterable[str]:
+    """The characters that follow `prefix` in billable codes, sorted."""
+    return sorted({code[len(prefix)] for code in codes_below(prefix) if len(code) > len(prefix)})
 
 
-def below(prefix: str) -> list[str]:
-    """The billable codes that begin with `prefix`."""
+def codes_below(prefix: str) -> list[str]:
+    """The billable codes that start with `prefix`, sorted."""
     codes = CodeBook.load().billable
     return codes[bisect_left(codes, prefix) : bisect_left(codes, prefix + "\x7f")]

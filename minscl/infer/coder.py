@@ -1,274 +1,201 @@
 """The main job: note → prompt → tokens → text → evidence and codes → located in the note (Eq. 1).
 
     x → E → C,  p(C, E | x) = p(E | x) p(C | x, E)
-One generation gives both: the evidence lines, then the codes that refer to them. With human evidence ("+ Evid.",
-Table 1) the evidence section is given as the beginning of the answer, and only p(C | x, E) is generated.
 
-Read next: data/prompts.py for the text, engine.py for the tokens, locate.py for the offsets.
+One generation gives both: the evidence lines, then the codes that refer to them. With human evidence ("+ Evid." in
+Table 1) the evidence section is given as the beginning of the answer, and only p(C | x, E) is generated. The baselines
+(systems/) take the same path.
+
+Read next: systems/scl.py and data/prompts.py for the prompt, engine.py for the tokens, answer.py for the reading.
 """
 
-import dataclasses
-import functools
 import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from minscl.data.icd import CodeBook
-from minscl.data.locate import locate
-from minscl.data.prompts import parse_codes, parse_document, render_evidence
-from minscl.data.types import Assignment, CodedDocument, Evidence, Note
+from minscl.data.notes import Skip
+from minscl.data.prompts import render_evidence
+from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
+from minscl.infer.answer import read_answer
 from minscl.infer.cache import KVCache
-from minscl.infer.constrained import Guide, check_room
+from minscl.infer.constrained import Guide, check_max_new_tokens
+from minscl.infer.decode import BATCH_SIZE
 from minscl.infer.engine import Engine, Request
+from minscl.infer.sequence import Generation
 from minscl.infer.speculate import Drafter
-from minscl.infer.systems import System, vote
+from minscl.infer.systems import SCL, System, count_votes
 
 MAX_NEW_TOKENS = 1024  # an answer of 30 codes with their evidence is about 900 tokens
-BATCH_SIZE = 8
-SCL = System()
 LOG = logging.getLogger("minscl")
 
 
-def code_note(model, tokenizer, text: str, *, evidence=None, grounded: bool = False) -> CodedDocument:
-    """Code one note. `evidence`: human quotations (list of str, document order) in place of the model's. `grounded`: only quotations that stand
-    in the note and billable codes with evidence can be written (grounded.py).
+@dataclass(frozen=True)
+class Job:
+    """A note to be coded: its prompt as token ids, the most tokens of its answer, and human evidence, if any."""
 
-    Raises InputError for an empty note and for one that does not fit in the model's context.
+    note: Note
+    prompt: list[int]
+    max_new_tokens: int
+    evidence: list[str] | None
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and the longest answer."""
+        return len(self.prompt) + self.max_new_tokens
+
+
+def code_note(
+    model, tokenizer, text: str, *, evidence: list[str] | None = None, grounded: bool = False
+) -> CodedDocument:
+    """Code one note.
+
+    `evidence`: human quotations, in document order, in place of the model's. `grounded`: constrained decoding, so that
+    only quotations from the note and billable codes with evidence can be written (constrained.py). Raises InputError
+    for an empty note and for one that does not fit in the model's context.
     """
-    return next(
-        code_notes(
-            model,
-            tokenizer,
-            [Note("note", text)],
-            evidence={"note": evidence} if evidence is not None else None,
-            grounded=grounded,
-        )
-    )
+    by_note = {"note": evidence} if evidence is not None else None
+    return next(code_notes(model, tokenizer, [Note("note", text)], evidence=by_note, grounded=grounded))
 
 
 def code_notes(
     model,
     tokenizer,
-    notes,
+    notes: Iterable[Note],
     *,
     system: System = SCL,
-    evidence=None,
+    evidence: dict[str, list[str]] | None = None,
     grounded: bool = False,
     batch_size: int = BATCH_SIZE,
     memory: int | None = None,
-    compile: bool = False,
-    skip=None,
-):
-    """Code many notes; yields a CodedDocument a note, in order, each as soon as it and those before it are finished.
+    cuda_graphs: bool = False,
+    skip: Skip | None = None,
+) -> Iterator[CodedDocument]:
+    """Code many notes; yields a CodedDocument per note, in order, each as soon as it and those before it are finished.
 
-    `evidence` maps note ids to human quotations; it and `grounded` are SCL's alone. At most `batch_size` answers are written at a time, and no
-    more than `memory` bytes of keys and values allow; `compile` as for Engine. A note that cannot be coded is handed to `skip(note, error)` and left
-    out; without it, InputError is raised before any is coded.
+    `evidence` maps note ids to human quotations; it and `grounded` are for SCL only. At most `batch_size` answers are
+    decoded together, fewer where `memory` bytes of keys and values do not allow as many. `cuda_graphs`: as for Engine.
+    A note that cannot be coded is passed to `skip(note, error)` and left out; without `skip`, InputError is raised
+    before any note is coded.
     """
     if batch_size < 1:
         raise InputError(f"batch_size = {batch_size}: give at least 1")
-    if system.name != "scl" and (evidence or grounded):
+    if not system.names_evidence and (evidence or grounded):
         raise InputError(f"--system {system.name}: names no evidence, so leave out --evidence and --grounded")
-    evidence, good, prompts = evidence or {}, [], []
+    jobs = make_jobs(model, tokenizer, notes, system, evidence or {}, grounded, memory, skip)
+    if not jobs:
+        return
+    length = max(job.length for job in jobs)
+    slots = slots_for(model, length, min(batch_size, len(jobs) * system.chains), memory)
+    engine = Engine(
+        model,
+        slots=slots,
+        length=length,
+        stop_ids=tokenizer.stop_ids,
+        compile=cuda_graphs,  # core: cuda_graphs
+    )
+    # With several answers at once the machine is busy without draft tokens.
+    speculate = slots == 1 and not cuda_graphs and system.names_evidence
+    requests = make_requests(tokenizer, jobs, system, grounded, speculate)
+    for job, answers in zip(jobs, in_order(engine.run(requests), system.chains), strict=True):
+        if system.chains == 1:
+            yield read_answer(job.note, answers[0], tokenizer, job.evidence, system)
+        else:
+            yield count_votes(job.note, answers, tokenizer)
+
+
+def make_requests(tokenizer, jobs: Iterable[Job], system: System, grounded: bool, speculate: bool) -> Iterator[Request]:
+    """The requests of all jobs, `system.chains` for each; guides and drafters are made when their request is due."""
+    for job in jobs:
+        for chain in range(system.chains):
+            guide = Guide(tokenizer, job.note.text, job.max_new_tokens, job.evidence) if grounded else None
+            drafter = Drafter(tokenizer, job.prompt) if speculate else None
+            yield Request(job.prompt, job.max_new_tokens, guide, drafter, system.sampler(job.note.id, chain))
+
+
+def in_order(results: Iterable[tuple[int, Generation]], chains: int) -> Iterator[list[Generation]]:
+    """(number of the request, answer) in any order → each job's `chains` answers in the jobs' order, without delay."""
+    answers: dict[int, Generation] = {}
+    first = 0  # number of the next job's first request
+    for number, answer in results:
+        answers[number] = answer
+        while all(first + chain in answers for chain in range(chains)):
+            yield [answers.pop(first + chain) for chain in range(chains)]
+            first += chains
+
+
+def make_jobs(
+    model, tokenizer, notes: Iterable[Note], system: System, evidence, grounded: bool, memory, skip: Skip | None
+) -> list[Job]:
+    """A Job for each note that can be coded; arguments and errors as for code_notes."""
+    jobs = []
     for note in notes:
         try:
             prompt = note_prompt(model, tokenizer, note, evidence.get(note.id), system)
-            room = answer_room(model, prompt)
-            check_memory(model, note.id, len(prompt) + room, memory)
+            max_new_tokens = min(MAX_NEW_TOKENS, model.config.max_position_embeddings - len(prompt))
+            job = Job(note, prompt, max_new_tokens, evidence.get(note.id))
+            check_memory(model, note.id, job.length, memory)
             if grounded:
-                check_room(room)
+                check_max_new_tokens(max_new_tokens)
         except InputError as error:
             if skip is None:
                 raise
             skip(note, error)
             continue
-        good.append(note)
-        prompts.append(prompt)
-    if not good:
-        return
-    length = max(len(prompt) + answer_room(model, prompt) for prompt in prompts)
-    chains = len(system.samplers(""))
-    slots = slots_for(model, length, min(batch_size, len(good) * chains), memory)
-    engine = Engine(model, slots=slots, length=length, stop_ids=tokenizer.stop_ids, compile=compile)
-
-    def requests():
-        for note, prompt in zip(good, prompts, strict=True):
-            room = answer_room(model, prompt)
-            guide = Guide(tokenizer, note.text, room, evidence.get(note.id)) if grounded else None
-            alone = (
-                slots == 1 and not compile and system.name == "scl"
-            )  # several answers fill the machine without guesses
-            drafter = Drafter(tokenizer, prompt) if alone else None
-            for sampler in system.samplers(note.id):
-                yield Request(prompt, room, guide, drafter, sampler)
-
-    answers, given = {}, 0  # number of a request → its answer; how many notes have been given out
-    for number, answer in engine.run(requests()):
-        answers[number] = answer
-        while given < len(good) and all(given * chains + chain in answers for chain in range(chains)):
-            found, note = [answers.pop(given * chains + chain) for chain in range(chains)], good[given]
-            yield (
-                read_answer(note, found[0], tokenizer, evidence.get(note.id), system)
-                if chains == 1
-                else count_votes(note, found, tokenizer)
-            )
-            given += 1
+        jobs.append(job)
+    return jobs
 
 
-def answer_room(model, prompt) -> int:
-    """Tokens that the answer to `prompt` may have."""
-    return min(MAX_NEW_TOKENS, model.config.max_position_embeddings - len(prompt))
+def note_prompt(model, tokenizer, note: Note, evidence: list[str] | None = None, system: System = SCL) -> list[int]:
+    """The prompt of a note as token ids; human `evidence` is appended as the beginning of the answer.
 
-
-def slots_for(model, length: int, wanted: int, memory: int | None) -> int:
-    """`wanted` answers at a time, or as many as the memory allows, which is then said."""
-    if memory is None or slots_within(model, length, memory) >= wanted:
-        return wanted
-    slots = slots_within(model, length, memory)
-    LOG.warning(
-        "minscl: %d answers at a time instead of %d: keys and values have %.1f GB, the longest note and its answer %d tokens",
-        slots,
-        wanted,
-        memory / 1e9,
-        length,
-    )
-    return slots
-
-
-def slots_within(model, length: int, memory: int) -> int:
-    """How many answers of `length` tokens, prompt included, fit into `memory` bytes of keys and values."""
-    return memory // KVCache.bytes_per_slot(model.config, length, model.model.embed_tokens.weight.dtype)
-
-
-def check_memory(model, name: str, length: int, memory: int | None) -> None:
-    if memory is not None and not slots_within(model, length, memory):
-        need = KVCache.bytes_per_slot(model.config, length, model.model.embed_tokens.weight.dtype)
-        raise InputError(
-            f"{name}: the note needs {need / 2**20:,.0f} MiB for the keys and values of {length:,} tokens, and {memory / 2**20:,.0f} MiB "
-            "are there; give more with --memory, or split the note"
-        )
-
-
-def note_prompt(model, tokenizer, note: Note, evidence=None, system: System = SCL) -> list[int]:
-    """Prompt ids of a note for `system`, with the beginning of the answer where evidence is given."""
+    Raises InputError for an empty note and for a prompt that leaves the answer no token of the model's context.
+    """
     if not note.text.strip():
         raise InputError(f"{note.id}: the note is empty; give a note with text")
-    prompt = tokenizer.encode_chat([{"role": "user", "content": system.prompt(note.text)}], add_generation_prompt=True)
+    message = {"role": "user", "content": system.render_prompt(note.text)}
+    prompt = tokenizer.encode_chat([message], add_generation_prompt=True)
     if evidence is not None:
         prompt = prompt + tokenizer.encode_answer_start(render_evidence(evidence))
     limit = model.config.max_position_embeddings
     if len(prompt) >= limit:
         raise InputError(
-            f"{note.id}: the note makes a prompt of {len(prompt):,} tokens, and the model's context holds {limit:,} with "
-            "the answer; split the note or use a model with a longer context"
+            f"{note.id}: the note makes a prompt of {len(prompt):,} tokens, and the model's context holds {limit:,} "
+            "with the answer; split the note or use a model with a longer context"
         )
     return prompt
 
 
-def read_answer(note: Note, answer, tokenizer, given=None, system: System = SCL) -> CodedDocument:
-    """The coded document of one generation: parsed, scored, every quotation located or marked as not found."""
-    output = tokenizer.decode(answer.ids)
-    before = render_evidence(given) if given is not None else ""
-    parse = parse_document if system.name == "scl" else parse_codes
-    parsed = parse(before + output, known_category=known_category, truncated=not answer.stopped)
-    used, places = set(), []
-    for quotation in parsed.evidence:
-        place = locate(note.text, quotation, used)
-        used.add(place)
-        places.append(
-            Evidence(note.text[slice(*place)], *place, grounded=True)
-            if place
-            else Evidence(quotation, None, None, grounded=False)
+def slots_for(model, length: int, slots: int, memory: int | None) -> int:
+    """`slots`, or as many slots of `length` tokens as fit into `memory` bytes, with a log message; None is no limit."""
+    if memory is None or slots_within(model, length, memory) >= slots:
+        return slots
+    fitting = slots_within(model, length, memory)
+    LOG.warning(
+        "minscl: %d answers at a time instead of %d: %.1f GB are available for keys and values, and the longest note "
+        "needs %d tokens with its answer",
+        fitting,
+        slots,
+        memory / 1e9,
+        length,
+    )
+    return fitting
+
+
+def slots_within(model, length: int, memory: int) -> int:
+    """How many slots of `length` tokens, prompt included, fit into `memory` bytes of keys and values."""
+    return memory // slot_bytes(model, length)
+
+
+def slot_bytes(model, length: int) -> int:
+    """Bytes of the keys and values of `length` tokens."""
+    return KVCache.bytes_per_slot(model.config, length, model.model.embed_tokens.weight.dtype)
+
+
+def check_memory(model, note_id: str, length: int, memory: int | None) -> None:
+    """Raises InputError where keys and values of `length` tokens need more than `memory` bytes; None: no limit."""
+    if memory is not None and not slots_within(model, length, memory):
+        raise InputError(
+            f"{note_id}: the note needs {slot_bytes(model, length) / 2**20:,.0f} MiB for the keys and values "
+            f"of {length:,} tokens, and {memory / 2**20:,.0f} MiB are available; raise --memory, or split the note"
         )
-    hurried = (
-        ["the answer was brought to its end by its length limit; evidence or codes may be missing"]
-        if answer.hurried
-        else []
-    )
-    codes, book = [], CodeBook.load()
-    for one in parsed.codes:
-        score = code_probability(tokenizer, answer, one.start - len(before), one.end - len(before))
-        support = tuple(dict.fromkeys(places[number - 1] for number in one.references if 1 <= number <= len(places)))
-        codes.append(Assignment(one.code, book.description(one.code) or one.description, support, score=score))
-    return CodedDocument(
-        note.id,
-        note.text,
-        tuple(codes),
-        output=output,
-        warnings=(*hurried, *warnings(parsed, places, codes, book, system)),
-    )
-
-
-def filter_by_score(document: CodedDocument, least: float) -> CodedDocument:
-    """The document without the codes that score less than `least`, 0 to 1, and with a warning that names them; `output` keeps the whole answer."""
-    weak = [one for one in document.codes if one.score is not None and one.score < least]
-    if not weak:
-        return document
-    told = f"left out, score below {least:g}: {', '.join(f'{one.code} ({one.score:.2f})' for one in weak)}"
-    return dataclasses.replace(
-        document,
-        codes=tuple(one for one in document.codes if one not in weak),
-        warnings=(*(document.warnings or ()), told),
-    )
-
-
-def count_votes(note: Note, answers, tokenizer) -> CodedDocument:
-    """The coded document of several chains: codes that at least half of them give, with that share as score; `output` holds all chains."""
-    book, texts = CodeBook.load(), [tokenizer.decode(one.ids) for one in answers]
-    parsed = [
-        parse_codes(text, known_category, truncated=not one.stopped) for text, one in zip(texts, answers, strict=True)
-    ]
-    codes = [
-        Assignment(code, book.description(code) or "", score=share)
-        for code, share in vote([[one.code for one in chain.codes] for chain in parsed])
-    ]
-    cut = sum(one.truncated for one in parsed)
-    told = [f"{cut} of {len(answers)} chains stopped at their length limit"] if cut else []
-    told += [
-        f"{one.code} is not a billable code of the Tabular List" for one in codes if not book.is_billable(one.code)
-    ]
-    output = "\n".join(f"--- chain {number} of {len(texts)}\n{text}" for number, text in enumerate(texts, 1))
-    return CodedDocument(note.id, note.text, tuple(codes), output=output, warnings=tuple(told))
-
-
-def code_probability(tokenizer, answer, start: int, end: int) -> float:
-    """Product of the probabilities of the tokens that hold characters start..end of the decoded answer."""
-
-    @functools.cache
-    def length(count: int) -> int:
-        return len(tokenizer.decode(answer.ids[:count]))
-
-    def tokens_before(offset: int) -> int:
-        """How many whole tokens end at or before `offset` (bisection: a decoded prefix only grows)."""
-        low, high = 0, len(answer.ids)
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if length(middle) <= offset else (low, middle - 1)
-        return low
-
-    first, last = tokens_before(start), tokens_before(end)
-    last += length(last) < end  # a token that runs past the code still holds its end
-    probability = 1.0
-    for value in answer.probabilities[first:last]:
-        probability *= value
-    return probability
-
-
-def known_category(code: str) -> bool:
-    """Whether the Tabular List has the three-character category of `code`."""
-    book = CodeBook.load()
-    return book.description(code[:3]) is not None
-
-
-def warnings(parsed, places, codes, book, system: System = SCL):
-    """One line for each thing a coder should look at before trusting the answer."""
-    if parsed.truncated:
-        yield "the answer stopped at its length limit; the last codes may be missing"
-    if parsed.sectionless:
-        yield "the answer has no section headings"
-    for text in dict.fromkeys(one.text for one in places if not one.grounded):
-        yield f"not found in note: {text}"
-    for one in codes:
-        if not book.is_billable(one.code):
-            yield f"{one.code} is not a billable code of the Tabular List"
-        if not one.evidence and system.name == "scl":
-            yield f"{one.code} names no evidence"

@@ -1,138 +1,154 @@
-"""Grounded decoding: of the model's next tokens only those that keep the answer inside the grammar (grammar.py).
+"""Constrained decoding (--grounded): only tokens that keep the answer inside the grammar (answer_grammar.py).
 
-    allowed tokens = the vocabulary, as a tree of bytes, walked along the grammar's moves from the present state
+    allowed tokens = the vocabulary as a trie over bytes, walked together with the automaton from its present state
 
-Any way of cutting a text into tokens is allowed, not only the tokenizer's own. Where just one text can follow, such as a code's description,
-its tokens are `forced`: they are appended as the tokenizer would cut them, and the model reads them without being asked.
-So, whatever the weights: each quotation stands in the note, each code is billable, described by the Tabular List and has evidence, and the
-answer ends within its length.
+Any tokenisation of an allowed text is allowed, not only the tokenizer's own. Where the automaton leaves just one
+continuation, such as a code's description, its tokens are forced (jump-ahead): they are appended in the tokenizer's own
+tokenisation, and the model reads them in one pass instead of being asked for each.
 
-Read next: answer.py, which asks a `Guide` what the next token may be.
+So, whatever the weights: every quotation occurs in the note; every code is billable, has the Tabular List's description
+and names evidence; and the answer ends within max_new_tokens.
+
+Read next: sequence.py, which asks a Guide for the tokens that may come next.
 """
 
 import functools
 
 from minscl.data.prompts import render_evidence
 from minscl.errors import InputError
-from minscl.infer.answer_grammar import Evidence, Grammar, Quote
+from minscl.infer.answer_grammar import Evidence, Grammar, Quote, State
 
-EVIDENCE_SHARE = 0.5  # of the answer's tokens that evidence may take
-LAST_LINE = 320  # tokens kept for the end: the longest code line has fewer bytes
-SHORTEST = 2 * LAST_LINE  # tokens; an answer with less room would have none for evidence
-WORTH_FORCING = 4  # bytes; a shorter text is left to the model
+EVIDENCE_SHARE = 0.5  # of max_new_tokens that the evidence section may use
+CLOSING_TOKENS = 320  # tokens reserved for closing the answer: the longest code line has fewer bytes
+MIN_NEW_TOKENS = 2 * CLOSING_TOKENS  # with fewer, none would be left for evidence
+MIN_FORCED_BYTES = 4  # a shorter continuation is left to the model
+
+Node = tuple[int, int, int]  # tokens first..last of the sorted vocabulary, which share their first `depth` bytes
 
 
-class Vocabulary:
-    """The tokens of a tokenizer as a tree of bytes. A node is a range of the sorted tokens and a depth; its branches are made when asked for."""
+class TokenTrie:
+    """The vocabulary as a trie over token bytes. A node is a range of the sorted tokens; children are made on demand.
 
-    def __init__(self, tokenizer):
-        pieces = tokenizer.pieces()
-        self.tokenizer, self.pieces = tokenizer, pieces
-        self.sorted = sorted((piece, one) for one, piece in enumerate(pieces) if piece)
-        self.root = (0, len(self.sorted), 0)
-        self.branches = functools.cache(self._branches)
+    `token_bytes[id]` is a token's bytes, or None for a special token, which is not in the trie.
+    """
 
-    def _branches(self, node) -> tuple[list[int], dict[int, tuple]]:
-        """(ids of the tokens that end here, {byte: node})."""
+    def __init__(self, tokenizer) -> None:
+        self.token_bytes: list[bytes | None] = tokenizer.pieces()
+        self.sorted_tokens = sorted((piece, token) for token, piece in enumerate(self.token_bytes) if piece)
+        self.root: Node = (0, len(self.sorted_tokens), 0)
+        self.children = functools.cache(self._children)
+
+    def _children(self, node: Node) -> tuple[list[int], dict[int, Node]]:
+        """(ids of the tokens that end at `node`, {next byte: child})."""
         first, last, depth = node
-        here, below = [], {}
-        while first < last and len(self.sorted[first][0]) == depth:
-            here.append(self.sorted[first][1])
+        ending: list[int] = []
+        children: dict[int, Node] = {}
+        while first < last and len(self.sorted_tokens[first][0]) == depth:
+            ending.append(self.sorted_tokens[first][1])
             first += 1
-        for number in range(first, last):
-            byte = self.sorted[number][0][depth]
-            begin = below[byte][0] if byte in below else number
-            below[byte] = (begin, number + 1, depth + 1)
-        return here, below
+        for index in range(first, last):
+            byte = self.sorted_tokens[index][0][depth]
+            start = children[byte][0] if byte in children else index
+            children[byte] = (start, index + 1, depth + 1)
+        return ending, children
 
 
 @functools.lru_cache(maxsize=2)
-def vocabulary(tokenizer) -> Vocabulary:
-    return Vocabulary(tokenizer)
+def token_trie(tokenizer) -> TokenTrie:
+    """The trie of `tokenizer`, kept, since it grows as it is walked."""
+    return TokenTrie(tokenizer)
 
 
-def check_room(max_new_tokens: int) -> None:
-    """Raises InputError where an answer of so few tokens could not be brought to its end."""
-    if max_new_tokens < SHORTEST:
+def check_max_new_tokens(max_new_tokens: int) -> None:
+    """Raises InputError where `max_new_tokens` is too small to close an answer within it."""
+    if max_new_tokens < MIN_NEW_TOKENS:
         raise InputError(
-            f"{max_new_tokens} tokens are left for the answer, and grounded decoding needs {SHORTEST}; shorten the note"
+            f"{max_new_tokens} tokens are left for the answer, and grounded decoding needs {MIN_NEW_TOKENS}; "
+            "shorten the note"
         )
 
 
 class Guide:
-    """One answer on its way: asked for the tokens that may come next, told the one that came.
+    """The constraint on one answer: the automaton's state, advanced by each token of the answer.
 
-    `evidence`: human quotations that the prompt ends with. `hurried`: the room made an end that the model might not have. Raises InputError where `max_new_tokens` leave no room for an answer.
+    `evidence`: human quotations with which the prompt ends ("+ Evid."). `closed_by_limit`: whether the length limit
+    forced an end that the model might not have chosen. Raises InputError where `max_new_tokens` is too small
+    (check_max_new_tokens).
     """
 
-    def __init__(self, tokenizer, note: str, max_new_tokens: int, evidence=None):
-        check_room(max_new_tokens)
-        self.tokenizer, self.vocabulary, self.grammar, self.room = (
-            tokenizer,
-            vocabulary(tokenizer),
-            Grammar(note),
-            max_new_tokens,
-        )
+    def __init__(self, tokenizer, note: str, max_new_tokens: int, evidence: list[str] | None = None) -> None:
+        check_max_new_tokens(max_new_tokens)
+        self.tokenizer, self.trie, self.max_new_tokens = tokenizer, token_trie(tokenizer), max_new_tokens
+        self.grammar = Grammar(note)
+        self.state: State
         if evidence is None:
-            self.before, self.state = "", self.grammar.start(bool(tokenizer.chat.before_answer))
+            self.prefix = ""  # the beginning of the answer that the prompt holds
+            self.state = self.grammar.start(bool(tokenizer.chat.before_answer))
         else:
-            self.before = render_evidence(evidence)
-            self.state = self.grammar.after_evidence(sum(line != "none" for line in self.before.split("\n")[1:-2]))
-        self.ids = tokenizer.encode_answer_start(self.before) if self.before else []
-        self.given, self.written, self.hurried = len(self.ids), b"", False
+            self.prefix = render_evidence(evidence)
+            self.state = self.grammar.after_evidence(sum(line != "none" for line in self.prefix.split("\n")[1:-2]))
+        self.ids: list[int] = tokenizer.encode_answer_start(self.prefix) if self.prefix else []  # prefix included
+        self.prefix_length = len(self.ids)  # tokens
+        self.answer_bytes, self.closed_by_limit = b"", False
 
     @property
     def finished(self) -> bool:
-        """Whether nothing but the end can come."""
-        return self.grammar.may_end(self.state) and not self.grammar.moves(self.state)
+        """Whether the answer must end here."""
+        return self.grammar.may_end(self.state) and not self.grammar.transitions(self.state)
 
     def allowed(self, stop_ids) -> list[int]:
-        """Ids of the tokens that may come next, the stop tokens among them where the answer may end."""
-        self._look_at_the_clock()
-        found = list(stop_ids) if self.grammar.may_end(self.state) else []
-        waiting = [(self.vocabulary.root, self.state)]
-        while waiting:
-            node, state = waiting.pop()
-            here, below = self.vocabulary.branches(node)
-            found += here
-            if below:
-                waiting += [(below[byte], after) for byte, after in self.grammar.moves(state).items() if byte in below]
-        return found
+        """Ids of the tokens that may come next, `stop_ids` among them where the answer may end."""
+        self._check_budget()
+        tokens = list(stop_ids) if self.grammar.may_end(self.state) else []
+        stack = [(self.trie.root, self.state)]
+        while stack:
+            node, state = stack.pop()
+            ending, children = self.trie.children(node)
+            tokens += ending
+            if children:
+                transitions = self.grammar.transitions(state)
+                stack += [(children[byte], after) for byte, after in transitions.items() if byte in children]
+        return tokens
 
-    def take(self, token: int) -> None:
-        """The token that came, one that was allowed or forced."""
-        for byte in self.vocabulary.pieces[token]:
-            self.state = self.grammar.moves(self.state)[byte]
+    def advance(self, token: int) -> None:
+        """Append `token`, an allowed or forced one, to the answer."""
+        piece = self.trie.token_bytes[token] or b""
+        for byte in piece:
+            self.state = self.grammar.transitions(self.state)[byte]
         self.ids.append(token)
-        self.written += self.vocabulary.pieces[token]
+        self.answer_bytes += piece
 
     def forced(self) -> list[int]:
-        """The tokens of the one text that can follow, cut as the tokenizer cuts it; empty where there is a choice, or where the cut is not clear."""
-        self._look_at_the_clock()
-        state, text, moves = self.state, b"", self.grammar.moves(self.state)
-        while len(moves) == 1 and not self.grammar.may_end(state):
-            [(byte, state)] = moves.items()
-            text, moves = text + bytes([byte]), self.grammar.moves(state)
-        tokens = self._cut(text) if len(text) >= WORTH_FORCING else []
-        # A last token that could have grown into the next text is left to the model: "a" where "ab" is a token and b may follow.
-        grows = any(self._cut(text + bytes([byte]))[: len(tokens)] != tokens for byte in moves) if tokens else False
-        return tokens[:-1] if grows else tokens
+        """The only continuation as token ids; empty where there is a choice, or where its tokenisation is ambiguous."""
+        self._check_budget()
+        state, text, transitions = self.state, b"", self.grammar.transitions(self.state)
+        while len(transitions) == 1 and not self.grammar.may_end(state):
+            [(byte, state)] = transitions.items()
+            text, transitions = text + bytes([byte]), self.grammar.transitions(state)
+        tokens = self._tokenise(text) if len(text) >= MIN_FORCED_BYTES else []
+        # A last token that may merge with what follows is left to the model: "a", where "ab" is a token and b may
+        # follow.
+        may_merge = bool(tokens) and any(
+            self._tokenise(text + bytes([byte]))[: len(tokens)] != tokens for byte in transitions
+        )
+        return tokens[:-1] if may_merge else tokens
 
-    def _cut(self, text: bytes) -> list[int]:
-        """The tokens of `text` after what is written; empty where the tokenizer would not have cut what is written as it was, or not here."""
+    def _tokenise(self, text: bytes) -> list[int]:
+        """The tokens of `text` after the answer so far; empty where the tokenizer would split the two differently."""
         try:
-            answer = (self.written + text).decode("utf-8")
-        except UnicodeDecodeError:  # ends inside a letter
+            answer = (self.answer_bytes + text).decode("utf-8")
+        except UnicodeDecodeError:  # ends inside a character
             return []
-        leading = not self.before and self.tokenizer.chat.before_answer
-        whole = self.tokenizer.encode_answer_start(self.before + (answer[1:] if leading else answer))
-        known, found = whole[: len(self.ids)], whole[len(self.ids) :]
-        same = known == self.ids and b"".join(self.vocabulary.pieces[one] or b"" for one in found) == text
-        return found if same else []
+        leading_space = not self.prefix and self.tokenizer.chat.before_answer
+        ids = self.tokenizer.encode_answer_start(self.prefix + (answer[1:] if leading_space else answer))
+        written, tokens = ids[: len(self.ids)], ids[len(self.ids) :]
+        same = written == self.ids and b"".join(self.trie.token_bytes[token] or b"" for token in tokens) == text
+        return tokens if same else []
 
-    def _look_at_the_clock(self) -> None:
-        """Near the end of the room every choice goes towards the end; evidence has a share of it."""
-        used = len(self.ids) - self.given
-        quoting = isinstance(self.state, (Evidence, Quote))
-        self.grammar.hurry = self.room - used < LAST_LINE or quoting and used > EVIDENCE_SHARE * self.room
-        self.hurried = self.hurried or self.grammar.hurry
+    def _check_budget(self) -> None:
+        """Close the answer when its last tokens are reached, and the evidence section when its share is used up."""
+        used = len(self.ids) - self.prefix_length
+        in_evidence = isinstance(self.state, (Evidence, Quote))
+        closing = self.max_new_tokens - used < CLOSING_TOKENS
+        self.grammar.closing = closing or in_evidence and used > EVIDENCE_SHARE * self.max_new_tokens
+        self.closed_by_limit = self.closed_by_limit or self.grammar.closing

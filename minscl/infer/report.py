@@ -1,15 +1,21 @@
-"""One self-contained HTML page of coded notes: each code, and its evidence marked in the text. No script, no link out.
+"""Coded documents for people: a text table, and one self-contained HTML page with the evidence marked in the notes.
 
-Read next: infer/coder.py, which makes the documents.
+The page has no script and no external link; every value from a note is escaped.
+
+Read next: coder.py, which makes the documents.
 """
 
+from collections.abc import Iterable
 from html import escape
 
+from minscl.data.locate import line_and_column
 from minscl.data.types import CodedDocument
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1a1a1a; background: #fff }
-section { display: grid; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 2rem; border-top: 1px solid #999; padding: 1rem 0 }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1a1a1a; \
+background: #fff }
+section { display: grid; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 2rem; border-top: 1px solid #999; \
+padding: 1rem 0 }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font: inherit }
 mark { background: #ffe9a8; padding: 0 .1em } mark sup { font-weight: 600 }
 .code { font-weight: 600 } .missing { color: #a00000 } dd { margin: 0 0 .3rem 1rem }
@@ -17,46 +23,74 @@ mark { background: #ffe9a8; padding: 0 .1em } mark sup { font-weight: 600 }
 """
 
 
+def text_table(document: CodedDocument) -> str:
+    """Code, description, score, and below each code its quotations with their line:column; then the warnings."""
+    lines = [document.id, ""]
+    for item in document.codes:
+        score = "" if item.score is None else f"  [{item.score:.2f}]"
+        lines.append(f"  {item.code:<9} {item.description or '(not in the Tabular List)'}{score}")
+        for evidence in item.evidence:
+            position = "not found in note"
+            if evidence.start is not None:
+                position = "{}:{}".format(*line_and_column(document.text, evidence.start))
+            lines.append(f"            “{' '.join(evidence.text.split())}”  {position}")
+        if not item.evidence:
+            lines.append("            (no evidence named)")
+    if not document.codes:
+        lines.append("  nothing to code was found")
+    lines += [f"  warning: {warning}" for warning in document.warnings or ()]
+    return "\n".join(lines) + "\n"
+
+
+def html_page(documents: Iterable[CodedDocument]) -> str:
+    """The whole page, as text."""
+    sections = []
+    for document in documents:
+        warnings = "".join(f"<li>{escape(warning)}</li>" for warning in document.warnings or ())
+        sections.append(
+            f"<h2>{escape(document.id)}</h2><section><pre>{marked_text(document)}</pre>"
+            f"<div>{code_list(document)}<ul>{warnings}</ul></div></section>"
+        )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>Coded notes</title><style>{STYLE}</style></head>"
+        f"<body><h1>Coded notes</h1>{''.join(sections)}</body></html>\n"
+    )
+
+
 def marked_text(document: CodedDocument) -> str:
-    """The note as HTML, every located quotation inside <mark> with its codes. Overlapping quotations share marks."""
-    places = [(e.start, e.end, one.code) for one in document.codes for e in one.evidence if e.start is not None]
-    cuts = sorted({0, len(document.text), *(start for start, _, _ in places), *(end for _, end, _ in places)})
+    """The note as HTML with every located quotation inside <mark>, followed by its codes.
+
+    Overlapping quotations split the text where either starts or ends, and a shared piece carries the codes of both.
+    """
+    spans = [
+        (evidence.start, evidence.end, item.code)
+        for item in document.codes
+        for evidence in item.evidence
+        if evidence.start is not None and evidence.end is not None
+    ]
+    boundaries = {0, len(document.text)} | {start for start, _, _ in spans} | {end for _, end, _ in spans}
+    cuts = sorted(boundaries)
     pieces = []
     for start, end in zip(cuts, cuts[1:], strict=False):
         piece = escape(document.text[start:end])
-        codes = list(dict.fromkeys(code for first, last, code in places if first <= start and end <= last))
+        codes = list(dict.fromkeys(code for first, last, code in spans if first <= start and end <= last))
         if codes:
-            closing = "".join(
-                f"<sup>{escape(code)}</sup> "
-                for code in codes
-                if any(last == end and code == c for _, last, c in places)
-            )
-            piece = f'<mark title="{escape(", ".join(codes))}">{piece}{closing.rstrip()}</mark>'
+            ending = {code for _, last, code in spans if last == end}
+            labels = " ".join(f"<sup>{escape(code)}</sup>" for code in codes if code in ending)
+            piece = f'<mark title="{escape(", ".join(codes))}">{piece}{labels}</mark>'
         pieces.append(piece)
     return "".join(pieces)
 
 
 def code_list(document: CodedDocument) -> str:
-    """The codes as a definition list; a quotation that is not in the note says so."""
+    """The codes and their quotations as a definition list; a quotation that is not in the note is labelled so."""
     items = []
-    for one in document.codes:
-        score = "" if one.score is None else f" ({one.score:.2f})"
-        items.append(f'<dt><span class="code">{escape(one.code)}</span> {escape(one.description or "")}{score}</dt>')
-        for evidence in one.evidence:
+    for item in document.codes:
+        score = "" if item.score is None else f" ({item.score:.2f})"
+        items.append(f'<dt><span class="code">{escape(item.code)}</span> {escape(item.description or "")}{score}</dt>')
+        for evidence in item.evidence:
             missing = "" if evidence.start is not None else ' <span class="missing">not found in note</span>'
             items.append(f"<dd>“{escape(evidence.text)}”{missing}</dd>")
     return f"<dl>{''.join(items) or '<dt>nothing to code was found</dt>'}</dl>"
-
-
-def html_page(documents) -> str:
-    """The whole page, as text; every value from a note is escaped."""
-    sections = []
-    for one in documents:
-        warnings = "".join(f"<li>{escape(warning)}</li>" for warning in one.warnings or ())
-        sections.append(
-            f"<h2>{escape(one.id)}</h2><section><pre>{marked_text(one)}</pre><div>{code_list(one)}<ul>{warnings}</ul></div></section>"
-        )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Coded notes</title><style>{STYLE}</style></head><body><h1>Coded notes</h1>{''.join(sections)}</body></html>\n"
-    )

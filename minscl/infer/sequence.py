@@ -86,7 +86,7 @@ class Answer:
     @property
     def generation(self) -> Generation:
         return Generation(
-            self.ids, self.probabilities, self.stopped, self.forwards, bool(self.guide and self.guide.hurried)
+            self.ids, self.probabilities, self.stopped, self.forwards, bool(self.guide and self.guide.closed_by_limit)
         )
 
     def _forced(self) -> list[int]:
@@ -109,7 +109,7 @@ class Answer:
         self.ids.append(token)
         self.probabilities.append(probability)
         if self.guide:
-            self.guide.take(token)
+            self.guide.advance(token)
 
 
 def common_prefix_length(a: list[int], b: list[int]) -> int:

@@ -1,12 +1,13 @@
-"""Drafts by look-up: a guess of the next tokens that costs nothing and is often right (prompt look-up decoding).
+"""Prompt-lookup speculation: draft tokens that cost nothing and are often right.
 
-    evidence is copied from the note  → what followed, in the prompt or in the answer, when its last tokens were written before
-    a code's description is known     → once the code is written, its line up to the bracket, whole
+    evidence is copied from the note   → the tokens that followed the last time, in the prompt or the answer
+    a code's description is known      → once the code is written, the rest of its line up to the bracket
 
-The model reads the guess in the same pass as the token before it and keeps what it would have written itself (answer.py), so the answer is plain
-greedy's, token for token.
+The model reads the draft in the same pass as the token before it and accepts the tokens that it would have written
+itself (sequence.py), so the answer is that of greedy decoding, token for token. Source: Saxena, Prompt Lookup Decoding
+(2023), github.com/apoorvumang/prompt-lookup-decoding.
 
-Read next: answer.py.
+Read next: sequence.py.
 """
 
 import re
@@ -15,37 +16,39 @@ from minscl.data.icd import CodeBook
 from minscl.data.parse_line import CANONICAL
 from minscl.data.prompts import one_line
 
-GUESSES = ((2, 8), (1, 4))  # tokens that must have stood together before, and tokens of the guess then; the surer first
+NGRAMS = ((2, 8), (1, 4))  # (tokens to match, draft tokens then), the more reliable first
+CODE_TOKENS = 12  # a line break and a code have fewer tokens
 _CODE = re.compile(rf"{CANONICAL}(?= ?$)")
 
 
 class Drafter:
-    """Guesses for one answer: called with its new ids, gives the next ones."""
+    """Draft tokens for one answer: called with the ids written so far, gives a guess of the next, possibly empty."""
 
     def __init__(self, tokenizer, prompt: list[int]):
         self.tokenizer, self.prompt = tokenizer, prompt
 
     def __call__(self, ids: list[int]) -> list[int]:
-        return self.description(ids) or look_up(self.prompt + ids)
+        return self.description(ids) or prompt_lookup(self.prompt + ids)
 
     def description(self, ids: list[int]) -> list[int]:
-        """The rest of a code line whose code has just been written; empty elsewhere."""
-        text = self.tokenizer.decode(ids[-12:])  # a code has fewer tokens
+        """The rest of a code line, as ids, where its code has just been written; empty elsewhere."""
+        text = self.tokenizer.decode(ids[-CODE_TOKENS:])
         line = text.rpartition("\n")[2]
-        found = _CODE.fullmatch(line.rstrip()) if "\n" in text else None
-        description = CodeBook.load().description(found[0]) if found else None
-        if description is None:
+        code = _CODE.fullmatch(line.rstrip()) if "\n" in text else None
+        description = CodeBook.load().description(code[0]) if code else None
+        if code is None or description is None:
             return []
-        whole = self.tokenizer.encode(f"{found[0]} {one_line(description)} [")
+        whole = self.tokenizer.encode(f"{code[0]} {one_line(description)} [")
         written = self.tokenizer.encode(line)
         return whole[len(written) :] if whole[: len(written)] == written else []
 
 
-def look_up(ids: list[int]) -> list[int]:
-    """What followed the last time that the last tokens stood together: the last two, else the last one; empty where even that is new."""
-    for match, longest in GUESSES:
-        last = ids[-match:]
-        for place in range(len(ids) - match - 1, -1, -1):
-            if ids[place : place + match] == last:
-                return ids[place + match : place + match + longest]
+def prompt_lookup(ids: list[int]) -> list[int]:
+    """What followed the last two tokens, else the last one, when they last occurred; empty where they are new."""
+    for match_length, draft_length in NGRAMS:
+        suffix = ids[-match_length:]
+        for start in range(len(ids) - match_length - 1, -1, -1):
+            end = start + match_length
+            if ids[start:end] == suffix:
+                return ids[end : end + draft_length]
     return []

@@ -1,5 +1,27 @@
-"""The systems of the paper's Table 1 that generate (system.py)."""
+"""The systems of the paper's Table 1 that generate, all run by the same decoder (../coder.py).
 
-from minscl.infer.systems.system import SYSTEMS, System, vote
+    scl      evidence, then codes (Eq. 1)                              scl.py
+    sft      codes alone (Eq. 2)                                       sft.py
+    cot      zero-shot chain of thought: reason, then list the codes   cot.py
+    cot-sc   self-consistency: a vote among several sampled chains     cot.py
 
-__all__ = ["SYSTEMS", "System", "vote"]
+Only SCL names evidence. Read scl.py first.
+"""
+
+from minscl.errors import InputError
+from minscl.infer.systems.cot import COT, Sampling, count_votes, self_consistency, vote
+from minscl.infer.systems.scl import SCL
+from minscl.infer.systems.sft import SFT
+from minscl.infer.systems.system import System, known_category
+
+__all__ = ["SCL", "SYSTEMS", "Sampling", "System", "choose_system", "count_votes", "known_category", "vote"]
+
+SYSTEMS = ("scl", "sft", "cot", "cot-sc")
+
+
+def choose_system(name: str, sampling: Sampling | None = None) -> System:
+    """The system called `name`; `sampling` is for cot-sc. Raises InputError for an unknown name."""
+    for system in (SCL, SFT, COT, self_consistency(sampling or Sampling())):
+        if system.name == name:
+            return system
+    raise InputError(f"--system {name}: use {', '.join(SYSTEMS)}")

@@ -1,0 +1,116 @@
+"""One answer read: tokens → text → evidence and codes → located in the note, scored, checked against the Tabular List.
+
+Read next: data/parse.py, the parser; data/locate.py, the offsets.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Iterator
+
+from minscl.data.icd import CodeBook
+from minscl.data.locate import locate
+from minscl.data.prompts import Parsed, render_evidence
+from minscl.data.types import Assignment, CodedDocument, Evidence, Note
+from minscl.infer.sequence import Generation
+from minscl.infer.systems import SCL, System, known_category
+
+
+def read_answer(
+    note: Note, generation: Generation, tokenizer, evidence: list[str] | None = None, system: System = SCL
+) -> CodedDocument:
+    """The coded document of one generation: parsed, scored, each quotation located in the note or marked as not found.
+
+    `evidence`: the human quotations that the prompt ended with.
+    """
+    output = tokenizer.decode(generation.ids)
+    prefix = render_evidence(evidence) if evidence is not None else ""
+    parsed = system.parse(prefix + output, known_category=known_category, truncated=not generation.stopped)
+    quotations = locate_all(note.text, parsed.evidence)
+    codes, book = [], CodeBook.load()
+    for item in parsed.codes:
+        score = code_probability(tokenizer, generation, item.start - len(prefix), item.end - len(prefix))
+        support = [quotations[number - 1] for number in item.references if 1 <= number <= len(quotations)]
+        description = book.description(item.code) or item.description
+        codes.append(Assignment(item.code, description, tuple(dict.fromkeys(support)), score=score))
+    closed_by_limit = generation.hurried  # core: closed_by_limit
+    warnings = list(answer_warnings(parsed, quotations, codes, system))
+    if closed_by_limit:
+        warnings.insert(0, "the answer was brought to its end by its length limit; evidence or codes may be missing")
+    return CodedDocument(
+        note.id,
+        note.text,
+        tuple(codes),
+        output=output,
+        warnings=tuple(warnings),
+        truncated=1 if closed_by_limit or not generation.stopped else None,
+        continued=True if evidence is not None else None,
+    )
+
+
+def locate_all(text: str, quotations: Iterable[str]) -> list[Evidence]:
+    """Each quotation as Evidence: the note's own text where it is located, else the quotation without offsets."""
+    used: set[tuple[int, int] | None] = set()
+    located = []
+    for quotation in quotations:
+        span = locate(text, quotation, used)
+        used.add(span)
+        if span:
+            located.append(Evidence(text[slice(*span)], *span, grounded=True))
+        else:
+            located.append(Evidence(quotation, None, None, grounded=False))
+    return located
+
+
+def filter_by_score(document: CodedDocument, min_score: float) -> CodedDocument:
+    """`document` without the codes that score less than `min_score` (0 to 1), and with a warning that names them.
+
+    `output` keeps the whole answer.
+    """
+    dropped = [item for item in document.codes if item.score is not None and item.score < min_score]
+    if not dropped:
+        return document
+    names = ", ".join(f"{item.code} ({item.score:.2f})" for item in dropped)
+    return dataclasses.replace(
+        document,
+        codes=tuple(item for item in document.codes if item not in dropped),
+        warnings=(*(document.warnings or ()), f"left out, score below {min_score:g}: {names}"),
+    )
+
+
+def code_probability(tokenizer, generation: Generation, start: int, end: int) -> float:
+    """Product of the probabilities of the tokens that hold characters start..end of the decoded answer."""
+
+    @functools.cache
+    def decoded_length(tokens: int) -> int:
+        return len(tokenizer.decode(generation.ids[:tokens]))
+
+    def tokens_before(offset: int) -> int:
+        """How many whole tokens end at or before `offset` (bisection: a decoded prefix only grows)."""
+        low, high = 0, len(generation.ids)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if decoded_length(middle) <= offset else (low, middle - 1)
+        return low
+
+    first, last = tokens_before(start), tokens_before(end)
+    last += decoded_length(last) < end  # a token that extends beyond the code holds its end, too
+    return math.prod(generation.probabilities[first:last], start=1.0)
+
+
+def answer_warnings(
+    parsed: Parsed, quotations: Iterable[Evidence], codes: Iterable[Assignment], system: System
+) -> Iterator[str]:
+    """One line for each thing that a coder should look at before trusting the answer."""
+    if parsed.truncated:
+        yield "the answer stopped at its length limit; the last codes may be missing"
+    if parsed.sectionless:
+        yield "the answer has no section headings"
+    for text in dict.fromkeys(quotation.text for quotation in quotations if not quotation.grounded):
+        yield f"not found in note: {text}"
+    book = CodeBook.load()
+    for item in codes:
+        if not book.is_billable(item.code):
+            yield f"{item.code} is not a billable code of the Tabular List"
+        if not item.evidence and system.names_evidence:
+            yield f"{item.code} names no evidence"

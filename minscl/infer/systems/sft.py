@@ -1,0 +1,17 @@
+"""SFT, the baseline of supervised fine-tuning on codes alone (Eq. 2): x → C.
+
+It needs an adapter trained with `train --no-evidence`.
+
+Read next: cot.py.
+"""
+
+from minscl.data.prompts import parse_codes, render_document_prompt
+from minscl.infer.systems.system import System
+
+
+def render_prompt(text: str) -> str:
+    """The instruction that asks for codes alone, then the note."""
+    return render_document_prompt(text, evidence_first=False)
+
+
+SFT = System("sft", render_prompt, parse_codes)
