@@ -25,7 +25,7 @@ if not __package__:  # started as a file, not with -m
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import source, write_section
-from benchmarks.train import SHAPE
+from benchmarks.train import SHAPE, random_model
 from minscl.data.types import Note
 from minscl.hardware import choose_float32_matmul, measure_matmul_rate
 from minscl.infer.cache import KVCache
@@ -33,7 +33,7 @@ from minscl.infer.coder import note_prompt
 from minscl.infer.constrained import Guide
 from minscl.infer.engine import Engine, Request
 from minscl.infer.linear import RowLinear, lay_out, pack_weights
-from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, save_model
+from minscl.model import load_model, load_tokenizer, save_model
 from study.build_demo import texts
 from study.codes import codebook
 from study.notes import documents
@@ -47,15 +47,19 @@ JOBS = {
 }  # prompts, new tokens, times in a round; short ones more often
 
 
-def make_model(folder: Path) -> None:
-    torch.manual_seed(0)
-    model = Decoder(ModelConfig.from_dict(SHAPE))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, mean=float(parameter.dim() == 1), std=0.02)
-    ring = torch.randperm(SHAPE["vocab_size"])
+def lay_ring(model) -> None:
+    """Lay head and embeddings so that each token is followed by its successor on one ring through the vocabulary, with
+    a wide margin."""
+    embedding = model.model.embed_tokens.weight
+    ring = torch.randperm(len(embedding), device=embedding.device)
     with torch.no_grad():
-        model.model.embed_tokens.weight.normal_(std=1.0)
-        model.lm_head.weight[ring.roll(-1)] = model.model.embed_tokens.weight[ring]
+        embedding.normal_(std=1.0)
+        model.lm_head.weight[ring.roll(-1)] = embedding[ring]
+
+
+def make_model(folder: Path) -> None:
+    model = random_model(SHAPE)
+    lay_ring(model)
     save_model(model, folder)
 
 
@@ -67,24 +71,28 @@ def prompts(job: str) -> list[list[int]]:
     ]
 
 
-def read_bandwidth() -> list[float]:
-    """Bytes a second that all cores read from memory, in each of several sums over 1 GB. Their median counts and not the best: an answer takes a second
-    or two, over which a shared host's memory is now fast and now slow, and its time is a mean."""
-    x, rates = torch.ones(2**28), []
+def read_bandwidth(device="cpu", numbers: int = 2**28) -> list[float]:
+    """Bytes a second that `device` (a CPU: all its cores) reads from memory, in each of several sums over `numbers`
+    float32. Of a CPU their median counts and not the best: an answer takes a second or two, over which a shared host's
+    memory is now fast and now slow, and its time is a mean."""
+    x, rates = torch.randn(numbers, device=device), []
     for _ in range(6):
         began = time.perf_counter()
-        x.sum()
+        x.sum().item()  # waits for a GPU
         rates.append(x.numel() * 4 / (time.perf_counter() - began))
     return rates
 
 
 def ours(model, asked, new_tokens: int, compile: bool = False):
     """(answers, seconds)."""
-    engine = Engine(
-        model, slots=min(8, len(asked)), length=max(map(len, asked)) + new_tokens, stop_ids=(), compile=compile
-    )
+    slots, length = min(8, len(asked)), max(map(len, asked)) + new_tokens
+    return run_engine(Engine(model, slots=slots, length=length, stop_ids=(), compile=compile), asked, new_tokens)
+
+
+def run_engine(engine: Engine, asked, new_tokens: int):
+    """(answers, seconds)."""
     began = time.perf_counter()
-    answers = dict(engine.run(Request(one, new_tokens) for one in asked))
+    answers = dict(engine.run(Request(prompt, new_tokens) for prompt in asked))
     return [answers[number].ids for number in range(len(asked))], time.perf_counter() - began
 
 
@@ -94,8 +102,11 @@ def theirs(model, asked, new_tokens: int, size: int, **settings):
     for first in range(0, len(order), size):
         chosen = order[first : first + size]
         width = max(len(asked[one]) for one in chosen)
-        ids = torch.tensor([[0] * (width - len(asked[one])) + asked[one] for one in chosen])
-        seen = torch.tensor([[0] * (width - len(asked[one])) + [1] * len(asked[one]) for one in chosen])
+        rows = [asked[number] for number in chosen]
+        ids, seen = (
+            torch.tensor([[0] * (width - len(row)) + row for row in side], device=model.device)
+            for side in (rows, [[1] * len(row) for row in rows])
+        )
         with torch.inference_mode():
             found = model.generate(
                 ids,
@@ -187,38 +198,39 @@ def everywhere():
     return config
 
 
-def grounding(folder: Path, dtype: str, rounds: int) -> str:
-    """What a pass takes after an invented note, free and grounded, with a tokenizer of 32,000 tokens; prompts apart."""
-    if not (folder / "tokenizer.json").exists():
-        train_tokenizer(texts(codebook(), []), folder, SHAPE["vocab_size"])
-    tokenizer, model, note = (
-        load_tokenizer(folder),
-        load_model(folder, dtype=getattr(torch, dtype)),
-        documents("test")[0],
-    )
-    pack_weights(model)
+def grounding(model, tokenizer, rounds: int, compile: bool = False) -> str:
+    """What a pass takes after an invented note, free and grounded; prompts apart."""
+    note = documents("test")[0]
     prompt = note_prompt(model, tokenizer, Note(note.id, note.text))
+    engine = Engine(model, slots=1, length=len(prompt) + ROOM, stop_ids=(), compile=compile)
 
     def run(room: int, grounded: bool):
-        engine = Engine(model, slots=1, length=len(prompt) + room, stop_ids=())
-        guide = Guide(tokenizer, note.text, room) if grounded else None
+        guide = Guide(tokenizer, note.text, ROOM) if grounded else None
         began = time.perf_counter()
         [(_, answer)] = engine.run([Request(prompt, room, guide)])
         return time.perf_counter() - began, answer
 
-    found = {}
-    for way in (False, True) * (3 * rounds + 1):  # the first two fill the vocabulary's tree
+    passes = {False: [], True: []}  # way → (seconds a pass, seconds a token) of each round
+    for way in (False, True) * (rounds + 1):  # the first two fill the vocabulary's tree and record a GPU's graphs
         before, (took, answer) = run(1, False)[0], run(ROOM, way)
-        found.setdefault(way, []).append(
-            ((took - before) / (answer.forwards - 1), (took - before) / (len(answer.ids) - 1))
-        )
+        passes[way].append(((took - before) / (answer.forwards - 1), (took - before) / (len(answer.ids) - 1)))
     (free, _), (grounded, a_token) = (
-        [statistics.median(column) for column in zip(*found[way][1:], strict=True)] for way in (False, True)
+        [statistics.median(column) for column in zip(*passes[way][1:], strict=True)] for way in (False, True)
     )
+    more = 100 * (grounded / free - 1)
     return (
-        f"{dtype}: a pass takes {1e3 * free:.1f} ms free and {1e3 * grounded:.1f} ms grounded ({100 * (grounded / free - 1):+.0f}%), a token "
-        f"{1e3 * free:.1f} ms free and {1e3 * a_token:.1f} ms grounded, where forced tokens come without a pass of their own."
+        f"a pass takes {1e3 * free:.1f} ms free and {1e3 * grounded:.1f} ms grounded ({more:+.0f}%), a token "
+        f"{1e3 * free:.1f} ms free and {1e3 * a_token:.1f} ms grounded, where forced tokens come without a pass of "
+        "their own."
     )
+
+
+def grounding_on_cpu(folder: Path, dtype: str, rounds: int) -> str:
+    if not (folder / "tokenizer.json").exists():
+        train_tokenizer(texts(codebook(), []), folder, SHAPE["vocab_size"])
+    model = load_model(folder, dtype=getattr(torch, dtype))
+    pack_weights(model)
+    return f"{dtype}: {grounding(model, load_tokenizer(folder), 3 * rounds)}"
 
 
 def main() -> None:
@@ -250,7 +262,7 @@ def main() -> None:
             "",
             "Grounded decoding on the same model, vocabulary of 32,000 tokens:",
             "",
-            *("- " + grounding(Path(folder), dtype, args.rounds) for dtype in args.dtypes),
+            *("- " + grounding_on_cpu(Path(folder), dtype, args.rounds) for dtype in args.dtypes),
         ]
         print("\n".join(told))
     if args.write:

@@ -33,14 +33,21 @@ def source(*packages) -> str:
 
 
 def machine(*packages) -> str:
-    """Cores, processor, packages with versions, date."""
+    """Cores, processor, GPU where there is one, packages with versions, date."""
     names = (
         re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         if Path("/proc/cpuinfo").exists()
         else []
     )
     versions = ", ".join(f"{one.__name__} {one.__version__}" for one in (torch, *packages))
-    return f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}; Python {platform.python_version()}, {versions}; {date.today()}"
+    gpu = f"; {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}" if torch.cuda.is_available() else ""
+    processor = f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}"
+    return f"{processor}{gpu}; Python {platform.python_version()}, {versions}; {date.today()}"
+
+
+def reason(error: Exception) -> str:
+    """An error's kind and message on one short line, for a cell of a table."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:250]}"
 
 
 def write_section(title: str, lines: list[str]) -> None:

@@ -18,7 +18,7 @@ import time
 import torch
 
 from benchmarks.report import source, write_section
-from benchmarks.train import SHAPE
+from benchmarks.train import SHAPE, random_model
 from minscl.config import DEMO
 from minscl.data.types import Note
 from minscl.infer.cache import KVCache
@@ -28,7 +28,6 @@ from minscl.infer.cuda_graph import Compiled
 from minscl.infer.engine import Engine, Request, read_tokens
 from minscl.infer.linear import RowLinear, lay_out, pack_weights
 from minscl.infer.speculate import Drafter
-from minscl.model import Decoder, ModelConfig
 from minscl.pretrained import load_pretrained
 from study.notes import documents
 
@@ -84,10 +83,7 @@ def milliseconds(run, cache: KVCache, count: int) -> float:
 @torch.inference_mode()
 def by_size(name: str, dtype: torch.dtype) -> str:
     """A row of the second table."""
-    torch.manual_seed(0)
-    model = Decoder(ModelConfig.from_dict(SHAPES[name])).to(dtype).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, mean=float(parameter.dim() == 1), std=0.02)
+    model = random_model(SHAPES[name], dtype=dtype).eval()
     rowwise = copy.deepcopy(model)
     pack_weights(model)
     lay_out(rowwise, RowLinear)

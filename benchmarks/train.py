@@ -49,49 +49,58 @@ SHAPE = {
     "torch_dtype": "float32",
 }
 PEERS = ("padded", "grouped", "packed", "single")
+DOCUMENT_EVERY = {"spans": None, "mix": 32, "paper": 752, "documents": 1}  # samples; the paper: 200 in 150,200
 STEPS = {"spans": 32, "mix": 4}  # optimiser steps of a measurement
 LOOK = 4  # of the first look at each of the peer's ways
 
 
-def make_samples(part: str, steps: int) -> list[Sample]:
-    """`spans`: 16 a step. `mix`: 31 spans and 1 document every two steps, in a fixed shuffled order."""
+def make_samples(part: str, steps: int, vocab_size: int = SHAPE["vocab_size"]) -> list[Sample]:
+    """16 a step, of random tokens: spans, every DOCUMENT_EVERYth of them replaced by a document."""
     rng = random.Random(0)
 
     def ids(low: int, high: int) -> tuple[int, ...]:
-        return tuple(rng.randrange(3, SHAPE["vocab_size"]) for _ in range(rng.randint(low, high)))
+        return tuple(rng.randrange(3, vocab_size) for _ in range(rng.randint(low, high)))
 
     span_prompt, document_prompt = ids(60, 60), ids(40, 40)
     samples = [Sample(span_prompt + ids(6, 12), ids(12, 20), "span") for _ in range(16 * steps)]
-    if part == "mix":
-        samples[::32] = [Sample(document_prompt + ids(1460, 2960), ids(200, 400), "document") for _ in samples[::32]]
+    if every := DOCUMENT_EVERY[part]:
+        documents = [Sample(document_prompt + ids(1460, 2960), ids(200, 400), "document") for _ in samples[::every]]
+        samples[::every] = documents
     return samples
 
 
-def make_model(folder: Path) -> None:
-    from minscl.model import Decoder, ModelConfig, save_model
+def random_model(shape: dict, *, device="cpu", dtype: torch.dtype = torch.float32, std: float = 0.02):
+    """A Decoder of config.json's `shape`, its weights drawn on the device where they stay; the same ones every time."""
+    from minscl.model import Decoder, ModelConfig
 
     torch.manual_seed(0)
-    model = Decoder(ModelConfig.from_dict(SHAPE))
+    with torch.device("meta"):
+        model = Decoder(ModelConfig.from_dict(shape))
+    model = model.to(dtype).to_empty(device=device)
+    if model.config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, mean=float(parameter.dim() == 1), std=0.02)
-    save_model(model, folder)
+        torch.nn.init.normal_(parameter, mean=float(parameter.dim() == 1), std=std)
+    return model
 
 
-def ours(folder: Path, samples, dtype: torch.dtype) -> dict:
-    """Seconds of each step by minscl.train's own loop, its forecast, and the share of the matmul rate."""
-    from minscl.hardware import choose_float32_matmul
-    from minscl.lora import add_lora, lora_parameters
-    from minscl.model import load_model
+def make_model(folder: Path) -> None:
+    from minscl.model import save_model
+
+    save_model(random_model(SHAPE), folder)
+
+
+def ours(model, samples, device: torch.device, rate: float, recompute: bool = False) -> dict:
+    """minscl.train's own loop over `model`, which has LoRA: when each step ended (seconds), its forecast, and the
+    operations that it counts. `rate`: of matrix products, operations a second."""
+    from minscl.lora import lora_parameters
     from minscl.training.distributed import ProcessGroup
     from minscl.training.estimate import EFFICIENCY, estimate_run
     from minscl.training.loop import plan_steps, train_steps
 
-    config, device = RunConfig(model=str(folder), epochs=1, max_length=4096, pack_length=4096), torch.device("cpu")
-    rate, _ = choose_float32_matmul(dtype)
-    model = load_model(folder, dtype=dtype)
-    add_lora(model, config.rank, config.alpha, seed=0)
-    model.train()
-    parameters = [one for _, one in lora_parameters(model)]
+    config = RunConfig(epochs=1, max_length=4096, pack_length=4096, recompute=recompute)
+    model.train().model.recompute = recompute
+    parameters = [parameter for _, parameter in lora_parameters(model)]
     optimizer = torch.optim.AdamW(parameters, lr=config.lr)
     steps, total = plan_steps(samples, config, 0, ProcessGroup())
     records = list(
@@ -107,32 +116,34 @@ def ours(folder: Path, samples, dtype: torch.dtype) -> dict:
             group=ProcessGroup(),
         )
     )
+    dtype = model.lm_head.weight.dtype
     expected = estimate_run(model.config, samples, config, dtype=dtype, matmul_rate=rate)
-    operations = expected.seconds * EFFICIENCY * rate
     return {
-        "seconds": [one["step_seconds"] for one in records],
-        "losses": [one["loss"] for one in records],
-        "tokens": sum(one["tokens"] for one in records),
-        "computed": sum(one["computed_tokens"] for one in records),
-        "operations": operations,
+        "ends": [record["elapsed_seconds"] for record in records],
+        "losses": [record["loss"] for record in records],
+        "tokens": sum(record["tokens"] for record in records),
+        "computed": sum(record["computed_tokens"] for record in records),
+        "operations": expected.seconds * EFFICIENCY * rate,
         "rate": rate,
         "forecast_memory": expected.memory,
     }
 
 
-def theirs(folder: Path, samples, dtype: torch.dtype, way: str, autocast: bool) -> dict:
-    """The same by transformers' Trainer with a PEFT model."""
-    import peft
+def theirs(model, samples, scratch: Path, way: str, autocast: bool) -> dict:
+    """The same by transformers' Trainer over a PEFT model: when each step ended. A GPU is waited for where the clock is
+    read for good, at the end of the first two steps and of the last."""
     import transformers
 
     class Clock(transformers.TrainerCallback):
-        seconds: list = []
+        ends: list = []
 
-        def on_step_begin(self, args, state, control, **kwargs):
+        def on_train_begin(self, args, state, control, **kwargs):
             self.began = time.perf_counter()
 
         def on_step_end(self, args, state, control, **kwargs):
-            self.seconds.append(time.perf_counter() - self.began)
+            if model.device.type == "cuda" and state.global_step in (1, 2, state.max_steps):
+                torch.cuda.synchronize()
+            self.ends.append(time.perf_counter() - self.began)
 
     def pad(rows):
         width = max(len(row["input_ids"]) for row in rows)
@@ -143,26 +154,23 @@ def theirs(folder: Path, samples, dtype: torch.dtype, way: str, autocast: bool) 
             for name, value in fill.items()
         }
 
-    transformers.utils.logging.set_verbosity_error()
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    model = peft.get_peft_model(
-        model, peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets, task_type="CAUSAL_LM")
-    )
     rows = [
-        {"input_ids": [*one.prompt_ids, *one.target_ids], "labels": [-100] * len(one.prompt_ids) + list(one.target_ids)}
-        for one in samples
+        {
+            "input_ids": [*sample.prompt_ids, *sample.target_ids],
+            "labels": [-100] * len(sample.prompt_ids) + list(sample.target_ids),
+        }
+        for sample in samples
     ]
     size = 1 if way == "single" else 16
     arguments = transformers.TrainingArguments(
-        output_dir=str(folder / "trainer"),
+        output_dir=str(scratch),
         per_device_train_batch_size=size,
         gradient_accumulation_steps=16 // size,
         num_train_epochs=1,
         learning_rate=1e-4,
         lr_scheduler_type="cosine",
         warmup_steps=0.1,
-        use_cpu=True,
+        use_cpu=model.device.type == "cpu",
         bf16=autocast,
         logging_strategy="no",
         save_strategy="no",
@@ -176,7 +184,22 @@ def theirs(folder: Path, samples, dtype: torch.dtype, way: str, autocast: bool) 
         model=model, args=arguments, train_dataset=rows, data_collator=collate, callbacks=[Clock()]
     )
     trainer.train()
-    return {"seconds": Clock.seconds}
+    return {"ends": Clock.ends}
+
+
+def with_peft(model):
+    """transformers' model under PEFT's LoRA, of minscl's rank, alpha and layers."""
+    import peft
+
+    from minscl.lora import TARGETS
+
+    settings = peft.LoraConfig(r=8, lora_alpha=16, target_modules=list(TARGETS), task_type="CAUSAL_LM")
+    return peft.get_peft_model(model, settings)
+
+
+def per_second(ends: list[float], warm: int) -> float:
+    """Samples a second after the first `warm` steps."""
+    return 16 * (len(ends) - warm) / (ends[-1] - ends[warm - 1])
 
 
 def measure(folder: Path, side: str, part: str, dtype: str, steps: int) -> dict:
@@ -187,22 +210,31 @@ def measure(folder: Path, side: str, part: str, dtype: str, steps: int) -> dict:
         return {"per_second": 0.0, "memory": math.inf}
     if done.returncode:
         raise SystemExit(f"{side} {part} {dtype} failed:\n{done.stderr[-2000:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    warm = found["seconds"][2 if part == "mix" else 1 :]
-    return {**found, "per_second": 16 * len(warm) / sum(warm)}
+    result = json.loads(done.stdout.splitlines()[-1])
+    return {**result, "per_second": per_second(result["ends"], 2 if part == "mix" else 1)}
 
 
 def work(side: str, part: str, dtype: str, folder: str, steps: str) -> None:
     import resource
 
     samples, kind = make_samples(part, int(steps)), getattr(torch, dtype)
-    way, _, autocast = side.partition("+")
-    found = (
-        ours(Path(folder), samples, kind)
-        if side == "minscl"
-        else theirs(Path(folder), samples, kind, way, bool(autocast))
-    )
-    print(json.dumps({**found, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+    if side == "minscl":
+        from minscl.hardware import choose_float32_matmul
+        from minscl.lora import add_lora
+        from minscl.model import load_model
+
+        rate, _ = choose_float32_matmul(kind)
+        model = load_model(folder, dtype=kind)
+        add_lora(model)
+        result = ours(model, samples, torch.device("cpu"), rate)
+    else:
+        import transformers
+
+        transformers.utils.logging.set_verbosity_error()
+        way, _, autocast = side.partition("+")
+        peer = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa")
+        result = theirs(with_peft(peer), samples, Path(folder, "trainer"), way, bool(autocast))
+    print(json.dumps({**result, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 
 
 def table(folder: Path, part: str, dtype: str, rounds: int) -> list[str]:
@@ -230,7 +262,7 @@ def table(folder: Path, part: str, dtype: str, rounds: int) -> list[str]:
             f"| {part} | {dtype} | {side}{'' if side in found else f', one look of {LOOK} steps'} | {figures} |"
         )
     one = found["minscl"][0]
-    share = one["operations"] / sum(one["seconds"]) / one["rate"]
+    share = one["operations"] / one["ends"][-1] / one["rate"]
     rows += [
         "",
         f"minscl computed {one['computed']:,} of {one['tokens']:,} tokens, at {share:.0%} of the matmul rate, {one['rate'] / 1e9:.0f} GFLOP/s; "

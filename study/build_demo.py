@@ -125,6 +125,25 @@ def evaluate(base: Path, adapter: Path) -> dict[str, dict]:
     return dict(sorted(rows.items()))
 
 
+def start_base(base: Path, gold, start: Path | None) -> None:
+    """The folder `base` with a tokenizer: that of the model folder `start`, or one trained here."""
+    base.mkdir(parents=True, exist_ok=True)
+    if (base / "tokenizer.json").exists():
+        return
+    if start is None:
+        train_tokenizer(texts(CodeBook.load(), gold), base)
+        return
+    for name in ("tokenizer_config.json", "generation_config.json", "tokenizer.json"):
+        shutil.copyfile(start / name, base / name)
+
+
+def pretraining_stream(base: Path, gold, usual, seed: int) -> Stream:
+    """What the base is pretrained on."""
+    pairs, weights = weighted_pairs(gold, usual, read_charts("train"), CodeBook.load())
+    notes = lambda rng, size: next(random_documents(rng, size=size))  # noqa: E731
+    return Stream(load_tokenizer(base), notes, pairs, weights, coded_words(), seed)
+
+
 def scl_data(work: Path, gold, usual) -> tuple[Path, Path]:
     """The adapter's data: one invented, varied note a training chart, and SCL_SPANS spans, half gold and half of the usual phrases."""
     rng = random.Random(SEED)
@@ -178,26 +197,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=DEMO, help="where the finished model goes")
     args = parser.parse_args()
     base, adapter = args.work / "base", args.work / "adapter"
-    base.mkdir(parents=True, exist_ok=True)
-    codebook, usual = CodeBook.load(), phrase_book().pairs()
-    gold = gold_pairs(codebook)
-    if args.start and not (base / "tokenizer.json").exists():
-        for name in ("tokenizer_config.json", "generation_config.json", "tokenizer.json"):
-            shutil.copyfile(args.start / name, base / name)
-    if not (base / "tokenizer.json").exists():
-        train_tokenizer(texts(codebook, gold), base)
-    tokenizer = load_tokenizer(base)
+    gold, usual = gold_pairs(CodeBook.load()), phrase_book().pairs()
+    start_base(base, gold, args.start)
     if not (base / "model.safetensors").exists():
-        pairs, weights = weighted_pairs(gold, usual, read_charts("train"), codebook)
-        notes = lambda rng, size: next(random_documents(rng, size=size))  # noqa: E731
-        pretrain(
-            Stream(tokenizer, notes, pairs, weights, coded_words(), args.seed),
-            base,
-            total=args.steps,
-            vocab_size=tokenizer.vocab_size,
-            seed=args.seed,
-            start=args.start,
-        )
+        stream = pretraining_stream(base, gold, usual, args.seed)
+        vocab_size = stream.tokenizer.vocab_size
+        pretrain(stream, base, total=args.steps, vocab_size=vocab_size, seed=args.seed, start=args.start)
     data = scl_data(args.work, gold, usual)
     if not (adapter / "adapter_model.safetensors").exists():
         train_adapter(

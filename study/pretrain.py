@@ -167,21 +167,27 @@ def learning_rate(step: int, total: int) -> float:
 
 
 def pretrain(
-    stream: Stream, out: Path, *, total: int, vocab_size: int, seed: int = 0, start: Path | None = None
+    stream: Stream,
+    out: Path,
+    *,
+    total: int,
+    vocab_size: int,
+    seed: int = 0,
+    start: Path | None = None,
+    device="cpu",
+    save_seconds: float = SAVE_SECONDS,
 ) -> Path:
     """Train `total` steps, resuming from `out/checkpoints`; writes the base in bfloat16 to `out` and gives the folder.
 
-    `start`: a model folder whose weights to go on from; the curriculum's short samples and the slow beginning are then left out.
+    `start`: a model folder whose weights to go on from; the curriculum's short samples and the slow beginning are then
+    left out. A checkpoint is written every `save_seconds`; it can be taken up on another device.
     """
-    model = (load_model(start, dtype=torch.float32) if start else new_model(vocab_size, seed)).train()
+    device = torch.device(device)
+    model = (load_model(start, dtype=torch.float32) if start else new_model(vocab_size, seed)).to(device).train()
     named = dict(model.named_parameters())
     optimizer = Optimizers(named)
     settings = {"total": total, "seed": seed, "shape": SHAPE, "vocab_size": vocab_size, "start": str(start or "")}
-    first, device, saved = (
-        load_checkpoint(out / "checkpoints", named, optimizer, settings),
-        torch.device("cpu"),
-        time.monotonic(),
-    )
+    first, saved = load_checkpoint(out / "checkpoints", named, optimizer, settings), time.monotonic()
     truncate_metrics(out / "metrics.jsonl", first)
     bar = tqdm(range(first, total), initial=first, total=total, unit="step", dynamic_ncols=True, mininterval=10)
     with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
@@ -196,7 +202,7 @@ def pretrain(
                 samples, pack_length=max(PACK_LENGTH, longest), batch_size=len(samples), seed=seed, epoch=number
             )[0]
             step = learn(step, random.Random(f"{seed}-{number}-mistakes"))
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16):
                 loss = forward_backward(model, step, device)
             norm = torch.nn.utils.clip_grad_norm_(named.values(), 1.0).item()
             optimizer.step()
@@ -216,7 +222,7 @@ def pretrain(
             metrics.write(json.dumps(record) + "\n")
             metrics.flush()
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-            if time.monotonic() - saved > SAVE_SECONDS or number + 1 == total:
+            if time.monotonic() - saved > save_seconds or number + 1 == total:
                 save_checkpoint(out / "checkpoints", number + 1, named, optimizer, settings)
                 saved = time.monotonic()
     save_model(model.to(torch.bfloat16), out)

@@ -32,6 +32,7 @@ def block_mask(sees, tokens: int, device):
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask) -> torch.Tensor:
     """query (1, H, T, D), key and value (1, K, T, D), a BlockMask → (1, H, T, D). On a CPU forward only, and slow: for tests."""
     grouped = query.shape[1] != key.shape[1]
+    query, key = query.to(value.dtype), key.to(value.dtype)  # RoPE widens them under autocast
     if query.is_cuda:
         return compiled()(query, key, value, block_mask=mask, enable_gqa=grouped)
     with warnings.catch_warnings():
