@@ -91,7 +91,7 @@ def test_answers_on_a_gpu(pretended, monkeypatch, tmp_path, graphs):
     """Guards: tokens, slots, positions or masks of a pass over the cache left on the CPU: prompts read in several
     passes, slots taken over and moved, passes of a CUDA graph (computed)."""
     monkeypatch.setattr(engine_module, "PASS", 24)
-    monkeypatch.setattr(compiled, "EXTENT", 16)
+    monkeypatch.setattr(cuda_graph, "EXTENT", 16)
     model, on_gpu = both("llama3.1", tmp_path)
     prompts = make_prompts([40, 5, 17, 64, 33, 2, 21])
     requests = [Request(prompt, 3 + number % 5) for number, prompt in enumerate(prompts)]
