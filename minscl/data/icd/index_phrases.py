@@ -112,7 +112,7 @@ def plain_title(title: str) -> str:
 
 
 def lowercase_first(title: str, proper: frozenset[str]) -> str:
-    """`prefix`, then `head` with the subterms that begin with a connective after it and the others before it."""
+    """The plain title of a main term without its capital, unless the first word is a name or an abbreviation."""
     title = plain_title(title)
     first = _WORD.match(title)
     if first is None:
