@@ -1,6 +1,6 @@
 """Locates a quotation in a note: half-open character offsets, or None. A quotation is never repaired.
 
-Search order (EVALUATION.md 3.1): the exact text, then the text regardless of case and white space. Within each, a
+Search order: the exact text, then the text regardless of case and white space. Within each, a
 match between non-word characters is preferred ("AF" is not located inside "AFEBRILE" while it occurs on its own
 elsewhere), and places already used by another quotation of the same document come last.
 

@@ -1,4 +1,4 @@
-"""Parses an answer: exactly what prompts.py renders, and whatever else a model may write (EVALUATION.md 4).
+"""Parses an answer: exactly what prompts.py renders, and whatever else a model may write.
 
     reasoning blanked → a JSON object, or sections by heading → quotations, codes with references (parse_line.py)
 
@@ -47,6 +47,7 @@ OUTER_FENCES = re.compile(r"^```[\w-]*|```$")
 RENDERED_SPAN = re.compile(rf"({CANONICAL})(?: (.*))?\s*\Z")
 # A rendered document answer. "Evidence:\n1. HTN\nCodes:\nI10 x [1]" → group 1, the code lines: "I10 x [1]".
 RENDERED_DOCUMENT = re.compile(r"(?:Evidence:\n(?:(?:[0-9]+\. [^\n]+\n)+|none\n))?Codes:\n(.+)", re.DOTALL)
+# What blanking overwrites. "a\nb" → "a" and "b".
 _NOT_NEWLINE = re.compile(r"[^\n]")
 
 _Line = tuple[int, str]  # offset in the answer, text

@@ -1,7 +1,7 @@
 """Parses one line of an answer: a code token, an evidence line, a code line, a heading.
 
 Tolerant of models' habits (list marks, markup, quotation marks, labels, `-> CODE` links), but never repairing: text
-that does not have the shape of an ICD-10-CM code is not a code (EVALUATION.md 4). prompts.py asks these functions
+that does not have the shape of an ICD-10-CM code is not a code. prompts.py asks these functions
 whether a line that it is about to write would be parsed back unchanged.
 
 Each regular expression has an example beside it: on the left what is searched, on the right what matches, or the

@@ -118,15 +118,7 @@ class CodedDocument:
         warnings = fields.get("warnings")
         for warning in warnings or ():
             checked_record({"warning": warning}, cls, {"warning": str}, {})
-        return cls(
-            fields["id"],
-            fields["text"],
-            codes,
-            fields.get("output"),
-            None if warnings is None else tuple(warnings),
-            fields.get("truncated"),
-            fields.get("continued"),
-        )
+        return cls(**{**fields, "codes": codes, "warnings": None if warnings is None else tuple(warnings)})
 
     def to_dict(self) -> dict:
         """The JSON object; the keys of predictions only where they are set."""

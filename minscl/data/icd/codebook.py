@@ -57,7 +57,7 @@ class CodeBook:
             parsed = parse_tabular(handle)
         try:
             with replace_file(cache) as handle:
-                json.dump(parsed, handle, ensure_ascii=False, separators=(",", ":"))
+                handle.write(json.dumps(parsed, ensure_ascii=False, separators=(",", ":")))
         except (InputError, OSError):
             pass  # without a writable cache folder every start parses the XML, which takes about a second
         return CodeBook(parsed)
@@ -119,8 +119,7 @@ class CodeBook:
     def normalise(self, text: str) -> str | None:
         """The canonical form of a code as people write it ("e1165" → "E11.65"); None if it is not shaped like one.
 
-        A well-formed code that the List lacks is accepted, unless it has no dot and the shape of an ICD-10-PCS code
-        (EVALUATION.md 1).
+        A well-formed code that the List lacks is accepted, unless it has no dot and the shape of an ICD-10-PCS code.
         """
         bare = re.sub(r"[\s.]", "", unicodedata.normalize("NFKC", text)).upper()
         special = bare.startswith(SPECIAL_CATEGORIES) and len(bare) <= 7 and bare.isalnum()
