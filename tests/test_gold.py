@@ -8,9 +8,9 @@ import pytest
 
 from minscl.data import Pair
 from minscl.data.icd import CodeBook
-from minscl.data.icd.alphabetic_index import References, Term, read_index, read_table
-from minscl.data.icd.index_phrases import phrases, proper_words, tidy
-from minscl.data.icd.index_tables import TABLES, read_columns, said
+from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index, read_table
+from minscl.data.icd.index_phrases import plain_inclusion_term, proper_nouns, term_phrases
+from minscl.data.icd.index_tables import TABLES, read_columns, table_phrase
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.spans.coverage import coverage, coverage_table
 from minscl.data.spans.gold import billable_for, read_gold
@@ -18,7 +18,7 @@ from minscl.data.spans.gold import billable_for, read_gold
 BOOK = CodeBook.load()
 TERMS = read_index()
 PAIRS, COUNTS = read_gold(BOOK)
-PROPER = proper_words(TERMS)
+PROPER = proper_nouns(TERMS)
 
 
 def test_counts_are_those_of_the_published_table():
@@ -40,7 +40,7 @@ def test_nothing_disappears_without_being_counted():
     """Guards: terms dropped silently: each with a code or reference is either resolved or counted by reason."""
     asked = sum(bool(term.default_code or term.see) for term in TERMS) + COUNTS.inclusion_terms
     assert COUNTS.resolved.total() + COUNTS.unresolved.total() == asked - sum(
-        bool(not tidy(line))
+        bool(not plain_inclusion_term(line))
         for code in BOOK.headings_with("inclusionTerm")
         for line in BOOK.inclusion_terms(code)
         if billable_for(code, BOOK)[0]
@@ -109,7 +109,7 @@ def test_terms_read_as_a_coder_would_say_them(evidence, code):
 )
 def test_phrases(term, expected):
     """Guards: connectives before their head, modifiers lost, names without their capital."""
-    assert phrases(term, PROPER) == expected
+    assert term_phrases(term, PROPER) == expected
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_tables_are_read_on_request_and_add_only(with_tables):
         bool(term.default_code or term.see) for name in TABLES for column in read_columns(name) for term in column
     )
     empty = sum(
-        not said(term) for name in TABLES for column in read_columns(name) for term in column if term.default_code
+        not table_phrase(term) for name in TABLES for column in read_columns(name) for term in column if term.default_code
     )
     added = counts.resolved.total() + counts.unresolved.total() - COUNTS.resolved.total() - COUNTS.unresolved.total()
     assert asked <= added <= asked + empty  # a line that resolves and has no words of its own is counted twice
@@ -310,13 +310,13 @@ def test_the_coverage_command(tmp_path):
 
 def test_references_are_followed():
     """Guards: `see` taken as a phrase, a chain that ends nowhere, the main term Condition mistaken for a reference."""
-    references = References(TERMS)
-    target, reason = references.follow(Term(("Bowen's", "epithelioma"), see="Hypertension"))
+    references = SeeReferences(TERMS)
+    target, reason = references.resolve(Term(("Bowen's", "epithelioma"), see="Hypertension"))
     assert (target.default_code, reason) == ("I10", "")
-    assert references.follow(Term(("X",), see="condition")) == (None, "see condition: names no term")
-    assert references.follow(Term(("X",), see="Neoplasm, by site, malignant"))[1].startswith("see ... by site")
-    assert references.follow(Term(("X",), see="Table of Drugs and Chemicals"))[1].startswith("see: a table")
-    assert references.follow(Term(("X",), see="Nothing like this"))[1] == "see: no such term"
+    assert references.resolve(Term(("X",), see="condition")) == (None, "see condition: names no term")
+    assert references.resolve(Term(("X",), see="Neoplasm, by site, malignant"))[1].startswith("see ... by site")
+    assert references.resolve(Term(("X",), see="Table of Drugs and Chemicals"))[1].startswith("see: a table")
+    assert references.resolve(Term(("X",), see="Nothing like this"))[1] == "see: no such term"
 
 
 def test_the_command_writes_pairs_and_prints_the_counts(tmp_path):

@@ -12,7 +12,7 @@ from importlib import resources
 
 import pytest
 
-from minscl.data.icd import CodeBook
+from minscl.data.icd import CodeBook, codebook
 from minscl.data.icd.codebook import ROOT
 from minscl.errors import InputError
 
@@ -24,7 +24,24 @@ def resource(name):
         return gzip.open(packed).read()
 
 
-def test_billable_codes_are_the_lists():
+@pytest.fixture(scope="module")
+def tabular_xml():
+    """The root element of the bundled Tabular List."""
+    return ElementTree.fromstring(resource("icd10cm_tabular_2026.xml.gz"))
+
+
+@pytest.fixture(scope="module")
+def tree():
+    """(parent of each node, children of each node) of the whole tree below ROOT, built from CodeBook.parent alone."""
+    nodes = {node for code in BOOK.billable for node in (code, *BOOK.ancestors(code))}
+    parents = {node: BOOK.parent(node) or ROOT for node in nodes}
+    children = {}
+    for child, parent in parents.items():
+        children.setdefault(parent, []).append(child)
+    return parents, children
+
+
+def test_billable_codes_are_those_of_the_bundled_list():
     """Guards: 7th characters not expanded, padded wrongly, or given to S06 leaves that take no D and S."""
     expected = resource("icd10cm_billable_2026.txt.gz").decode().split()
     assert BOOK.billable == expected and len(expected) == 74_719
@@ -32,19 +49,18 @@ def test_billable_codes_are_the_lists():
 
 
 def test_every_billable_code_is_described():
-    """Guards: a code without words, or the parent's words without its 7th character's meaning."""
+    """Guards: a code without a description, or with its parent's, lacking the meaning of the 7th character."""
     assert all(BOOK.description(code) for code in BOOK.billable)
     assert BOOK.description("T81.719A").endswith(", initial encounter")
     assert BOOK.description("S72.001A").endswith(", initial encounter for closed fracture")
     assert BOOK.description("E11.9") == "Type 2 diabetes mellitus without complications"
 
 
-def test_descriptions_are_the_tabular_lists():
-    """Guards: words of another node, white space or brackets lost on the way."""
-    root = ElementTree.fromstring(resource("icd10cm_tabular_2026.xml.gz"))
-    written = {node.findtext("name"): " ".join(node.findtext("desc").split()) for node in root.iter("diag")}
-    assert len(written) == 46_881
-    assert {code: BOOK.description(code) for code in written} == written
+def test_descriptions_are_those_of_the_tabular_list(tabular_xml):
+    """Guards: the description of another node; white space or brackets lost in parsing."""
+    printed = {node.findtext("name"): " ".join(node.findtext("desc").split()) for node in tabular_xml.iter("diag")}
+    assert len(printed) == 46_881
+    assert {code: BOOK.description(code) for code in printed} == printed
 
 
 @pytest.mark.parametrize(
@@ -57,22 +73,23 @@ def test_descriptions_are_the_tabular_lists():
     ],
 )
 def test_the_hierarchy_goes_up_to_the_chapter(code, path):
-    """Guards: a level left out, on which `nearest` counts steps; X padding."""
+    """Guards: a level left out, which changes the distances of `nearest`; X padding."""
     assert BOOK.ancestors(code) == path
     assert BOOK.parent(code) == path[0] and code in BOOK.children(path[0]) and BOOK.chapter(code) == path[-1]
     assert BOOK.parent(path[-1]) is None and BOOK.category(code) == code[:3]
 
 
 def test_nearest_7th_character_definition_wins():
-    """Guards: the category's characters given to a leaf that has its own (S12.8: A D S, not the fracture's)."""
+    """Guards: the 7th characters of the category applied to a leaf with its own (S12.8: A, D, S)."""
     assert [code[-1] for code in BOOK.children("S12.8")] == ["A", "D", "S"]
     assert "B" in [code[-1] for code in BOOK.children("S12.000")]
 
 
-def test_notes_count_as_in_the_file():
-    """Guards: inclusion terms of some level, or second notes in one element, lost."""
-    root = ElementTree.fromstring(resource("icd10cm_tabular_2026.xml.gz"))
-    expected = sum(len(one.findall("note")) for node in root.iter("diag") for one in node.findall("inclusionTerm"))
+def test_no_inclusion_term_is_lost(tabular_xml):
+    """Guards: inclusion terms of some level, or further notes of one element, lost."""
+    expected = sum(
+        len(block.findall("note")) for node in tabular_xml.iter("diag") for block in node.findall("inclusionTerm")
+    )
     assert sum(len(BOOK.inclusion_terms(code)) for code in BOOK.headings_with("inclusionTerm")) == expected
     assert "Type 2 diabetes mellitus with hyperglycemia" not in BOOK.inclusion_terms("E11.65")
     assert BOOK.notes("I50", "codeFirst")
@@ -98,25 +115,19 @@ def test_notes_count_as_in_the_file():
     ],
 )
 def test_normalise(text, code):
-    """Guards: codes as people write them that are not recognised, and other systems' codes that are."""
+    """Guards: codes as people write them not recognised; codes of other systems accepted."""
     assert BOOK.normalise(text) == code
 
 
-def breadth_first(code, among):
-    """(steps, depth of the common ancestor, code) by walking the tree's edges: no shared code with `nearest`."""
-    up = {
-        child: BOOK.parent(child) or ROOT
-        for child in [*BOOK.billable, *(n for c in BOOK.billable for n in BOOK.ancestors(c))]
-    }
-    down = {}
-    for child, parent in up.items():
-        down.setdefault(parent, []).append(child)
+def breadth_first(code, among, tree):
+    """The nearest code by a breadth-first search over the tree's edges; no implementation in common with `nearest`."""
+    parents, children = tree
 
     def path(node):
-        found = [node]
-        while found[-1] != ROOT:
-            found.append(up[found[-1]])
-        return found
+        nodes = [node]
+        while nodes[-1] != ROOT:
+            nodes.append(parents[nodes[-1]])
+        return nodes
 
     distance, queue, hits, limit = {code: 0}, deque([code]), [], None
     while queue:
@@ -125,54 +136,65 @@ def breadth_first(code, among):
             break
         if node in among and node != code:
             limit = distance[node]
-            common = next(one for one in path(code) if one in set(path(node)))
-            hits.append((-len(path(common)), node))
-        for other in [*([up[node]] if node in up else []), *down.get(node, ())]:
-            if other not in distance:
-                distance[other] = distance[node] + 1
-                queue.append(other)
+            common_ancestor = next(ancestor for ancestor in path(code) if ancestor in set(path(node)))
+            hits.append((-len(path(common_ancestor)), node))
+        for neighbour in [*([parents[node]] if node in parents else []), *children.get(node, ())]:
+            if neighbour not in distance:
+                distance[neighbour] = distance[node] + 1
+                queue.append(neighbour)
     return min(hits)[1]
 
 
 @pytest.mark.parametrize("size", [3, 60, 5000])
-def test_nearest_equals_breadth_first_search(size):
+def test_nearest_equals_breadth_first_search(size, tree):
     """Guards: ties broken wrongly, a code of another chapter, the code itself as its own neighbour."""
     rng = random.Random(size)
     among = frozenset(rng.sample(BOOK.billable, size))
     for code in [*rng.sample(BOOK.billable, 6), *rng.sample(sorted(among), 3)]:
-        assert BOOK.nearest(code, among) == breadth_first(code, among)
+        assert BOOK.nearest(code, among) == breadth_first(code, among, tree)
 
 
-def test_nearest_wants_another_code():
+def test_nearest_needs_another_code():
     """Guards: a code that is its own nearest."""
     with pytest.raises(InputError, match="no other code"):
         BOOK.nearest("I10", frozenset({"I10"}))
     assert BOOK.nearest("I10", ["I10", "Z99.2"]) == "Z99.2"
 
 
-LOAD = "import minscl.data.icd.codebook as icd; b = icd.CodeBook.load(); print(len(b.billable), b.description('I10'))"
+def test_unlisted_codes():
+    """Guards: an unlisted code that raises where None is promised, or the reverse."""
+    assert (BOOK.description("I99.99"), BOOK.chapter("I99.99"), BOOK.children("I99.99")) == (None, None, [])
+    assert not BOOK.is_billable("I99.99") and BOOK.notes("I99.99", "includes") == BOOK.inclusion_terms("I99.99") == []
+    for look_up in (BOOK.parent, BOOK.ancestors, lambda code: BOOK.nearest(code, frozenset(["I10"]))):
+        with pytest.raises(KeyError):
+            look_up("I99.99")
 
 
-def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path):
-    """Guards: a cache that is trusted when broken, read half-written, or that a read-only home turns into a crash."""
+PROGRAM = (
+    "from minscl.data.icd import CodeBook; book = CodeBook.load(); print(len(book.billable), book.description('I10'))"
+)
+
+
+def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
+    """Guards: a damaged or incomplete cache that is trusted; a read-only home that ends in a crash."""
+    expected = "74719 Essential (primary) hypertension"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected
+    [cache] = (tmp_path / "minscl").iterdir()
+    content = cache.read_bytes()
+
+    parsed, parses = json.loads(content), []  # further parses, which are not what is tested, give the same at once
+    monkeypatch.setattr(codebook, "parse_tabular", lambda handle: parses.append(handle) or parsed)
 
     def load(home):
-        done = subprocess.run(
-            [sys.executable, "-c", LOAD],
-            env={**os.environ, "XDG_CACHE_HOME": str(home)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout.strip()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+        book = CodeBook.load.__wrapped__()  # a new load, not the book that this process keeps
+        return f"{len(book.billable)} {book.description('I10')}"
 
-    expected = "74719 Essential (primary) hypertension"
-    assert load(tmp_path) == expected
-    [cache] = (tmp_path / "minscl").iterdir()
-    whole = cache.read_bytes()
-    assert json.loads(whole)
-    cache.write_bytes(whole[:1000])
-    assert load(tmp_path) == expected and cache.read_bytes() == whole
+    assert load(tmp_path) == expected and len(parses) == 0
+    cache.write_bytes(content[:1000])
+    assert load(tmp_path) == expected and len(parses) == 1 and cache.read_bytes() == content
     cache.write_text("{}")
-    assert load(tmp_path) == expected
-    assert load("/dev/null/nowhere") == expected
+    assert load(tmp_path) == expected and len(parses) == 2 and cache.read_bytes() == content
+    assert load("/dev/null/nowhere") == expected and len(parses) == 3

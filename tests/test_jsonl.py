@@ -1,4 +1,4 @@
-"""Record files: what is written is read back; everything else is refused with file, line and remedy, and nothing is half-written."""
+"""Record files: what is written is read back; bad lines are refused with file, line and remedy; writes are atomic."""
 
 import json
 
@@ -25,7 +25,12 @@ RECORDS = [
 ]
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda one: type(one).__name__)
+def one_code(evidence: str) -> str:
+    """A line with a coded document whose only code has this JSON as its evidence."""
+    return f'{{"id": "1", "text": "abc", "codes": [{{"code": "I10", "description": "x", "evidence": {evidence}}}]}}'
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 def test_records_come_back_as_they_were(record, tmp_path):
     """Guards: a field lost in writing, U+2028 taken for a line end, ASCII escapes."""
     assert write_jsonl(tmp_path / "x.jsonl", [record]) == 1
@@ -34,7 +39,7 @@ def test_records_come_back_as_they_were(record, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cls, line, words",
+    "cls, line, message",
     [
         (Note, '{"id": "1"}', "key 'text' is missing"),
         (Note, '{"id": "1", "text": "x", "txt": 2}', "unknown key 'txt'"),
@@ -45,12 +50,12 @@ def test_records_come_back_as_they_were(record, tmp_path):
         (Note, '{"id": "1", "text": "\\ud800"}', "surrogate"),
         (
             CodedDocument,
-            '{"id": "1", "text": "abc", "codes": [{"code": "I10", "description": "x", "evidence": [{"text": "b", "start": 0, "end": 1}]}]}',
+            one_code('[{"text": "b", "start": 0, "end": 1}]'),
             r"text\[0:1\] is 'a'",
         ),
         (
             CodedDocument,
-            '{"id": "1", "text": "abc", "codes": [{"code": "I10", "description": "x", "evidence": [{"text": "c", "start": 2, "end": 9}]}]}',
+            one_code('[{"text": "c", "start": 2, "end": 9}]'),
             "not within the text's 3 characters",
         ),
         (
@@ -71,17 +76,17 @@ def test_records_come_back_as_they_were(record, tmp_path):
         (TextSample, '{"prompt": "x", "target": "y", "kind": "other"}', "kind is 'other'"),
     ],
 )
-def test_bad_lines_are_named(cls, line, words, tmp_path):
-    """Guards: a file that is read in part, or in silence, or refused without saying where."""
+def test_bad_lines_are_named(cls, line, message, tmp_path):
+    """Guards: a file read only in part, a fault ignored, an error that does not say where."""
     path = tmp_path / "bad.jsonl"
     path.write_text("\n" + line + "\n")
-    with pytest.raises(InputError, match=words) as caught:
+    with pytest.raises(InputError, match=message) as error:
         read_jsonl(path, cls)
-    assert str(caught.value).startswith(f"{path}:2: ")
+    assert str(error.value).startswith(f"{path}:2: ")
 
 
-def test_ids_are_unique_and_files_must_be_there(tmp_path):
-    """Guards: two predictions for one note, a missing file taken for an empty one."""
+def test_ids_are_unique_and_files_must_exist(tmp_path):
+    """Guards: two predictions for one note, a missing file treated as an empty one."""
     path = tmp_path / "x.jsonl"
     path.write_text('{"id": "1", "text": "x"}\n{"id": "1", "text": "y"}\n')
     with pytest.raises(InputError, match=r"x.jsonl:2: id '1' is also line 1's"):
@@ -93,15 +98,15 @@ def test_ids_are_unique_and_files_must_be_there(tmp_path):
         read_jsonl(path, Note)
 
 
-def test_samples_are_told_apart_by_their_keys(tmp_path):
+def test_the_keys_decide_the_kind_of_sample(tmp_path):
     """Guards: token samples read as text."""
     path = tmp_path / "x.jsonl"
-    path.write_text("\n".join(json.dumps(one.to_dict()) for one in (RECORDS[4], RECORDS[5])))
+    path.write_text("\n".join(json.dumps(sample.to_dict()) for sample in (RECORDS[4], RECORDS[5])))
     assert read_samples(path) == [RECORDS[4], RECORDS[5]]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
-    """Guards: half a file in place of a whole one, temporary files left behind."""
+    """Guards: an incomplete file in place of the old one, temporary files left behind."""
     path = tmp_path / "x.jsonl"
     write_jsonl(path, [Note("1", "old")])
 
@@ -112,6 +117,5 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_jsonl(path, records())
     assert read_jsonl(path, Note) == [Note("1", "old")] and list(tmp_path.iterdir()) == [path]
-    with pytest.raises(InputError):
-        with replace_file("/dev/null/x"):
-            pass
+    with pytest.raises(InputError), replace_file("/dev/null/x"):
+        pass

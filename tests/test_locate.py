@@ -1,4 +1,4 @@
-"""Locating quotations: offsets slice to the quotation, and nothing is repaired."""
+"""Locating quotations: the offsets slice the quotation out of the note, and nothing is repaired."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from minscl.data.locate import line_and_column, locate
 NOTE = "AFEBRILE. Hx of AF,\ntype 2\n  diabetes. CHF and chf. AF again."
 
 
-def test_a_word_is_not_found_inside_another():
+def test_a_word_is_not_located_inside_another():
     """Guards "AF" marked inside "AFEBRILE"."""
     assert NOTE[slice(*locate(NOTE, "AF"))] == "AF" and locate(NOTE, "AF")[0] == NOTE.index("AF,")
 
@@ -19,7 +19,7 @@ def test_exact_comes_before_case():
 
 
 def test_white_space_and_case_are_ignored_second():
-    """Guards quotations that a line break or the author's capitals split."""
+    """Guards quotations that are lost to a line break or to different capitals."""
     start, end = locate(NOTE, "Type 2 Diabetes")
     assert NOTE[start:end] == "type 2\n  diabetes"
 
@@ -32,18 +32,18 @@ def test_used_places_come_last():
     assert locate(NOTE, "AF", {first, second}) is not None
 
 
-def test_not_found_is_none():
+def test_absent_quotations_give_none():
     """Guards repair: a quotation one letter off is not in the note."""
     assert locate(NOTE, "type 2 diabetis") is None and locate(NOTE, "  ") is None
 
 
 @given(st.text(max_size=60), st.integers(0, 60), st.integers(1, 20))
-def test_every_piece_of_a_text_is_found(text, start, length):
-    """Guards pattern characters in the quotation ("(", "+", "\\") being read as a pattern."""
-    piece = text[start : start + length]
-    place = locate(text, piece)
-    if piece.split():
-        assert place is not None and text[slice(*place)].split() == piece.split()
+def test_every_substring_is_located(text, start, length):
+    """Guards pattern characters in the quotation ("(", "+", "\\") treated as a pattern."""
+    substring = text[start : start + length]
+    place = locate(text, substring)
+    if substring.split():
+        assert place is not None and text[slice(*place)].split() == substring.split()
     else:
         assert place is None
 

@@ -1,4 +1,4 @@
-"""Rendering and parsing are inverses for whatever text a note may hold; free-form answers are read as people and models write them."""
+"""Rendering and parsing are inverses for any text of a note; free-form answers are parsed as models write them."""
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +20,11 @@ from minscl.data.prompts import (
 )
 
 BOOK = CodeBook.load()
-KNOWN = lambda category: BOOK.description(category) is not None  # noqa: E731
+
+
+def known_category(category: str) -> bool:
+    return BOOK.description(category) is not None
+
 
 EXAMPLE = """Evidence:
 1. acute on chronic systolic heart failure
@@ -32,7 +36,7 @@ E11.65 Type 2 diabetes mellitus with hyperglycemia [2, 3]"""
 
 
 def document(*codes) -> CodedDocument:
-    """codes: (code, description, [(text, start), ...])."""
+    """A coded document with `codes`: (code, description, [(evidence, start), ...])."""
     return CodedDocument(
         "x",
         "",
@@ -44,8 +48,8 @@ def document(*codes) -> CodedDocument:
 
 
 def test_the_format_is_the_published_one():
-    """Guards: any drift of the training target: models trained with it would no longer be read."""
-    made = document(
+    """Guards: a change of the training target, after which the answers of trained models would not be parsed."""
+    coded = document(
         ("E11.65", "Type 2 diabetes mellitus with hyperglycemia", [("DM2", 50), ("A1c of 9.4", 90)]),
         (
             "I50.23",
@@ -53,9 +57,9 @@ def test_the_format_is_the_published_one():
             [("acute on chronic systolic heart failure", 3)],
         ),
     )
-    assert render_document_target(made) == EXAMPLE
+    assert render_document_target(coded) == EXAMPLE
     assert render_document_target(document()) == "Evidence:\nnone\nCodes:\nnone"
-    assert render_document_target(made, evidence_first=False) == (
+    assert render_document_target(coded, evidence_first=False) == (
         "Codes:\nI50.23 Acute on chronic systolic (congestive) heart failure\n"
         "E11.65 Type 2 diabetes mellitus with hyperglycemia"
     )
@@ -63,15 +67,15 @@ def test_the_format_is_the_published_one():
 
 
 def test_repeated_evidence_is_one_line():
-    """Guards: a text quoted twice, or shared by two codes, numbered twice."""
-    made = document(
+    """Guards: a text that occurs twice, or supports two codes, numbered twice."""
+    coded = document(
         ("I10", "a", [("HTN", 9), ("HTN", 1)]), ("N18.9", "b", [("HTN", 1), ("CKD", 20)]), ("I10", "a", [("CKD", 20)])
     )
-    assert render_document_target(made) == "Evidence:\n1. HTN\n2. CKD\nCodes:\nI10 a [1, 2]\nN18.9 b [1, 2]"
+    assert render_document_target(coded) == "Evidence:\n1. HTN\n2. CKD\nCodes:\nI10 a [1, 2]\nN18.9 b [1, 2]"
 
 
-def test_prompts_begin_alike():
-    """Guards: a note before its instruction, so that samples share no prefix; a note that is altered."""
+def test_prompts_start_with_their_instruction():
+    """Guards: a note before its instruction, which leaves samples without a common prefix; a note that is altered."""
     assert render_document_prompt(" a\r\n\tb ") == DOCUMENT_INSTRUCTION + "\n\n" + " a\r\n\tb "
     assert render_document_prompt("x", evidence_first=False) == CODES_INSTRUCTION + "\n\nx"
     assert render_span_prompt("two\n lines").endswith(":\ntwo lines")
@@ -129,42 +133,42 @@ def documents(draw):
 
 @settings(max_examples=600, deadline=None)
 @given(documents())
-def test_what_is_rendered_is_read_back(made):
+def test_rendered_documents_are_parsed_back(coded):
     """Guards: quotations or descriptions that look like the format itself: headings, numbers, codes, references."""
-    parsed = parse_document(render_document_target(made), KNOWN)
-    want = {
-        (one.code, one_line(one.description), frozenset(one_line(e.text) for e in one.evidence if one_line(e.text)))
-        for one in made.codes
+    parsed = parse_document(render_document_target(coded), known_category)
+    texts = {
+        assignment.code: frozenset(filter(None, (one_line(evidence.text) for evidence in assignment.evidence)))
+        for assignment in coded.codes
     }
-    found = {
-        (one.code, one.description, frozenset(parsed.evidence[n - 1] for n in one.references)) for one in parsed.codes
-    }
-    assert found == want
-    assert set(parsed.evidence) == {one_line(e.text) for one in made.codes for e in one.evidence if one_line(e.text)}
+    assert {
+        (code.code, code.description, frozenset(parsed.evidence[number - 1] for number in code.references))
+        for code in parsed.codes
+    } == {(assignment.code, one_line(assignment.description), texts[assignment.code]) for assignment in coded.codes}
+    assert set(parsed.evidence) == frozenset().union(*texts.values())
     assert not parsed.sectionless and not parsed.malformed
 
 
 @settings(max_examples=300, deadline=None)
 @given(documents())
-def test_places_of_codes_are_their_places(made):
+def test_codes_are_where_the_parser_says(coded):
     """Guards: scores computed on the wrong tokens."""
-    text = render_document_target(made)
-    for one in parse_document(text, KNOWN).codes:
-        assert text[one.start : one.end] == one.code
+    text = render_document_target(coded)
+    for code in parse_document(text, known_category).codes:
+        assert text[code.start : code.end] == code.code
 
 
 @settings(max_examples=300, deadline=None)
 @given(CODES, TEXT)
-def test_a_span_target_is_read_back(code, description):
-    """Guards: a description that is taken for another code."""
-    assert parse_span(render_span_target(code, description), KNOWN) == (code, one_line(description))
+def test_a_span_target_is_parsed_back(code, description):
+    """Guards: a description parsed as another code."""
+    assert parse_span(render_span_target(code, description), known_category) == (code, one_line(description))
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(TEXT, max_size=5))
-def test_given_evidence_is_read_back(texts):
+def test_supplied_evidence_is_parsed_back(texts):
     """Guards: human evidence renumbered or lost between prompt and answer ("+ Evid.")."""
-    parsed = parse_document(render_evidence(texts) + "I10 x [1]", KNOWN)
+    parsed = parse_document(render_evidence(texts) + "I10 x [1]", known_category)
     assert list(parsed.evidence) == list(dict.fromkeys(filter(None, map(one_line, texts))))
 
 
@@ -174,12 +178,12 @@ def test_given_evidence_is_read_back(texts):
     | st.lists(st.sampled_from([*TRICKY, "\n", "Codes:\n", "Evidence:\n", "I10 "]), max_size=12).map("".join),
     st.booleans(),
 )
-def test_any_text_is_read_without_failing(text, truncated):
-    """Guards: a crash on what a model may write; codes that do not stand in the text."""
-    parsed = parse_document(text, KNOWN, truncated)
-    for one in parsed.codes:
-        assert BOOK.normalise(text[one.start : one.end]) == one.code
-        assert all(1 <= n <= len(parsed.evidence) for n in one.references)
+def test_any_text_is_parsed_without_failing(text, truncated):
+    """Guards: a crash on something a model writes; codes that are not in the text."""
+    parsed = parse_document(text, known_category, truncated)
+    for code in parsed.codes:
+        assert BOOK.normalise(text[code.start : code.end]) == code.code
+        assert all(1 <= number <= len(parsed.evidence) for number in code.references)
 
 
 @pytest.mark.parametrize(
@@ -202,15 +206,15 @@ def test_any_text_is_read_without_failing(text, truncated):
     ],
 )
 def test_free_form_answers(text, codes):
-    """Guards: the habits of chat models, by the rules for reading generated text."""
-    assert [one.code for one in parse_document(text, KNOWN).codes] == codes
+    """Guards: the habits of chat models, by the rules for parsing generated text."""
+    assert [code.code for code in parse_document(text, known_category).codes] == codes
 
 
 def test_links_after_quotations():
-    """Guards: support that a model wrote behind the quotation instead of behind the code."""
-    parsed = parse_document('Evidence:\n- "HTN" -> I10\n- DM2 (E11.9)\n- None\nCodes:\nI10\nE11.9', KNOWN)
+    """Guards: a link that a model wrote after the quotation instead of after the code."""
+    parsed = parse_document('Evidence:\n- "HTN" -> I10\n- DM2 (E11.9)\n- None\nCodes:\nI10\nE11.9', known_category)
     assert parsed.evidence == ("HTN", "DM2")
-    assert [one.references for one in parsed.codes] == [(1,), (2,)]
+    assert [code.references for code in parsed.codes] == [(1,), (2,)]
 
 
 @pytest.mark.parametrize(
@@ -221,13 +225,13 @@ def test_links_after_quotations():
         (EXAMPLE.index("I50.23") + 4, []),
     ],
 )
-def test_an_answer_cut_short_loses_only_what_is_unfinished(cut, codes):
-    """Guards: half a code taken for a whole one (E11.6 of E11.65)."""
-    parsed = parse_document(EXAMPLE[:cut], KNOWN, truncated=True)
-    assert parsed.truncated and [one.code for one in parsed.codes] == codes
+def test_a_truncated_answer_loses_only_what_is_incomplete(cut, codes):
+    """Guards: part of a code parsed as a code (E11.6 of E11.65)."""
+    parsed = parse_document(EXAMPLE[:cut], known_category, truncated=True)
+    assert parsed.truncated and [code.code for code in parsed.codes] == codes
 
 
-def test_rates_are_told():
-    """Guards: malformed or sectionless answers that look like good empty ones."""
-    parsed = parse_document("250.00 diabetes\nE1Q x", KNOWN)
+def test_malformed_and_sectionless_answers_are_flagged():
+    """Guards: malformed or sectionless answers that look like proper empty ones."""
+    parsed = parse_document("250.00 diabetes\nE1Q x", known_category)
     assert parsed.sectionless and parsed.malformed == 2 and parsed.empty

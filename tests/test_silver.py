@@ -8,6 +8,7 @@ from minscl.data import Pair
 from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
+from minscl.data.record_checks import checked_record
 from minscl.data.spans.silver import (
     Candidate,
     StageOneAnswer,
@@ -20,7 +21,7 @@ from minscl.data.spans.silver import (
     silver_pairs,
 )
 from minscl.data.spans.synthetic import Written
-from minscl.data.types import Assignment, CodedDocument, take
+from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
 
 BOOK = CodeBook.load()
@@ -248,4 +249,4 @@ def test_a_journal_that_is_none_is_refused_in_one_line(tmp_path, cls, line, mess
 def test_every_kind_of_value_has_a_name():
     """Guards: a KeyError in place of the message where a key must hold an object."""
     with pytest.raises(InputError, match="Pair: x is 3; it must be a JSON object"):
-        take({"x": 3}, Pair, {"x": dict}, {})
+        checked_record({"x": 3}, Pair, {"x": dict}, {})

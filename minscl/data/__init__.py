@@ -6,7 +6,7 @@ __all__ = ["Assignment", "CodedDocument", "Evidence", "Note", "Pair", "Sample", 
 
 
 def __getattr__(name: str):
-    """`pack` when it is asked for: it brings torch, which takes seconds to import and which half of the commands do without."""
+    """Import `pack` on first use: it imports torch, which takes seconds and which half of the commands do not need."""
     if name != "pack":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from minscl.data.packing import pack

@@ -1,47 +1,57 @@
-"""JSON Lines files of the records in types.py: UTF-8, one record a line, anything else refused; written whole or not at all.
+"""JSON Lines files of the records in types.py: UTF-8, one record a line, atomic writes. Also reads text notes.
 
-Every message names file:line, the value and the remedy. Nothing is skipped but blank lines.
+Every error names file:line, the value and the remedy. Only blank lines are skipped.
 
 Read next: prompts.py, which turns documents and pairs into text.
 """
 
 import dataclasses
 import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from minscl.data.types import Sample, TextSample, shown
+from minscl.data.record_checks import short_repr
+from minscl.data.types import Sample, TextSample
 from minscl.errors import InputError, replace_file
 
 
 def read_jsonl(path, cls) -> list:
-    """All records of `path` as `cls` (a class of types.py), in order.
+    """All records of the file `path`, in order, as instances of `cls` (a class with `from_dict`).
 
-    Raises InputError naming file:line for a line that is no such record and for an id that came before.
+    Raises InputError naming file:line for a line that is not such a record and for an id that an earlier line has, and
+    naming the file where it cannot be read.
     """
-    records, seen = [], {}
-    for number, record in _records(path, cls.from_dict):
+    records = []
+    line_of_id: dict[str, int] = {}
+    for number, record in _parse_lines(path, cls.from_dict):
         if hasattr(record, "id"):
-            first = seen.setdefault(record.id, number)
+            first = line_of_id.setdefault(record.id, number)
             if first != number:
                 raise InputError(
-                    f"{path}:{number}: id {shown(record.id)} is also line {first}'s; give each record its own id"
+                    f"{path}:{number}: id {short_repr(record.id)} is also line {first}'s; give each record its own id"
                 )
         records.append(record)
     return records
 
 
-def read_samples(path) -> list:
-    """TextSamples (prompt, target) and Samples (prompt_ids, target_ids), told apart by their keys; `name` is file:line."""
+def read_samples(path) -> list[TextSample | Sample]:
+    """The samples of the file `path`: token ids where a line has `prompt_ids` or `target_ids`, otherwise text.
 
-    def build(record):
-        tokens = isinstance(record, dict) and ("prompt_ids" in record or "target_ids" in record)
-        return (Sample if tokens else TextSample).from_dict(record)
+    `name` of each is file:line. Raises InputError as read_jsonl does.
+    """
 
-    return [dataclasses.replace(record, name=f"{path}:{number}") for number, record in _records(path, build)]
+    def build(record) -> TextSample | Sample:
+        has_ids = isinstance(record, dict) and ("prompt_ids" in record or "target_ids" in record)
+        return Sample.from_dict(record) if has_ids else TextSample.from_dict(record)
+
+    return [dataclasses.replace(sample, name=f"{path}:{number}") for number, sample in _parse_lines(path, build)]
 
 
-def write_jsonl(path, records) -> int:
-    """Write `records` to `path`, atomically; gives how many there were. Raises InputError when the folder cannot be written."""
+def write_jsonl(path, records: Iterable) -> int:
+    """Write `records` (objects with `to_dict`) to `path` atomically and return their number.
+
+    Raises InputError where the folder cannot be written or the disk is full; `path` is then what it was before.
+    """
     count = 0
     with replace_file(path) as handle:
         for record in records:
@@ -50,21 +60,25 @@ def write_jsonl(path, records) -> int:
     return count
 
 
-def _records(path, build):
-    """(line number, build(object)) of each line. Lines end with a line feed alone: JSON text may hold U+2028 and its like."""
+def _parse_lines(path, build: Callable) -> Iterator[tuple]:
+    """(line number, build(decoded JSON)) of each line that is not blank.
+
+    Only a line feed ends a line: JSON text may contain U+2028 and the other separators that str.splitlines breaks at.
+    """
     try:
         with open(path, "rb") as handle:
             for number, line in enumerate(handle, 1):
                 if line.strip():
                     try:
-                        yield number, build(_object(line))
+                        yield number, build(_decode(line))
                     except InputError as error:
                         raise InputError(f"{path}:{number}: {error}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot read ({error.strerror}); name a JSON Lines file") from error
 
 
-def _object(line: bytes):
+def _decode(line: bytes):
+    """The JSON value of one line; raises InputError where it is not UTF-8 or not JSON, or repeats a key."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -72,32 +86,36 @@ def _object(line: bytes):
             f"byte {line[error.start]:#04x} at column {error.start + 1} is not UTF-8; convert the file to UTF-8"
         ) from error
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys)
+        return json.loads(text, object_pairs_hook=_reject_duplicate_keys)
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{shown(text.strip())} is not JSON ({error}); write one object a line") from error
+        raise InputError(f"{short_repr(text.strip())} is not JSON ({error}); write one object a line") from error
 
 
-def _unique_keys(pairs) -> dict:
-    """Of two values under one key JSON would silently keep the last."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
-        raise InputError(f"key {shown(twice)} comes twice; keep one")
-    return found
+def _reject_duplicate_keys(items: list[tuple]) -> dict:
+    """The object of `items`. json.loads alone would silently keep the last value of a repeated key."""
+    record = dict(items)
+    if len(record) != len(items):
+        keys = [key for key, _ in items]
+        repeated = next(key for key in record if keys.count(key) > 1)
+        raise InputError(f"key {short_repr(repeated)} comes twice; keep one")
+    return record
 
 
 def read_text(path: Path) -> str:
-    """The note's text exactly as it stands in the file (newlines kept, so that offsets hold)."""
+    """The text of the note file `path`, with its newlines unchanged so that offsets hold.
+
+    Raises InputError where it cannot be read, is not UTF-8 text, or is empty.
+    """
     try:
-        raw = path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); name a text file or a notes JSONL") from error
-    if b"\0" in raw:
-        raise InputError(f"{path}: holds a zero byte, so it is no text file; save the note as plain UTF-8 text")
+    if b"\0" in content:
+        raise InputError(f"{path}: holds a zero byte, so it is not a text file; save the note as plain UTF-8 text")
     try:
-        text = raw.decode("utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: byte {error.start} is not UTF-8; convert it, for example: iconv -f latin1 -t utf-8"

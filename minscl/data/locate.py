@@ -1,36 +1,37 @@
-"""Where in the note a quotation stands: half-open character offsets, or None. A quotation is never repaired.
+"""Locates a quotation in a note: half-open character offsets, or None. A quotation is never repaired.
 
-Order of search (EVALUATION.md 3.1): the exact text, then the same without regard to case and white space; in each,
-a place bounded by non-word characters is preferred ("AF" is not found inside "AFEBRILE" while it stands alone elsewhere),
-and places already used by another quotation of the same document come last.
+Search order: the exact text, then the text regardless of case and white space. Within each, a
+match between non-word characters is preferred ("AF" is not located inside "AFEBRILE" while it occurs on its own
+elsewhere), and places already used by another quotation of the same document come last.
 
-Read next: ../infer/coder.py, which uses it on answers; silver.py, on an LLM's quotations.
+Read next: ../infer/coder.py, which locates the model's quotations; spans/silver.py, which locates an LLM's.
 """
 
 import re
+from collections.abc import Collection
 
 
-def locate(text: str, quotation: str, used=frozenset()) -> tuple[int, int] | None:
-    """(start, end) with `text[start:end]` the quotation up to case and white space; None where it is not found.
+def locate(text: str, quotation: str, used: Collection[tuple[int, int]] = frozenset()) -> tuple[int, int] | None:
+    """(start, end) where `text[start:end]` equals `quotation` up to case and white space; None if it does not occur.
 
-    `used` holds (start, end) places that other quotations took; one of them is given only if no other is left.
+    `used` holds the (start, end) places of other quotations; one of these is returned only if there is no other place.
     """
     words = quotation.split()
     if not words:
         return None
     exact = re.escape(quotation.strip())
-    loose = r"\s+".join(re.escape(word) for word in words)
-    again = None
-    for pattern, flags in ((exact, 0), (loose, re.IGNORECASE)):
+    folded = r"\s+".join(re.escape(word) for word in words)
+    first_used = None
+    for pattern, flags in ((exact, 0), (folded, re.IGNORECASE)):
         for bounded in (rf"(?<!\w){pattern}(?!\w)", pattern):
             for match in re.finditer(bounded, text, flags):
                 if match.span() not in used:
                     return match.span()
-                again = again or match.span()
-    return again
+                first_used = first_used or match.span()
+    return first_used
 
 
 def line_and_column(text: str, offset: int) -> tuple[int, int]:
-    """1-based line and column of a character offset, as an editor shows them."""
+    """1-based line and column of a character offset, as editors count them."""
     before = text[:offset]
     return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1

@@ -1,40 +1,61 @@
-"""Reading an answer: what prompts.py renders, to the letter, and whatever else a model may write.
+"""Parses an answer: exactly what prompts.py renders, and whatever else a model may write.
 
-    reasoning blanked → a JSON object, or sections by their headings → quotations, codes with references (lines.py)
+    reasoning blanked → a JSON object, or sections by heading → quotations, codes with references (parse_line.py)
 
-There is one reader for both. prompts.py puts quotation marks or an empty `[]` around the rare text that the tolerant reading
-would change. Nothing is repaired: what is not a code is dropped and counted. Offsets count in the answer as it was given.
+The same parser does both. prompts.py puts quotation marks, or an empty `[]`, around the rare text that tolerant
+parsing would change. Nothing is repaired: what is not a code is dropped and counted. All offsets are characters of
+the answer as received.
 
-Read next: lines.py for one line; infer/coder.py, which finds the quotations in the note.
+Read next: parse_line.py, for one line; infer/coder.py, which locates the quotations in the note.
 """
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from minscl.data.parse_line import (
     CANONICAL,
     LIST_MARK,
-    OUR_LINE,
-    Known,
+    NUMBER,
+    RENDERED_CODE_LINE,
+    KnownCategory,
     canonical,
+    every_category,
     looks_like_code,
     read_code_line,
     read_heading,
     read_quotation,
 )
 
-_CUT_REFERENCES = re.compile(r"\s*\[((?:[0-9]{1,4},\s*)*)[0-9]*$")  # an answer that stopped inside them
-_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.IGNORECASE | re.DOTALL)
-_UNOPENED = re.compile(r"\A.*</think>", re.IGNORECASE | re.DOTALL)  # some chat formats open it in the prompt
-_END_OF_TURN = re.compile(r"<\|(?:eot_id|im_end|end|end_of_text|endoftext|eom_id)\|>|</s>|<end_of_turn>", re.IGNORECASE)
-REMOVED = re.compile(rf"</?think>|{_END_OF_TURN.pattern}", re.IGNORECASE)
-_FENCE = re.compile(r"\s*```[\w-]*\s*")
+# Examples as in parse_line.py; tests/test_parse_line.py has the table.
+# References in which an answer stopped. "I10 Hypertension [1, 2" → " [1, 2", group 1 "1, ": the last number may be cut.
+CUT_REFERENCES = re.compile(r"\s*\[((?:[0-9]{1,4},\s*)*)[0-9]*$")
+# Reasoning. "<think>I21?</think>Codes:" → "<think>I21?</think>"; unclosed, everything to the end.
+THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.IGNORECASE | re.DOTALL)
+# Reasoning that the prompt opened, as some chat formats do. "I21?</think>Codes:" → "I21?</think>".
+UNOPENED_THINKING = re.compile(r"\A.*</think>", re.IGNORECASE | re.DOTALL)
+# End of turn. "I10<|eot_id|>x" → "<|eot_id|>"; also "</s>", "<end_of_turn>".
+END_OF_TURN = re.compile(r"<\|(?:eot_id|im_end|end|end_of_text|endoftext|eom_id)\|>|</s>|<end_of_turn>", re.IGNORECASE)
+# Any text that is removed before parsing. "a </think> b" → "</think>"; "</s>".
+REMOVED = re.compile(rf"</?think>|{END_OF_TURN.pattern}", re.IGNORECASE)
+# A line that opens or closes a code fence. "```json" → all of it; not "```x y".
+FENCE = re.compile(r"\s*```[\w-]*\s*")
+# Fences around a whole answer. '```json\n{}\n```' → "```json" and "```".
+OUTER_FENCES = re.compile(r"^```[\w-]*|```$")
+# A rendered span answer. "I10 Essential hypertension" → "I10", "Essential hypertension".
+RENDERED_SPAN = re.compile(rf"({CANONICAL})(?: (.*))?\s*\Z")
+# A rendered document answer. "Evidence:\n1. HTN\nCodes:\nI10 x [1]" → group 1, the code lines: "I10 x [1]".
+RENDERED_DOCUMENT = re.compile(r"(?:Evidence:\n(?:(?:[0-9]+\. [^\n]+\n)+|none\n))?Codes:\n(.+)", re.DOTALL)
+# What blanking overwrites. "a\nb" → "a" and "b".
+_NOT_NEWLINE = re.compile(r"[^\n]")
+
+_Line = tuple[int, str]  # offset in the answer, text
 
 
 @dataclass(frozen=True)
 class ParsedCode:
-    """A code in canonical form, its description, the 1-based numbers of its quotations, its place text[start:end] in the answer."""
+    """A code in canonical form, its description, the 1-based numbers of its quotations, and its place in the answer."""
 
     code: str
     description: str = ""
@@ -45,8 +66,11 @@ class ParsedCode:
 
 @dataclass(frozen=True)
 class Parsed:
-    """An answer. `links[i]` is the code written after quotation i, if any. `truncated` is what the caller said; `sectionless`: no
-    heading at all; `malformed`: how many code lines begin with something that is not a code. Whether a code is listed is the caller's to ask.
+    """A parsed answer. Whether its codes are listed or billable is for the caller to check.
+
+    `links[i]` is the code written after quotation i, or None. `truncated` repeats the caller's argument.
+    `sectionless`: the answer has no heading. `malformed`: the number of code lines that begin with something that is
+    not a code.
     """
 
     evidence: tuple[str, ...] = ()
@@ -58,162 +82,182 @@ class Parsed:
 
     @property
     def empty(self) -> bool:
+        """Whether the answer has no code."""
         return not self.codes
 
 
-def parse_document(text: str, known_category: Known | None = None, truncated: bool = False) -> Parsed:
-    """Quotations and codes of a document's answer.
+def parse_document(text: str, known_category: KnownCategory | None = None, truncated: bool = False) -> Parsed:
+    """Quotations and codes of the answer to a document prompt. Never raises on any text.
 
-    `known_category("B12")` says whether the Tabular List has a category; an undotted token counts only if it has. None: any shape counts.
-    `truncated`: the answer stopped at its length limit, so a code or quotation at its very end is not whole.
+    `known_category("B12")` says whether the Tabular List has the category; a token without a dot is a code only if it
+    does. None accepts every category. `truncated` says that the answer stopped at its length limit; a code or
+    quotation at its very end is then incomplete and dropped.
     """
-    known = known_category or (lambda category: True)
-    body = text if not REMOVED.search(text) or _rendered(text) else _without_thinking(text)
-    listed = _read_json(body, known)
-    if listed is not None:
-        return replace(listed, truncated=truncated)
+    known_category = known_category or every_category
+    body = text if not REMOVED.search(text) or _is_rendered(text) else _blank_thinking(text)
+    from_json = _parse_json(body, known_category)
+    if from_json is not None:
+        return replace(from_json, truncated=truncated)
     evidence_lines, code_lines, sectionless = _sections(body)
     if truncated and code_lines is None and evidence_lines and not body.endswith("\n"):
         evidence_lines.pop()
-    quotations, numbers = [], {}
+    quotations: list[tuple[str, str | None]] = []
+    position_of: dict[int, int] = {}  # number written before a quotation → its 1-based position among those parsed
     for _, line in evidence_lines or ():
-        found = read_quotation(line, known)
-        if found:
-            quotations.append(found)
-            numbers.setdefault(int(LIST_MARK.match(line)[1] or len(quotations)), len(quotations))
-    codes, malformed = [], 0
+        quotation = read_quotation(line, known_category)
+        if quotation:
+            quotations.append(quotation)
+            mark = LIST_MARK.match(line)
+            position_of.setdefault(int(mark[1] if mark and mark[1] else len(quotations)), len(quotations))
+    codes: list[ParsedCode] = []
+    malformed = 0
     for offset, line in code_lines or ():
-        found = _codes_of_line(line, offset, known, cut=truncated and offset + len(line) == len(body))
-        malformed += not found and looks_like_code(line)
-        codes += [one for one in found if not (truncated and body[one.end :] in ("", "."))]  # "I50." was to be I50.23
-    codes = [replace(one, references=tuple(numbers[n] for n in one.references if n in numbers)) for one in codes]
-    return Parsed(
-        tuple(quote for quote, _ in quotations),
-        _merged(codes, [link for _, link in quotations]),
-        tuple(link for _, link in quotations),
-        truncated,
-        sectionless,
-        malformed,
-    )
+        of_line = _codes_of_line(line, offset, known_category, cut=truncated and offset + len(line) == len(body))
+        malformed += not of_line and looks_like_code(line)
+        # A code at the very end is incomplete: "I50." may have been about to become I50.23.
+        codes += [code for code in of_line if not (truncated and body[code.end :] in ("", "."))]
+    codes = [
+        replace(code, references=tuple(position_of[number] for number in code.references if number in position_of))
+        for code in codes
+    ]
+    links = tuple(link for _, link in quotations)
+    evidence = tuple(quotation for quotation, _ in quotations)
+    return Parsed(evidence, _merge(codes, links), links, truncated, sectionless, malformed)
 
 
-def parse_span(text: str, known_category: Known | None = None) -> tuple[str, str] | None:
-    """(code, description) of a span's answer, or None where no line has a code."""
-    match = re.match(rf"({CANONICAL})(?: (.*))?\s*\Z", text)
-    if match and (known_category is None or "." in match[1] or known_category(match[1][:3])):
+def parse_span(text: str, known_category: KnownCategory | None = None) -> tuple[str, str] | None:
+    """(code, description) of the answer to a span prompt: the first code of any line; None if no line has one."""
+    known_category = known_category or every_category
+    match = RENDERED_SPAN.match(text)
+    if match and ("." in match[1] or known_category(match[1][:3])):
         return match[1], match[2] or ""
-    for line in _without_thinking(text).split("\n"):
-        for one in _codes_of_line(line, 0, known_category or (lambda category: True)):
-            return one.code, one.description
+    for line in _blank_thinking(text).split("\n"):
+        for code in _codes_of_line(line, 0, known_category):
+            return code.code, code.description
     return None
 
 
-def _codes_of_line(line: str, offset: int, known: Known, cut: bool = False) -> list[ParsedCode]:
-    """The line's codes; several share its references and have no description of their own. `cut`: the answer stopped in this line."""
-    complete = ()
-    if cut and (match := _CUT_REFERENCES.search(line)):
-        complete, line = tuple(map(int, re.findall("[0-9]+", match[1]))), line[: match.start()]
-    places, description, references = read_code_line(line, known)
+def _codes_of_line(line: str, offset: int, known_category: KnownCategory, cut: bool = False) -> list[ParsedCode]:
+    """The codes of a line at `offset`. Several codes share its references and have no description of their own.
+
+    `cut`: the answer stopped in this line; of references that were cut only the complete numbers count.
+    """
+    complete_references: tuple[int, ...] = ()
+    if cut and (match := CUT_REFERENCES.search(line)):
+        complete_references, line = tuple(map(int, NUMBER.findall(match[1]))), line[: match.start()]
+    places, description, references = read_code_line(line, known_category)
     description = description if len(places) == 1 else ""
     return [
-        ParsedCode(canonical(line[start:end]), description, references or complete, offset + start, offset + end)
+        ParsedCode(
+            canonical(line[start:end]), description, references or complete_references, offset + start, offset + end
+        )
         for start, end in places
     ]
 
 
-def _merged(codes, links) -> tuple[ParsedCode, ...]:
-    """Each code once, where it first stands, with all its references; a code without any takes the quotations linked to it."""
-    found: dict[str, ParsedCode] = {}
-    for one in codes:
-        first = found.get(one.code, one)
-        found[one.code] = replace(first, references=tuple(dict.fromkeys(first.references + one.references)))
-    linked = {code: tuple(number for number, link in enumerate(links, 1) if link == code) for code in found}
-    return tuple(one if one.references else replace(one, references=linked[one.code]) for one in found.values())
+def _merge(codes: Iterable[ParsedCode], links: Iterable[str | None]) -> tuple[ParsedCode, ...]:
+    """Each code once, at its first place, with the references of all its lines, or else the quotations linked to it."""
+    merged: dict[str, ParsedCode] = {}
+    for code in codes:
+        first = merged.get(code.code, code)
+        merged[code.code] = replace(first, references=tuple(dict.fromkeys(first.references + code.references)))
+    linked: dict[str, tuple[int, ...]] = {}
+    for number, link in enumerate(links, 1):
+        if link is not None:
+            linked[link] = (*linked.get(link, ()), number)
+    return tuple(
+        code if code.references else replace(code, references=linked.get(code.code, ())) for code in merged.values()
+    )
 
 
-def _rendered(text: str) -> bool:
-    """Whether an answer that holds `<think>` or an end-of-turn text is ours all the same, these being part of a quotation."""
-    sections = re.fullmatch(r"(?:Evidence:\n(?:(?:[0-9]+\. [^\n]+\n)+|none\n))?Codes:\n(.+)", text, re.DOTALL)
-    lines = sections[1].split("\n") if sections else ["</s>"]
-    return all(OUR_LINE.fullmatch(line) or not REMOVED.search(line) for line in lines)
+def _is_rendered(text: str) -> bool:
+    """Whether `text`, which has a match of REMOVED, is a rendered answer that quotes it from a note."""
+    sections = RENDERED_DOCUMENT.fullmatch(text)
+    if not sections:
+        return False
+    return all(RENDERED_CODE_LINE.fullmatch(line) or not REMOVED.search(line) for line in sections[1].split("\n"))
 
 
-def _without_thinking(text: str) -> str:
-    """Spaces in place of reasoning, so that offsets hold; the text ends where the turn does."""
-    for pattern in (_THINKING, _UNOPENED):
-        text = pattern.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
-    end = _END_OF_TURN.search(text)
+def _blank_thinking(text: str) -> str:
+    """`text` up to its end-of-turn token, with reasoning overwritten by spaces, which keeps all offsets."""
+    for pattern in (THINKING, UNOPENED_THINKING):
+        text = pattern.sub(lambda match: _NOT_NEWLINE.sub(" ", match[0]), text)
+    end = END_OF_TURN.search(text)
     return text[: end.start()] if end else text
 
 
-def _sections(body: str):
-    """(evidence lines, code lines, sectionless), a line as (offset, text): the last code section, and the last evidence section before
-    it. Without headings every line is a code line; with evidence alone there are no code lines (None).
+def _sections(body: str) -> tuple[list[_Line] | None, list[_Line] | None, bool]:
+    """(evidence lines or None, code lines or None, whether there is no heading).
+
+    The code section is the last one, the evidence section the last one before it. Without headings every line is a code
+    line; with an evidence section alone there are no code lines.
     """
-    lines, headings, offset = [], [], 0
+    lines: list[_Line] = []
+    headings: list[tuple[int, re.Match]] = []  # index into `lines`, match
+    offset = 0
     for line in body.split("\n"):
-        if line.strip() and not _FENCE.fullmatch(line):
+        if line.strip() and not FENCE.fullmatch(line):
             match = read_heading(line)
             if match:
                 headings.append((len(lines), match))
             lines.append((offset, line))
         offset += len(line) + 1
     last = max((n for n, (_, match) in enumerate(headings) if match["codes"]), default=None)
-    # With words on its own line and no code section to come, "Evidence: ..." is a remark on the code above it, not a section.
+    # After the last code heading, "Evidence: ..." with words on its own line is a remark on the code above, not a
+    # section.
     headings = [
-        one
-        for n, one in enumerate(headings)
-        if (last is not None and n <= last) or not (one[1]["evidence"] and one[1]["rest"])
+        (index, match)
+        for n, (index, match) in enumerate(headings)
+        if (last is not None and n <= last) or not (match["evidence"] and match["rest"])
     ]
     if not headings:
         return None, lines, True
 
-    def section(number: int):
+    def section(number: int) -> list[_Line]:
         first, match = headings[number]
         stop = headings[number + 1][0] if number + 1 < len(headings) else len(lines)
         inline = [(lines[first][0] + match.start("rest"), match["rest"])] if match["rest"] else []
         return inline + lines[first + 1 : stop]
 
-    before = [n for n, (_, match) in enumerate(headings) if match["evidence"] and (last is None or n < last)]
-    return section(before[-1]) if before else None, section(last) if last is not None else None, False
+    evidence = [n for n, (_, match) in enumerate(headings) if match["evidence"] and (last is None or n < last)]
+    return section(evidence[-1]) if evidence else None, section(last) if last is not None else None, False
 
 
-def _read_json(body: str, known: Known) -> Parsed | None:
-    """The answer as one JSON object: `codes` holds strings, or objects with `code` (`description`, `evidence` if given)."""
-    text = re.sub(r"^```[\w-]*|```$", "", body.strip()).strip()
+def _parse_json(body: str, known_category: KnownCategory) -> Parsed | None:
+    """The answer if it is a JSON object with `codes`: strings, or objects with `code`, `description`, `evidence`."""
+    text = OUTER_FENCES.sub("", body.strip()).strip()
     if not (text.startswith("{") and text.endswith("}")):
         return None
     try:
-        found = json.loads(text)
+        answer = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found.get("codes"), list):
+    if not isinstance(answer.get("codes"), list):
         return None
 
-    evidence, codes, malformed, position = _strings(found.get("evidence")), [], 0, 0
-    for item in found["codes"]:
+    evidence, codes, malformed, position = _strings(answer.get("evidence")), [], 0, 0
+    for item in answer["codes"]:
         fields = item if isinstance(item, dict) else {"code": item}
-        raw = fields.get("code")
-        read = _codes_of_line(raw, 0, known) if isinstance(raw, str) else []
-        malformed += not read
-        own = _strings(fields.get("evidence"))
-        evidence += [one for one in own if one not in evidence]
+        text = fields["code"] if isinstance(fields.get("code"), str) else ""
+        of_item = _codes_of_line(text, 0, known_category)
+        malformed += not of_item
+        quotations = _strings(fields.get("evidence"))
+        evidence += [quotation for quotation in quotations if quotation not in evidence]
         numbers = [
-            one
-            for one in (fields.get("evidence") if isinstance(fields.get("evidence"), list) else ())
-            if type(one) is int and 1 <= one <= len(evidence)
+            number
+            for number in (fields["evidence"] if isinstance(fields.get("evidence"), list) else ())
+            if type(number) is int and 1 <= number <= len(evidence)
         ]
-        references = tuple(dict.fromkeys([evidence.index(one) + 1 for one in own] + numbers))
-        for one in read:
-            position = max(body.find(raw[one.start : one.end], position), 0)
-            description = fields.get("description") if isinstance(fields.get("description"), str) else one.description
-            codes.append(ParsedCode(one.code, description, references, position, position + one.end - one.start))
-    return Parsed(tuple(evidence), _merged(codes, ()), (None,) * len(evidence), malformed=malformed)
+        references = tuple(dict.fromkeys([evidence.index(quotation) + 1 for quotation in quotations] + numbers))
+        for code in of_item:
+            position = max(body.find(text[code.start : code.end], position), 0)
+            description = fields["description"] if isinstance(fields.get("description"), str) else code.description
+            codes.append(ParsedCode(code.code, description, references, position, position + code.end - code.start))
+    return Parsed(tuple(evidence), _merge(codes, ()), (None,) * len(evidence), malformed=malformed)
 
 
 def _strings(value) -> list[str]:
-    """The texts of a JSON value: a string, or a list of strings and of objects with `text`."""
-    items = [
-        one.get("text") if isinstance(one, dict) else one for one in (value if isinstance(value, list) else [value])
-    ]
-    return [one for one in items if isinstance(one, str) and one.strip()]
+    """The non-blank texts of a JSON value: a string, or a list of strings and of objects with `text`."""
+    items = value if isinstance(value, list) else [value]
+    texts = [item.get("text") if isinstance(item, dict) else item for item in items]
+    return [text for text in texts if isinstance(text, str) and text.strip()]

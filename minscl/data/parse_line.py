@@ -1,47 +1,65 @@
-"""Reading one line of an answer: a code token, a quotation, a code line, a heading.
+"""Parses one line of an answer: a code token, an evidence line, a code line, a heading.
 
-Tolerant where a model's habits are (list marks, markup, quotation marks, labels, `-> CODE` links), and never repairing: what is
-not shaped like an ICD-10-CM code is no code. prompts.py asks these functions whether a line would come back to the letter.
+Tolerant of models' habits (list marks, markup, quotation marks, labels, `-> CODE` links), but never repairing: text
+that does not have the shape of an ICD-10-CM code is not a code. prompts.py asks these functions
+whether a line that it is about to write would be parsed back unchanged.
 
-Read next: parse.py, which reads whole answers with them.
+Each regular expression has an example beside it: on the left what is searched, on the right what matches, or the
+groups. tests/test_parse_line.py has a table of matches and non-matches for each.
+
+Read next: parse.py, which parses whole answers.
 """
 
 import re
 from collections.abc import Callable
 
-Known = Callable[
-    [str], bool
-]  # known("B12"): whether the Tabular List has the category; decides for tokens without a dot
+# known_category("B12"): whether the Tabular List has this category. It decides about tokens without a dot.
+KnownCategory = Callable[[str], bool]
 
-_SHAPE = r"(?:[A-Za-z][0-9][0-9ABab]|[Qq][Aa]0)(?:\.[0-9A-Za-z]{1,4}|[0-9A-Za-z]{1,4})?"
-CANONICAL = r"(?:[A-Z][0-9][0-9AB]|QA0)(?:\.[0-9A-Z]{1,4})?"
-_TOKEN = re.compile(rf"{_SHAPE}(?![^\W_]|\.[^\W_])")  # not the beginning of something longer
-_RANGE = re.compile(r"\s*(?:[-–—]|\b(?:to|through)\b)\s*")
-OUR_LINE = re.compile(
-    rf"({CANONICAL})((?: .*)?) \[((?:[0-9]{{1,4}}(?:, [0-9]{{1,4}})*)?)\]"
-)  # code, description, [references]
+# Parts of the expressions below.
+_SHAPE = r"(?:[A-Za-z][0-9][0-9ABab]|[Qq][Aa]0)(?:\.[0-9A-Za-z]{1,4}|[0-9A-Za-z]{1,4})?"  # e1165, E11.65, M1A.9XX0
+CANONICAL = r"(?:[A-Z][0-9][0-9AB]|QA0)(?:\.[0-9A-Z]{1,4})?"  # E11.65, I10; not e11.65, E1165
+_LABEL = r"(?:(?:ICD[-\s]?10(?:[-\s]?CM)?(?:\s+codes?)?|codes?)(?:\s+[0-9]{1,2})?\s*:)"  # "ICD-10-CM code:", "Code 2:"
+_BRACKETED_NUMBERS = r"\[(?:evidence:?\s*)?[0-9]{1,4}(?:\s*(?:,|;|&|and)\s*[0-9]{1,4})*\]"  # "[1, 3]", "[Evidence 2]"
+_MARKUP = r"[\s#>*_`]*"  # "## ", "> **"
+_HEADING_WORD = (  # words that may precede "evidence" or "codes" in a heading
+    "(?:the|list|of|final|assigned|predicted|suggested|selected|billable|supporting|clinical|key|relevant|extracted|"
+    r"textual|verbatim|medical|diagnos[ie]s|diagnostic|icd(?:[-\s]?10(?:[-\s]?cm)?)?)"
+)
 
-_LABEL = r"(?:(?:ICD[-\s]?10(?:[-\s]?CM)?(?:\s+codes?)?|codes?)(?:\s+[0-9]{1,2})?\s*:)"
-_PREFIX = re.compile(
+# Codes. "E11.65 Type 2" → "E11.65"; nothing in "E11.65789", "E11.6.5": the token must not be the start of a longer one.
+CODE_TOKEN = re.compile(rf"{_SHAPE}(?![^\W_]|\.[^\W_])")
+# What follows the first code of a range. In "I10-I16", after I10: "-"; in "I10 through I16": " through ".
+RANGE_SIGN = re.compile(r"\s*(?:[-–—]|\b(?:to|through)\b)\s*")
+# Whether the first word tried to be a code. "250.00 diabetes", "E1Q": yes; "heart failure": no.
+CODE_ATTEMPT = re.compile(r"(?=[^\W\d]*[0-9])[\w.]{3,}")
+# Numbers of evidence lines in a reference. "[1, 3]" → "1", "3".
+NUMBER = re.compile("[0-9]+")
+
+# Code lines. As prompts.py renders them: "E11.65 Type 2 diabetes [2, 3]" → "E11.65", " Type 2 diabetes", "2, 3".
+RENDERED_CODE_LINE = re.compile(rf"({CANONICAL})((?: .*)?) \[((?:[0-9]{{1,4}}(?:, [0-9]{{1,4}})*)?)\]")
+# What may precede the first code. "2. **Code: I10** x" → "2. **Code: "; may be empty.
+CODE_LINE_PREFIX = re.compile(
     rf"\s*(?:[-*•·+–—>|#]+\s+)?(?:\(?[0-9]{{1,3}}[.)]\s+)?[\s*_`|\[(\"'“]*(?:{_LABEL}[\s*_`\[(\"'“]*)?", re.IGNORECASE
 )
-_CLOSING = re.compile(r"[*_`\])\"'”]*")
-_BETWEEN = re.compile(r"(?:(?:\s*(?:[,;/&]|\band\b))+\s*|\s+)[*_`\[(]*", re.IGNORECASE)
-_AT_END = re.compile(rf"[\[(]\s*(?:{_LABEL}\s*)?({_SHAPE})\s*[\])][\s.*_`|]*$", re.IGNORECASE)
-_NUMBERS = r"\[(?:evidence:?\s*)?[0-9]{1,4}(?:\s*(?:,|;|&|and)\s*[0-9]{1,4})*\]"
-_REFERENCES = re.compile(rf"{_NUMBERS}(?:\s*{_NUMBERS})*[\s.*_`|]*$", re.IGNORECASE)
+# Markup closed after a code. In "**I10**: x", after I10: "**"; may be empty.
+CLOSING_MARKUP = re.compile(r"[*_`\])\"'”]*")
+# Between two codes of a line. In "I10, E11.9", after I10: ", "; in "I10 and `E11.9`": " and `"; nothing in "I10: x".
+CODE_SEPARATOR = re.compile(r"(?:(?:\s*(?:[,;/&]|\band\b))+\s*|\s+)[*_`\[(]*", re.IGNORECASE)
+# A bracketed code at the end. "Diabetes (ICD-10: E11.9)" → "E11.9".
+CODE_AT_END = re.compile(rf"[\[(]\s*(?:{_LABEL}\s*)?({_SHAPE})\s*[\])][\s.*_`|]*$", re.IGNORECASE)
+# References at the end. "I10 Hypertension [1, 3]" → "[1, 3]"; also "[1][3]", "[Evidence: 1 and 3]".
+REFERENCES = re.compile(rf"{_BRACKETED_NUMBERS}(?:\s*{_BRACKETED_NUMBERS})*[\s.*_`|]*$", re.IGNORECASE)
 
-LIST_MARK = re.compile(r"\s*(?:[-*•·+–—>]+\s+)?(?:\(?([0-9]{1,4})[.)](?:\s+|$))?")  # group 1: the number
-_LINK = re.compile(rf"(?:(?:->|=>|→|⇒)\s*[\[(]?({_SHAPE})[\])]?|[\[(]({_SHAPE})[\])])[\s.*_`]*$")
-_PAIRS = (('"', '"'), ("“", "”"), ("'", "'"), ("‘", "’"), ("**", "**"), ("`", "`"))
+# Evidence lines. The list mark: "- 2. DM2" → "- 2. ", group 1 "2"; "(2) DM2" → "(2) ", group 1 "2"; may be empty.
+LIST_MARK = re.compile(r"\s*(?:[-*•·+–—>]+\s+)?(?:\(?([0-9]{1,4})[.)](?:\s+|$))?")
+# A code after the quotation. "HTN -> I10" → group 1 "I10"; "chest pain (R07.9)" → group 2 "R07.9".
+LINKED_CODE = re.compile(rf"(?:(?:->|=>|→|⇒)\s*[\[(]?({_SHAPE})[\])]?|[\[(]({_SHAPE})[\])])[\s.*_`]*$")
+_QUOTATION_MARKS = (('"', '"'), ("“", "”"), ("'", "'"), ("‘", "’"), ("**", "**"), ("`", "`"))
 
-_MARKUP = r"[\s#>*_`]*"
-_WORDS = (
-    "(?:the|list|of|final|assigned|predicted|suggested|selected|billable|supporting|clinical|key|relevant|extracted|textual|verbatim|"
-    r"medical|diagnos[ie]s|diagnostic|icd(?:[-\s]?10(?:[-\s]?cm)?)?)"
-)
-_HEADING = re.compile(
-    rf"{_MARKUP}(?:(?P<mark>[0-9]{{1,2}}[.)]|[-•])\s+{_MARKUP})?(?:{_WORDS}\s+)*(?:"
+# Headings. "## Final ICD-10-CM Codes" → codes "Codes"; "Supporting evidence: HTN" → evidence "evidence", rest "HTN".
+HEADING = re.compile(
+    rf"{_MARKUP}(?:(?P<mark>[0-9]{{1,2}}[.)]|[-•])\s+{_MARKUP})?(?:{_HEADING_WORD}\s+)*(?:"
     r"(?P<evidence>evidence(?:\s+(?:spans?|quotes?|quotations?|list|section))?)|"
     r"(?P<codes>codes?(?:\s+(?:list|section|assignments?))?))"
     rf"(?:\s*\([^()]*\))?{_MARKUP}(?P<colon>:?){_MARKUP}(?P<rest>.*)",
@@ -49,81 +67,112 @@ _HEADING = re.compile(
 )
 
 
+def every_category(category: str) -> bool:
+    """The KnownCategory that accepts all."""
+    return True
+
+
 def canonical(token: str) -> str:
-    """Upper case, with the dot after three characters."""
+    """`token` (a code of any case, with or without its dot) in upper case with the dot after three characters."""
     bare = token.replace(".", "").upper()
     return bare if len(bare) == 3 else f"{bare[:3]}.{bare[3:]}"
 
 
-def read_token(line: str, position: int, known: Known) -> re.Match | None:
-    """The code token that begins at `position`: none where it is part of a range, or undotted and of no known category."""
-    match = _TOKEN.match(line, position)
-    if match is None or not ("." in match[0] or known(match[0][:3].upper())):
+def read_token(line: str, position: int, known_category: KnownCategory) -> re.Match | None:
+    """The code token at `position`; None if there is none, if it begins a range (`I10-I16`), or if it has no dot and
+    its category is unknown (`B12 deficiency`).
+    """
+    match = CODE_TOKEN.match(line, position)
+    if match is None or not _dotted_or_known(match[0], known_category):
         return None
-    to = _RANGE.match(line, match.end())
-    end = to and _TOKEN.match(line, to.end())
-    return None if end and ("." in end[0] or known(end[0][:3].upper())) else match
+    range_sign = RANGE_SIGN.match(line, match.end())
+    range_end = CODE_TOKEN.match(line, range_sign.end()) if range_sign else None
+    return None if range_end and _dotted_or_known(range_end[0], known_category) else match
 
 
-def read_quotation(line: str, known: Known) -> tuple[str, str | None] | None:
-    """(quotation, code it is linked to) of an evidence line, or None where nothing is quoted."""
-    text = line[LIST_MARK.match(line).end() :].strip()
+def _dotted_or_known(token: str, known_category: KnownCategory) -> bool:
+    return "." in token or known_category(token[:3].upper())
+
+
+def read_quotation(line: str, known_category: KnownCategory) -> tuple[str, str | None] | None:
+    """(quotation, canonical code linked after it or None) of an evidence line; None for a blank line or "none"."""
+    text = line[_prefix_length(LIST_MARK, line) :].strip()
     if text.casefold().strip(" .*_()[]") in ("none", ""):
         return None
-    inside = _unquoted(text)
-    if inside != text:
-        return inside, None
-    match = _LINK.search(text)
-    code = match and (match[1] or match[2])
-    if code and match.start() and _TOKEN.fullmatch(code) and read_token(code, 0, known):
-        return _unquoted(text[: match.start()].rstrip()), canonical(code)
+    quotation = _strip_quotation_marks(text)
+    if quotation != text:
+        return quotation, None
+    match = LINKED_CODE.search(text)
+    if match is not None:
+        code = match[1] or match[2]
+        if match.start() and _is_code(code, known_category):
+            return _strip_quotation_marks(text[: match.start()].rstrip()), canonical(code)
     return text, None
 
 
-def _unquoted(text: str) -> str:
-    for left, right in _PAIRS:
-        if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right):
-            return text[len(left) : -len(right)]
-    return text
+def read_code_line(line: str, known_category: KnownCategory) -> tuple[list[tuple[int, int]], str, tuple[int, ...]]:
+    """([(start, end) of each code in `line`], description, numbers of the evidence lines referred to).
 
-
-def read_code_line(line: str, known: Known) -> tuple[list[tuple[int, int]], str, tuple[int, ...]]:
-    """(places of the codes in the line, description, numbers of quotations)."""
-    ours = OUR_LINE.fullmatch(line.rstrip())
-    if ours:
-        good = "." in ours[1] or known(ours[1][:3])
-        return [ours.span(1)] if good else [], ours[2][1:], tuple(map(int, re.findall("[0-9]+", ours[3])))
-    places, begin = [], _PREFIX.match(line).end()
-    position = rest = begin
-    while match := read_token(line, position, known):
-        places.append(match.span())
-        rest = _CLOSING.match(line, match.end()).end()
-        between = _BETWEEN.match(line, rest)
-        if between is None:
+    Codes are read at the start of the line, or one in brackets at its end; without any the description is "".
+    """
+    rendered = RENDERED_CODE_LINE.fullmatch(line.rstrip())
+    if rendered:
+        places = [rendered.span(1)] if _dotted_or_known(rendered[1], known_category) else []
+        return places, rendered[2][1:], _numbers(rendered[3])
+    places = []
+    position = end = _prefix_length(CODE_LINE_PREFIX, line)
+    while code := read_token(line, position, known_category):
+        places.append(code.span())
+        end = code.end() + _prefix_length(CLOSING_MARKUP, line[code.end() :])
+        separator = CODE_SEPARATOR.match(line, end)
+        if separator is None:
             break
-        position = between.end()
-    tail = line[rest:]
-    numbers = _REFERENCES.search(tail)
-    references = tuple(map(int, re.findall("[0-9]+", numbers[0]))) if numbers else ()
-    tail = tail[: numbers.start()] if numbers else tail
+        position = separator.end()
+    tail = line[end:]
+    references = REFERENCES.search(tail)
+    numbers = _numbers(references[0]) if references else ()
+    if references:
+        tail = tail[: references.start()]
     if not places:
-        match = _AT_END.search(tail)
-        if match and _TOKEN.fullmatch(match[1]) and read_token(match[1], 0, known):
-            places, tail = [(rest + match.start(1), rest + match.end(1))], tail[: match.start()]
-    return places, tail.strip(" \t\r.:-–—*_`|") if places else "", references
+        at_end = CODE_AT_END.search(tail)
+        if at_end and _is_code(at_end[1], known_category):
+            places, tail = [(end + at_end.start(1), end + at_end.end(1))], tail[: at_end.start()]
+    return places, tail.strip(" \t\r.:-–—*_`|") if places else "", numbers
 
 
 def looks_like_code(line: str) -> bool:
-    """Whether a line without a code tried to give one: its first word holds a digit (`250.00`, `I10-I16`, `E1Q`)."""
-    return re.match(r"(?=[^\W\d]*[0-9])[\w.]{3,}", line[_PREFIX.match(line).end() :]) is not None
+    """Whether a line without a code tried to state one: its first word has a digit (`250.00`, `I10-I16`, `E1Q`)."""
+    return CODE_ATTEMPT.match(line[_prefix_length(CODE_LINE_PREFIX, line) :]) is not None
 
 
 def read_heading(line: str) -> re.Match | None:
-    """A heading line: groups `evidence` or `codes`, and `rest`, what follows its colon.
+    """The match of a heading line: group `evidence` or `codes` is set, and `rest` is what follows the colon.
 
-    A heading stands alone; words may follow its colon ("Codes: I10, E11.9"), but not in a list, and "Code: I10" is a code line.
+    A heading stands on its own line. Words may follow its colon ("Codes: I10, E11.9"), but not in a list item, and
+    "Code: I10" is a code line.
     """
-    match = _HEADING.fullmatch(line)
+    match = HEADING.fullmatch(line)
     if match is None or not match["rest"]:
         return match
     return match if match["colon"] and not match["mark"] and (match["codes"] or "").casefold() != "code" else None
+
+
+def _is_code(text: str, known_category: KnownCategory) -> bool:
+    return CODE_TOKEN.fullmatch(text) is not None and read_token(text, 0, known_category) is not None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, NUMBER.findall(text)))
+
+
+def _prefix_length(pattern: re.Pattern, text: str) -> int:
+    """The length of what `pattern` matches at the start of `text`, 0 if it does not match."""
+    match = pattern.match(text)
+    return match.end() if match else 0
+
+
+def _strip_quotation_marks(text: str) -> str:
+    for left, right in _QUOTATION_MARKS:
+        if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right):
+            return text[len(left) : -len(right)]
+    return text

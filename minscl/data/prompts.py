@@ -1,8 +1,8 @@
-"""What the model is asked and how it answers: the document and the span template, rendered (Eq. 1; Eq. 2 without evidence).
+"""Prompts and the answers expected of them: the document and the span template (Eq. 1; Eq. 2 without evidence).
 
     document: instruction + note → evidence and codes        span: instruction + evidence → code and description
 
-A document's answer, E before C, in one generation:
+The answer to a document prompt, E before C in one generation:
 
     Evidence:
     1. acute on chronic systolic heart failure
@@ -12,26 +12,35 @@ A document's answer, E before C, in one generation:
     I50.23 Acute on chronic systolic (congestive) heart failure [1]
     E11.65 Type 2 diabetes mellitus with hyperglycemia [2, 3]
 
-Evidence stands in document order, each text once: a text that supports two codes, or stands at two places, is one line,
-and codes refer to it by number. Codes follow the number of their first evidence. Runs of white space in a quotation become one space, since
-the format is one line a quotation (finding it in the note disregards white space). Nothing to code is `none`. The
-instruction comes first, so that all samples of a kind begin with the same tokens.
+Evidence is in document order, each text once: a text that supports two codes, or occurs at two places, is one line, and
+codes refer to it by number. Codes are ordered by their first evidence. A run of white space in a quotation becomes one
+space, because a quotation is one line (locating it in the note ignores white space). Nothing to code is `none`. The
+instruction comes first, so all samples of a kind share a prefix of tokens.
 
-The baselines' prompts (infer/systems.py) stand here too.
+The prompts of the baselines (infer/systems/) are here too.
 
-`render_*` and `parse_*` are inverses. Where the tolerant reading of parse.py would change a text, the text is protected:
+`render_*` and `parse_*` are inverses. Where the tolerant parser of parse.py would change a text, the text is protected:
 `1. "none"` quotes the word none, and `[]` ends a code line whose description would be misread.
 
-deviates: the wording is ours; the paper's Table 6, which holds its prompts, is an image.
+deviates: the wording is ours; the paper's Table 6, which has its prompts, is an image.
 
-Read next: parse.py, the inverse; samples.py.
+Read next: parse.py, the inverse; samples.py, which builds training samples.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 from minscl.data.parse import REMOVED, Parsed, ParsedCode, parse_document, parse_span
-from minscl.data.parse_line import CANONICAL, read_code_line, read_heading, read_quotation
+from minscl.data.parse_line import (
+    CANONICAL,
+    KnownCategory,
+    every_category,
+    read_code_line,
+    read_heading,
+    read_quotation,
+)
+from minscl.data.types import CodedDocument, Evidence
 
 __all__ = [
     "Parsed",
@@ -50,35 +59,43 @@ __all__ = [
 ]
 
 DOCUMENT_INSTRUCTION = (
-    'Code this note in ICD-10-CM. Under "Evidence:" quote each finding word for word, numbered, in note order. Under '
-    '"Codes:" write a line per code: code, description, evidence numbers in brackets. Write "none" if nothing can be coded.'
+    'Code this note in ICD-10-CM. Under "Evidence:" quote each finding word for word, numbered, in note order. '
+    'Under "Codes:" write a line per code: code, description, evidence numbers in brackets. '
+    'Write "none" if nothing can be coded.'
 )
-CODES_INSTRUCTION = 'Code this note in ICD-10-CM. Under "Codes:" write a line per code: code, description. Write "none" if nothing can be coded.'
+CODES_INSTRUCTION = (
+    'Code this note in ICD-10-CM. Under "Codes:" write a line per code: code, description. '
+    'Write "none" if nothing can be coded.'
+)
 REASONING_INSTRUCTION = (
-    "Code this note in ICD-10-CM. First reason step by step: which conditions does the note document, and which code fits each? "
-    'Then write "Codes:" and below it a line per code: code, description. Write "none" if nothing can be coded.'
+    "Code this note in ICD-10-CM. First reason step by step: which conditions does the note document, and which code "
+    'fits each? Then write "Codes:" and below it a line per code: code, description. '
+    'Write "none" if nothing can be coded.'
 )
 SPAN_INSTRUCTION = "Give the ICD-10-CM code and description for this evidence:"
 
 
 def render_document_prompt(text: str, evidence_first: bool = True) -> str:
-    """Instruction, blank line, the note as it is. `evidence_first=False` asks for codes alone (Eq. 2, the baseline)."""
+    """Instruction, blank line, the note unchanged. `evidence_first=False` asks for codes only (Eq. 2, SFT)."""
     return f"{DOCUMENT_INSTRUCTION if evidence_first else CODES_INSTRUCTION}\n\n{text}"
 
 
 def render_reasoning_prompt(text: str) -> str:
-    """The zero-shot chain of thought: instruction, blank line, the note as it is. parse_codes reads the answer."""
+    """The zero-shot chain-of-thought prompt: instruction, blank line, the note. parse_codes parses its answer."""
     return f"{REASONING_INSTRUCTION}\n\n{text}"
 
 
-def parse_codes(text: str, known_category=None, truncated: bool = False) -> Parsed:
-    """The codes of an answer that names no evidence, or reasons before it: what stands under the last code heading; see parse_document."""
+def parse_codes(text: str, known_category: KnownCategory | None = None, truncated: bool = False) -> Parsed:
+    """The codes of an answer without an evidence section, or with reasoning before its last code heading.
+
+    Arguments as in parse_document; `evidence`, `links` and all references of the result are empty.
+    """
     parsed = parse_document(text, known_category, truncated)
-    return replace(parsed, evidence=(), links=(), codes=tuple(replace(one, references=()) for one in parsed.codes))
+    return replace(parsed, evidence=(), links=(), codes=tuple(replace(code, references=()) for code in parsed.codes))
 
 
 def render_span_prompt(evidence: str) -> str:
-    """Instruction, then the evidence phrase on its line."""
+    """Instruction, then the evidence phrase on a line of its own."""
     return f"{SPAN_INSTRUCTION}\n{one_line(evidence)}"
 
 
@@ -87,32 +104,34 @@ def render_span_target(code: str, description: str) -> str:
     return f"{code} {one_line(description)}".rstrip()
 
 
-def render_document_target(document, evidence_first: bool = True) -> str:
-    """The answer for a CodedDocument; with `evidence_first=False` the code section alone, without references.
+def render_document_target(document: CodedDocument, evidence_first: bool = True) -> str:
+    """The answer for `document`; with `evidence_first=False` only the code section, without references.
 
-    Evidence without offsets (a prediction's, not found in its note) comes last. Evidence that is only white space is left out.
+    Evidence without offsets (a prediction's quotation that was not located) comes last; blank evidence is left out.
     """
-    evidence = sorted((one for code in document.codes for one in code.evidence), key=_place)
-    texts = [one.text for one in evidence]
-    number = {text: n for n, text in enumerate(_distinct(texts), 1)}
-    codes: dict[str, tuple] = {}  # code → (description, evidence); a code given twice is one line
-    for one in document.codes:
-        description, found = codes.get(one.code, (one.description, ()))
-        codes[one.code] = (description, found + one.evidence)
+    evidence = sorted((quotation for assignment in document.codes for quotation in assignment.evidence), key=_order)
+    texts = [quotation.text for quotation in evidence]
+    number_of = {text: number for number, text in enumerate(_distinct(texts), 1)}
+    merged: dict[str, tuple[str, tuple[Evidence, ...]]] = {}  # a code assigned twice is one line
+    for assignment in document.codes:
+        description, quotations = merged.get(assignment.code, (assignment.description, ()))
+        merged[assignment.code] = (description, quotations + assignment.evidence)
     lines = []
-    for code, (description, found) in codes.items():
-        references = sorted({number[one_line(one.text)] for one in found if one_line(one.text)})
-        order = (references[0], min(map(_place, found))) if references else (len(number) + 1,)
+    for code, (description, quotations) in merged.items():
+        references = sorted(
+            {number_of[one_line(quotation.text)] for quotation in quotations if one_line(quotation.text)}
+        )
+        order = (references[0], min(map(_order, quotations))) if references else (len(number_of) + 1,)
         lines.append((order, _code_line(code, one_line(description), references if evidence_first else [])))
-    lines.sort(key=lambda item: item[0])  # stable: codes of the same evidence keep the document's order
+    lines.sort(key=lambda item: item[0])  # stable: codes with the same evidence keep the document's order
     section = "\n".join(line for _, line in lines) or "none"
     return (render_evidence(texts) if evidence_first else "Codes:\n") + section
 
 
-def render_evidence(texts) -> str:
-    """The evidence section and the heading after it: what an answer begins with where people give the evidence ("+ Evid.").
+def render_evidence(texts: Iterable[str]) -> str:
+    """The evidence section and the heading after it: the beginning of the answer where the user supplies the evidence.
 
-    `texts` in document order; a text that came before is left out, as in training. No evidence gives `none`.
+    `texts` is in document order; repeated texts are left out, as in training. No evidence gives `none`.
     """
     lines = []
     for number, text in enumerate(_distinct(texts), 1):
@@ -121,13 +140,13 @@ def render_evidence(texts) -> str:
 
 
 def quotation_reads_back(number: int, text: str) -> bool:
-    """Whether evidence line `number` with `text` as it is comes back to the letter."""
+    """Whether the evidence line `number` with `text` as it stands is parsed back to exactly `text`."""
     line = f"{number}. {text}"
-    return read_quotation(line, _any) == (text, None) and not read_heading(line)
+    return read_quotation(line, every_category) == (text, None) and not read_heading(line)
 
 
 def one_line(text: str) -> str:
-    """`text` with each run of white space as one space."""
+    """`text` with each run of white space replaced by one space."""
     return " ".join(text.split())
 
 
@@ -135,18 +154,16 @@ def _code_line(code: str, description: str, references: list[int]) -> str:
     line = f"{code} {description}".rstrip()
     if references:
         return f"{line} [{', '.join(map(str, references))}]"
-    safe = not REMOVED.search(line) and read_code_line(line, _any) == ([(0, len(code))], description, ())
+    parsed_back = ([(0, len(code))], description, ())
+    safe = not REMOVED.search(line) and read_code_line(line, every_category) == parsed_back
     return line if safe or not re.match(CANONICAL, code) else f"{line} []"
 
 
-def _distinct(texts) -> list[str]:
+def _distinct(texts: Iterable[str]) -> list[str]:
     """Each text once, on one line, in order of first appearance."""
     return list(dict.fromkeys(line for line in map(one_line, texts) if line))
 
 
-def _place(evidence) -> tuple:
-    return (evidence.start is None, evidence.start or 0, evidence.end or 0)
-
-
-def _any(category: str) -> bool:
-    return True
+def _order(evidence: Evidence) -> tuple[bool, int, int]:
+    """Sort key: document order, evidence without offsets last."""
+    return evidence.start is None, evidence.start or 0, evidence.end or 0

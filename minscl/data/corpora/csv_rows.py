@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from minscl.data.types import shown
+from minscl.data.record_checks import short_repr
 from minscl.errors import InputError
 
 CELL_LIMIT = 2**24  # characters; after a quote that is never closed the rest of a file would be one cell
@@ -49,7 +49,7 @@ def read_rows(path, columns):
                 if row:  # a blank line holds nothing
                     if len(row) != width:
                         raise InputError(
-                            f"{path}: line {line}, {columns[0]} {shown(row[places[0]]) if len(row) > places[0] else '?'}: "
+                            f"{path}: line {line}, {columns[0]} {short_repr(row[places[0]]) if len(row) > places[0] else '?'}: "
                             f"{len(row)} cells where the header has {width}; {DAMAGED}"
                         )
                     yield line, [row[place] for place in places]
@@ -74,7 +74,7 @@ def _places(path, header: list[str], columns) -> tuple[list[int], int]:
     for column in columns:
         if column.lower() not in names:
             raise InputError(
-                f"{path}: column {column} is missing, the header has {shown(', '.join(header))}; it needs {', '.join(columns)}"
+                f"{path}: column {column} is missing, the header has {short_repr(', '.join(header))}; it needs {', '.join(columns)}"
             )
     return [names.index(column.lower()) for column in columns], len(header)
 
@@ -82,5 +82,5 @@ def _places(path, header: list[str], columns) -> tuple[list[int], int]:
 def whole_number(path, line: int, column: str, text: str) -> int:
     """`text` as an id; raises InputError that names the file, the line and the column."""
     if not text.strip().isdecimal():
-        raise InputError(f"{path}: line {line}: {column} is {shown(text)}, not a whole number; {DAMAGED}")
+        raise InputError(f"{path}: line {line}: {column} is {short_repr(text)}, not a whole number; {DAMAGED}")
     return int(text)

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from minscl.data.corpora.csv_rows import read_rows, whole_number
 from minscl.data.icd import CodeBook
-from minscl.data.types import Assignment, CodedDocument, Evidence, shown
+from minscl.data.record_checks import short_repr
+from minscl.data.types import Assignment, CodedDocument, Evidence
 from minscl.errors import InputError
 
 SETS = {"inpatient": "Inpatient", "profee": "Profee"}
@@ -164,8 +165,8 @@ def _check_texts(file: Path, notes) -> None:
             piece = note["text"][one["begin"] : one["end"]]
             if one["end"] > len(note["text"]) or one.get("covered_text", piece) != piece:
                 raise InputError(
-                    f"{file}: note {note['note_id']}, code {one['code']}: characters {one['begin']}:{one['end']} are {shown(piece)}, "
-                    f"not {shown(one.get('covered_text'))}; the text is not the annotated one"
+                    f"{file}: note {note['note_id']}, code {one['code']}: characters {one['begin']}:{one['end']} are {short_repr(piece)}, "
+                    f"not {short_repr(one.get('covered_text'))}; the text is not the annotated one"
                 )
 
 
@@ -178,7 +179,7 @@ def _note(path: Path, admission: int, note: dict, counts: Counts) -> AnnotatedNo
         begin, end = one["begin"], one["end"]
         if not (type(begin) is type(end) is int and 0 <= begin < end):
             raise InputError(
-                f"{path}: note {note['note_id']}, code {one['code']}: offsets {shown(begin)}:{shown(end)} are no span; fetch the file again"
+                f"{path}: note {note['note_id']}, code {one['code']}: offsets {short_repr(begin)}:{short_repr(end)} are no span; fetch the file again"
             )
         spans.append(Span(begin, end, one["code"], one["description"]))
     return AnnotatedNote(
@@ -239,7 +240,7 @@ def note_texts(path, notes, counts: Counts) -> dict[int, str]:
             )
         if admission.strip() and admission.strip() != str(admissions[id]):
             raise InputError(
-                f"{path}: line {line}, ROW_ID {id}: HADM_ID is {shown(admission)} where MDACE has {admissions[id]}; use NOTEEVENTS of MIMIC-III 1.4"
+                f"{path}: line {line}, ROW_ID {id}: HADM_ID is {short_repr(admission)} where MDACE has {admissions[id]}; use NOTEEVENTS of MIMIC-III 1.4"
             )
         found[id] = text
         if len(found) == len(admissions):

@@ -19,7 +19,8 @@ from minscl.data.corpora.csv_rows import read_rows, whole_number
 from minscl.data.corpora.mdace import SPLITS, Counts
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
-from minscl.data.types import Assignment, CodedDocument, Note, shown, take
+from minscl.data.record_checks import checked_record, short_repr
+from minscl.data.types import Assignment, CodedDocument, Note
 from minscl.errors import InputError
 
 SHARES = dict(zip(SPLITS, (0.73, 0.11, 0.16), strict=True))  # of patients
@@ -73,7 +74,7 @@ def _admission_codes(path, codebook: CodeBook, counts: Counts) -> dict[int, tupl
         if known is None:
             counts.warn(
                 "diagnoses that are no ICD-10-CM code, left out",
-                f"{path}: line {line}, hadm_id {admission}: {shown(code)} is no ICD-10-CM code and is left out",
+                f"{path}: line {line}, hadm_id {admission}: {short_repr(code)} is no ICD-10-CM code and is left out",
             )
             continue
         found.setdefault(whole_number(path, line, "hadm_id", admission), {})[sys.intern(known)] = None
@@ -97,7 +98,7 @@ class AciNote:
 
     @classmethod
     def from_dict(cls, record) -> "AciNote":
-        kept = take(record, cls, {"id": str, "note": str}, {"dataset": str})
+        kept = checked_record(record, cls, {"id": str, "note": str}, {"dataset": str})
         return cls(kept["id"], kept["note"])
 
 
@@ -108,7 +109,7 @@ def aci_notes(path) -> list[Note]:
     found: dict[str, Note] = {}
     for line, (id, text) in read_rows(path, ("encounter_id", "note")):
         if id in found:
-            raise InputError(f"{path}: line {line}: encounter_id {shown(id)} comes twice; keep one of the rows")
+            raise InputError(f"{path}: line {line}: encounter_id {short_repr(id)} comes twice; keep one of the rows")
         found[id] = Note(id, text)
     return list(found.values())
 
@@ -121,14 +122,14 @@ def aci_documents(notes, codes_path, codebook: CodeBook, counts: Counts) -> list
         known = codebook.normalise(code)
         if known is None:
             raise InputError(
-                f"{codes_path}: line {line}, id {shown(id)}: code {shown(code)} is no ICD-10-CM code; give one code a row, as E11.65"
+                f"{codes_path}: line {line}, id {short_repr(id)}: code {short_repr(code)} is no ICD-10-CM code; give one code a row, as E11.65"
             )
         if id in ids:
             codes.setdefault(id, {})[known] = None
         else:
             counts.warn(
                 "codes of notes that are not in the file, left out",
-                f"{codes_path}: line {line}: no note has the id {shown(id)}; its code is left out",
+                f"{codes_path}: line {line}: no note has the id {short_repr(id)}; its code is left out",
             )
     counts.numbers["notes without codes, left out"] += len(ids - codes.keys())
     return [labelled(note.id, note.text, tuple(codes[note.id]), codebook, counts) for note in notes if note.id in codes]

@@ -1,141 +1,143 @@
-"""Reading the Alphabetic Index and the tables beside it: XML → terms with path, non-essential modifiers, code and `see` reference.
+"""Parses the Alphabetic Index and its tables: XML → terms with their path, modifiers, code and `see` reference.
 
-A printed entry
+The printed entry
     Diabetes, diabetic (mellitus) (sugar) E11.9
       with
         amyotrophy E11.44
-is a main term with two levels below; the term "amyotrophy" has the path ("Diabetes, diabetic", "with", "amyotrophy"). Words
-in brackets, the non-essential modifiers, may stand in the note or not: they change no code.
+is a main term with two levels of subterms. The subterm "amyotrophy" has the path ("Diabetes, diabetic", "with",
+"amyotrophy") and the default code E11.44. The words in parentheses are nonessential modifiers: they may or may not be
+in the note and do not change the code.
 
-Read next: gold.py, which makes phrases of the terms.
+Read next: index_phrases.py, which puts terms into running text; ../spans/gold.py, which pairs the phrases with codes.
 """
 
 import gzip
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
+from xml.etree.ElementTree import Element
+
+from minscl.data.icd.tabular import element_text
 
 INDEX = "icd10cm_index_2025.xml.gz"
-NOTE_IN_TITLE = re.compile(r"\s*-?\s*\b(omit code|code (to|by|as|first|also|both)\b.*|see also\b.*)$", re.IGNORECASE)
-CODE_AT_END = re.compile(r"\s*\b([A-Z]\d[0-9A-Z](?:\.[0-9A-Z]{1,4})?)-{0,4}$")
+# An instruction printed after the title: "Fracture - see also Injury" → " - see also Injury".
+_INSTRUCTION = re.compile(r"\s*-?\s*\b(omit code|code (to|by|as|first|also|both)\b.*|see also\b.*)$", re.IGNORECASE)
+# A code printed after the title: "immunoglobulin G4-related D89.84" → " D89.84", group 1 "D89.84".
+_CODE_AT_END = re.compile(r"\s*\b([A-Z]\d[0-9A-Z](?:\.[0-9A-Z]{1,4})?)-{0,4}$")
+_MAX_REFERENCES = 5  # that SeeReferences follows in a row; a longer chain is a circle
 
 
 @dataclass(frozen=True)
 class Term:
-    """One line of the Index. `path`: titles from the main term to this one; `code` as printed, dash included; "" where absent.
+    """A main term or subterm of the Alphabetic Index, or a line of one of its tables."""
 
-    `code_in_title`: a code that the printed line has among its words ("immunoglobulin G4-related D89.84") and not in its column.
-    `book` and `column`: where it is printed; the tables have several columns, each with a code of its own.
-    """
-
-    path: tuple[str, ...]
-    modifiers: tuple[str, ...] = ()
-    code: str = ""
-    see: str = ""
-    code_in_title: str = ""
-    book: str = "index"
-    column: str = ""
+    path: tuple[str, ...]  # titles from the main term down to this one
+    modifiers: tuple[str, ...] = ()  # nonessential modifiers
+    code: str = ""  # as printed, with the dash of an incomplete code; "" if there is none
+    see: str = ""  # the `see` reference; "" if there is none
+    code_in_title: str = ""  # a code that is part of the title's text instead of the code column
+    book: str = "index"  # where it is printed: the Index or the name of a table
+    column: str = ""  # of a table that has a code in each of several columns
 
     @property
     def default_code(self) -> str:
+        """The code assigned to the term as printed; "" if there is none."""
         return self.code or self.code_in_title
 
     @property
     def origin(self) -> str:
-        """The path as the Index prints it, for the pair's `origin`."""
+        """Where the term is printed, for Pair.origin: "index: Abscess > brain"."""
         return f"{self.book}: {' > '.join(self.path)}" + (f" | {self.column}" if self.column else "")
 
 
 def read_index(name: str = INDEX, book: str = "index") -> list[Term]:
-    """All terms of the bundled index file `name`, in print order; `book` is what `origin` calls it."""
-    terms: list[Term] = []
-    for element, path, modifiers, code in _lines(_root(name)):
-        terms.append(Term(path, modifiers, _text(element.find("code")), _text(element.find("see")), code, book))
-    return terms
+    """All terms of the bundled index file `name`, in print order. `book` is what `origin` calls it."""
+    return [
+        Term(
+            path,
+            modifiers,
+            element_text(element.find("code")),
+            element_text(element.find("see")),
+            code_in_title,
+            book,
+        )
+        for element, path, modifiers, code_in_title in _walk_terms(_read_xml(name))
+    ]
 
 
 def read_table(name: str, book: str) -> dict[str, list[Term]]:
-    """Column heading → all terms, with that column's code; for the files whose codes stand in numbered cells (dashes alone: no code)."""
-    root = _root(name)
-    heads = {head.get("col"): _text(head) for head in root.iter("head")}
-    columns: dict[str, list[Term]] = {
-        heads[number]: [] for number in sorted(heads)[1:]
-    }  # the first heads the terms themselves
-    for element, path, modifiers, _ in _lines(root):
-        cells = {
-            heads[cell.get("col")]: _text(cell) for cell in element.findall("cell")
-        }  # by number: cells may be left out
+    """Column heading → all terms of the bundled table file `name`, each with its code in that column.
+
+    For files that have their codes in numbered cells. A cell of dashes, and a cell that is left out, give no code.
+    """
+    root = _read_xml(name)
+    headings = {head.get("col"): element_text(head) for head in root.iter("head")}
+    numbers = sorted(number for number in headings if number is not None)[1:]  # the first column has the terms
+    columns: dict[str, list[Term]] = {headings[number]: [] for number in numbers}
+    for element, path, modifiers, _ in _walk_terms(root):
+        code_in = {headings[cell.get("col")]: element_text(cell).lstrip("-") for cell in element.findall("cell")}
+        see = element_text(element.find("see"))
         for column, terms in columns.items():
-            terms.append(
-                Term(
-                    path,
-                    modifiers,
-                    cells.get(column, "").lstrip("-"),
-                    _text(element.find("see")),
-                    book=book,
-                    column=column,
-                )
-            )
+            terms.append(Term(path, modifiers, code_in.get(column, ""), see, book=book, column=column))
     return columns
 
 
-def _root(name: str):
+def _read_xml(name: str) -> Element:
     with (resources.files("minscl.data.icd") / "resources" / name).open("rb") as packed, gzip.open(packed) as handle:
         return ElementTree.parse(handle).getroot()
 
 
-def _lines(root):
-    """(element, path, modifiers, code in the title) of every term, in print order."""
+def _walk_terms(root: Element) -> Iterator[tuple[Element, tuple[str, ...], tuple[str, ...], str]]:
+    """(element, path, nonessential modifiers, code in the title) of every term, in print order."""
 
-    def walk(element, above: tuple[str, ...]):
-        title, modifiers, code = _title(element.find("title"))
+    def walk(element: Element, above: tuple[str, ...]):
+        title, modifiers, code = _parse_title(element.find("title"))
         yield element, (*above, title), modifiers, code
-        for child in element.findall("term"):
-            yield from walk(child, (*above, title))
+        for subterm in element.findall("term"):
+            yield from walk(subterm, (*above, title))
 
-    for main in root.iter("mainTerm"):
-        yield from walk(main, ())
+    for main_term in root.iter("mainTerm"):
+        yield from walk(main_term, ())
 
 
-def _title(element) -> tuple[str, tuple[str, ...], str]:
-    """(words outside the brackets, one string a bracket, a code that stands in the title as plain text or "")."""
-    outside, inside = [element.text or ""], []
+def _parse_title(element: Element | None) -> tuple[str, tuple[str, ...], str]:
+    """(the title without parentheses, the text of each pair of parentheses, a code at the title's end or "")."""
+    if element is None:
+        return "", (), ""
+    plain, parentheses = [element.text or ""], []
     for child in element:
         if child.tag == "nemod":
-            inside += re.findall(r"\(([^()]*)\)", "".join(child.itertext()))
+            parentheses += re.findall(r"\(([^()]*)\)", "".join(child.itertext()))
         else:
-            outside.append("".join(child.itertext()))
-        outside.append(child.tail or "")
-    title = NOTE_IN_TITLE.sub("", " ".join(" ".join(outside).split()))
-    code = CODE_AT_END.search(title)
-    title = CODE_AT_END.sub("", title) if code else title
-    return (
-        title.strip(" ,-"),
-        tuple(word for word in (" ".join(one.split()) for one in inside) if word),
-        code[1] if code else "",
-    )
+            plain.append("".join(child.itertext()))
+        plain.append(child.tail or "")
+    title = _INSTRUCTION.sub("", " ".join(" ".join(plain).split()))
+    code = _CODE_AT_END.search(title)
+    if code:
+        title = title[: code.start()]
+    modifiers = (" ".join(text.split()) for text in parentheses)
+    return title.strip(" ,-"), tuple(text for text in modifiers if text), code[1] if code else ""
 
 
-def _text(element) -> str:
-    return "" if element is None else " ".join("".join(element.itertext()).split())
-
-
-class References:
-    """Follows `see` references: a comma path such as "Neoplasm, malignant, by site" to the term it names."""
+class SeeReferences:
+    """Resolves `see` references: finds the term that a path such as "Neoplasm, malignant, skin" names."""
 
     def __init__(self, terms: list[Term]):
-        self._children: dict[tuple[str, ...], dict[str, Term]] = {(): {}}
+        self._subterms: dict[tuple[str, ...], dict[str, Term]] = {(): {}}  # folded path → folded title → term
         for term in terms:
-            above = tuple(map(key, term.path[:-1]))
+            above = tuple(map(_folded_title, term.path[:-1]))
             for spelling in (term.path[-1], *re.split(r", | or ", term.path[-1])):
-                self._children.setdefault(above, {}).setdefault(key(spelling), term)
+                self._subterms.setdefault(above, {}).setdefault(_folded_title(spelling), term)
 
-    def follow(self, term: Term) -> tuple[Term | None, str]:
-        """(the term at the end of the chain of references, "") or (None, why not)."""
-        for _ in range(5):
-            if term.default_code or not term.see:
-                return (term, "") if term.default_code else (None, "see: the term it leads to has no code of its own")
+    def resolve(self, term: Term) -> tuple[Term | None, str]:
+        """(the term with a default code that `term` is or leads to, "") or (None, the reason why there is none)."""
+        for _ in range(_MAX_REFERENCES):
+            if term.default_code:
+                return term, ""
+            if not term.see:
+                return None, "see: the term it leads to has no code of its own"
             target, reason = self._find(term.see)
             if target is None:
                 return None, reason
@@ -143,36 +145,35 @@ class References:
         return None, "see: more than five references in a row"
 
     def _find(self, see: str) -> tuple[Term | None, str]:
-        if key(see) == "condition":
+        if _folded_title(see) == "condition":
             return None, "see condition: names no term"
         if "by site" in see or "by type" in see:
             return None, "see ... by site: no single term"
         if see.startswith("Table of") or re.match(r"[A-Z]\d", see):
             return None, "see: a table or a code range, not a term"
         parts = [part.strip() for part in see.split(",") if part.strip()]
-        for taken in range(len(parts), 0, -1):  # main terms hold commas themselves: the longest match first
-            term = self._children[()].get(key(", ".join(parts[:taken])))
-            for part in parts[taken:]:
-                term = term and self._below(tuple(map(key, term.path)), key(part))
+        for length in range(len(parts), 0, -1):  # main terms contain commas themselves: try the longest first
+            term = self._subterms[()].get(_folded_title(", ".join(parts[:length])))
+            for part in parts[length:]:
+                term = term and self._subterm(tuple(map(_folded_title, term.path)), _folded_title(part))
             if term:
                 return term, ""
         return None, "see: no such term"
 
-    def _below(self, path: tuple[str, ...], wanted: str) -> Term | None:
-        """The sub-term `wanted`; prepositions alone on a line ("with", "due to") are looked through."""
-        here = self._children.get(path, {})
-        if wanted in here:
-            return here[wanted]
-        for between in ("with", "due to", "in", "specified"):
-            deeper = self._children.get((*path, between), {})
-            if between in here and wanted in deeper:
-                return deeper[wanted]
+    def _subterm(self, path: tuple[str, ...], title: str) -> Term | None:
+        """The subterm `title` below `path`, or below a connective that is a subterm of its own ("with", "due to")."""
+        subterms = self._subterms.get(path, {})
+        if title in subterms:
+            return subterms[title]
+        for connective in ("with", "due to", "in", "specified"):
+            deeper = self._subterms.get((*path, connective), {})
+            if connective in subterms and title in deeper:
+                return deeper[title]
         return None
 
 
-def key(title: str) -> str:
-    """The form in which two titles are the same: lower case, no brackets, no NEC, singular."""
+def _folded_title(title: str) -> str:
+    """The form in which references and titles are compared: lower case, singular, without parentheses, NEC and NOS."""
     folded = " ".join(re.sub(r"\([^)]*\)|\b(NEC|NOS)\b|-$", "", title).lower().split())
-    return (
-        folded[:-1] if len(folded) > 4 and folded.endswith("s") and not folded.endswith(("ss", "is", "us")) else folded
-    )
+    is_plural = len(folded) > 4 and folded.endswith("s") and not folded.endswith(("ss", "is", "us"))
+    return folded[:-1] if is_plural else folded

@@ -1,9 +1,9 @@
 """The code book: ICD-10-CM's Tabular List as a tree, and the nearest code of Eq. 9.
 
-`CodeBook.load()` parses the bundled official XML once and keeps the result as JSON in the user's cache folder (safe to
-delete; named by the content it was made from). Codes are written with the dot after three characters.
+`CodeBook.load()` parses the bundled official XML once and caches the result as JSON in the user's cache folder. The
+cache file is named after the content it was made from and is safe to delete. Codes have a dot after three characters.
 
-Read next: gold.py; tabular.py for the parsing.
+Read next: tabular.py, which parses the XML; ../spans/gold.py, which pairs phrases with codes.
 """
 
 import functools
@@ -13,6 +13,7 @@ import json
 import os
 import re
 import unicodedata
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 
@@ -20,144 +21,162 @@ from minscl.data.icd.tabular import parse_tabular
 from minscl.errors import InputError, replace_file
 
 TABULAR = "icd10cm_tabular_2026.xml.gz"
-FORMAT = 1  # of the cache; raise it when parse_tabular's result changes
-ROOT = "ICD-10-CM"  # above the chapters
-SHAPE = re.compile(r"[A-Z][0-9][0-9AB][0-9A-Z]{0,4}")
+CACHE_FORMAT = 1  # raise it when CodeBook needs something of parse_tabular that older cache files lack
+ROOT = "ICD-10-CM"  # the node above the chapters
+CODE_SHAPE = re.compile(r"[A-Z][0-9][0-9AB][0-9A-Z]{0,4}")  # without the dot: E1165, I10, M1A9XX0
+PCS_SHAPE = re.compile(r"[0-9BCDFGHX][0-9A-HJ-NP-Z]{6}")  # an ICD-10-PCS procedure code: 0SR9019
 SPECIAL_CATEGORIES = ("C7A", "C7B", "D3A", "M1A", "O9A", "Z3A", "QA0")
 
 
 class CodeBook:
-    """Look-ups in the Tabular List. Make one with `CodeBook.load()`."""
+    """Look-ups in the Tabular List. Create one with `CodeBook.load()`.
+
+    A *node* is a chapter ("1".."22"), a section ("section I10-I1A"), or a code or heading with its dot ("I11",
+    "I11.0"). `billable` lists the billable codes, sorted.
+    """
 
     def __init__(self, parsed: dict):
-        self._nodes = parsed["nodes"]
-        self._notes = parsed["notes"]
-        self.billable: list[str] = parsed["billable"]  # sorted
+        """`parsed` as tabular.parse_tabular returns it; raises KeyError or TypeError for anything else."""
+        self._nodes: dict[str, tuple[str, str | None]] = parsed["nodes"]  # node → (description, parent)
+        self._notes: dict[str, dict[str, list[str]]] = parsed["notes"]  # node → kind → texts
+        self.billable: list[str] = parsed["billable"]
         self._billable = frozenset(self.billable)
-        self._near: _Nearest | None = None
+        self._nearest: _NearestIndex | None = None
 
     @staticmethod
     @functools.cache
     def load() -> "CodeBook":
-        """The bundled ICD-10-CM of April 2026, from the cache or else from the XML. One copy a process."""
+        """The bundled ICD-10-CM of April 2026, from the cache or else from the XML. One object per process."""
         packed = (resources.files("minscl.data.icd") / "resources" / TABULAR).read_bytes()
-        cache = cache_folder() / f"tabular-{FORMAT}-{hashlib.sha256(packed).hexdigest()[:16]}.json"
+        cache = cache_folder() / f"tabular-{CACHE_FORMAT}-{hashlib.sha256(packed).hexdigest()[:16]}.json"
         try:
             return CodeBook(json.loads(cache.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # absent, unreadable or damaged: made anew
+            pass  # absent, unreadable or damaged: it is written anew
         with gzip.open((resources.files("minscl.data.icd") / "resources" / TABULAR).open("rb")) as handle:
             parsed = parse_tabular(handle)
         try:
             with replace_file(cache) as handle:
-                json.dump(parsed, handle, ensure_ascii=False, separators=(",", ":"))
+                handle.write(json.dumps(parsed, ensure_ascii=False, separators=(",", ":")))
         except (InputError, OSError):
-            pass  # a home that cannot be written costs a second at each start, no more
+            pass  # without a writable cache folder every start parses the XML, which takes about a second
         return CodeBook(parsed)
 
     def is_billable(self, code: str) -> bool:
+        """Whether `code` is valid for billing; False for headings and for anything not listed."""
         return code in self._billable
 
     def description(self, code: str) -> str | None:
-        """The Tabular List's description of a code or heading; None where it is not listed."""
-        return self._nodes.get(code, (None,))[0]
+        """The Tabular List's description of a node; None if it is not listed."""
+        return self._nodes[code][0] if code in self._nodes else None
 
     def parent(self, code: str) -> str | None:
-        """The heading above: code → category → section → chapter → None."""
+        """The node above: code → category → section → chapter → None. Raises KeyError if `code` is not listed."""
         return self._nodes[code][1]
 
     @functools.cached_property
-    def _children(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+    def _children(self) -> dict[str | None, list[str]]:
+        children: dict[str | None, list[str]] = {}
         for code, (_, parent) in self._nodes.items():
-            found.setdefault(parent, []).append(code)
-        return found
+            children.setdefault(parent, []).append(code)
+        return children
 
     def children(self, code: str) -> list[str]:
-        """The nodes directly below, in the List's order."""
+        """The nodes directly below, in the List's order; [] for a billable code and for anything not listed."""
         return list(self._children.get(code, ()))
 
     def ancestors(self, code: str) -> list[str]:
-        """From the parent up to the chapter."""
-        found = []
-        while (code := self._nodes[code][1]) is not None:
-            found.append(code)
-        return found
+        """The nodes above, from the parent up to the chapter. Raises KeyError if `code` is not listed."""
+        path = []
+        parent = self._nodes[code][1]
+        while parent is not None:
+            path.append(parent)
+            parent = self._nodes[parent][1]
+        return path
 
     def category(self, code: str) -> str:
-        """The three characters before the dot."""
+        """The first three characters; `code` need not be listed."""
         return code[:3]
 
     def chapter(self, code: str) -> str | None:
-        """The chapter's number ("1".."22") of a listed code, None for another."""
+        """The chapter ("1".."22") of a node; None if it is not listed."""
         if code not in self._nodes:
             return None
         return (self.ancestors(code) or [code])[-1]
 
     def notes(self, code: str, kind: str) -> list[str]:
-        """The notes of one kind (tabular.NOTE_KINDS) that stand at this very node."""
+        """The notes of one kind (tabular.NOTE_KINDS) at this node itself, inherited ones excluded; [] if none."""
         return list(self._notes.get(code, {}).get(kind, ()))
 
     def headings_with(self, kind: str) -> list[str]:
-        """The codes and headings that carry notes of one kind, in the List's order."""
-        return [name for name, notes in self._notes.items() if kind in notes and name[0].isalpha() and " " not in name]
+        """The codes and headings (not chapters and sections) that have notes of one kind, in the List's order."""
+        return [node for node, notes in self._notes.items() if kind in notes and node[0].isalpha() and " " not in node]
 
     def inclusion_terms(self, code: str) -> list[str]:
+        """The inclusion terms at this node itself; [] if there are none."""
         return self.notes(code, "inclusionTerm")
 
     def normalise(self, text: str) -> str | None:
-        """Canonical form of a code as people write it ("e1165" → "E11.65"); None for what is not ICD-10-CM shaped.
+        """The canonical form of a code as people write it ("e1165" → "E11.65"); None if it is not shaped like one.
 
-        A well-formed code that the List lacks is kept; a seven-character one of PCS's shape that it lacks is not.
+        A well-formed code that the List lacks is accepted, unless it has no dot and the shape of an ICD-10-PCS code.
         """
         bare = re.sub(r"[\s.]", "", unicodedata.normalize("NFKC", text)).upper()
-        if not SHAPE.fullmatch(bare) and not (
-            bare.startswith(SPECIAL_CATEGORIES) and len(bare) <= 7 and bare.isalnum()
-        ):
+        special = bare.startswith(SPECIAL_CATEGORIES) and len(bare) <= 7 and bare.isalnum()
+        if not CODE_SHAPE.fullmatch(bare) and not special:
             return None
         code = bare if len(bare) == 3 else f"{bare[:3]}.{bare[3:]}"
-        pcs = re.fullmatch(r"[0-9BCDFGHX][0-9A-HJ-NP-Z]{6}", bare) and "." not in text
-        return None if pcs and code not in self._nodes else code
+        is_pcs = PCS_SHAPE.fullmatch(bare) and "." not in text and code not in self._nodes
+        return None if is_pcs else code
 
-    def nearest(self, code: str, among) -> str:
-        """Eq. 9: the code of `among` at the fewest steps from `code` in the tree, `code` itself left out.
+    def nearest(self, code: str, among: Collection[str]) -> str:
+        """c* of Eq. 9: the code of `among`, other than `code` itself, that is nearest to `code` in the hierarchy.
 
-        Ties by the deepest common ancestor, then by code order. Chapters hang under one root, so there is always an answer. Give the
-        same frozenset again and its index is built once. Raises InputError where `among` holds no other code.
+        Eq. 9 writes e = f_LLM(c, c*, K(c*)), where c* is the nearest neighbour of c in the ICD-10-CM hierarchy and
+        K(c*) its evidence. The paper does not define the distance; here it is the number of edges between the two
+        nodes of the tree, with one root above the chapters. Ties go to the deepest common ancestor, then to the first
+        in code order.
+
+        An index over `among` is built once and reused as long as the same object is passed, so pass a frozenset. Raises
+        KeyError if `code` or a code of `among` is not listed, InputError if `among` has no code other than `code`.
         """
-        if self._near is None or self._near.among is not among:
-            self._near = _Nearest(self, among)
-        return self._near.of(code)
+        if self._nearest is None or self._nearest.among is not among:
+            self._nearest = _NearestIndex(self, among)
+        return self._nearest.nearest(code)
 
 
-class _Nearest:
-    """For each node the two members of `among` fewest steps below it; a query climbs from its code and asks at each ancestor."""
+class _NearestIndex:
+    """For each node the two codes of `among` with the fewest edges down to them.
 
-    def __init__(self, book: CodeBook, among):
+    A query climbs from its code to the root and looks up each node on the way. Two, because one may be the query.
+    """
+
+    def __init__(self, book: CodeBook, among: Collection[str]):
         self.book, self.among = book, among
-        self.below: dict[str, list[tuple[int, str]]] = {}
+        self._closest_below: dict[str, list[tuple[int, str]]] = {}  # node → [(edges, code)]
         for member in set(among):
-            for steps, node in enumerate(self.path(member)):
-                best = self.below.setdefault(node, [])
-                best.append((steps, member))
-                best.sort()
-                del best[2:]  # two: one of them may be the code that asks
+            for edges, node in enumerate(self._path_to_root(member)):
+                closest = self._closest_below.setdefault(node, [])
+                closest.append((edges, member))
+                closest.sort()
+                del closest[2:]
 
-    def path(self, code: str) -> list[str]:
+    def _path_to_root(self, code: str) -> list[str]:
         return [code, *self.book.ancestors(code), ROOT]
 
-    def of(self, code: str) -> str:
-        found = [
-            (climbed + steps, climbed, member)  # a smaller climb is a deeper common ancestor
-            for climbed, node in enumerate(self.path(code))
-            for steps, member in self.below.get(node, ())
+    def nearest(self, code: str) -> str:
+        """As CodeBook.nearest."""
+        candidates = [
+            (up + down, up, member)  # of equal distances, the shorter climb has the deeper common ancestor
+            for up, node in enumerate(self._path_to_root(code))
+            for down, member in self._closest_below.get(node, ())
             if member != code
         ]
-        if not found:
-            raise InputError(f"nearest code to {code}: no other code is given to choose from; give more codes")
-        return min(found)[2]
+        if not candidates:
+            raise InputError(f"nearest code to {code}: there is no other code to choose from; give more codes")
+        return min(candidates)[2]
 
 
 def cache_folder() -> Path:
-    """Where parsed tables are kept: $XDG_CACHE_HOME/minscl or ~/.cache/minscl."""
+    """The folder for parsed tables: $XDG_CACHE_HOME/minscl or ~/.cache/minscl."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minscl"

@@ -1,111 +1,129 @@
-"""Terms as a coder would say them: an Index line, printed inverted and in brackets, as running text.
+"""Puts terms of the Alphabetic Index, which are printed inverted, into running text as a clinician would write them.
 
-"Abscess > brain" is "brain abscess", "Diabetes > with > amyotrophy" is "diabetes with amyotrophy". The rules are of thumb: what begins
-with a connective follows the words above it, any other sub-term goes before them.
+"Abscess > brain" becomes "brain abscess", "Diabetes > with > amyotrophy" becomes "diabetes with amyotrophy". The
+rules are heuristics: a subterm that begins with a connective follows the words above it, any other subterm goes
+before them.
 
-Read next: gold.py, which pairs the phrases with codes.
+Read next: ../spans/gold.py, which pairs the phrases with codes.
 """
 
 import itertools
 import re
+from collections.abc import Iterable, Iterator, Sequence
 
 from minscl.data.icd.alphabetic_index import Term
 
-# A sub-term that begins with one of these follows the words above it; every other sub-term goes before them.
+# A subterm that begins with one of these follows the words above it: "with amyotrophy", "due to trauma", "type 2".
 CONNECTIVE = re.compile(
-    r"(with|without|due to|in|of|by|from|during|after|following|associated|complicating|to|for|on|at|caused|resulting|secondary to|"
-    r"related to|involving|affecting|not|as|and|or|between|within|into|through|under|against|causing|requiring|since|until|when|"
-    r"where|while|that|which|who|than|status post|manifested|induced by|except|because|per|plus|type|stage|grade|class|level)\b",
+    r"(with|without|due to|in|of|by|from|during|after|following|associated|complicating|to|for|on|at|caused|resulting|"
+    r"secondary to|related to|involving|affecting|not|as|and|or|between|within|into|through|under|against|causing|"
+    r"requiring|since|until|when|where|while|that|which|who|than|status post|manifested|induced by|except|because|per|"
+    r"plus|type|stage|grade|class|level)\b",
     re.IGNORECASE,
 )
-EMPTY = re.compile(r"\b(NEC|NOS|specified (type|site|form|part|cause|organism)|specified|unspecified)\b")
+# Words that add nothing to a phrase: "specified NEC", "unspecified".
+_UNSPECIFIC = re.compile(r"\b(NEC|NOS|specified (type|site|form|part|cause|organism)|specified|unspecified)\b")
+# Adjectives, by their ending or by name: "gastric", "lacrimal", "acute".
 ADJECTIVE = re.compile(
-    r"(ic|al|ous|ive|ed|ing|ar|ary|ory|ent|ant|ile|oid|less|ible|able|ate|ior)$|^(acute|chronic|subacute|simple|severe|mild|old|late|early|lower|"
-    r"upper|left|right|female|male|newborn|minor|major|diffuse|large|small|true|mixed|adult|complete|incomplete|benign)$"
+    r"(ic|al|ous|ive|ed|ing|ar|ary|ory|ent|ant|ile|oid|less|ible|able|ate|ior)$|"
+    r"^(acute|chronic|subacute|simple|severe|mild|old|late|early|lower|upper|left|right|female|male|newborn|minor|major|"
+    r"diffuse|large|small|true|mixed|adult|complete|incomplete|benign)$"
 )
-PLURAL = re.compile(r"\((s|es|ies|al|ic)\)")
-MODIFIER_LIMIT = 8  # variants a term may have; "Paralysis (complete) (incomplete)" has two, none has more than 30
+_OPTIONAL_ENDING = re.compile(r"\((s|es|ies|al|ic)\)")  # "Pain(s)" → "(s)"
+_WORD = re.compile(r"[^\W\d_][\w'’-]*")
+_MAX_MODIFIERS = 8  # nonessential modifiers used per term: two are usual, the longest list has 30
 
 
-def proper_words(terms: list[Term]) -> frozenset[str]:
-    """Words that the Index writes with a capital below a main term, where only names have one, and never without: Crohn's, Addison, ABO."""
-    below = {word for term in terms if len(term.path) > 1 for word in re.findall(r"[^\W\d_][\w'’-]*", term.path[-1])}
-    return frozenset(word for word in below if word[0].isupper() and word[0].lower() + word[1:] not in below)
+def proper_nouns(terms: Iterable[Term]) -> frozenset[str]:
+    """The words that subterms always write with a capital: Crohn's, Addison, ABO. (Main terms all begin with one.)"""
+    words = {word for term in terms if len(term.path) > 1 for word in _WORD.findall(term.path[-1])}
+    return frozenset(word for word in words if word[0].isupper() and word[0].lower() + word[1:] not in words)
 
 
-def phrases(term: Term, proper: frozenset[str]) -> list[str]:
-    """The term as a coder would say it, then its variants: synonyms, an adjective main term, each non-essential modifier."""
-    head, *synonyms = [small(part, proper) for part in term.path[0].split(", ") if part] or [""]
-    below = term.path[1:]
-    found = [join(head, one) for one in _alternatives(below)]
+def term_phrases(term: Term, proper: frozenset[str]) -> list[str]:
+    """The phrase of the term, then variants of it: synonyms, an adjective main term, each nonessential modifier.
+
+    `proper` as proper_nouns gives it. The first phrase is "" for a term that has no words but parentheses.
+    """
+    main, *synonyms = [lowercase_first(part, proper) for part in term.path[0].split(", ") if part] or [""]
+    subterms = term.path[1:]
+    phrases = [join_subterms(main, titles) for titles in _alternatives(subterms)]
     adjectives = [word for word in synonyms if word.endswith(("ic", "ous", "al", "oid"))]
-    if adjectives and len(below) > 1 and below[0].lower() in ("with", "in", "due to"):
-        found.append(join(clean(below[1]), below[2:], adjectives[0]))  # "diabetic" + "amyotrophy"
-    found += [join(word, below) for word in synonyms if word not in adjectives and len(below) < 2]
-    for modifier in _modifiers(term):
-        if not below:
-            after = CONNECTIVE.match(modifier) or modifier == "mellitus"
-            found.append(f"{found[0]} {modifier}" if after else f"{modifier} {found[0]}")
-        elif CONNECTIVE.match(modifier):
-            found.append(f"{found[0]} {modifier}")
-        else:  # it belongs to the last title: "urinary (tract)", "atrial (established)"
-            *above, last = next(_alternatives(below))
-            found.append(
-                join(head, [*above, f"{modifier} {last}" if ADJECTIVE.search(modifier) else f"{last} {modifier}"])
-            )
-    base, *others = dict.fromkeys(" ".join(one.split()) for one in found)
-    return [base, *filter(None, others)]
+    if adjectives and len(subterms) > 1 and subterms[0].lower() in ("with", "in", "due to"):
+        phrases.append(join_subterms(plain_title(subterms[1]), subterms[2:], adjectives[0]))  # "diabetic amyotrophy"
+    phrases += [join_subterms(word, subterms) for word in synonyms if word not in adjectives and len(subterms) < 2]
+    for modifier in _usable_modifiers(term):
+        if CONNECTIVE.match(modifier) or (not subterms and modifier == "mellitus"):
+            phrases.append(f"{phrases[0]} {modifier}")
+        elif not subterms:
+            phrases.append(f"{modifier} {phrases[0]}")
+        else:  # it modifies the last title: "urinary (tract)", "atrial (established)"
+            *above, last = next(_alternatives(subterms))
+            modified = f"{modifier} {last}" if ADJECTIVE.search(modifier) else f"{last} {modifier}"
+            phrases.append(join_subterms(main, [*above, modified]))
+    first, *variants = dict.fromkeys(" ".join(phrase.split()) for phrase in phrases)
+    return [first, *filter(None, variants)]
 
 
-def _alternatives(titles):
-    """The titles, with each "atrial or auricular" read as one word and as the other; the first words first."""
+def _alternatives(titles: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The titles with "atrial or auricular" as its first word, then as its second; at most four combinations."""
     options = [title.split(" or ") if re.fullmatch(r"\w+ or \w+", title) else [title] for title in titles]
     return itertools.islice(itertools.product(*options), 4)
 
 
-def _modifiers(term: Term) -> list[str]:
-    """The modifiers that can be said: no plural endings, bare prepositions or NEC; "(acute, chronic)" is two."""
-    found = []
-    for one in term.modifiers[:MODIFIER_LIMIT]:
-        for part in re.split(r",\s*", one) if len(one) < 60 else [one]:
-            part = " ".join(EMPTY.sub("", part).split())
-            if len(part) > 2 and part[0].isalpha() and not CONNECTIVE.fullmatch(part):
-                found.append(part)
-    return found
+def _usable_modifiers(term: Term) -> list[str]:
+    """The nonessential modifiers that are words of their own, not plural endings, lone connectives or NEC.
+
+    "(acute, chronic)" is two.
+    """
+    modifiers = []
+    for text in term.modifiers[:_MAX_MODIFIERS]:
+        for part in re.split(r",\s*", text) if len(text) < 60 else [text]:
+            modifier = " ".join(_UNSPECIFIC.sub("", part).split())
+            if len(modifier) > 2 and modifier[0].isalpha() and not CONNECTIVE.fullmatch(modifier):
+                modifiers.append(modifier)
+    return modifiers
 
 
-def join(head: str, below, front: str = "") -> str:
-    """Sub-terms said around their head: qualifiers before it, what begins with a connective after it."""
-    words, waiting = head, ""
-    for title in below:
-        title = clean(title)
+def join_subterms(head: str, titles: Iterable[str], prefix: str = "") -> str:
+    """`prefix`, then `head` with those subterms after it that begin with a connective, and the others before it."""
+    phrase, connective = head, ""
+    for title in map(plain_title, titles):
         if not title:
             continue
-        if waiting:  # "with" stood alone on its line
-            words, waiting = f"{words} {waiting} {title}", ""
+        if connective:  # the subterm above was a connective alone: "with"
+            phrase, connective = f"{phrase} {connective} {title}", ""
         elif CONNECTIVE.fullmatch(title):
-            waiting = title
+            connective = title
         elif CONNECTIVE.match(title):
-            words = f"{words} {title}"
+            phrase = f"{phrase} {title}"
         else:
-            words = f"{title} {words}"
-    return " ".join(f"{front} {words}".split())
+            phrase = f"{title} {phrase}"
+    return " ".join(f"{prefix} {phrase}".split())
 
 
-def clean(title: str) -> str:
-    """A title without NEC, plural and square brackets, and what follows its first comma ("2,4-D" holds none: no space)."""
-    plain = EMPTY.sub("", PLURAL.sub("", title)).split(", ")[0]
+def plain_title(title: str) -> str:
+    """A title up to its first ", ", without NEC and the like, optional endings and square brackets.
+
+    The comma of "2,4-D" has no space after it and stays.
+    """
+    plain = _UNSPECIFIC.sub("", _OPTIONAL_ENDING.sub("", title)).split(", ")[0]
     return " ".join(re.sub(r"\[[^\]]*\]", "", plain).split()).strip(" -")
 
 
-def small(title: str, proper: frozenset[str]) -> str:
-    """A main term's part in running text: no capital unless it is a name."""
-    title = clean(title)
-    first = re.match(r"[^\W\d_][\w'’-]*", title)
-    keep = first is None or first[0] in proper or first[0][1:].upper() == first[0][1:] != "" or "'" in first[0]
-    return title if keep else title[0].lower() + title[1:]
+def lowercase_first(title: str, proper: frozenset[str]) -> str:
+    """The plain title of a main term without its capital, unless the first word is a name or an abbreviation."""
+    title = plain_title(title)
+    first = _WORD.match(title)
+    if first is None:
+        return title
+    is_abbreviation = first[0][1:].upper() == first[0][1:] != ""
+    if first[0] in proper or is_abbreviation or "'" in first[0]:
+        return title
+    return title[0].lower() + title[1:]
 
 
-def tidy(line: str) -> str:
-    """An inclusion term without NOS, NEC and a reference in brackets at its end."""
-    return " ".join(re.sub(r"\b(NOS|NEC)\b", "", re.sub(r"\s*\([A-Z]\d[^)]*\)\s*$", "", line)).split()).strip(" ,;:")
+def plain_inclusion_term(text: str) -> str:
+    """An inclusion term of the Tabular List without NOS, NEC and a code reference in parentheses at its end."""
+    without_code = re.sub(r"\s*\([A-Z]\d[^)]*\)\s*$", "", text)
+    return " ".join(re.sub(r"\b(NOS|NEC)\b", "", without_code).split()).strip(" ,;:")

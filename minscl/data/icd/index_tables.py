@@ -1,21 +1,24 @@
-"""The three tables beside the Alphabetic Index, on request: neoplasms, external causes, drugs and chemicals; read, and said as phrases.
+"""The three tables beside the Alphabetic Index, read on request: neoplasms, external causes, drugs and chemicals.
 
-A line of the neoplasm table has a code for each behaviour, one of the drug table a code for each way of being harmed. The columns are
-put into words: "Aspirin", in the column "Adverse effect", is "adverse effect of aspirin". External causes read in print order:
-"Drowning > following > fall > into > swimming-pool" is "drowning following fall into swimming-pool".
+A line of the neoplasm table has a code for each behaviour, a line of the drug table a code for each circumstance. The
+column becomes part of the phrase: "Aspirin" in the column "Adverse effect" is "adverse effect of aspirin". External
+causes read in print order: "Drowning > following > fall > into > swimming-pool" is "drowning following fall into
+swimming-pool".
 
-Read next: gold.py.
+Read next: ../spans/gold.py, which pairs the phrases with codes.
 """
 
+from collections.abc import Iterable
+
 from minscl.data.icd.alphabetic_index import Term, read_index, read_table
-from minscl.data.icd.index_phrases import ADJECTIVE, CONNECTIVE, clean, small
+from minscl.data.icd.index_phrases import ADJECTIVE, CONNECTIVE, lowercase_first, plain_title
 
 TABLES = {
     "neoplasm": "icd10cm_neoplasm_2025.xml.gz",
     "external-cause": "icd10cm_eindex_2025.xml.gz",
     "drug": "icd10cm_drug_2025.xml.gz",
 }
-COLUMNS = {  # heading → (words of the term that heads the table, words of a line)
+_COLUMN_PHRASES = {  # column heading → (phrase of the table's main term, phrase of any other line)
     "Malignant Primary": ("primary malignant neoplasm", "primary malignant neoplasm of {}"),
     "Malignant Secondary": ("secondary malignant neoplasm", "secondary malignant neoplasm of {}"),
     "Ca in situ": ("carcinoma in situ", "carcinoma in situ of {}"),
@@ -32,35 +35,42 @@ COLUMNS = {  # heading → (words of the term that heads the table, words of a l
 
 
 def read_columns(name: str) -> list[list[Term]]:
-    """The terms of table `name`, a list a column; references stay within their column."""
+    """The terms of table `name` (a key of TABLES), one list for each column. `see` references stay in their column."""
     if name == "external-cause":
         return [read_index(TABLES[name], "external cause index")]
     return list(read_table(TABLES[name], f"{name} table").values())
 
 
-def said(term: Term) -> str:
-    """A line of a table in words; "" where its last title has none of its own ("specified NEC"), for then it would name the line above."""
-    if not clean(term.path[-1]):
+def table_phrase(term: Term) -> str:
+    """The phrase of a table's line; "" if its last title has no words of its own ("specified NEC").
+
+    Such a line would otherwise get the phrase of the line above it.
+    """
+    if not plain_title(term.path[-1]):
         return ""
-    head, *below = [small(term.path[0], frozenset()), *map(clean, term.path[1:])]
-    if not term.column:
-        return " ".join(filter(None, [head, *below]))  # an external cause
-    alone, line = COLUMNS[term.column]
-    if not alone:
-        return line.format(around(head, below, " "))  # a drug
-    if not below:
-        return alone  # the table's title itself, "Neoplasm, neoplastic"
-    site = around(below[0], below[1:], " " if ADJECTIVE.search(below[0]) else ", ")
-    return (
-        f"{site} {alone}" if ADJECTIVE.search(site) and " " not in site else line.format(site)
-    )  # "retropharyngeal" is no noun
+    main, *subterms = [lowercase_first(term.path[0], frozenset()), *map(plain_title, term.path[1:])]
+    if not term.column:  # an external cause
+        return " ".join(filter(None, [main, *subterms]))
+    neoplasm, template = _COLUMN_PHRASES[term.column]
+    if not neoplasm:  # a drug
+        return template.format(attach_subterms(main, subterms, " "))
+    if not subterms:  # the table's main term, "Neoplasm, neoplastic"
+        return neoplasm
+    site = attach_subterms(subterms[0], subterms[1:], " " if ADJECTIVE.search(subterms[0]) else ", ")
+    is_adjective = ADJECTIVE.search(site) and " " not in site  # "retropharyngeal" is no noun
+    return f"{site} {neoplasm}" if is_adjective else template.format(site)
 
 
-def around(head: str, below: list[str], joint: str) -> str:
-    """Adjectives before the head, everything else after it: "internal upper lip", "stomach, cardiac orifice", "sodium bromide"."""
-    for title in filter(None, below):
+def attach_subterms(head: str, titles: Iterable[str], separator: str) -> str:
+    """`head` with adjectives before it, connectives after it, and other titles after it and `separator`.
+
+    "internal upper lip", "stomach, cardiac orifice", "sodium bromide".
+    """
+    for title in filter(None, titles):
         if CONNECTIVE.match(title):
             head = f"{head} {title}"
+        elif ADJECTIVE.search(title):
+            head = f"{title} {head}"
         else:
-            head = f"{title} {head}" if ADJECTIVE.search(title) else f"{head}{joint}{title}"
+            head = f"{head}{separator}{title}"
     return head

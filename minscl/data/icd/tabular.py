@@ -1,14 +1,16 @@
-"""Parsing of the Tabular List's XML: chapter → section → category → code, 7th characters expanded.
+"""Parses the Tabular List's XML: chapter → section → category → code, with 7th characters expanded.
 
-Shapes handled (checked against the bundled list of billable codes by a test): a 7th-character definition applies to every leaf at
-or below it, the nearest one wins; a leaf is padded with X to six characters before the 7th; S06 leaves whose 6th character is 7 or 8
-take no D and no S (said in prose only).
+A test checks these rules against the bundled list of billable codes:
+- a 7th-character definition applies to every leaf at or below it, and the nearest definition wins;
+- a leaf is padded with X to six characters before the 7th character;
+- S06 leaves whose 6th character is 7 or 8 take neither D nor S, which the file says only in prose.
 
-Read next: icd.py, which keeps the result.
+Read next: codebook.py, which caches the result and answers questions about it.
 """
 
 import re
 import xml.etree.ElementTree as ElementTree
+from xml.etree.ElementTree import Element
 
 NOTE_KINDS = (
     "includes",
@@ -22,65 +24,68 @@ NOTE_KINDS = (
 )
 
 
-def words(element) -> str:
-    """All text of an element, white space folded."""
-    return " ".join("".join(element.itertext()).split())
+def element_text(element: Element | None) -> str:
+    """All text inside `element`, runs of white space as one space; "" for None."""
+    return "" if element is None else " ".join("".join(element.itertext()).split())
 
 
 def parse_tabular(handle) -> dict:
-    """{"nodes": {name: [description, parent]}, "billable": [codes], "notes": {name: {kind: [lines]}}, "chapters": [names]}.
+    """The Tabular List in the open XML file `handle`, as an object that JSON can hold:
 
-    Nodes are chapters ("1".."22"), sections (ids such as "A00-A09", kept as "section A00-A09"), and codes, headings and
-    7th-character codes included; `parent` is None for a chapter.
+        {"nodes": {name: [description, parent]}, "billable": [codes, sorted], "notes": {name: {kind: [texts]}}}
+
+    A node is a chapter ("1".."22"), a section ("section A00-A09"), or a code or heading, including those with a
+    7th character. `parent` is the name of the node above, None for a chapter. Note kinds are NOTE_KINDS.
     """
-    found: dict = {"nodes": {}, "billable": [], "notes": {}, "chapters": []}
+    parsed: dict = {"nodes": {}, "billable": [], "notes": {}}
     root = ElementTree.parse(handle).getroot()
     for chapter in root.iter("chapter"):
-        name = chapter.findtext("name").strip()
-        found["chapters"].append(name)
-        _keep(found, name, chapter, None)
+        chapter_name = element_text(chapter.find("name"))
+        _add_node(parsed, chapter_name, chapter, None)
         for section in chapter.iter("section"):
-            id = f"section {section.get('id')}"
-            _keep(found, id, section, name)
+            section_name = f"section {section.get('id')}"
+            _add_node(parsed, section_name, section, chapter_name)
             for diag in section.findall("diag"):
-                _walk(found, diag, id, [])
-    found["billable"].sort()
-    return found
+                _add_subtree(parsed, diag, section_name, [])
+    parsed["billable"].sort()
+    return parsed
 
 
-def _keep(found: dict, name: str, element, parent: str | None) -> None:
-    description = words(element.find("desc"))
-    found["nodes"][name] = [
-        re.sub(r"\s*\([A-Z0-9]{3}-[A-Z0-9]{3}\)$", "", description) if " " in name or parent is None else description,
-        parent,
-    ]
-    notes = {
-        kind: [words(note) for one in element.findall(kind) for note in one.findall("note") if words(note)]
-        for kind in NOTE_KINDS
-    }
-    notes = {kind: lines for kind, lines in notes.items() if lines}
+def _add_node(parsed: dict, name: str, element: Element, parent: str | None) -> None:
+    description = element_text(element.find("desc"))
+    if parent is None or " " in name:  # a chapter or section repeats its range of categories: "... (A00-B99)"
+        description = re.sub(r"\s*\([A-Z0-9]{3}-[A-Z0-9]{3}\)$", "", description)
+    parsed["nodes"][name] = [description, parent]
+    notes = {}
+    for kind in NOTE_KINDS:
+        texts = [element_text(note) for block in element.findall(kind) for note in block.findall("note")]
+        if any(texts):
+            notes[kind] = [text for text in texts if text]
     if notes:
-        found["notes"][name] = notes
+        parsed["notes"][name] = notes
 
 
-def _walk(found: dict, diag, parent: str, seventh: list) -> None:
-    code = diag.findtext("name").strip()
-    _keep(found, code, diag, parent)
+def _add_subtree(parsed: dict, diag: Element, parent: str, seventh: list[tuple[str, str]]) -> None:
+    """Add `diag` and everything below it. `seventh`: (7th character, meaning) pairs defined above."""
+    code = element_text(diag.find("name"))
+    _add_node(parsed, code, diag, parent)
     definition = diag.find("sevenChrDef")
     if definition is not None:
-        seventh = [(one.get("char"), words(one)) for one in definition.findall("extension")]
+        seventh = [
+            (extension.get("char", ""), element_text(extension)) for extension in definition.findall("extension")
+        ]
     children = diag.findall("diag")
     for child in children:
-        _walk(found, child, code, seventh)
+        _add_subtree(parsed, child, code, seventh)
     if children:
         return
     if not seventh:
-        found["billable"].append(code)
+        parsed["billable"].append(code)
     for character, meaning in seventh:
         bare = code.replace(".", "")
         if bare.startswith("S06") and bare[5:6] in ("7", "8") and character in "DS":
             continue
-        full = bare.ljust(6, "X") + character
-        full = f"{full[:3]}.{full[3:]}"
-        found["nodes"][full] = [f"{words(diag.find('desc'))}, {meaning}", code]
-        found["billable"].append(full)
+        padded = bare.ljust(6, "X") + character
+        full_code = f"{padded[:3]}.{padded[3:]}"
+        parsed["nodes"][full_code] = [f"{element_text(diag.find('desc'))}, {meaning}", code]
+        parsed["billable"].append(full_code)

@@ -13,9 +13,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from minscl.data.icd import CodeBook
-from minscl.data.icd.alphabetic_index import References, Term, read_index
-from minscl.data.icd.index_phrases import phrases, proper_words, tidy
-from minscl.data.icd.index_tables import read_columns, said
+from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index
+from minscl.data.icd.index_phrases import plain_inclusion_term, proper_nouns, term_phrases
+from minscl.data.icd.index_tables import read_columns, table_phrase
 from minscl.data.types import Pair
 
 
@@ -44,13 +44,13 @@ def gold_pairs(codebook: CodeBook, tables=()) -> list[Pair]:
 def read_gold(codebook: CodeBook, tables=()) -> tuple[list[Pair], GoldCounts]:
     """The pairs, and what was counted on the way. `tables`: names of tables.TABLES."""
     terms = read_index()
-    proper, counts = proper_words(terms), GoldCounts()
+    proper, counts = proper_nouns(terms), GoldCounts()
     counts.terms, counts.main_terms = len(terms), sum(len(term.path) == 1 for term in terms)
     counts.terms_with_code = sum(bool(term.code) for term in terms)
     counts.code_strings = len({term.code for term in terms if term.code})
     found: dict[tuple[str, str], Pair] = {}
     variants: list[Pair] = []
-    for pair, others in _pairs(terms, lambda term: phrases(term, proper), codebook, counts):
+    for pair, others in _pairs(terms, lambda term: term_phrases(term, proper), codebook, counts):
         found.setdefault((pair.evidence.casefold(), pair.code), pair)
         variants += others
     for pair in _inclusion_pairs(codebook, counts):
@@ -61,7 +61,7 @@ def read_gold(codebook: CodeBook, tables=()) -> tuple[list[Pair], GoldCounts]:
             found.setdefault((pair.evidence.casefold(), pair.code), pair)
     for column in (column for name in tables for column in read_columns(name)):
         counts.table_lines += len(column)
-        for pair, _ in _pairs(column, lambda term: [said(term)], codebook, counts):
+        for pair, _ in _pairs(column, lambda term: [table_phrase(term)], codebook, counts):
             found.setdefault((pair.evidence.casefold(), pair.code), pair)
     pairs = list(found.values())
     counts.pairs, counts.codes = len(pairs), len({one.code for one in pairs})
@@ -74,7 +74,7 @@ def _pairs(terms: list[Term], say, codebook: CodeBook, counts: GoldCounts):
 
     Variants are of codes that are complete as they stand: with each 7th character again they would drown the rest.
     """
-    references = References(terms)
+    references = SeeReferences(terms)
     for term in terms:
         codes = _codes_of(term, references, codebook, counts)
         if not codes:
@@ -94,11 +94,11 @@ def _with(phrase: str, words: str) -> str:
     return f"{phrase}, {words}" if words else phrase
 
 
-def _codes_of(term: Term, references: References, codebook: CodeBook, counts: GoldCounts) -> list[tuple[str, str]]:
+def _codes_of(term: Term, references: SeeReferences, codebook: CodeBook, counts: GoldCounts) -> list[tuple[str, str]]:
     """The billable codes of a term, own or referred to, as `billable_for` gives them; counts how, or why not."""
     if not term.default_code and not term.see:
         return []
-    target, reason = references.follow(term)
+    target, reason = references.resolve(term)
     codes, how = billable_for(target.default_code, codebook) if target else ([], reason)
     if codes:
         counts.resolved["see: " + how if target is not term else how] += 1
@@ -153,7 +153,7 @@ def _inclusion_pairs(codebook: CodeBook, counts: GoldCounts):
         codes, how = billable_for(code, codebook)
         for line in codebook.inclusion_terms(code):
             counts.inclusion_terms += 1
-            text = tidy(line)
+            text = plain_inclusion_term(line)
             if codes and text:
                 counts.resolved[f"inclusion term: {how}"] += 1
                 for billable, words in codes:

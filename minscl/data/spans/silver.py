@@ -23,7 +23,8 @@ from tqdm import tqdm
 from minscl.data.icd import CodeBook
 from minscl.data.locate import locate
 from minscl.data.prompts import one_line
-from minscl.data.types import Pair, take
+from minscl.data.record_checks import checked_record
+from minscl.data.types import Pair
 from minscl.errors import InputError
 
 CANDIDATES = 40  # of a code, the commonest, that stage 2 is shown
@@ -95,9 +96,9 @@ def take_answer(record, cls, required: dict) -> dict:
         raise InputError(
             f"{cls.__name__}: key 'prompt' is missing: an older version's answer, to which question is not known; delete the file"
         )
-    kept = take(record, cls, {"code": str, "prompt": str, "evidence": list, "llm": str, **required}, {})
+    kept = checked_record(record, cls, {"code": str, "prompt": str, "evidence": list, "llm": str, **required}, {})
     for phrase in kept["evidence"]:
-        take({"evidence": phrase}, cls, {"evidence": str}, {})
+        checked_record({"evidence": phrase}, cls, {"evidence": str}, {})
     return {**kept, "evidence": tuple(kept["evidence"])}
 
 
