@@ -222,6 +222,7 @@ def test_nothing_answered_is_asked_again_after_a_kill(faulty, tmp_path, monkeypa
     assert len(read_jsonl(tmp_path / "out.jsonl", Pair)) == 12
 
 
+@pytest.mark.slow
 def test_silver_killed_on_the_way_gives_the_same_file(tmp_path, capsys):
     """Guards: an answer log that a kill spoils, a result that depends on the kill, another model's log used."""
     labels, out, whole = (tmp_path / name for name in ("labels.jsonl", "out.jsonl", "whole.jsonl"))

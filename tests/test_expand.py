@@ -1,4 +1,4 @@
-"""Synthetic pairs and what they are checked against; the local LLM. Silver: test_silver.py; servers: test_endpoint.py."""
+"""Synthetic pairs and what they are checked against; the local LLM. test_silver.py has silver pairs."""
 
 import pytest
 
