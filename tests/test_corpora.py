@@ -130,7 +130,7 @@ def corpus(tmp_path):
 
 
 def test_mdace_offsets_slice_the_untouched_text(corpus):
-    """Guards: newlines converted, offsets not moved by the notes before, PCS and ICD-9 as ICD-10-CM, notes in the file's
+    """Guards: newlines converted, offsets not moved by notes before, PCS and ICD-9 as ICD-10-CM, notes in the file's
     order."""
     documents, counts = read_mdace(*corpus, BOOK)
     assert [document.id for document in documents] == ["200", "100"]  # the split's order
