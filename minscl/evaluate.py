@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from minscl.cli import require, run_command
-from minscl.data.corpora.mdace import read_charts
+from minscl.data.corpora.mdace_charts import read_charts
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument, Pair

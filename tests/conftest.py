@@ -1,5 +1,5 @@
 """Fixtures that several test files share, built once a session: the embedded model, commands called in this process so
-that torch starts once, a tiny training folder and a finished run.
+that torch starts once, a tiny training folder, a finished run, the gold pairs.
 
 They import what they need inside, so that tests without torch do not wait two seconds for it.
 """
@@ -87,3 +87,12 @@ def fast_measurement():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hardware, "measure_matmul_rate", cached)
         yield
+
+
+@pytest.fixture(scope="session")
+def gold():
+    """(pairs, counts) of the Alphabetic Index and the inclusion terms; about 7 seconds."""
+    from minscl.data.icd import CodeBook
+    from minscl.data.spans.gold import read_gold
+
+    return read_gold(CodeBook.load())

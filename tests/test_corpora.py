@@ -1,4 +1,4 @@
-"""Real corpora, read from files in exactly their published columns and around invented text: MDACE + MIMIC-III, MIMIC-IV, ACI-Bench, folders."""
+"""Public corpora in their published columns, with invented text: MDACE + MIMIC-III, MIMIC-IV, ACI-Bench, folders."""
 
 import csv
 import gzip
@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from minscl.data.corpora.counts import SPLITS, Counts
 from minscl.data.corpora.csv_rows import read_rows
-from minscl.data.corpora.mdace import SPLITS, Counts, mdace, read_charts
+from minscl.data.corpora.mdace import read_mdace
+from minscl.data.corpora.mdace_charts import read_charts
 from minscl.data.corpora.mimic_iv import mimic_iv_documents, split_of
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
@@ -67,13 +69,9 @@ TEXTS = {  # ROW_ID → (admission, category, text, [(phrase, code, code system)
 
 
 def write_csv(path, header, rows):
-    """Quoted as MIMIC is: text cells in quotes, a quote inside doubled, newlines as they are."""
-    opened = (
-        gzip.open(path, "wt", encoding="utf-8", newline="")
-        if str(path).endswith(".gz")
-        else open(path, "w", encoding="utf-8", newline="")
-    )
-    with opened as handle:
+    """Quoted as MIMIC is: text cells in quotes, a quote inside doubled, newlines unchanged."""
+    open_text = gzip.open if str(path).endswith(".gz") else open
+    with open_text(path, "wt", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
@@ -81,20 +79,19 @@ def write_csv(path, header, rows):
 
 
 def noteevents(path, texts=TEXTS, order=(30, 12, 11, 20, 10)):
-    other = [[1, 5, "", "2150-01-01", "", "", "Nursing/other", "Report", "", "", 'not asked for,\n"quoted"\n']]
-    return write_csv(
-        path,
-        NOTEEVENTS,
-        other
-        + [[id, 5, texts[id][0], "2150-01-01", "", "", texts[id][1], "Report", "", "", texts[id][2]] for id in order],
-    )
+    """MIMIC-III's table: a note that MDACE does not have, then those of `texts` in `order`."""
+    rows = [[1, 5, "", "2150-01-01", "", "", "Nursing/other", "Report", "", "", 'not annotated,\n"quoted"\n']]
+    for id in order:
+        admission, category, text, _ = texts[id]
+        rows.append([id, 5, admission, "2150-01-01", "", "", category, "Report", "", "", text])
+    return write_csv(path, NOTEEVENTS, rows)
 
 
 def write_mdace(folder, texts=TEXTS):
     """A folder like MDACE's: annotations without text, splits without header."""
     for name in ("Inpatient", "Profee"):
         charts = {}
-        for id, (admission, category, text, marks) in texts.items():
+        for id, (admission, category, text, annotations) in texts.items():
             spans = [
                 {
                     "begin": text.index(phrase),
@@ -103,12 +100,9 @@ def write_mdace(folder, texts=TEXTS):
                     "code_system": system,
                     "description": f"of {code}",
                     "type": "Human",
-                    "covered_text": "",
                 }
-                for phrase, code, system in marks
+                for phrase, code, system in annotations
             ]
-            for one in spans:
-                del one["covered_text"]
             charts.setdefault(admission, []).append(
                 {"note_id": id, "category": category, "description": "Report", "annotations": spans}
             )
@@ -124,7 +118,9 @@ def write_mdace(folder, texts=TEXTS):
             else {"train": [300], "val": [], "test": [100]}
         )
         for split, admissions in splits.items():
-            (folder / "splits" / name / f"MDace-ev-{split}.csv").write_text("".join(f"{one}\n" for one in admissions))
+            (folder / "splits" / name / f"MDace-ev-{split}.csv").write_text(
+                "".join(f"{admission}\n" for admission in admissions)
+            )
     return folder
 
 
@@ -134,37 +130,30 @@ def corpus(tmp_path):
 
 
 def test_mdace_offsets_slice_the_untouched_text(corpus):
-    """Guards: newlines changed on reading, offsets not shifted by the notes before, PCS and ICD-9 as ICD-10-CM, notes in the file's order."""
-    documents, counts = mdace(*corpus, BOOK)
-    assert [one.id for one in documents] == ["200", "100"]  # the split's order
-    text = (
-        TEXTS[10][2] + "\n\n" + TEXTS[11][2]
-    )  # ascending note id, a blank line between; radiology is not read by default
+    """Guards: newlines converted, offsets not moved by notes before, PCS and ICD-9 as ICD-10-CM, notes in the file's
+    order."""
+    documents, counts = read_mdace(*corpus, BOOK)
+    assert [document.id for document in documents] == ["200", "100"]  # the split's order
+    # ascending note id, a blank line between; radiology is not read by default
+    text = TEXTS[10][2] + "\n\n" + TEXTS[11][2]
     assert documents[1].text == text and "\r\n" in text
-    found = {one.code: [(e.start, e.end, e.text) for e in one.evidence] for one in documents[1].codes}
-    place = len(TEXTS[10][2]) + 2
-    assert found == {
-        "J18.9": [(10, 19, "pneumonia"), (place + 10, place + 19, "pneumonia")],
+    spans = {code.code: [(span.start, span.end, span.text) for span in code.evidence] for code in documents[1].codes}
+    offset = len(TEXTS[10][2]) + 2
+    assert spans == {
+        "J18.9": [(10, 19, "pneumonia"), (offset + 10, offset + 19, "pneumonia")],
         "R05": [(25, 30, "cough")],
-        "I10": [(place + 27, place + 39, "hypertension")],
+        "I10": [(offset + 27, offset + 39, "hypertension")],
         "J45.909": [(len(text) - 6, len(text), "asthma")],
     }
-    assert [one.code for one in documents[1].codes] == ["J18.9", "R05", "I10", "J45.909"]  # by first evidence
-    assert {one.code: one.description for one in documents[1].codes}["R05"] == BOOK.description("R05")
-    assert [e.text for one in documents[0].codes for e in one.evidence] == [
-        "fracture of hip",
-        "hip",
-    ]  # overlapping spans, both kept
+    assert [code.code for code in documents[1].codes] == ["J18.9", "R05", "I10", "J45.909"]  # by first evidence
+    assert {code.code: code.description for code in documents[1].codes}["R05"] == BOOK.description("R05")
+    # overlapping spans: both are there
+    assert [span.text for code in documents[0].codes for span in code.evidence] == ["fracture of hip", "hip"]
     for document in documents:
         assert CodedDocument.from_dict(document.to_dict()) == document
     numbers = counts.numbers
-    assert (
-        numbers["documents written"],
-        numbers["  codes"],
-        numbers["  evidence spans"],
-        numbers["annotations in ICD-10-PCS"],
-        numbers["annotations in ICD-9-CM"],
-    ) == (2, 6, 7, 1, 1)
+    assert (numbers["documents written"], numbers["  codes"], numbers["  evidence spans"]) == (2, 6, 7)
+    assert (numbers["annotations in ICD-10-PCS"], numbers["annotations in ICD-9-CM"]) == (1, 1)
     assert numbers["  distinct codes that are not billable today, kept"] == 1 and not counts.warnings  # R05
 
 
@@ -179,45 +168,42 @@ def test_mdace_offsets_slice_the_untouched_text(corpus):
     ],
 )
 def test_units_categories_and_splits(corpus, options, ids, evidence):
-    """Guards: an option that is read and not obeyed."""
-    documents, _ = mdace(*corpus, BOOK, **options)
-    assert [one.id for one in documents] == ids and sum(
-        len(code.evidence) for one in documents for code in one.codes
-    ) == evidence
+    """Guards: an option that is read and ignored."""
+    documents, _ = read_mdace(*corpus, BOOK, **options)
+    assert [document.id for document in documents] == ids
+    assert sum(len(code.evidence) for document in documents for code in document.codes) == evidence
 
 
 def test_the_leak_between_the_sets_is_refused(corpus):
     """Guards: a Profee test chart that Inpatient trains on."""
-    with pytest.raises(
-        InputError,
-        match="1 of 1 Profee test admissions stand elsewhere in Inpatient's splits .1 in train; the first is 100.*--leak drop",
-    ):
-        mdace(*corpus, BOOK, set="profee", split="test")
-    assert mdace(*corpus, BOOK, set="profee", split="test", leak="drop")[0] == []
-    assert [one.id for one in mdace(*corpus, BOOK, set="profee", split="test", leak="keep")[0]] == ["100"]
+    message = (
+        "1 of 1 Profee test admissions are in another of Inpatient's splits .1 in train; the first is 100.*--leak drop"
+    )
+    with pytest.raises(InputError, match=message):
+        read_mdace(*corpus, BOOK, set="profee", split="test")
+    assert read_mdace(*corpus, BOOK, set="profee", split="test", leak="drop")[0] == []
+    assert [document.id for document in read_mdace(*corpus, BOOK, set="profee", split="test", leak="keep")[0]] == [
+        "100"
+    ]
 
 
-def changed(id, **more):
-    admission, category, text, marks = TEXTS[id]
-    new = {"admission": admission, "category": category, "text": text, **more}
-    return {**TEXTS, id: (new["admission"], new["category"], new["text"], marks)}
+def changed(id, **fields):
+    """TEXTS with other `fields` (admission, text) of one note."""
+    admission, category, text, annotations = TEXTS[id]
+    return {**TEXTS, id: (fields.get("admission", admission), category, fields.get("text", text), annotations)}
 
 
 def test_what_does_not_fit_is_counted_or_refused_by_name(corpus, tmp_path):
     """Guards: a traceback, an annotation moved to other words, a note that silently is not there."""
     folder, file = corpus
     short = noteevents(tmp_path / "short.csv", changed(11, text=TEXTS[11][2][:-3]))
-    documents, counts = mdace(folder, short, BOOK)
-    assert (
-        "J45.909" not in [code.code for one in documents for code in one.codes]
-        and counts.numbers["annotations beyond their note's end, left out"] == 1
-    )
+    documents, counts = read_mdace(folder, short, BOOK)
+    assert "J45.909" not in [code.code for document in documents for code in document.codes]
+    assert counts.numbers["annotations beyond their note's end, left out"] == 1
     assert "ROW_ID 11" in counts.warnings[0] and "J45.909" in counts.warnings[0] and str(short) in counts.warnings[0]
-    documents, counts = mdace(folder, noteevents(tmp_path / "absent.csv", order=(12, 11, 20)), BOOK)
-    assert "no row with ROW_ID 10 (admission 100)" in counts.warnings[0] and [one.id for one in documents] == [
-        "200",
-        "100",
-    ]
+    documents, counts = read_mdace(folder, noteevents(tmp_path / "absent.csv", order=(12, 11, 20)), BOOK)
+    assert "no row with ROW_ID 10 (admission 100)" in counts.warnings[0]
+    assert [document.id for document in documents] == ["200", "100"]
     for name, make, message in [
         ("none", lambda path: noteevents(path, order=(30,)), "holds none of the 3 notes"),
         (
@@ -250,22 +236,25 @@ def test_what_does_not_fit_is_counted_or_refused_by_name(corpus, tmp_path):
         path = tmp_path / name
         make(path)
         with pytest.raises(InputError) as error:
-            mdace(folder, path, BOOK)
+            read_mdace(folder, path, BOOK)
         assert message in str(error.value) and str(path) in str(error.value), name
     chart = next((folder / "data" / "Inpatient").rglob("100-*.json"))
     chart.write_text(chart.read_text().replace('"begin": 10', '"begin": -1'))
     with pytest.raises(InputError, match="100-ICD-10.json: note 11, code J18.9: offsets -1:19 are no span"):
-        mdace(folder, file, BOOK)
+        read_mdace(folder, file, BOOK)
 
 
 @pytest.mark.skipif(not MDACE.exists(), reason="MDACE's annotations are not beside the checkout")
 def test_the_real_annotations_give_the_published_table(tmp_path):
-    """Guards: admissions, notes or spans of the real files lost or doubled. The figures are EVALUATION.md's, section 5; the texts are invented: dots."""
+    """Guards: admissions, notes or spans of the real files lost or doubled. The texts are invented: dots."""
     lengths = {}
     for path in (MDACE / "data" / "Inpatient" / "ICD-10" / "1.0").glob("*.json"):
         chart = json.loads(path.read_text(encoding="utf-8"))
         lengths |= {
-            note["note_id"]: (chart["hadm_id"], max([one["end"] for one in note["annotations"]], default=1))
+            note["note_id"]: (
+                chart["hadm_id"],
+                max([annotation["end"] for annotation in note["annotations"]], default=1),
+            )
             for note in chart["notes"]
         }
     file = write_csv(
@@ -273,19 +262,18 @@ def test_the_real_annotations_give_the_published_table(tmp_path):
         ["ROW_ID", "HADM_ID", "TEXT"],
         ([id, admission, "." * length] for id, (admission, length) in lengths.items()),
     )
-    found, systems = {}, Counts().numbers
+    sizes, systems = {}, Counts().numbers
+    names = ("  notes in them", "  evidence spans", "  distinct codes")
     for split in SPLITS:
         for categories in ("all", "discharge"):
-            documents, counts = mdace(MDACE, file, BOOK, split=split, categories=categories)
-            found[split, categories] = (
-                len(documents),
-                *(counts.numbers[name] for name in ("  notes in them", "  evidence spans", "  distinct codes")),
-            )
-            assert not counts.warnings and all(
-                one.text[e.start : e.end] == e.text for one in documents for code in one.codes for e in code.evidence
-            )
+            documents, counts = read_mdace(MDACE, file, BOOK, split=split, categories=categories)
+            sizes[split, categories] = (len(documents), *(counts.numbers[name] for name in names))
+            assert not counts.warnings
+            for document in documents:
+                for span in (span for code in document.codes for span in code.evidence):
+                    assert document.text[span.start : span.end] == span.text
         systems += counts.numbers
-    assert found == {
+    assert sizes == {
         ("train", "all"): (181, 355, 2245, 684),
         ("train", "discharge"): (181, 185, 2010, 645),
         ("val", "all"): (60, 122, 720, 296),
@@ -294,11 +282,8 @@ def test_the_real_annotations_give_the_published_table(tmp_path):
         ("test", "discharge"): (61, 62, 601, 290),
     }
     assert [systems[f"annotations in {name}"] for name in ("ICD-10-CM", "ICD-10-PCS", "ICD-9-CM")] == [3662, 272, 2]
-    assert [len(mdace(MDACE, file, BOOK, split=split, unit="note", categories="all")[0]) for split in SPLITS] == [
-        332,
-        112,
-        116,
-    ]
+    by_note = [read_mdace(MDACE, file, BOOK, split=split, unit="note", categories="all")[0] for split in SPLITS]
+    assert list(map(len, by_note)) == [332, 112, 116]
 
 
 def test_two_charts_of_one_admission_are_refused(tmp_path):
@@ -314,7 +299,7 @@ def test_two_charts_of_one_admission_are_refused(tmp_path):
     with pytest.raises(InputError, match="c.json: hadm_id 100 is also .*a.json's"):
         read_charts(tmp_path, BOOK)
     (tmp_path / "c.json").unlink()
-    assert [one.id for one in read_charts(tmp_path, BOOK)] == ["100", "200"]
+    assert [document.id for document in read_charts(tmp_path, BOOK)] == ["100", "200"]
 
 
 def test_rows_are_read_one_at_a_time(tmp_path):
@@ -333,11 +318,8 @@ def test_rows_are_read_one_at_a_time(tmp_path):
 
 @pytest.fixture
 def mimic_iv(tmp_path):
-    people = {subject: split_of(subject) for subject in range(1, 60)}
-    train, other = (
-        [one for one in people if people[one] == "train"][:3],
-        next(one for one in people if people[one] == "test"),
-    )
+    train = [subject for subject in range(1, 60) if split_of(subject) == "train"][:3]
+    other = next(subject for subject in range(1, 60) if split_of(subject) == "test")
     notes = [
         [f"{train[0]}-DS-1", train[0], 501, "DS", 1, "2180-01-01", "", 'Cough, "bad"\n'],
         [f"{train[0]}-DS-2", train[0], 502, "DS", 2, "", "", "Second admission"],
@@ -364,23 +346,17 @@ def test_mimic_iv_joins_codes_by_admission_and_splits_by_patient(mimic_iv):
     """Guards: ICD-9 codes, codes without their dot or twice, rare codes dropped, a patient in two splits."""
     counts = Counts()
     documents = list(mimic_iv_documents(*mimic_iv, "train", BOOK, counts))
-    assert [(one.id, [code.code for code in one.codes]) for one in documents] == [
+    assert [(document.id, [code.code for code in document.codes]) for document in documents] == [
         ("501", ["R05.9", "I10"]),
         ("502", ["E11.65"]),
     ]
-    assert (
-        documents[0].text == 'Cough, "bad"\n'
-        and documents[0].codes[1].description == "Essential (primary) hypertension"
-        and not documents[0].codes[0].evidence
-    )
-    assert (
-        counts.numbers["without ICD-10-CM codes, left out"]
-        == counts.numbers["without an admission, left out"]
-        == counts.numbers["a second note of an admission, left out"]
-        == 1
-    )
+    assert documents[0].text == 'Cough, "bad"\n' and not documents[0].codes[0].evidence
+    assert documents[0].codes[1].description == "Essential (primary) hypertension"
+    assert counts.numbers["without ICD-10-CM codes, left out"] == 1
+    assert counts.numbers["without an admission, left out"] == 1
+    assert counts.numbers["a second note of an admission, left out"] == 1
     assert counts.numbers["diagnoses that are no ICD-10-CM code, left out"] == 1 and "hadm_id 502" in counts.warnings[0]
-    assert [one.id for one in mimic_iv_documents(*mimic_iv, "test", BOOK, Counts())] == ["504"]
+    assert [document.id for document in mimic_iv_documents(*mimic_iv, "test", BOOK, Counts())] == ["504"]
     shares = [sum(split_of(subject) == name for subject in range(20_000)) / 20_000 for name in ("train", "val", "test")]
     assert shares == pytest.approx([0.73, 0.11, 0.16], abs=0.01)
 
@@ -405,7 +381,7 @@ def test_the_commands_write_and_count(corpus, mimic_iv, tmp_path):
     assert (
         done.returncode == 0
         and len(read_jsonl(tmp_path / "l.jsonl", CodedDocument)) == 2
-        and "may coincide" in done.stderr
+        and "may share patients" in done.stderr
     )
     bad = expand(
         "documents",
@@ -459,7 +435,7 @@ def test_notes_and_codes_of_aci_bench(tmp_path):
     [document] = read_jsonl(tmp_path / "d.jsonl", CodedDocument)
     assert (
         done.returncode == 0
-        and (document.id, [one.code for one in document.codes]) == ("D2N1", ["R05.9", "I10"])
+        and (document.id, [code.code for code in document.codes]) == ("D2N1", ["R05.9", "I10"])
         and "D2N9" in done.stderr
     )
     write_csv(tmp_path / "codes.csv", ["id", "code"], [["D2N1", "hello"]])

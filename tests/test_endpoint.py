@@ -1,8 +1,11 @@
-"""An LLM behind an address: where notes may go, faults of the server; the commands that ask, killed on the way."""
+"""An LLM on a server: where notes may go, the server's faults; `expand silver` killed and started again."""
 
 import json
+import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,16 +14,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from minscl.config import DEMO
 from minscl.data import Pair
 from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl, write_jsonl
-from minscl.data.spans.silver import StageOneAnswer, digest
+from minscl.data.spans.asking import prompt_digest
+from minscl.data.spans.silver import StageOneAnswer
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
-from minscl.expand import main
-from minscl.expand_llm import SilverConfig
+from minscl.expand import SilverConfig, main
 from minscl.infer.llm import EndpointLLM, check_address
+from minscl.model import save_model
 from minscl.pretrained import load_pretrained
 
 BOOK = CodeBook.load()
@@ -72,7 +77,7 @@ def test_an_address_that_cannot_be_read_is_refused_in_one_line(wrong):
 
 
 @pytest.mark.parametrize(
-    "given, message",
+    "flags, message",
     [
         ({"together": 0}, "--together 0: must be at least 1"),
         ({"retries": -1}, "--retries -1: must be at least 0"),
@@ -81,22 +86,22 @@ def test_an_address_that_cannot_be_read_is_refused_in_one_line(wrong):
         ({"timeout": float("nan")}, "--timeout nan"),
     ],
 )
-def test_flags_of_asking_are_checked(given, message):
-    """Guards: a traceback from the thread pool or the client library; nobody asked, and a job that seems to hang."""
+def test_flags_of_the_llm_are_checked(flags, message):
+    """Guards: a traceback from the thread pool or the client library; no request sent, and a job that seems to hang."""
     with pytest.raises(InputError, match=message):
-        SilverConfig(notes="n", out="o", **given)
+        SilverConfig(notes="n", out="o", **flags)
 
 
 class Faulty(BaseHTTPRequestHandler):
-    """Answers as `script` says, a fault after another, then as a chat completion that repeats the question."""
+    """Behaves badly as `script` says, a fault a request; then answers with the prompt in capitals."""
 
     script: list = []
-    asked: list = []
+    prompts: list = []  # received
     pause = 3  # seconds of a hang
 
     def do_POST(self):
         prompt = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
-        Faulty.asked.append(prompt)
+        Faulty.prompts.append(prompt)
         fault = Faulty.script.pop(0) if Faulty.script else None
         if fault == "hang":
             time.sleep(self.pause)
@@ -136,20 +141,20 @@ def faulty():
 
 
 @pytest.mark.parametrize("script", [[429], [500, 503], ["hang"], []])
-def test_faults_that_pass_are_waited_out(faulty, script):
+def test_transient_faults_are_waited_out(faulty, script):
     """Guards: a job of days lost for one busy moment; answers out of order."""
-    Faulty.script, Faulty.asked = list(script), []
+    Faulty.script, Faulty.prompts = list(script), []
     llm = EndpointLLM(faulty, "m", concurrency=3, timeout=1.0, retries=3)
-    assert sorted(llm.ask(["a", "b", "c", "d"])) == list(enumerate("ABCD")) and len(Faulty.asked) == 4 + len(script)
+    assert sorted(llm.ask(["a", "b", "c", "d"])) == list(enumerate("ABCD")) and len(Faulty.prompts) == 4 + len(script)
 
 
-def test_what_is_answered_beside_a_failing_question_is_kept(faulty):
-    """Guards: answers that wait for the first question's, and are lost when that one fails."""
-    Faulty.script, Faulty.asked, kept = ["refuse late"], [], []
+def test_answers_beside_a_failing_prompt_are_kept(faulty):
+    """Guards: answers that wait for the first prompt's, and are lost when that one fails."""
+    Faulty.script, Faulty.prompts, answers = ["refuse late"], [], []
     with pytest.raises(InputError, match="answers 401"):
         for number, answer in EndpointLLM(faulty, "m", concurrency=3).ask(list("abcdefg")):
-            kept.append((number, answer))
-    assert len(kept) == 6 and set(kept) < set(enumerate("ABCDEFG"))
+            answers.append((number, answer))
+    assert len(answers) == 6 and set(answers) < set(enumerate("ABCDEFG"))
 
 
 @pytest.mark.parametrize(
@@ -165,9 +170,9 @@ def test_what_is_answered_beside_a_failing_question_is_kept(faulty):
         ([400], "is m the name of its model"),
     ],
 )
-def test_faults_that_stay_end_in_one_line(faulty, script, message):
-    """Guards: a traceback, a question in an error message, a redirection followed to another machine."""
-    Faulty.script, Faulty.asked = list(script), []
+def test_permanent_faults_end_in_one_line(faulty, script, message):
+    """Guards: a traceback, a prompt in an error message, a redirection followed to another machine."""
+    Faulty.script, Faulty.prompts = list(script), []
     llm = EndpointLLM(faulty, "m", concurrency=1, timeout=0.5, retries=1)
     with pytest.raises(InputError, match=message) as error:
         list(llm.ask(["Mr Secret has cough"]))
@@ -183,142 +188,106 @@ def expand(*arguments):
     )
 
 
-def same(folder, one, other):
-    """Whether two runs' pairs are the same bytes, and their journals the same lines in any order."""
-    assert (folder / one).read_bytes() == (folder / other).read_bytes()
-    for name in (".quoted.jsonl", ".chosen.jsonl"):
-        assert sorted((folder / f"{one}{name}").read_bytes().splitlines()) == sorted(
-            (folder / f"{other}{name}").read_bytes().splitlines()
-        )
+def assert_same_results(out, other):
+    """Two runs' pairs are the same bytes, and their answer logs the same lines in any order."""
+    assert out.read_bytes() == other.read_bytes()
+    for suffix in (".quoted.jsonl", ".chosen.jsonl"):
+        logs = [path.with_name(path.name + suffix).read_bytes() for path in (out, other)]
+        assert sorted(logs[0].splitlines()) == sorted(logs[1].splitlines())
 
 
 def test_nothing_answered_is_asked_again_after_a_kill(faulty, tmp_path, monkeypatch):
-    """Guards: answers that come while an earlier question hangs, lost by a kill and asked again; counted at the server."""
+    """Guards: answers that come while an earlier request hangs, lost by a kill and asked for again."""
     monkeypatch.setattr(Faulty, "pause", 60)
     write_jsonl(
         tmp_path / "labels.jsonl", [document(str(n), f"Day {n}. HTN and pneumonia.", "I10", "J18.9") for n in range(6)]
     )
-    arguments = [
-        "silver",
-        "--notes",
-        str(tmp_path / "labels.jsonl"),
-        "--endpoint",
-        faulty,
-        "--model",
-        "m",
-        "--together",
-        "3",
-        "--out",
-    ]
-    Faulty.script, Faulty.asked, path = ["hang"], [], tmp_path / "out.jsonl.quoted.jsonl"
+    labels, endpoint = str(tmp_path / "labels.jsonl"), ["--endpoint", faulty, "--model", "m", "--together", "3"]
+    arguments = ["silver", "--notes", labels, *endpoint, "--out"]
+    Faulty.script, Faulty.prompts, path = ["hang"], [], tmp_path / "out.jsonl.quoted.jsonl"
     run = expand(*arguments, tmp_path / "out.jsonl")
     while run.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 8):
         time.sleep(0.02)
     run.kill()
     run.communicate()
-    with AnswerLog(path, StageOneAnswer) as journal:
-        answered = {one.prompt for one in journal.records}
+    with AnswerLog(path, StageOneAnswer) as log:
+        answered = {answer.prompt for answer in log.records}
     assert run.returncode == -signal.SIGKILL and 8 <= len(answered) < 12
-    Faulty.asked = []
+    Faulty.prompts = []
     assert main([*arguments, str(tmp_path / "out.jsonl")]) == 0
-    asked = [digest(prompt) for prompt in Faulty.asked if prompt.startswith("Clinical note")]
-    assert len(asked) == len(set(asked)) == 12 - len(answered) and not answered & set(asked)
+    digests = [prompt_digest(prompt) for prompt in Faulty.prompts if prompt.startswith("Clinical note")]
+    assert len(digests) == len(set(digests)) == 12 - len(answered) and not answered & set(digests)
     main([*arguments, str(tmp_path / "whole.jsonl")])
-    same(tmp_path, "whole.jsonl", "out.jsonl")
+    assert_same_results(tmp_path / "whole.jsonl", tmp_path / "out.jsonl")
     assert len(read_jsonl(tmp_path / "out.jsonl", Pair)) == 12
 
 
-def test_silver_killed_on_the_way_gives_the_same_file(tmp_path):
-    """Guards: the command as a user runs it: a journal that a kill spoils, a result that depends on the kill, another model's journal."""
-    notes = [
-        document(str(n), f"Day {n}. Hypertension, pneumonia and anxiety. " * 3, "I10", "J18.9", "F41.9")
-        for n in range(8)
-    ]
-    write_jsonl(tmp_path / "labels.jsonl", notes)
-    rng, arguments = random.Random(2), ("silver", "--notes", tmp_path / "labels.jsonl", "--out")
-    whole = expand(*arguments, tmp_path / "whole.jsonl")
-    assert whole.wait(timeout=300) == 0, whole.stderr.read()
-    journal = tmp_path / "out.jsonl.quoted.jsonl"
+@pytest.mark.slow
+def test_silver_killed_on_the_way_gives_the_same_file(tmp_path, capsys):
+    """Guards: an answer log that a kill spoils, a result that depends on the kill, another model's log used."""
+    labels, out, whole = (tmp_path / name for name in ("labels.jsonl", "out.jsonl", "whole.jsonl"))
+    text = "Hypertension, pneumonia and anxiety. " * 3
+    write_jsonl(labels, [document(str(n), f"Day {n}. {text}", "I10", "J18.9", "F41.9") for n in range(6)])
+    rng, arguments = random.Random(2), ["silver", "--notes", str(labels), "--together", "6", "--out"]
+    assert main([*arguments, str(whole)]) == 0
+    log = tmp_path / "out.jsonl.quoted.jsonl"
     for _ in range(2):
-        before = journal.read_bytes().count(b"\n") if journal.exists() else 0
-        run = expand(*arguments, tmp_path / "out.jsonl")
-        while run.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < before + 3):
+        before = log.read_bytes().count(b"\n") if log.exists() else 0
+        run = expand(*arguments, out)
+        while run.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < before + 3):
             time.sleep(0.01)
         time.sleep(rng.random() / 10)
         run.send_signal(signal.SIGKILL)
         run.communicate()
-    last = expand(*arguments, tmp_path / "out.jsonl")
-    out, err = last.communicate(timeout=300)
-    assert last.returncode == 0, err
-    same(tmp_path, "whole.jsonl", "out.jsonl")
-    counts = {" ".join(line.split()[:-1]): line.split()[-1] for line in out.splitlines() if line}
-    assert counts["codes asked about"] == "24" and "rejected: not in the note" in counts
-    other = expand(*arguments, tmp_path / "out.jsonl", "--endpoint", "http://127.0.0.1:9/v1", "--model", "m")
-    assert other.wait(timeout=60) == 2 and "holds answers of" in other.stderr.read()
+        assert run.returncode == -signal.SIGKILL
+    capsys.readouterr()
+    assert main([*arguments, str(out)]) == 0
+    assert_same_results(whole, out)
+    printed = capsys.readouterr().out
+    counts = {" ".join(line.split()[:-1]): line.split()[-1] for line in printed.splitlines() if line}
+    assert counts["codes asked about"] == "18" and "rejected: not in the note" in counts
+    other = expand(*arguments, out, "--endpoint", "http://127.0.0.1:9/v1", "--model", "m")
+    _, error = other.communicate(timeout=60)
+    assert other.returncode == 2 and error.count("\n") == 1 and "holds answers of" in error
 
 
+@pytest.mark.slow
 def test_a_real_server(tmp_path):
-    """Guards: an endpoint that works with our own server alone. `transformers serve` on loopback, a folder that save_model wrote."""
+    """Guards: an endpoint that works with our own server alone. `transformers serve` on loopback."""
     for package in ("transformers", "openai", "fastapi", "uvicorn"):
         pytest.importorskip(package, reason="the teacher and endpoint extras are not installed")
-    import shutil
-    import socket
-
-    from minscl.config import DEMO
-    from minscl.model import save_model
-
+    folder, log = tmp_path / "model", tmp_path / "log"
     model, _ = load_pretrained(DEMO)
-    save_model(model, tmp_path / "model")
+    save_model(model, folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
-        shutil.copy(DEMO / name, tmp_path / "model" / name)
+        shutil.copy(DEMO / name, folder / name)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**__import__("os").environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder), "--device", "cpu"]
     server = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "transformers.cli.transformers",
-            "serve",
-            str(tmp_path / "model"),
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--device",
-            "cpu",
-        ],
-        env=environment,
-        stdout=(tmp_path / "log").open("w"),
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")},
+        stdout=log.open("w"),
         stderr=subprocess.STDOUT,
     )
+    labels, out = tmp_path / "labels.jsonl", tmp_path / "out.jsonl"
     try:
-        for _ in range(240):
+        for _ in range(1200):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
-            assert server.poll() is None, (tmp_path / "log").read_text()[-2000:]
-            time.sleep(0.5)
-        write_jsonl(
-            tmp_path / "labels.jsonl",
-            [document("a", "Hypertension and pneumonia.", "I10", "J18.9"), document("b", "Anxiety.", "F41.9")],
-        )
-        run = expand(
-            "silver",
-            "--notes",
-            tmp_path / "labels.jsonl",
-            "--out",
-            tmp_path / "out.jsonl",
-            "--endpoint",
-            f"http://127.0.0.1:{port}/v1",
-            "--model",
-            tmp_path / "model",
-        )
-        out, err = run.communicate(timeout=240)
-        assert run.returncode == 0, err + (tmp_path / "log").read_text()[-2000:]
-        mined = read_jsonl(tmp_path / "out.jsonl.quoted.jsonl", StageOneAnswer)
-        assert sorted((one.note, one.code, one.answered) for one in mined) == [
+            assert server.poll() is None, log.read_text()[-2000:]
+            time.sleep(0.1)
+        notes = [document("a", "Hypertension and pneumonia.", "I10", "J18.9"), document("b", "Anxiety.", "F41.9")]
+        write_jsonl(labels, notes)
+        endpoint = ["--endpoint", f"http://127.0.0.1:{port}/v1", "--model", str(folder)]
+        try:
+            assert main(["silver", "--notes", str(labels), "--out", str(out), *endpoint]) == 0
+        except InputError as error:
+            raise AssertionError(f"{error}\n{log.read_text()[-2000:]}") from error
+        answers = read_jsonl(tmp_path / "out.jsonl.quoted.jsonl", StageOneAnswer)
+        assert sorted((answer.note, answer.code, answer.answered) for answer in answers) == [
             ("a", "I10", True),
             ("a", "J18.9", True),
             ("b", "F41.9", True),

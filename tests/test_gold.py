@@ -1,4 +1,4 @@
-"""Gold pairs: counts against the data's own README, phrases against hand-written expectations, every code billable."""
+"""Gold pairs: counts against the published ones, phrases against hand-written expectations, every code billable."""
 
 import json
 import subprocess
@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+import minscl.expand
+from minscl.cli import run_command
 from minscl.data import Pair
 from minscl.data.icd import CodeBook
 from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index, read_table
@@ -16,44 +18,63 @@ from minscl.data.spans.coverage import coverage, coverage_table
 from minscl.data.spans.gold import billable_for, read_gold
 
 BOOK = CodeBook.load()
-TERMS = read_index()
-PAIRS, COUNTS = read_gold(BOOK)
-PROPER = proper_nouns(TERMS)
 
 
-def test_counts_are_those_of_the_published_table():
+@pytest.fixture(scope="module")
+def terms():
+    return read_index()
+
+
+@pytest.fixture(scope="module")
+def pairs(gold):
+    return gold[0]
+
+
+@pytest.fixture(scope="module")
+def counts(gold):
+    return gold[1]
+
+
+@pytest.fixture(scope="module")
+def gold_with_tables():
+    return read_gold(BOOK, tuple(TABLES))
+
+
+def test_counts_are_those_of_the_published_table(terms, counts):
     """Guards: a level of the Index not read. The figures are those of the table that the file was rebuilt from."""
-    assert (COUNTS.terms, COUNTS.main_terms, COUNTS.terms_with_code, COUNTS.code_strings) == (
-        81_024,
-        8_100,
-        62_721,
-        20_073,
-    )
-    assert sum(bool(term.see) for term in TERMS) == 12_136
-    assert sum(bool(term.modifiers) for term in TERMS) == 12_601
-    assert COUNTS.resolved["billable as written"] == 48_585 + 3  # 3 of the codes that stand in a title only
-    assert COUNTS.resolved["billable without the dash"] == 22
-    assert COUNTS.unresolved["see condition: names no term"] == 477
+    assert (counts.terms, counts.main_terms) == (81_024, 8_100)
+    assert (counts.terms_with_code, counts.code_strings) == (62_721, 20_073)
+    assert sum(bool(term.see) for term in terms) == 12_136
+    assert sum(bool(term.modifiers) for term in terms) == 12_601
+    assert counts.resolved["billable as written"] == 48_585 + 3  # 3 codes are printed in a title only
+    assert counts.resolved["billable without the dash"] == 22
+    assert counts.unresolved["see condition: names no term"] == 477
 
 
-def test_nothing_disappears_without_being_counted():
+def test_nothing_disappears_without_being_counted(terms, counts):
     """Guards: terms dropped silently: each with a code or reference is either resolved or counted by reason."""
-    asked = sum(bool(term.default_code or term.see) for term in TERMS) + COUNTS.inclusion_terms
-    assert COUNTS.resolved.total() + COUNTS.unresolved.total() == asked - sum(
-        bool(not plain_inclusion_term(line))
+    expected = sum(bool(term.default_code or term.see) for term in terms) + counts.inclusion_terms
+    empty = sum(
+        not plain_inclusion_term(line)
         for code in BOOK.headings_with("inclusionTerm")
         for line in BOOK.inclusion_terms(code)
         if billable_for(code, BOOK)[0]
     )
+    assert counts.resolved.total() + counts.unresolved.total() == expected - empty
 
 
-def test_pairs_are_usable():
-    """Guards: headings as codes, empty or repeated phrases, unbalanced leftovers of the Index's print."""
-    assert all(BOOK.is_billable(one.code) and one.source == "gold" and one.origin for one in PAIRS)
-    assert len({(one.evidence.casefold(), one.code) for one in PAIRS}) == len(PAIRS) == COUNTS.pairs > 80_000
-    assert len({one.code for one in PAIRS}) == COUNTS.codes > 30_000
-    assert all(one.evidence == " ".join(one.evidence.split()) != "" for one in PAIRS)
-    assert not [one for one in PAIRS if " NEC" in one.evidence or " NOS" in one.evidence]
+def test_pairs_are_usable(pairs, counts):
+    """Guards: headings as codes, empty or repeated phrases, remains of the Index's typography."""
+    assert all(BOOK.is_billable(pair.code) and pair.source == "gold" and pair.origin for pair in pairs)
+    assert len({(pair.evidence.casefold(), pair.code) for pair in pairs}) == len(pairs) == counts.pairs > 80_000
+    assert len({pair.code for pair in pairs}) == counts.codes > 30_000
+    assert all(pair.evidence == " ".join(pair.evidence.split()) != "" for pair in pairs)
+    assert not [pair for pair in pairs if " NEC" in pair.evidence or " NOS" in pair.evidence]
+
+
+@pytest.fixture(scope="module")
+def phrase_codes(pairs):
+    return {(pair.evidence.casefold(), pair.code) for pair in pairs}
 
 
 @pytest.mark.parametrize(
@@ -75,9 +96,14 @@ def test_pairs_are_usable():
         ("acute appendicitis", "K35.80"),
     ],
 )
-def test_terms_read_as_a_coder_would_say_them(evidence, code):
+def test_terms_read_as_a_coder_would_say_them(phrase_codes, evidence, code):
     """Guards: phrases in the Index's inverted order, default codes lost, the dash resolved wrongly."""
-    assert (evidence.casefold(), code) in {(one.evidence.casefold(), one.code) for one in PAIRS}
+    assert (evidence.casefold(), code) in phrase_codes
+
+
+@pytest.fixture(scope="module")
+def proper(terms):
+    return proper_nouns(terms)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +133,9 @@ def test_terms_read_as_a_coder_would_say_them(evidence, code):
         ),
     ],
 )
-def test_phrases(term, expected):
+def test_phrases(proper, term, expected):
     """Guards: connectives before their head, modifiers lost, names without their capital."""
-    assert term_phrases(term, PROPER) == expected
+    assert term_phrases(term, proper) == expected
 
 
 @pytest.mark.parametrize(
@@ -127,60 +153,43 @@ def test_phrases(term, expected):
         ("Q99.8", [], "several codes below"),
     ],
 )
-def test_codes_that_are_not_billable_are_finished_by_rule(printed, codes, how):
-    """Guards: a default code guessed where the books do not say, or lost where they do."""
-    found, why = billable_for(printed, BOOK)
-    assert ([code for code, _ in found], why) == (codes, how)
+def test_codes_that_are_not_billable_are_resolved_by_rule(printed, codes, how):
+    """Guards: a default code guessed where Index and Tabular List do not say, or lost where they do."""
+    resolved, reason = billable_for(printed, BOOK)
+    assert ([code for code, _ in resolved], reason) == (codes, how)
 
 
-def test_seventh_characters_are_said_in_words():
+def test_seventh_characters_are_said_in_words(pairs):
     """Guards: one phrase for three codes, which a model could only guess between; an S06 code that does not exist."""
-    said_of = {(one.evidence, one.code) for one in PAIRS}
+    exact = {(pair.evidence, pair.code) for pair in pairs}
     for words, code in (
         ("initial encounter", "T33.60XA"),
         ("subsequent encounter", "T33.60XD"),
         ("sequela", "T33.60XS"),
     ):
-        assert (f"thigh frostbite, {words}", code) in said_of
-    assert ("acetabulum fracture, subsequent encounter for fracture with nonunion", "S32.409K") in said_of
-    assert (
-        "Labor and delivery complicated by compression of cord",
-        "O69.2XX0",
-    ) in said_of  # "not applicable or unspecified" adds nothing
-    assert ("Labor and delivery complicated by compression of cord, fetus 2", "O69.2XX2") in said_of
-    assert not [one for one in PAIRS if one.code.startswith("S06") and one.code[6:7] in "78" and one.code[-1] in "DS"]
-
-
-@pytest.fixture(scope="module")
-def with_tables():
-    return read_gold(BOOK, tuple(TABLES))
+        assert (f"thigh frostbite, {words}", code) in exact
+    assert ("acetabulum fracture, subsequent encounter for fracture with nonunion", "S32.409K") in exact
+    # "not applicable or unspecified" adds no words
+    assert ("Labor and delivery complicated by compression of cord", "O69.2XX0") in exact
+    assert ("Labor and delivery complicated by compression of cord, fetus 2", "O69.2XX2") in exact
+    intracranial = [pair.code for pair in pairs if pair.code.startswith("S06")]
+    assert not [code for code in intracranial if code[6:7] in "78" and code[-1] in "DS"]
 
 
 def test_tables_have_the_published_counts():
-    """Guards: cells read by position where some are left out; terms or columns lost. The figures were counted in the files themselves."""
-    neoplasm, drug, cause = (read_columns(name) for name in ("neoplasm", "drug", "external-cause"))
-    assert [len(table) for table in (neoplasm, drug, cause)] == [6, 6, 1]
-    assert (
-        {len(column) for column in neoplasm} == {1_939}
-        and {len(column) for column in drug} == {7_428}
-        and len(cause[0]) == 8_064
-    )
-    assert [sum(bool(term.code) for column in table for term in column) for table in (neoplasm, drug, cause)] == [
-        9_018,
-        40_026,
-        6_650,
-    ]
-    assert [
-        len({term.code for column in table for term in column if term.code}) for table in (neoplasm, drug, cause)
-    ] == [689, 1_596, 2_708]
-    skin = [
-        term
-        for term in read_table(TABLES["neoplasm"], "t")["Malignant Secondary"]
-        if term.path[1:] == ("abdomen, abdominal", "wall", "skin")
-    ]
+    """Guards: cells read by position where some are left out; terms or columns lost. Figures counted in the files."""
+    tables = [read_columns(name) for name in ("neoplasm", "drug", "external-cause")]
+    assert [len(table) for table in tables] == [6, 6, 1]
+    assert [{len(column) for column in table} for table in tables] == [{1_939}, {7_428}, {8_064}]
+    codes = [[term.code for column in table for term in column if term.code] for table in tables]
+    assert [len(table) for table in codes] == [9_018, 40_026, 6_650]
+    assert [len(set(table)) for table in codes] == [689, 1_596, 2_708]
+    secondary = read_table(TABLES["neoplasm"], "t")["Malignant Secondary"]
+    skin = [term for term in secondary if term.path[1:] == ("abdomen, abdominal", "wall", "skin")]
     assert [term.code for term in skin] == [""]  # this line has a cell in column 2 alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "evidence, code, origin",
     [
@@ -213,39 +222,36 @@ def test_tables_have_the_published_counts():
         ),
     ],
 )
-def test_table_lines_as_phrases(with_tables, evidence, code, origin):
+def test_table_lines_as_phrases(gold_with_tables, evidence, code, origin):
     """Guards: a column's code under another column's words, an origin that does not say which table."""
-    found = {(one.evidence, one.code): one for one in with_tables[0]}[evidence, code]
-    assert found == Pair(evidence, code, "gold", origin=origin)
+    [pair] = [pair for pair in gold_with_tables[0] if (pair.evidence, pair.code) == (evidence, code)]
+    assert pair == Pair(evidence, code, "gold", origin=origin)
 
 
-def test_tables_are_read_on_request_and_add_only(with_tables):
-    """Guards: tables in the default output, gold pairs that change when a table is read, lines that become no pair uncounted."""
-    pairs, counts = with_tables
-    assert (
-        pairs[: len(PAIRS)] == PAIRS and COUNTS.table_lines == 0 and counts.table_lines == 6 * 1_939 + 6 * 7_428 + 8_064
-    )
-    kinds = {one.origin.split(":")[0] for one in PAIRS}
-    assert kinds == {"index", "inclusion term"}
-    assert {one.origin.split(":")[0] for one in pairs} == kinds | {
-        "neoplasm table",
-        "drug table",
-        "external cause index",
-    }
-    assert all(BOOK.is_billable(one.code) and one.evidence == " ".join(one.evidence.split()) != "" for one in pairs)
-    assert len({(one.evidence.casefold(), one.code) for one in pairs}) == len(pairs)
-    asked = sum(
-        bool(term.default_code or term.see) for name in TABLES for column in read_columns(name) for term in column
-    )
-    empty = sum(
-        not table_phrase(term) for name in TABLES for column in read_columns(name) for term in column if term.default_code
-    )
-    added = counts.resolved.total() + counts.unresolved.total() - COUNTS.resolved.total() - COUNTS.unresolved.total()
-    assert asked <= added <= asked + empty  # a line that resolves and has no words of its own is counted twice
+@pytest.mark.slow
+def test_tables_are_read_on_request_and_add_only(pairs, counts, gold_with_tables):
+    """Guards: tables in the default output, gold pairs that change when a table is read, table lines lost uncounted."""
+    more_pairs, more_counts = gold_with_tables
+    assert more_pairs[: len(pairs)] == pairs
+    assert counts.table_lines == 0 and more_counts.table_lines == 6 * 1_939 + 6 * 7_428 + 8_064
+    books = {pair.origin.split(":")[0] for pair in pairs}
+    assert books == {"index", "inclusion term"}
+    table_books = {"neoplasm table", "drug table", "external cause index"}
+    assert {pair.origin.split(":")[0] for pair in more_pairs} == books | table_books
+    assert all(BOOK.is_billable(pair.code) for pair in more_pairs)
+    assert all(pair.evidence == " ".join(pair.evidence.split()) != "" for pair in more_pairs)
+    assert len({(pair.evidence.casefold(), pair.code) for pair in more_pairs}) == len(more_pairs)
+    lines = [term for name in TABLES for column in read_columns(name) for term in column]
+    with_code_or_reference = sum(bool(term.default_code or term.see) for term in lines)
+    empty = sum(not table_phrase(term) for term in lines if term.default_code)
+    added = more_counts.resolved.total() + more_counts.unresolved.total()
+    added -= counts.resolved.total() + counts.unresolved.total()
+    # a line that resolves and has no words of its own is counted twice
+    assert with_code_or_reference <= added <= with_code_or_reference + empty
 
 
-def test_coverage_against_a_naive_count(tmp_path):
-    """Guards: a code or pair in the wrong chapter or combination, a heading counted as covered, a share rounded up to all."""
+def test_coverage_against_a_naive_count():
+    """Guards: a code or pair in the wrong chapter or combination, a heading counted as covered, 99.99% as 100%."""
     pairs = [
         Pair("a", "I10", "gold"),
         Pair("b", "I10", "silver"),
@@ -255,62 +261,54 @@ def test_coverage_against_a_naive_count(tmp_path):
         Pair("f", "E11", "gold"),
         Pair("g", "T14.8XXA", "silver"),
     ]
-    found = coverage(pairs, BOOK)
-    assert (found.billable, found.covered, found.pairs) == (
-        74_719,
-        4,
-        {"gold": 4, "silver": 2, "synthetic-template": 1},
-    )
-    assert found.codes == {"gold": 2, "silver": 2, "synthetic-template": 1} and found.not_billable == {"E11": 1}
-    assert found.exactly == {"none": 74_715, "gold + silver": 1, "gold": 1, "silver": 1, "synthetic-template": 1}
-    chapters = {one.number: one for one in found.chapters}
-    assert (
-        list(chapters) == [str(number) for number in range(1, 23)]
-        and sum(one.billable for one in found.chapters) == 74_719
-    )
+    counts = coverage(pairs, BOOK)
+    assert (counts.billable, counts.covered) == (74_719, 4)
+    assert counts.pairs == {"gold": 4, "silver": 2, "synthetic-template": 1}
+    assert counts.codes == {"gold": 2, "silver": 2, "synthetic-template": 1} and counts.not_billable == {"E11": 1}
+    assert counts.exactly == {"none": 74_715, "gold + silver": 1, "gold": 1, "silver": 1, "synthetic-template": 1}
+    chapters = {chapter.number: chapter for chapter in counts.chapters}
+    assert list(chapters) == [str(number) for number in range(1, 23)]
+    assert sum(chapter.billable for chapter in counts.chapters) == 74_719
     assert chapters["9"].codes == {"gold": 1, "silver": 1, "synthetic-template": 0} and chapters["9"].covered == 1
-    assert (
-        chapters["9"].pairs == {"gold": 2, "silver": 1, "synthetic-template": 0} and chapters["4"].pairs["gold"] == 1
-    )  # a heading's pair covers nothing
-    rows = {line.split()[0]: line.split() for line in coverage_table(found).splitlines() if line}
+    assert chapters["9"].pairs == {"gold": 2, "silver": 1, "synthetic-template": 0}
+    assert chapters["4"].pairs["gold"] == 1  # a heading's pair covers nothing
+    rows = {line.split()[0]: line.split() for line in coverage_table(counts).splitlines() if line}
     assert rows["9"][-6:] == ["2", "1", "1", "1", "0", "0"] and rows["all"][-6:] == ["3", "2", "2", "2", "1", "1"]
-    assert [one.number for one in found.chapters if one.covered] == ["4", "9", "10", "19"]
+    assert [chapter.number for chapter in counts.chapters if chapter.covered] == ["4", "9", "10", "19"]
     assert chapters["9"].billable == sum("I00" <= code[:3] <= "I99" for code in BOOK.billable)
-    everything = coverage([Pair("x", code, "synthetic") for code in BOOK.billable[1:]], BOOK)
-    assert (
-        "100.0%" not in coverage_table(everything).splitlines()[1]
-        and "99.9%" in coverage_table(everything).splitlines()[1]
-    )
+    all_but_one = coverage([Pair("x", code, "synthetic") for code in BOOK.billable[1:]], BOOK)
+    synthetic_row = coverage_table(all_but_one).splitlines()[1]
+    assert "100.0%" not in synthetic_row and "99.9%" in synthetic_row
     assert coverage([], BOOK).exactly == {"none": 74_719}
+
+
+def expand(*arguments, cwd=None):
+    """`python -m minscl.expand` as a user runs it."""
+    command = [sys.executable, "-m", "minscl.expand", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
 def test_the_coverage_command(tmp_path):
     """Guards: files counted apart, a picture that is none, an error without its file."""
     write_jsonl(tmp_path / "a.jsonl", [Pair("high blood pressure", "I10", "gold")])
     write_jsonl(tmp_path / "b.jsonl", [Pair("HTN", "I10", "silver"), Pair("diabetes", "E11.9", "silver")])
-    run = lambda *args: subprocess.run(
-        [sys.executable, "-m", "minscl.expand", "coverage", *args], capture_output=True, text=True, cwd=tmp_path
-    )  # noqa: E731
-    done = run("a.jsonl", "b.jsonl", "--json", "--plot", "c.png")
+    done = expand("coverage", "a.jsonl", "b.jsonl", "--json", "--plot", "c.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (
-        found["exactly"] == {"none": 74_717, "gold + silver": 1, "silver": 1} and found["chapters"]["9"]["covered"] == 1
-    )
-    assert found["chapters"]["4"]["pairs"] == {"gold": 0, "silver": 1} and found["chapters"]["9"]["pairs"] == {
-        "gold": 1,
-        "silver": 1,
-    }
-    assert found["share"] == pytest.approx(2 / 74_719) and (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
-    table = run("a.jsonl", "b.jsonl").stdout
+    counts = json.loads(done.stdout)
+    assert counts["exactly"] == {"none": 74_717, "gold + silver": 1, "silver": 1}
+    assert counts["chapters"]["9"]["covered"] == 1
+    assert counts["chapters"]["4"]["pairs"] == {"gold": 0, "silver": 1}
+    assert counts["chapters"]["9"]["pairs"] == {"gold": 1, "silver": 1}
+    assert counts["share"] == pytest.approx(2 / 74_719) and (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    table = expand("coverage", "a.jsonl", "b.jsonl", cwd=tmp_path).stdout
     assert "gold + silver" in table and "Diseases of the circulatory system" in table
-    bad = run("a.jsonl", "none.jsonl")
+    bad = expand("coverage", "a.jsonl", "none.jsonl", cwd=tmp_path)
     assert bad.returncode == 2 and bad.stderr.count("\n") == 1 and "none.jsonl" in bad.stderr
 
 
-def test_references_are_followed():
+def test_references_are_followed(terms):
     """Guards: `see` taken as a phrase, a chain that ends nowhere, the main term Condition mistaken for a reference."""
-    references = SeeReferences(TERMS)
+    references = SeeReferences(terms)
     target, reason = references.resolve(Term(("Bowen's", "epithelioma"), see="Hypertension"))
     assert (target.default_code, reason) == ("I10", "")
     assert references.resolve(Term(("X",), see="condition")) == (None, "see condition: names no term")
@@ -319,27 +317,45 @@ def test_references_are_followed():
     assert references.resolve(Term(("X",), see="Nothing like this"))[1] == "see: no such term"
 
 
-def test_the_command_writes_pairs_and_prints_the_counts(tmp_path):
+@pytest.fixture
+def gold_once(gold, monkeypatch):
+    """The command, with the session's one run of read_gold; a test that runs it whole would take as long again."""
+
+    def read_gold(codebook, tables):
+        assert codebook is BOOK and list(tables) == []
+        return gold
+
+    monkeypatch.setattr(minscl.expand, "read_gold", read_gold)
+
+
+def test_the_command_writes_pairs_and_prints_the_counts(gold_once, pairs, tmp_path, capsys):
     """Guards: a command that prints one thing and writes another."""
     out = tmp_path / "gold.jsonl"
-    done = subprocess.run(
-        [sys.executable, "-m", "minscl.expand", "gold", "--out", str(out)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert read_jsonl(out, Pair) == PAIRS
-    printed = {" ".join(line.split()[:-1]): line.split()[-1] for line in done.stdout.splitlines() if line}
-    assert printed["terms read"] == "81,024" and printed["pairs written"] == f"{len(PAIRS):,}"
-    assert json.loads(out.read_text().splitlines()[0])["source"] == "gold"
-    circulatory = next(line for line in done.stdout.splitlines() if "Diseases of the circulatory" in line)
-    covered = len({one.code for one in PAIRS if one.code.startswith("I")})
+    with pytest.raises(SystemExit) as status:
+        run_command(lambda: minscl.expand.main(["gold", "--out", str(out)]))
+    printed = capsys.readouterr()
+    assert status.value.code == 0, printed.err
+    assert read_jsonl(out, Pair) == pairs
+    numbers = {" ".join(line.split()[:-1]): line.split()[-1] for line in printed.out.splitlines() if line}
+    assert numbers["terms read"] == "81,024" and numbers["pairs written"] == f"{len(pairs):,}"
+    with open(out, encoding="utf-8") as lines:
+        assert json.loads(next(lines))["source"] == "gold"
+    circulatory = next(line for line in printed.out.splitlines() if "Diseases of the circulatory" in line)
+    covered = len({pair.code for pair in pairs if pair.code.startswith("I")})
     assert f"{covered:,}" in circulatory.split()
-    bad = subprocess.run(
-        [sys.executable, "-m", "minscl.expand", "gold", "--out", "/dev/null/x.jsonl"], capture_output=True, text=True
-    )
-    assert bad.returncode == 2 and len(bad.stderr.strip().splitlines()) == 1 and "/dev/null/x.jsonl" in bad.stderr
-    for args, words in ((["--out", "x.jsonl", "--tables", "plants"], ["plants", "neoplasm"]), ([], ["--out"])):
-        bad = subprocess.run(
-            [sys.executable, "-m", "minscl.expand", "gold", *args], capture_output=True, text=True, cwd=tmp_path
-        )
+
+
+def test_the_command_refuses_in_one_line(gold_once, tmp_path, capsys):
+    """Guards: a traceback, an error without its value, a file after an error."""
+    with pytest.raises(SystemExit) as status:
+        run_command(lambda: minscl.expand.main(["gold", "--out", "/dev/null/x.jsonl"]))
+    error = capsys.readouterr().err
+    assert status.value.code == 2 and len(error.strip().splitlines()) == 1 and "/dev/null/x.jsonl" in error
+    for arguments, words in (
+        (["--out", "x.jsonl", "--tables", "plants"], ["plants", "neoplasm"]),
+        ([], ["--out"]),
+        (["--nonsense"], ["--nonsense", "--help"]),
+    ):
+        bad = expand("gold", *arguments, cwd=tmp_path)
         assert bad.returncode == 2 and bad.stderr.count("\n") == 1 and all(word in bad.stderr for word in words)
     assert not (tmp_path / "x.jsonl").exists()

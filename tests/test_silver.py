@@ -1,4 +1,7 @@
-"""Silver pairs: what an LLM quotes and chooses is checked against the note and the candidates; a journal's answers are used for their own questions alone."""
+"""Silver pairs: an LLM's quotations are checked against the note, its choice against the candidates.
+
+A logged answer is used again for exactly the same prompt.
+"""
 
 import json
 
@@ -9,18 +12,18 @@ from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.record_checks import checked_record
+from minscl.data.spans.asking import answer_lines
 from minscl.data.spans.silver import (
     Candidate,
     StageOneAnswer,
     StageTwoAnswer,
-    candidates,
-    choose,
-    lines_of,
-    mine,
-    quotations,
+    collect_candidates,
+    locate_quotations,
+    run_stage_one,
+    run_stage_two,
     silver_pairs,
 )
-from minscl.data.spans.synthetic import Written
+from minscl.data.spans.synthetic import SyntheticAnswer
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
 
@@ -48,24 +51,25 @@ ANSWERS = {
 
 
 class Scripted:
-    """Answers from a table by what the prompt names; breaks off after `patience` answers."""
+    """Answers from a table by what the prompt names; fails after `answers_left` answers."""
 
-    name, notes, step = "scripted", NOTES, 1  # step -1: the last question is answered first
+    name, notes, step = "scripted", NOTES, 1  # step -1: the last prompt is answered first
 
-    def __init__(self, patience=10**9):
-        self.patience, self.asked = patience, []
+    def __init__(self, answers_left=10**9):
+        self.answers_left = answers_left
+        self.prompts = []  # those answered
 
     def ask(self, prompts):
         for number, prompt in list(enumerate(prompts))[:: self.step]:
-            if self.patience == 0:
+            if self.answers_left == 0:
                 raise InputError("the server went away")
-            self.patience -= 1
-            self.asked.append(prompt)
+            self.answers_left -= 1
+            self.prompts.append(prompt)
             yield number, self.answer(prompt)
 
     def answer(self, prompt):
-        for (note, code), answer in ANSWERS.items():
-            if any(one.id == note and one.text in prompt for one in self.notes) and f"code {code} " in prompt:
+        for (note_id, code), answer in ANSWERS.items():
+            if any(note.id == note_id and note.text in prompt for note in self.notes) and f"code {code} " in prompt:
                 return answer
         return {
             "I10": "1. HTN (3)\nhigh blood pressure",
@@ -74,17 +78,19 @@ class Scripted:
 
 
 def both_stages(folder, llm, notes=NOTES):
-    with AnswerLog(folder / "mined.jsonl", StageOneAnswer) as journal:
-        mined = mine(notes, BOOK, llm, journal)
-    found = candidates(mined)
-    with AnswerLog(folder / "chosen.jsonl", StageTwoAnswer) as journal:
-        return mined, found, silver_pairs(choose(found, BOOK, llm, journal), found)
+    """(stage 1's answers, candidates, pairs), with the answer logs in `folder`."""
+    with AnswerLog(folder / "quoted.jsonl", StageOneAnswer) as log:
+        quoted = run_stage_one(notes, BOOK, llm, log)
+    candidates = collect_candidates(quoted)
+    with AnswerLog(folder / "chosen.jsonl", StageTwoAnswer) as log:
+        return quoted, candidates, silver_pairs(run_stage_two(candidates, BOOK, llm, log), candidates)
 
 
 def test_two_stages_by_hand(tmp_path):
-    """Guards: quotations that stand nowhere, one expression counted twice for case or within a note, answers outside the candidates, lost counts."""
-    mined, found, pairs = both_stages(tmp_path, llm := Scripted())
-    assert [(one.note, one.code, one.evidence, one.rejected) for one in mined] == [
+    """Guards: quotations that are not in the note, an expression counted twice for its case or within a note, answers
+    outside the candidates, lost counts."""
+    quoted, candidates, pairs = both_stages(tmp_path, llm := Scripted())
+    assert [(answer.note, answer.code, answer.evidence, answer.rejected) for answer in quoted] == [
         ("a", "I10", ("HTN",), 1),
         ("a", "J18.9", ("Productive cough, fever", "pneumonia"), 0),
         ("b", "I10", ("htn",), 0),
@@ -92,7 +98,7 @@ def test_two_stages_by_hand(tmp_path):
         ("c", "I10", ("HTN", "Hypertensive"), 0),
         ("d", "Z00.00", (), 0),
     ]
-    assert [(one.text, one.count, one.notes) for one in found["I10"]] == [
+    assert [(candidate.text, candidate.count, candidate.notes) for candidate in candidates["I10"]] == [
         ("HTN", 3, ("a", "b", "c")),
         ("Hypertensive", 1, ("c",)),
     ]
@@ -102,7 +108,7 @@ def test_two_stages_by_hand(tmp_path):
         Pair("Pneumonia of the left base", "J18.9", "silver", 1, "notes: b"),
         Pair("Productive cough, fever", "J18.9", "silver", 1, "notes: a"),
     ]
-    assert read_jsonl(tmp_path / "chosen.jsonl", StageTwoAnswer)[0].rejected == 1 and len(llm.asked) == 8
+    assert read_jsonl(tmp_path / "chosen.jsonl", StageTwoAnswer)[0].rejected == 1 and len(llm.prompts) == 8
 
 
 @pytest.mark.parametrize(
@@ -117,12 +123,12 @@ def test_two_stages_by_hand(tmp_path):
 )
 def test_lines_of_an_answer(answer, lines):
     """Guards: bullets and quotation marks taken for words of the note, numbers of the note taken for bullets."""
-    assert lines_of(answer) == lines
+    assert answer_lines(answer) == lines
 
 
 def test_quotations_are_the_notes_own_words():
     """Guards: the LLM's case and spaces in place of the note's."""
-    assert quotations("Acute  Renal\nFailure", ["acute renal failure", "renal", "kidney", "x" * 300]) == (
+    assert locate_quotations("Acute  Renal\nFailure", ["acute renal failure", "renal", "kidney", "x" * 300]) == (
         ("Acute Renal Failure", "Renal"),
         2,
         0,
@@ -130,59 +136,53 @@ def test_quotations_are_the_notes_own_words():
 
 
 def test_a_long_quotation_is_counted_apart():
-    """Guards: a quotation that stands in the note counted as one that does not, because it is too long for a phrase."""
-    assert quotations("pain " * 60, [" ".join(["pain"] * 50), "agony", "pain"]) == (("pain",), 1, 1)
+    """Guards: a quotation in the note counted as one that is not there, because it is too long for a phrase."""
+    assert locate_quotations("pain " * 60, [" ".join(["pain"] * 50), "agony", "pain"]) == (("pain",), 1, 1)
 
 
 @pytest.mark.parametrize(
-    "answer, kept, rejected",
+    "answer, chosen, rejected",
     [
         ("CKD (3)", ("CKD (3)",), 0),
         ("ckd (3) (2)\nkidney failure (1)", ("CKD (3)", "kidney failure"), 0),
         ("CKD\nrenal (1)", (), 2),
     ],
 )
-def test_a_candidate_may_end_in_a_number(tmp_path, answer, kept, rejected):
-    """Guards: the end of a candidate taken for the count that the question shows beside it."""
+def test_a_candidate_may_end_in_a_number(tmp_path, answer, chosen, rejected):
+    """Guards: the end of a candidate taken for the count that the prompt shows beside it."""
     llm = Scripted()
     llm.answer = lambda prompt: answer
-    with AnswerLog(tmp_path / "chosen.jsonl", StageTwoAnswer) as journal:
-        [one] = choose(
-            {"N18.30": [Candidate("CKD (3)", 2, ("a", "b")), Candidate("kidney failure", 1, ("a",))]},
-            BOOK,
-            llm,
-            journal,
-        )
-    assert (one.evidence, one.rejected) == (kept, rejected)
+    candidates = {"N18.30": [Candidate("CKD (3)", 2, ("a", "b")), Candidate("kidney failure", 1, ("a",))]}
+    with AnswerLog(tmp_path / "chosen.jsonl", StageTwoAnswer) as log:
+        [stage_two] = run_stage_two(candidates, BOOK, llm, log)
+    assert (stage_two.evidence, stage_two.rejected) == (chosen, rejected)
 
 
-def test_a_broken_off_job_asks_nothing_twice(tmp_path):
-    """Guards: answers lost or asked again after the LLM fails in either stage; a result that depends on where it broke."""
-    _, _, whole = both_stages(tmp_path / "whole", Scripted())
-    asked = []
+def test_an_interrupted_job_asks_nothing_twice(tmp_path):
+    """Guards: answers lost or asked for again after the LLM fails in either stage; pairs that depend on where."""
+    _, _, pairs_uninterrupted = both_stages(tmp_path / "whole", Scripted())
+    prompts = []
     for _ in range(20):
-        llm = Scripted(patience=1)
+        llm = Scripted(answers_left=1)
         try:
             _, _, pairs = both_stages(tmp_path / "pieces", llm)
             break
         except InputError:
             pass
         finally:
-            asked += llm.asked
-    assert pairs == whole and len(asked) == len(set(asked)) == 8
-    assert all(
-        (tmp_path / "whole" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes()
-        for name in ("mined.jsonl", "chosen.jsonl")
-    )
+            prompts += llm.prompts
+    assert pairs == pairs_uninterrupted and len(prompts) == len(set(prompts)) == 8
+    for name in ("quoted.jsonl", "chosen.jsonl"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes()
 
 
 def test_the_order_of_answers_changes_nothing(tmp_path):
-    """Guards: mined evidence, counts or pairs that depend on which question was answered first."""
+    """Guards: evidence, counts or pairs that depend on which prompt was answered first."""
     llm = Scripted()
     llm.step = -1
     assert both_stages(tmp_path / "backwards", llm) == both_stages(tmp_path / "forwards", Scripted())
-    lines = [sorted((tmp_path / name / "mined.jsonl").read_bytes().splitlines()) for name in ("backwards", "forwards")]
-    assert lines[0] == lines[1]
+    logs = [(tmp_path / name / "quoted.jsonl").read_bytes() for name in ("backwards", "forwards")]
+    assert sorted(logs[0].splitlines()) == sorted(logs[1].splitlines())
 
 
 class Undecided(Scripted):
@@ -193,23 +193,23 @@ class Undecided(Scripted):
 
 
 def test_more_notes_give_the_uninterrupted_runs_pairs(tmp_path):
-    """Guards: a choice among earlier candidates, an empty one above all, kept when more notes have come; quotations asked for again."""
+    """Guards: a choice among fewer candidates, an empty one above all, used again when more notes have come; quotations
+    asked for again."""
     assert both_stages(tmp_path / "grown", Undecided(), [NOTES[0], NOTES[2]])[2] == []
     grown, whole = both_stages(tmp_path / "grown", llm := Undecided()), both_stages(tmp_path / "whole", Undecided())
     assert grown == whole and Pair("HTN", "I10", "silver", 3, "notes: a, b, c") in grown[2]
-    assert len(llm.asked) == 3 + 2  # the codes of b and d; I10 and J18.9, whose candidates are others now
+    assert len(llm.prompts) == 3 + 2  # the codes of b and d; I10 and J18.9, whose candidates are others now
 
 
 def test_an_edited_note_is_asked_about_again(tmp_path):
-    """Guards: quotations of a note's earlier text, which do not stand in it any more."""
+    """Guards: quotations of a note's earlier text, which are not in it any more."""
     edited, llm = [document("a", "High blood pressure. CXR: pneumonia.", "I10", "J18.9"), *NOTES[1:]], Scripted()
     both_stages(tmp_path / "edited", Scripted())
     llm.notes = edited
-    found = both_stages(tmp_path / "edited", llm, edited)
-    assert [one.evidence for one in found[0]][:2] == [("High blood pressure",), ("pneumonia",)] and len(
-        llm.asked
-    ) == 2 + 2
-    assert found == both_stages(tmp_path / "fresh", llm, edited)
+    result = both_stages(tmp_path / "edited", llm, edited)
+    assert [answer.evidence for answer in result[0]][:2] == [("High blood pressure",), ("pneumonia",)]
+    assert len(llm.prompts) == 2 + 2
+    assert result == both_stages(tmp_path / "fresh", llm, edited)
 
 
 @pytest.mark.parametrize(
@@ -226,23 +226,23 @@ def test_an_edited_note_is_asked_about_again(tmp_path):
             "1: StageTwoAnswer: evidence is 3; it must be a string",
         ),
         (
-            Written,
+            SyntheticAnswer,
             {"code": "I10", "prompt": "x", "evidence": [None], "llm": "m"},
-            "1: Written: evidence is None; it must be a string",
+            "1: SyntheticAnswer: evidence is None; it must be a string",
         ),
         (
-            Written,
+            SyntheticAnswer,
             {"code": "I10", "prompt": "x", "evidence": {}, "llm": "m"},
-            "1: Written: evidence is {}; it must be a list",
+            "1: SyntheticAnswer: evidence is {}; it must be a list",
         ),
-        (Written, 3, "1: Written: 3 is not an object"),
+        (SyntheticAnswer, 3, "1: SyntheticAnswer: 3 is not an object"),
     ],
 )
-def test_a_journal_that_is_none_is_refused_in_one_line(tmp_path, cls, line, message):
-    """Guards: an answer to another question used; a traceback, or a number as evidence, out of a journal that somebody edited."""
-    (tmp_path / "j.jsonl").write_text(json.dumps(line) + "\n")
+def test_a_damaged_answer_log_is_refused_in_one_line(tmp_path, cls, line, message):
+    """Guards: an answer to another prompt used; a traceback, or a number as evidence, out of a log that was edited."""
+    (tmp_path / "log.jsonl").write_text(json.dumps(line) + "\n")
     with pytest.raises(InputError) as error:
-        AnswerLog(tmp_path / "j.jsonl", cls)
+        AnswerLog(tmp_path / "log.jsonl", cls)
     assert message in str(error.value)
 
 

@@ -1,7 +1,29 @@
-"""Inference: a note coded with its evidence (coder.py), by many answers at once (engine.py) with keys and values kept (cache.py)."""
+"""Inference: a note coded with its evidence (coder.py), many sequences at once (engine.py) with a KV cache."""
 
-from minscl.infer.coder import code_note, code_notes
-from minscl.infer.decode import generate, greedy
-from minscl.infer.sequence import Generation
+from typing import TYPE_CHECKING
 
-__all__ = ["Generation", "code_note", "code_notes", "generate", "greedy"]
+if TYPE_CHECKING:
+    from minscl.infer.coder import code_note, code_notes
+    from minscl.infer.decode import generate, greedy
+    from minscl.infer.sequence import Generation
+
+__all__ = ["BATCH_SIZE", "Generation", "code_note", "code_notes", "generate", "greedy"]
+
+BATCH_SIZE = 16  # sequences decoded together; the one default of inference
+
+_MODULES = {
+    "code_note": "coder",
+    "code_notes": "coder",
+    "generate": "decode",
+    "greedy": "decode",
+    "Generation": "sequence",
+}
+
+
+def __getattr__(name: str):
+    """The public names on demand: they bring torch, which takes seconds to import and which `expand` seldom needs."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"minscl.infer.{_MODULES[name]}"), name)

@@ -1,1 +1,1 @@
-"""Readers of real corpora (Eq. 4): coded documents with evidence (mdace.py), and with codes alone (mimic_iv.py)."""
+"""Readers of public corpora (Eq. 4): codes with evidence (mdace.py), codes alone (mimic_iv.py, aci_bench.py)."""

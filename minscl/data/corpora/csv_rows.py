@@ -1,9 +1,10 @@
-"""CSV files of any size, row by row: quotes, newlines inside cells and .gz as they come; memory does not grow with the file.
+"""CSV files of any size, row by row: quoted cells, newlines inside cells, .gz; memory does not grow with the file.
 
-Cells are given exactly as they stand (no newline is changed, nothing is stripped), since evidence is counted in characters. A progress
-bar by bytes shows on a terminal. Every message names the file, the line on which the row begins, and the row's first wanted value.
+Cells come exactly as they are in the file (no newline is converted, nothing is stripped), since evidence offsets count
+their characters. On a terminal a progress bar counts bytes. Every error names the file, the line on which the row
+begins, and the row's value in the first of the columns.
 
-Read next: corpora.py.
+Read next: mdace.py.
 """
 
 import csv
@@ -11,6 +12,7 @@ import gzip
 import io
 import os
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,37 +24,28 @@ CELL_LIMIT = 2**24  # characters; after a quote that is never closed the rest of
 DAMAGED = "the file is damaged: compare its checksum with the publisher's and fetch it again"
 
 
-def read_rows(path, columns):
-    """(line, values of `columns`) of each row of the CSV file `path`, .csv or .csv.gz, with a header; case of the header does not count.
+def read_rows(path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """(line, values of `columns`) of each row of `path`, a .csv or .csv.gz file with a header, its case ignored.
 
-    Raises InputError for a file that cannot be read, a column that is missing and a row that is not as long as the header.
+    Raises InputError for a file that cannot be read, a missing column and a row that is not as long as the header.
     """
     csv.field_size_limit(CELL_LIMIT)
     line = 1
     try:
-        with (
-            open(path, "rb") as raw,
-            tqdm(
-                total=os.fstat(raw.fileno()).st_size,
-                desc=Path(path).name,
-                unit="B",
-                unit_scale=True,
-                disable=None,
-                leave=False,
-            ) as bar,
-        ):
+        with open(path, "rb") as raw, _progress(path, raw) as bar:
             unpacked = gzip.GzipFile(fileobj=raw) if str(path).endswith(".gz") else raw
             reader = csv.reader(io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline=""), strict=True)
-            places, width = _places(path, next(reader, []), columns)
+            positions, width = _column_positions(path, next(reader, []), columns)
             line = reader.line_num + 1
             for number, row in enumerate(reader):
-                if row:  # a blank line holds nothing
+                if row:  # not a blank line
                     if len(row) != width:
+                        first = short_repr(row[positions[0]]) if len(row) > positions[0] else "?"
                         raise InputError(
-                            f"{path}: line {line}, {columns[0]} {short_repr(row[places[0]]) if len(row) > places[0] else '?'}: "
-                            f"{len(row)} cells where the header has {width}; {DAMAGED}"
+                            f"{path}: line {line}, {columns[0]} {first}: {len(row)} cells where the header has "
+                            f"{width}; {DAMAGED}"
                         )
-                    yield line, [row[place] for place in places]
+                    yield line, [row[position] for position in positions]
                 line = reader.line_num + 1
                 if number % 256 == 0:
                     bar.update(raw.tell() - bar.n)
@@ -68,19 +61,26 @@ def read_rows(path, columns):
         raise InputError(f"{path}: cannot be read ({error.strerror}); name a .csv or .csv.gz file") from error
 
 
-def _places(path, header: list[str], columns) -> tuple[list[int], int]:
-    """(where each wanted column stands, columns in all)."""
-    names = [name.strip().lower() for name in header]
-    for column in columns:
-        if column.lower() not in names:
-            raise InputError(
-                f"{path}: column {column} is missing, the header has {short_repr(', '.join(header))}; it needs {', '.join(columns)}"
-            )
-    return [names.index(column.lower()) for column in columns], len(header)
-
-
 def whole_number(path, line: int, column: str, text: str) -> int:
     """`text` as an id; raises InputError that names the file, the line and the column."""
     if not text.strip().isdecimal():
         raise InputError(f"{path}: line {line}: {column} is {short_repr(text)}, not a whole number; {DAMAGED}")
     return int(text)
+
+
+def _progress(path, raw) -> tqdm:
+    """A bar over the bytes of the open file `raw`, packed ones where it is packed; only on a terminal."""
+    size = os.fstat(raw.fileno()).st_size
+    return tqdm(total=size, desc=Path(path).name, unit="B", unit_scale=True, disable=None, leave=False)
+
+
+def _column_positions(path, header: list[str], columns: Sequence[str]) -> tuple[list[int], int]:
+    """(the position of each of `columns` in a row, cells in a row)."""
+    names = [name.strip().lower() for name in header]
+    for column in columns:
+        if column.lower() not in names:
+            raise InputError(
+                f"{path}: column {column} is missing, the header has {short_repr(', '.join(header))}; "
+                f"it needs {', '.join(columns)}"
+            )
+    return [names.index(column.lower()) for column in columns], len(header)

@@ -1,4 +1,4 @@
-"""Span pairs, evidence phrase → code (Eq. 5): gold.py, silver.py, synthetic.py, and which codes they cover (coverage.py)."""
+"""Span pairs, evidence phrase → code (Eq. 5): gold.py, silver.py, synthetic.py; coverage.py counts their codes."""
 
 from minscl.data.spans.gold import gold_pairs
 

@@ -1,15 +1,17 @@
 """Gold spans (Eq. 5): every phrase that ICD-10-CM itself ties to a code, as (evidence, code) pairs.
 
-Two sources: the Alphabetic Index, each term said as a coder would say it (phrases.py), and the Tabular List's inclusion terms; on
-request the tables beside the Index (tables.py). A code that is not billable as printed is resolved where Index and Tabular List
-determine one: it has a single billable code below, or a child that is the List's "unspecified" one, which is what the guidelines
-assign where the term says no more. A code that needs a 7th character gives a pair for each, the character's meaning added in words:
-"burn of hand, subsequent encounter". Everything else is counted by reason.
+Two sources: the Alphabetic Index, each term as a coder would say it (icd/index_phrases.py), and the Tabular List's
+inclusion terms; on request also the tables beside the Index (icd/index_tables.py). A code that is not billable as
+printed is resolved where Index and Tabular List determine one: it has a single billable code below it, or a child that
+the List calls "unspecified", which the guidelines assign where the term says no more. A code that needs a 7th character
+gives a pair for each, with the character's meaning in words: "burn of hand, subsequent encounter". Everything else is
+counted by reason.
 
-Read next: samples.py; index.py for the XML.
+Read next: ../samples.py; ../icd/alphabetic_index.py for the XML.
 """
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from minscl.data.icd import CodeBook
@@ -21,7 +23,7 @@ from minscl.data.types import Pair
 
 @dataclass
 class GoldCounts:
-    """What reading the Index gave. `unresolved` counts terms with a code or a reference that became no pair, by reason."""
+    """What was read and written. `unresolved`: terms with a code or a reference that became no pair, by reason."""
 
     terms: int = 0
     main_terms: int = 0
@@ -31,71 +33,94 @@ class GoldCounts:
     table_lines: int = 0
     pairs: int = 0
     codes: int = 0
-    several_codes: int = 0
-    resolved: Counter = field(default_factory=Counter)
-    unresolved: Counter = field(default_factory=Counter)
+    ambiguous_phrases: int = 0  # with more than one code
+    resolved: Counter[str] = field(default_factory=Counter)
+    unresolved: Counter[str] = field(default_factory=Counter)
+
+    def rows(self, billable: int) -> list[tuple[str, int]]:
+        """(name, number) rows to print; `billable`: how many billable codes there are."""
+        return [
+            ("terms read", self.terms),
+            ("  main terms", self.main_terms),
+            ("  terms with a code", self.terms_with_code),
+            ("  distinct code strings", self.code_strings),
+            ("inclusion terms read", self.inclusion_terms),
+            ("lines of tables read", self.table_lines),
+            ("pairs written", self.pairs),
+            (f"  distinct codes, of {billable:,} billable", self.codes),
+            ("  phrases with more than one code", self.ambiguous_phrases),
+            ("resolved", self.resolved.total()),
+            *((f"  {how}", number) for how, number in self.resolved.most_common()),
+            ("unresolved", self.unresolved.total()),
+            *((f"  {reason}", number) for reason, number in self.unresolved.most_common()),
+        ]
 
 
 def gold_pairs(codebook: CodeBook, tables=()) -> list[Pair]:
-    """All gold pairs: index order, then inclusion terms in code order, then `tables`; each (evidence, code) once, case aside."""
+    """All gold pairs: in Index order, then inclusion terms in code order, then `tables` (names of index_tables.TABLES).
+
+    Each (evidence, code) occurs once, without regard to case.
+    """
     return read_gold(codebook, tables)[0]
 
 
 def read_gold(codebook: CodeBook, tables=()) -> tuple[list[Pair], GoldCounts]:
-    """The pairs, and what was counted on the way. `tables`: names of tables.TABLES."""
+    """gold_pairs, and what was counted on the way."""
     terms = read_index()
     proper, counts = proper_nouns(terms), GoldCounts()
     counts.terms, counts.main_terms = len(terms), sum(len(term.path) == 1 for term in terms)
     counts.terms_with_code = sum(bool(term.code) for term in terms)
     counts.code_strings = len({term.code for term in terms if term.code})
-    found: dict[tuple[str, str], Pair] = {}
+    unique: dict[tuple[str, str], Pair] = {}  # (folded evidence, code) → the first pair
     variants: list[Pair] = []
-    for pair, others in _pairs(terms, lambda term: term_phrases(term, proper), codebook, counts):
-        found.setdefault((pair.evidence.casefold(), pair.code), pair)
-        variants += others
+    for pair, variants_of_term in _term_pairs(terms, lambda term: term_phrases(term, proper), codebook, counts):
+        unique.setdefault((pair.evidence.casefold(), pair.code), pair)
+        variants += variants_of_term
     for pair in _inclusion_pairs(codebook, counts):
-        found.setdefault((pair.evidence.casefold(), pair.code), pair)
-    taken = {evidence for evidence, _ in found}
-    for pair in variants:  # a variant must not contradict a term that stands in the Index itself
-        if pair.evidence.casefold() not in taken:
-            found.setdefault((pair.evidence.casefold(), pair.code), pair)
+        unique.setdefault((pair.evidence.casefold(), pair.code), pair)
+    printed = {evidence for evidence, _ in unique}
+    for pair in variants:  # a variant must not contradict a term that the Index itself prints
+        if pair.evidence.casefold() not in printed:
+            unique.setdefault((pair.evidence.casefold(), pair.code), pair)
     for column in (column for name in tables for column in read_columns(name)):
         counts.table_lines += len(column)
-        for pair, _ in _pairs(column, lambda term: [table_phrase(term)], codebook, counts):
-            found.setdefault((pair.evidence.casefold(), pair.code), pair)
-    pairs = list(found.values())
-    counts.pairs, counts.codes = len(pairs), len({one.code for one in pairs})
-    counts.several_codes = sum(number > 1 for number in Counter(evidence for evidence, _ in found).values())
+        for pair, _ in _term_pairs(column, lambda term: [table_phrase(term)], codebook, counts):
+            unique.setdefault((pair.evidence.casefold(), pair.code), pair)
+    pairs = list(unique.values())
+    counts.pairs, counts.codes = len(pairs), len({pair.code for pair in pairs})
+    counts.ambiguous_phrases = sum(number > 1 for number in Counter(evidence for evidence, _ in unique).values())
     return pairs, counts
 
 
-def _pairs(terms: list[Term], say, codebook: CodeBook, counts: GoldCounts):
-    """(pair, pairs of the variants) for each code of each term; `say(term)` gives the phrase, then its variants.
+def _term_pairs(
+    terms: list[Term], phrases_of: Callable[[Term], list[str]], codebook: CodeBook, counts: GoldCounts
+) -> Iterator[tuple[Pair, list[Pair]]]:
+    """(pair, pairs of the variants) for each code of each term; `phrases_of(term)` gives the phrase, then its variants.
 
-    Variants are of codes that are complete as they stand: with each 7th character again they would drown the rest.
+    Variants only of codes that are complete as printed: repeated for each 7th character they would outnumber the rest.
     """
     references = SeeReferences(terms)
     for term in terms:
         codes = _codes_of(term, references, codebook, counts)
         if not codes:
             continue
-        first, *others = say(term)
-        if not first:
+        phrase, *variants = phrases_of(term)
+        if not phrase:
             counts.unresolved["a term that is empty without its brackets"] += 1
             continue
-        for code, words in codes:
+        for code, addition in codes:
             yield (
-                Pair(_with(first, words), code, "gold", origin=term.origin),
-                [Pair(other, code, "gold", origin=term.origin) for other in others if not words],
+                Pair(_append(phrase, addition), code, "gold", origin=term.origin),
+                [Pair(variant, code, "gold", origin=term.origin) for variant in variants if not addition],
             )
 
 
-def _with(phrase: str, words: str) -> str:
-    return f"{phrase}, {words}" if words else phrase
+def _append(phrase: str, addition: str) -> str:
+    return f"{phrase}, {addition}" if addition else phrase
 
 
 def _codes_of(term: Term, references: SeeReferences, codebook: CodeBook, counts: GoldCounts) -> list[tuple[str, str]]:
-    """The billable codes of a term, own or referred to, as `billable_for` gives them; counts how, or why not."""
+    """billable_for the term's own code or that of the term it refers to; counts how it was resolved, or why not."""
     if not term.default_code and not term.see:
         return []
     target, reason = references.resolve(term)
@@ -108,9 +133,9 @@ def _codes_of(term: Term, references: SeeReferences, codebook: CodeBook, counts:
 
 
 def billable_for(printed: str, codebook: CodeBook) -> tuple[list[tuple[str, str]], str]:
-    """([(billable code, words it adds to the phrase)], how) for a code as the Index prints it, or ([], why it is not determined).
+    """([(billable code, words it adds to the phrase)], how) for a code as the Index prints it, or ([], reason).
 
-    Several codes only where a 7th character is needed: one for each, its meaning as the words.
+    Several codes only where a 7th character is needed: one for each, with its meaning in words.
     """
     code = printed.rstrip("-").rstrip(".")
     if codebook.is_billable(code):
@@ -120,11 +145,9 @@ def billable_for(printed: str, codebook: CodeBook) -> tuple[list[tuple[str, str]
     how = "a single code below"
     while not codebook.is_billable(code):
         children = codebook.children(code)
-        if all(
-            len(child) == 8 and codebook.description(child).startswith(codebook.description(code) + ", ")
-            for child in children
-        ):
-            return [(child, _seventh(child, codebook)) for child in children], "7th characters added"
+        prefix = f"{codebook.description(code)}, "
+        if all(len(child) == 8 and (codebook.description(child) or "").startswith(prefix) for child in children):
+            return [(child, _seventh_character(child, codebook)) for child in children], "7th characters added"
         unspecified = [child for child in children if _is_unspecified(child, codebook)]
         if len(children) == 1:
             code = children[0]
@@ -135,20 +158,26 @@ def billable_for(printed: str, codebook: CodeBook) -> tuple[list[tuple[str, str]
     return [(code, "")], how
 
 
-def _seventh(code: str, codebook: CodeBook) -> str:
-    """What the 7th character of `code` means, in words; none for "unspecified", which a phrase that says no more already is."""
-    meaning = codebook.description(code)[len(codebook.description(codebook.parent(code))) + 2 :]
+def _descriptions(code: str, codebook: CodeBook) -> tuple[str, str]:
+    """The Tabular List's descriptions of `code` and of its parent."""
+    return codebook.description(code) or "", codebook.description(codebook.parent(code) or "") or ""
+
+
+def _seventh_character(code: str, codebook: CodeBook) -> str:
+    """The meaning of the 7th character of `code` in words; "" for "unspecified", which a plain phrase implies."""
+    description, parent = _descriptions(code, codebook)
+    meaning = description[len(parent) + 2 :]
     return "" if "unspecified" in meaning else meaning
 
 
 def _is_unspecified(code: str, codebook: CodeBook) -> bool:
-    """Whether the List calls this child unspecified where it does not call its parent so."""
-    description, parent = codebook.description(code).lower(), codebook.description(codebook.parent(code)).lower()
-    return description.count("unspecified") > parent.count("unspecified")
+    """Whether the Tabular List calls this code unspecified and does not call its parent so."""
+    description, parent = _descriptions(code, codebook)
+    return description.lower().count("unspecified") > parent.lower().count("unspecified")
 
 
-def _inclusion_pairs(codebook: CodeBook, counts: GoldCounts):
-    """Inclusion terms of every code, as pairs; those of a heading go to the billable code it determines."""
+def _inclusion_pairs(codebook: CodeBook, counts: GoldCounts) -> Iterator[Pair]:
+    """Inclusion terms of every code as pairs; those of a heading belong to the billable code that it determines."""
     for code in codebook.headings_with("inclusionTerm"):
         codes, how = billable_for(code, codebook)
         for line in codebook.inclusion_terms(code):
@@ -156,7 +185,7 @@ def _inclusion_pairs(codebook: CodeBook, counts: GoldCounts):
             text = plain_inclusion_term(line)
             if codes and text:
                 counts.resolved[f"inclusion term: {how}"] += 1
-                for billable, words in codes:
-                    yield Pair(_with(text, words), billable, "gold", origin=f"inclusion term: {code}")
+                for billable, addition in codes:
+                    yield Pair(_append(text, addition), billable, "gold", origin=f"inclusion term: {code}")
             elif not codes:
                 counts.unresolved[f"inclusion term: {how}"] += 1

@@ -1,249 +1,257 @@
-"""Silver spans (Eq. 7, 8): evidence mined by an LLM from notes that have codes and no evidence.
+"""Silver spans (Eq. 7, 8): evidence that an LLM quotes from notes with codes and no evidence, in two stages.
 
-    stage 1   E_c  = { e | e = f_LLM(x, c), x a note labelled c }     quote what supports the code; only what stands in the note counts
-    stage 2   E~_c = f_LLM(c, E_c)                                    of a code's quotations, by frequency, keep the representative ones
+    stage 1, Eq. 7   E_c  = { e | e = f_LLM(x, c), x a note labelled c }   quote what supports the code; located in the
+    note stage 2, Eq. 8   E~_c = f_LLM(c, E_c)                                  keep the representative ones, shown by
+    frequency
 
-Each answer goes into a journal (journal.py) as it comes, with a hash of its question, so a job that is stopped goes on where it was, and one
-whose notes or candidates have changed asks what has changed. All questions about a note begin with the note: a local model reads it once
-(infer/engine.py).
+Each answer is logged on arrival (asking.py). The prompts about a note all begin with the note, so a local model reads
+it only once (infer/engine.py).
 
-deviates: the wording is ours; the paper's Table 7, which holds its prompts, is an image.
+deviates: the wording of the prompts is ours; the paper's Table 7, which holds them, is an image.
 
 Read next: synthetic.py.
 """
 
-import hashlib
-import itertools
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 
 from tqdm import tqdm
 
+from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.locate import locate
 from minscl.data.prompts import one_line
-from minscl.data.record_checks import checked_record
-from minscl.data.types import Pair
-from minscl.errors import InputError
+from minscl.data.spans.asking import (
+    MAX_PHRASE_CHARACTERS,
+    answer_fields,
+    answer_lines,
+    ask_in_batches,
+    open_answer_log,
+    prompt_digest,
+)
+from minscl.data.types import CodedDocument, Pair
 
-CANDIDATES = 40  # of a code, the commonest, that stage 2 is shown
-KEPT = 6  # representative expressions of a code
-LONGEST = 200  # characters of a quotation; longer ones are no phrase
-TOGETHER = 64  # questions handed to the LLM at a time, at least
-_MARK = re.compile(r"^(?:[-*•]|\(?\d{1,3}[.):])\s+")
+MAX_CANDIDATES = 40  # of a code, the most frequent, that stage 2 is shown
+MAX_CHOSEN = 6  # representative expressions of a code
 
 
 @dataclass(frozen=True)
 class StageOneAnswer:
-    """Stage 1's answer for one code of one note: its quotations as the note has them; how many stand nowhere in it, how many are no phrase."""
+    """Stage 1's answer for one code of one note.
+
+    `evidence`: quotations as the note has them; `rejected`: lines that are not in the note; `too_long`: lines that are,
+    and are too long for a phrase; `answered`: False where the note did not fit in the LLM's context.
+    """
 
     note: str
     code: str
-    prompt: str  # digest of the question
+    prompt: str  # digest
     evidence: tuple[str, ...]
     rejected: int
     too_long: int
     llm: str
-    answered: bool = True  # False: the note was too long to ask about
+    answered: bool = True
 
     @classmethod
     def from_dict(cls, record) -> "StageOneAnswer":
-        return cls(**take_answer(record, cls, {"note": str, "rejected": int, "too_long": int, "answered": bool}))
+        return cls(**answer_fields(record, cls, {"note": str, "rejected": int, "too_long": int, "answered": bool}))
 
     def to_dict(self) -> dict:
         return asdict(self)
 
     @property
     def key(self) -> tuple[str, str, str]:
+        """What the answer is found again by."""
         return self.note, self.code, self.prompt
 
 
 @dataclass(frozen=True)
 class StageTwoAnswer:
-    """Stage 2's answer for one code: the candidates kept, and how many lines were none of them."""
+    """Stage 2's answer for one code: the chosen candidates, and how many lines were no candidate."""
 
     code: str
-    prompt: str
+    prompt: str  # digest
     evidence: tuple[str, ...]
     rejected: int
     llm: str
 
     @classmethod
     def from_dict(cls, record) -> "StageTwoAnswer":
-        return cls(**take_answer(record, cls, {"rejected": int}))
+        return cls(**answer_fields(record, cls, {"rejected": int}))
 
     def to_dict(self) -> dict:
         return asdict(self)
 
     @property
     def key(self) -> tuple[str, str]:
+        """What the answer is found again by."""
         return self.code, self.prompt
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A quotation of a code: the commonest way it is written, how many notes have it, and their ids."""
+    """A quotation of a code: its most frequent spelling, how many notes have it, and their ids."""
 
     text: str
     count: int
     notes: tuple[str, ...]
 
 
-def take_answer(record, cls, required: dict) -> dict:
-    """A line of a journal, checked: `required` and what every answer has."""
-    if isinstance(record, dict) and "prompt" not in record:
-        raise InputError(
-            f"{cls.__name__}: key 'prompt' is missing: an older version's answer, to which question is not known; delete the file"
-        )
-    kept = checked_record(record, cls, {"code": str, "prompt": str, "evidence": list, "llm": str, **required}, {})
-    for phrase in kept["evidence"]:
-        checked_record({"evidence": phrase}, cls, {"evidence": str}, {})
-    return {**kept, "evidence": tuple(kept["evidence"])}
+Candidates = dict[str, list[Candidate]]  # code → its quotations
 
 
-def digest(prompt: str) -> str:
-    """A question's short hash: an answer is used again for the very same question alone."""
-    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
-
-
-def mining_prompt(text: str, code: str, description: str) -> str:
-    """Stage 1. The note comes first, so that all questions about it begin alike."""
-    return (
-        f"Clinical note:\n\n{text}\n\nWhich words of the note support the ICD-10-CM code {code} {description}? Quote them word for word, short phrases, one a line. "
-        'Write "none" if no words of the note support it.'
-    )
-
-
-def choosing_prompt(code: str, description: str, candidates) -> str:
-    """Stage 2: the candidates by frequency."""
-    lines = "\n".join(f"{one.text} ({one.count})" for one in candidates)
-    return (
-        f"ICD-10-CM code {code} {description}\n\nPhrases that clinicians wrote for it, with how often:\n{lines}\n\nChoose at most {KEPT} of these phrases that "
-        "represent the code best: typical, different from one another, and specific to it. Copy each as it is, one a line."
-    )
-
-
-def lines_of(answer: str) -> list[str]:
-    """What an answer lists: its lines without bullets, numbers and quotation marks; nothing for "none" and headings."""
-    found = []
-    for line in answer.splitlines():
-        line = _MARK.sub("", line.strip()).strip()
-        if len(line) > 1 and line[0] + line[-1] in ('""', "''", "“”"):
-            line = line[1:-1].strip()
-        if line and line.lower().rstrip(".") != "none" and not line.endswith(":"):
-            found.append(line)
-    return found
-
-
-def mine(documents, codebook: CodeBook, llm, journal) -> list[StageOneAnswer]:
-    """Stage 1 for every code of every document, in order, whichever is answered first; asks what `journal` (of StageOneAnswer) does not hold."""
-    known = {one.key: one for one in journal.records}
-    keys = [key for document in documents for key in _mining_prompts(document, codebook)]
-    groups = (
-        [((document, key), prompt) for key, prompt in _mining_prompts(document, codebook).items() if key not in known]
-        for document in documents
-    )
-    bar = tqdm(desc="quoting", total=len(keys), initial=sum(key in known for key in keys))
-    for (document, key), answer in answered(llm, groups, bar):
-        known[key] = StageOneAnswer(
-            *key, *quotations(document.text, lines_of(answer or "")), llm.name, answer is not None
-        )
-        journal.append([known[key]])
-    return [known[key] for key in keys]
-
-
-def _mining_prompts(document, codebook: CodeBook) -> dict[tuple[str, str, str], str]:
-    """StageOneAnswer.key → its question, for each code of a document."""
-    prompts = {
-        one.code: mining_prompt(document.text, one.code, codebook.description(one.code) or one.description)
-        for one in document.codes
-    }
-    return {(document.id, code, digest(prompt)): prompt for code, prompt in prompts.items()}
-
-
-def quotations(text: str, lines) -> tuple[tuple[str, ...], int, int]:
-    """(lines that stand in `text`, as it has them on one line, each once; how many stand nowhere in it; how many do and are too long for a phrase)."""
-    found, rejected, too_long = {}, 0, 0
-    for line in lines:
-        place = locate(text, line)
-        quoted = one_line(text[slice(*place)]) if place else ""
-        if not place:
-            rejected += 1
-        elif len(quoted) > LONGEST:
-            too_long += 1
-        else:
-            found.setdefault(quoted)
-    return tuple(found), rejected, too_long
-
-
-def candidates(mined) -> dict[str, list[Candidate]]:
-    """Code → its quotations over the corpus, commonest first (ties in code order of the text), case aside; codes in order."""
-    notes: dict[str, dict[str, dict[str, None]]] = {}
-    written: dict[tuple[str, str], Counter] = {}
-    for one in mined:
-        for text in one.evidence:
-            notes.setdefault(one.code, {}).setdefault(text.casefold(), {})[one.note] = None
-            written.setdefault((one.code, text.casefold()), Counter())[text] += 1
-    found = {}
-    for code in sorted(notes):
-        of_code = [
-            Candidate(min(written[code, key].items(), key=lambda item: (-item[1], item[0]))[0], len(ids), tuple(ids))
-            for key, ids in notes[code].items()
-        ]
-        found[code] = sorted(of_code, key=lambda one: (-one.count, one.text))
-    return found
-
-
-def choose(found: dict[str, list[Candidate]], codebook: CodeBook, llm, journal) -> list[StageTwoAnswer]:
-    """Stage 2 for every code, in order; one with a single candidate keeps it unasked, one whose candidates or counts have changed is asked again."""
-    known = {one.key: one for one in journal.records}
-    prompts = {
-        code: choosing_prompt(code, codebook.description(code) or "", several[:CANDIDATES])
-        for code, several in found.items()
-        if len(several) > 1
-    }
-    keys = {code: (code, digest(prompt)) for code, prompt in prompts.items()}
-    asked = [code for code in prompts if keys[code] not in known]
-    bar = tqdm(desc="choosing", total=len(prompts), initial=len(prompts) - len(asked))
-    for code, answer in answered(llm, ([(code, prompts[code])] for code in asked), bar):
-        lines = [_candidate(line, found[code][:CANDIDATES]) for line in lines_of(answer or "")]
-        kept = tuple(dict.fromkeys(line for line in lines if line))[:KEPT]
-        known[keys[code]] = StageTwoAnswer(*keys[code], kept, lines.count(None), llm.name)
-        journal.append([known[keys[code]]])
-    return [
-        known[keys[code]] if code in keys else StageTwoAnswer(code, "", (several[0].text,), 0, llm.name)
-        for code, several in found.items()
+def expand_silver(
+    documents: list[CodedDocument], codebook: CodeBook, llm, out: str
+) -> tuple[list[Pair], list[tuple[str, int]]]:
+    """Both stages: (the pairs, what was counted as rows of name and number). The answer logs are kept beside `out`."""
+    with open_answer_log(f"{out}.quoted.jsonl", StageOneAnswer, llm) as log:
+        quoted = run_stage_one(documents, codebook, llm, log)
+    candidates = collect_candidates(quoted)
+    with open_answer_log(f"{out}.chosen.jsonl", StageTwoAnswer, llm) as log:
+        chosen = run_stage_two(candidates, codebook, llm, log)
+    pairs = silver_pairs(chosen, candidates)
+    return pairs, [
+        ("notes", len(documents)),
+        ("codes asked about", len(quoted)),
+        ("  with a quotation", sum(bool(answer.evidence) for answer in quoted)),
+        ("  whose note is too long to ask", sum(not answer.answered for answer in quoted)),
+        ("quotations", sum(len(answer.evidence) for answer in quoted)),
+        ("  rejected: not in the note", sum(answer.rejected for answer in quoted)),
+        ("  rejected: in the note, too long for a phrase", sum(answer.too_long for answer in quoted)),
+        ("candidates", sum(map(len, candidates.values()))),
+        ("  chosen", sum(len(answer.evidence) for answer in chosen)),
+        ("  answers outside them, rejected", sum(answer.rejected for answer in chosen)),
+        ("pairs written", len(pairs)),
+        ("  distinct codes", len({pair.code for pair in pairs})),
     ]
 
 
-def _candidate(line: str, among: list[Candidate]) -> str | None:
-    """The candidate that `line` copies, case aside, or copies with its count, "CKD (3)"; None where it is none of them."""
-    texts = {one.text.casefold(): one.text for one in among}
-    key = line.casefold()
-    return texts.get(key) or texts.get(re.sub(r"\s*\(\d+\)$", "", key))
+def stage_one_prompt(text: str, code: str, description: str) -> str:
+    """Asks for quotations (Eq. 7). The note comes first, so that all prompts about it share a prefix."""
+    return (
+        f"Clinical note:\n\n{text}\n\nWhich words of the note support the ICD-10-CM code {code} {description}? "
+        'Quote them word for word, short phrases, one a line. Write "none" if no words of the note support it.'
+    )
 
 
-def silver_pairs(chosen, found: dict[str, list[Candidate]]) -> list[Pair]:
-    """The kept expressions as pairs, with the number of notes that have them and the notes' ids."""
-    pairs = []
-    for one in chosen:
-        of_code = {candidate.text: candidate for candidate in found[one.code]}
-        pairs += [
-            Pair(text, one.code, "silver", of_code[text].count, "notes: " + ", ".join(of_code[text].notes))
-            for text in one.evidence
+def stage_two_prompt(code: str, description: str, candidates: list[Candidate]) -> str:
+    """Asks for the representative ones (Eq. 8) of `candidates`, shown with their frequency."""
+    lines = "\n".join(f"{candidate.text} ({candidate.count})" for candidate in candidates)
+    return (
+        f"ICD-10-CM code {code} {description}\n\nPhrases that clinicians wrote for it, with how often:\n{lines}\n\n"
+        f"Choose at most {MAX_CHOSEN} of these phrases that represent the code best: typical, different from one "
+        "another, and specific to it. Copy each as it is, one a line."
+    )
+
+
+def run_stage_one(documents: list[CodedDocument], codebook: CodeBook, llm, log: AnswerLog) -> list[StageOneAnswer]:
+    """Eq. 7: an answer for every code of every document, in order; asks only what `log` does not hold."""
+    answers = {answer.key: answer for answer in log.records}
+    keys = [key for document in documents for key in _stage_one_prompts(document, codebook)]
+    groups = (
+        [
+            ((document, key), prompt)
+            for key, prompt in _stage_one_prompts(document, codebook).items()
+            if key not in answers
         ]
+        for document in documents
+    )
+    bar = tqdm(desc="quoting", total=len(keys), initial=sum(key in answers for key in keys))
+    for (document, key), answer in ask_in_batches(llm, groups, bar):
+        located = locate_quotations(document.text, answer_lines(answer or ""))
+        answers[key] = StageOneAnswer(*key, *located, llm.name, answer is not None)
+        log.append([answers[key]])
+    return [answers[key] for key in keys]
+
+
+def _stage_one_prompts(document: CodedDocument, codebook: CodeBook) -> dict[tuple[str, str, str], str]:
+    """StageOneAnswer.key → prompt, for each code of a document."""
+    prompts = {
+        assignment.code: stage_one_prompt(
+            document.text, assignment.code, codebook.description(assignment.code) or assignment.description
+        )
+        for assignment in document.codes
+    }
+    return {(document.id, code, prompt_digest(prompt)): prompt for code, prompt in prompts.items()}
+
+
+def locate_quotations(text: str, lines: list[str]) -> tuple[tuple[str, ...], int, int]:
+    """(quotations, rejected, too long) of the `lines` of an answer.
+
+    Quotations are the lines that stand in `text`, spelt as there, on one line, without repetition. Counted are the
+    lines that are not in `text`, and those that are and exceed MAX_PHRASE_CHARACTERS.
+    """
+    quotations: dict[str, None] = {}
+    rejected = too_long = 0
+    for line in lines:
+        place = locate(text, line)
+        quotation = one_line(text[slice(*place)]) if place else ""
+        if not place:
+            rejected += 1
+        elif len(quotation) > MAX_PHRASE_CHARACTERS:
+            too_long += 1
+        else:
+            quotations.setdefault(quotation)
+    return tuple(quotations), rejected, too_long
+
+
+def collect_candidates(answers: list[StageOneAnswer]) -> Candidates:
+    """E_c of Eq. 7: a code's quotations over all notes, case ignored, by frequency, then text; codes in order."""
+    note_ids: dict[str, dict[str, dict[str, None]]] = {}  # code → folded text → ids of its notes
+    spellings: dict[tuple[str, str], Counter[str]] = {}  # (code, folded text) → how often it is written how
+    for answer in answers:
+        for text in answer.evidence:
+            note_ids.setdefault(answer.code, {}).setdefault(text.casefold(), {})[answer.note] = None
+            spellings.setdefault((answer.code, text.casefold()), Counter())[text] += 1
+    candidates = {}
+    for code in sorted(note_ids):
+        of_code = []
+        for folded, ids in note_ids[code].items():
+            text, _ = min(spellings[code, folded].items(), key=lambda item: (-item[1], item[0]))
+            of_code.append(Candidate(text, len(ids), tuple(ids)))
+        candidates[code] = sorted(of_code, key=lambda candidate: (-candidate.count, candidate.text))
+    return candidates
+
+
+def run_stage_two(candidates: Candidates, codebook: CodeBook, llm, log: AnswerLog) -> list[StageTwoAnswer]:
+    """Eq. 8: an answer for every code, in order; asks only what `log` does not hold.
+
+    A code with a single candidate keeps it and is not asked about. New candidates or counts make a new prompt.
+    """
+    answers = {answer.key: answer for answer in log.records}
+    prompts = {
+        code: stage_two_prompt(code, codebook.description(code) or "", of_code[:MAX_CANDIDATES])
+        for code, of_code in candidates.items()
+        if len(of_code) > 1
+    }
+    keys = {code: (code, prompt_digest(prompt)) for code, prompt in prompts.items()}
+    unanswered = [code for code in prompts if keys[code] not in answers]
+    bar = tqdm(desc="choosing", total=len(prompts), initial=len(prompts) - len(unanswered))
+    for code, answer in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
+        matches = [_match_candidate(line, candidates[code][:MAX_CANDIDATES]) for line in answer_lines(answer or "")]
+        chosen = tuple(dict.fromkeys(text for text in matches if text))[:MAX_CHOSEN]
+        answers[keys[code]] = StageTwoAnswer(*keys[code], chosen, matches.count(None), llm.name)
+        log.append([answers[keys[code]]])
+    return [
+        answers[keys[code]] if code in keys else StageTwoAnswer(code, "", (of_code[0].text,), 0, llm.name)
+        for code, of_code in candidates.items()
+    ]
+
+
+def _match_candidate(line: str, candidates: list[Candidate]) -> str | None:
+    """The candidate that `line` copies, case ignored, alone or with its count, "CKD (3)"; None for no candidate."""
+    texts = {candidate.text.casefold(): candidate.text for candidate in candidates}
+    folded = line.casefold()
+    return texts.get(folded) or texts.get(re.sub(r"\s*\(\d+\)$", "", folded))
+
+
+def silver_pairs(answers: list[StageTwoAnswer], candidates: Candidates) -> list[Pair]:
+    """The chosen expressions as pairs, each with the number of notes that have it and their ids."""
+    pairs = []
+    for answer in answers:
+        by_text = {candidate.text: candidate for candidate in candidates[answer.code]}
+        for text in answer.evidence:
+            origin = "notes: " + ", ".join(by_text[text].notes)
+            pairs.append(Pair(text, answer.code, "silver", by_text[text].count, origin))
     return pairs
-
-
-def answered(llm, groups, bar):
-    """(what a question is about, its answer) as they come, for groups of (about, prompt); a group is never divided: its common beginning is read once."""
-    waiting: list[tuple] = []
-    with bar:
-        for group in itertools.chain(groups, [None]):
-            waiting += group or []
-            if waiting and (group is None or len(waiting) >= TOGETHER):
-                for number, answer in llm.ask([prompt for _, prompt in waiting]):
-                    bar.update()
-                    yield waiting[number][0], answer
-                waiting = []

@@ -1,12 +1,12 @@
-"""Synthetic spans (Eq. 9): evidence that an LLM writes for a code that neither gold nor silver covers, shown its nearest covered code.
+"""Synthetic spans (Eq. 9): an LLM writes evidence for a code that has none, shown the nearest code that has.
 
     e = f_LLM(c, c*, K(c*))      c* the covered code at the fewest steps in the hierarchy, K(c*) its evidence
 
-Answers are journalled as they come, and checked in code order when all are there, so that the result does not depend on which came first: not
-empty, not the description of another code, not a phrase that is tied to another code already. Where no LLM is at hand, `template` makes one
-phrase by rule, and says so in its source.
+Answers are logged on arrival (asking.py) and checked in code order once all are there, so the result does not depend on
+the order of arrival. A phrase is rejected where it is empty, the description of another code, or tied to another code
+already. Without an LLM, `template_pairs` makes one phrase a code by rule; its pairs have a source of their own.
 
-deviates: the wording is ours; the paper's Table 8, which holds its prompts, is an image.
+deviates: the wording of the prompt is ours; the paper's Table 8, which holds it, is an image.
 
 Read next: coverage.py.
 """
@@ -14,19 +14,28 @@ Read next: coverage.py.
 import difflib
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from tqdm import tqdm
 
+from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import one_line
+from minscl.data.spans.asking import (
+    MAX_PHRASE_CHARACTERS,
+    answer_fields,
+    answer_lines,
+    ask_in_batches,
+    open_answer_log,
+    prompt_digest,
+)
 from minscl.data.spans.gold import billable_for
-from minscl.data.spans.silver import LONGEST, answered, digest, lines_of, take_answer
 from minscl.data.types import Pair
 
-SHOWN = 8  # phrases of the nearest code in a prompt
-WRITTEN = 3  # phrases taken from an answer
-NOTES = {
+MAX_NEIGHBOUR_PHRASES = 8  # of the nearest code, in a prompt
+MAX_PHRASES = 3  # taken from an answer
+NOTE_LABELS = {  # kind of Tabular List note → how the prompt introduces it
     "inclusionTerm": "Includes",
     "includes": "Includes",
     "excludes1": "Does not include",
@@ -35,150 +44,184 @@ NOTES = {
 
 
 @dataclass(frozen=True)
-class Written:
+class SyntheticAnswer:
     """An LLM's answer for one code: its phrases, unchecked."""
 
     code: str
-    prompt: str  # digest of the question
+    prompt: str  # digest
     evidence: tuple[str, ...]
     llm: str
 
     @classmethod
-    def from_dict(cls, record) -> "Written":
-        return cls(**take_answer(record, cls, {}))
+    def from_dict(cls, record) -> "SyntheticAnswer":
+        return cls(**answer_fields(record, cls, {}))
 
     def to_dict(self) -> dict:
         return asdict(self)
 
     @property
     def key(self) -> tuple[str, str]:
+        """What the answer is found again by."""
         return self.code, self.prompt
 
 
-class Taken:
-    """Which phrases belong to which codes: what is known, and the Tabular List's descriptions of codes and headings.
+class PhraseIndex:
+    """Which phrases belong to which codes: those of `pairs`, and the Tabular List's descriptions of codes and headings.
 
-    A heading's words are also those of the billable code that it determines (gold.billable_for), if it determines one.
+    The description of a heading also belongs to the billable code that it determines (gold.billable_for), if any.
     """
 
-    def __init__(self, pairs, codebook: CodeBook):
-        self.codes: dict[str, set[str]] = {}
-        self.described: dict[str, set[str]] = {}
-        for one in pairs:
-            self.add(one.evidence, one.code)
+    def __init__(self, pairs: Iterable[Pair], codebook: CodeBook):
+        self.phrase_codes: dict[str, set[str]] = {}  # folded phrase → codes
+        self.description_codes: dict[str, set[str]] = {}  # folded description → codes and headings
+        for pair in pairs:
+            self.add(pair.evidence, pair.code)
         for node in {node for code in codebook.billable for node in (code, *codebook.ancestors(code))}:
-            own = self.described.setdefault(codebook.description(node).casefold(), set())
-            own.update([node, *(code for code, words in billable_for(node, codebook)[0] if not words)])
+            codes = self.description_codes.setdefault((codebook.description(node) or "").casefold(), set())
+            codes.update([node, *(code for code, addition in billable_for(node, codebook)[0] if not addition)])
 
     def add(self, phrase: str, code: str) -> None:
-        self.codes.setdefault(phrase.casefold(), set()).add(code)
+        """`phrase` belongs to `code` from now on."""
+        self.phrase_codes.setdefault(phrase.casefold(), set()).add(code)
 
-    def fault(self, phrase: str, code: str) -> str | None:
+    def conflict(self, phrase: str, code: str) -> str | None:
         """Why `phrase` cannot be evidence of `code`; None where it can."""
-        key = phrase.casefold()
+        folded = phrase.casefold()
         if not any(letter.isalnum() for letter in phrase):
             return "empty"
-        if code not in self.described.get(key, {code}):
+        if code not in self.description_codes.get(folded, {code}):
             return "the description of another code"
-        if self.codes.get(key, {code}) - {code}:
+        if self.phrase_codes.get(folded, {code}) - {code}:
             return "a phrase of another code"
         return None
 
 
-def writing_prompt(code: str, nearest: str, evidence, codebook: CodeBook) -> str:
-    """The code with its notes, and the nearest code with its evidence."""
+def expand_synthetic(pairs: list[Pair], codebook: CodeBook, llm, out: str) -> tuple[list[Pair], list[tuple[str, int]]]:
+    """(A few phrases for every billable code without a pair, what was counted as rows of name and number).
+
+    `llm` None: by rule. The answer log is kept beside `out`.
+    """
+    rejected: Counter[str] = Counter()
+    if llm is None:
+        synthetic = template_pairs(pairs, codebook)
+    else:
+        with open_answer_log(f"{out}.written.jsonl", SyntheticAnswer, llm) as log:
+            synthetic, rejected = write_synthetic(pairs, codebook, llm, log)
+    return synthetic, [
+        ("uncovered codes", len(uncovered_codes(pairs, codebook))),
+        ("pairs written", len(synthetic)),
+        ("  distinct codes", len({pair.code for pair in synthetic})),
+        ("phrases rejected", rejected.total()),
+        *((f"  {reason}", number) for reason, number in rejected.most_common()),
+    ]
+
+
+def synthetic_prompt(code: str, nearest: str, evidence: list[str], codebook: CodeBook) -> str:
+    """Asks for phrases (Eq. 9): the code with its Tabular List notes, then the nearest code with its evidence."""
     lines = [f"ICD-10-CM code {code} {codebook.description(code)}"]
-    for node in (code, codebook.parent(code)):
-        lines += [f"{label}: {one_line(note)}" for kind, label in NOTES.items() for note in codebook.notes(node, kind)]
+    for node in (code, codebook.parent(code) or ""):
+        for kind, label in NOTE_LABELS.items():
+            lines += [f"{label}: {one_line(note)}" for note in codebook.notes(node, kind)]
     lines += [
         "",
         f"The nearest code with known phrases is {nearest} {codebook.description(nearest)}. Clinicians write for it:",
-        *evidence[:SHOWN],
+        *evidence[:MAX_NEIGHBOUR_PHRASES],
         "",
-        f"Write at most {WRITTEN} short phrases, one a line, that a clinician might write in a note for {code} and for no other code.",
+        f"Write at most {MAX_PHRASES} short phrases, one a line, that a clinician might write in a note for {code} "
+        "and for no other code.",
     ]
     return "\n".join(lines)
 
 
-def neighbours(pairs, codebook: CodeBook) -> list[tuple[str, str]]:
-    """(uncovered billable code, its nearest covered code), in code order. Raises InputError where nothing is covered."""
-    covered = frozenset(one.code for one in pairs if codebook.is_billable(one.code))
+def uncovered_codes(pairs: Iterable[Pair], codebook: CodeBook) -> list[tuple[str, str]]:
+    """(billable code without a pair, its nearest code with one), in code order. InputError where no code has one."""
+    covered = frozenset(pair.code for pair in pairs if codebook.is_billable(pair.code))
     return [(code, codebook.nearest(code, covered)) for code in codebook.billable if code not in covered]
 
 
-def synthesise(pairs, codebook: CodeBook, llm, journal) -> tuple[list[Pair], Counter]:
-    """Pairs for every uncovered code as `llm` writes them, and what was rejected by reason; asks what `journal` (of Written) does not hold."""
-    evidence, every = by_code(pairs), neighbours(pairs, codebook)
-    known = {one.key: one for one in journal.records}
-    prompts = {code: writing_prompt(code, nearest, evidence[nearest], codebook) for code, nearest in every}
-    keys = {code: (code, digest(prompt)) for code, prompt in prompts.items()}
-    asked = [code for code in prompts if keys[code] not in known]
-    bar = tqdm(desc="writing", total=len(prompts), initial=len(prompts) - len(asked))
-    for code, answer in answered(llm, ([(code, prompts[code])] for code in asked), bar):
-        known[keys[code]] = Written(*keys[code], tuple(map(one_line, lines_of(answer or ""))), llm.name)
-        journal.append([known[keys[code]]])
-    return checked([(code, nearest, known[keys[code]].evidence) for code, nearest in every], Taken(pairs, codebook))
+def write_synthetic(pairs: list[Pair], codebook: CodeBook, llm, log: AnswerLog) -> tuple[list[Pair], Counter[str]]:
+    """Eq. 9 for every uncovered code: (pairs, rejected phrases by reason); asks only what `log` does not hold."""
+    evidence, uncovered = phrases_by_code(pairs), uncovered_codes(pairs, codebook)
+    answers = {answer.key: answer for answer in log.records}
+    prompts = {code: synthetic_prompt(code, nearest, evidence[nearest], codebook) for code, nearest in uncovered}
+    keys = {code: (code, prompt_digest(prompt)) for code, prompt in prompts.items()}
+    unanswered = [code for code in prompts if keys[code] not in answers]
+    bar = tqdm(desc="writing", total=len(prompts), initial=len(prompts) - len(unanswered))
+    for code, answer in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
+        phrases = tuple(map(one_line, answer_lines(answer or "")))
+        answers[keys[code]] = SyntheticAnswer(*keys[code], phrases, llm.name)
+        log.append([answers[keys[code]]])
+    phrases_written = [(code, nearest, answers[keys[code]].evidence) for code, nearest in uncovered]
+    return accept_phrases(phrases_written, PhraseIndex(pairs, codebook))
 
 
-def checked(written, taken: Taken) -> tuple[list[Pair], Counter]:
-    """Pairs of the phrases that pass, and the others by reason, of (code, nearest, phrases) in order: a phrase written for two codes is the first's."""
-    found, rejected = [], Counter()
-    for code, nearest, phrases in written:
-        kept: list[str] = []
-        for phrase in phrases or [""]:
-            fault = "too long for a phrase" if len(phrase) > LONGEST else taken.fault(phrase, code)
-            if fault:
-                rejected[fault] += 1
-            elif phrase not in kept and len(kept) < WRITTEN:
-                kept.append(phrase)
-                taken.add(phrase, code)
-        found += [Pair(phrase, code, "synthetic", origin=f"nearest: {nearest}") for phrase in kept]
-    return found, rejected
+def accept_phrases(
+    phrases_written: Iterable[tuple[str, str, tuple[str, ...]]], index: PhraseIndex
+) -> tuple[list[Pair], Counter[str]]:
+    """(pairs of the phrases without a conflict, the others by reason), of (code, nearest, phrases) in order.
+
+    A phrase written for two codes belongs to the first; `index` learns each accepted phrase.
+    """
+    pairs: list[Pair] = []
+    rejected: Counter[str] = Counter()
+    for code, nearest, phrases in phrases_written:
+        accepted: list[str] = []
+        for phrase in phrases or ("",):
+            too_long = len(phrase) > MAX_PHRASE_CHARACTERS
+            reason = "too long for a phrase" if too_long else index.conflict(phrase, code)
+            if reason:
+                rejected[reason] += 1
+            elif phrase not in accepted and len(accepted) < MAX_PHRASES:
+                accepted.append(phrase)
+                index.add(phrase, code)
+        pairs += [Pair(phrase, code, "synthetic", origin=f"nearest: {nearest}") for phrase in accepted]
+    return pairs, rejected
 
 
-def template_pairs(pairs, codebook: CodeBook) -> list[Pair]:
+def template_pairs(pairs: list[Pair], codebook: CodeBook) -> list[Pair]:
     """One pair by rule for every uncovered code, in code order."""
-    evidence, taken, found = by_code(pairs), Taken(pairs, codebook), []
-    for code, nearest in neighbours(pairs, codebook):
-        phrase = next(one for one in template(code, nearest, evidence[nearest], codebook) if not taken.fault(one, code))
-        taken.add(phrase, code)
-        found.append(Pair(phrase, code, "synthetic-template", origin=f"nearest: {nearest}"))
-    return found
+    evidence, index = phrases_by_code(pairs), PhraseIndex(pairs, codebook)
+    templates = []
+    for code, nearest in uncovered_codes(pairs, codebook):
+        options = template_phrases(code, nearest, evidence[nearest], codebook)
+        phrase = next(option for option in options if not index.conflict(option, code))
+        index.add(phrase, code)
+        templates.append(Pair(phrase, code, "synthetic-template", origin=f"nearest: {nearest}"))
+    return templates
 
 
-def template(code: str, nearest: str, evidence, codebook: CodeBook):
-    """Phrases for `code`, the best first: one of the neighbour's with its words changed as the description's are, the description as one would
-    write it, the description, the description with the code."""
-    description, other = codebook.description(code), codebook.description(nearest)
+def template_phrases(code: str, nearest: str, evidence: list[str], codebook: CodeBook) -> Iterator[str]:
+    """Phrases for `code`, best first: the neighbour's, reworded; the description, simplified, plain, with the code."""
+    description, nearest_description = codebook.description(code) or "", codebook.description(nearest) or ""
     for phrase in evidence:
-        changed = reworded(phrase, other, description)
-        if changed:
-            yield changed
-    yield spoken(description)
+        reworded = reword(phrase, nearest_description, description)
+        if reworded:
+            yield reworded
+    yield simplify_description(description)
     yield description
     yield f"{description} ({code})"
 
 
-def reworded(phrase: str, before: str, after: str) -> str | None:
-    """`phrase` with the changes that lead from the description `before` to `after`; None unless each of them applies to it in one way.
+def reword(phrase: str, before: str, after: str) -> str | None:
+    """`phrase` with the edits from the description `before` to `after`; None unless each edit fits at one place only.
 
     "fracture of right hand" with "Fracture of right wrist" → "Fracture of left wrist" is "fracture of left hand".
     """
     words, old, new = phrase.split(), before.lower().split(), after.lower().split()
-    plain = [word.lower() for word in words]
+    folded = [word.lower() for word in words]
     for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if kind == "equal":
             continue
-        places = [at for at in range(len(plain) - (b - a) + 1) if plain[at : at + b - a] == old[a:b]]
+        places = [at for at in range(len(folded) - (b - a) + 1) if folded[at : at + b - a] == old[a:b]]
         if kind != "replace" or len(places) != 1:
             return None
         [at] = places
-        words[at : at + b - a], plain[at : at + b - a] = new[c:d], new[c:d]
-    return " ".join(words) if plain != [word.lower() for word in phrase.split()] else None
+        words[at : at + b - a], folded[at : at + b - a] = new[c:d], new[c:d]
+    return " ".join(words) if folded != [word.lower() for word in phrase.split()] else None
 
 
-def spoken(description: str) -> str:
-    """A description without what a note would not say: "unspecified", "other", brackets, the capital of its first word."""
+def simplify_description(description: str) -> str:
+    """A description without what notes do not say: "unspecified", NEC, NOS, brackets, the capital at its beginning."""
     text = re.sub(r"\s*\([^)]*\)|\s*\[[^\]]*\]", "", description)
     text = re.sub(r"\b(unspecified|not elsewhere classified|NEC|NOS)\b", "", text, flags=re.IGNORECASE)
     text = re.sub(r"\s*,(\s*,)*", ",", " ".join(text.split())).strip(" ,")
@@ -186,11 +229,12 @@ def spoken(description: str) -> str:
     return text[0].lower() + text[1:] if first[1:].islower() and text else text
 
 
-def by_code(pairs) -> dict[str, list[str]]:
-    """Code → its phrases, silver's commonest first, else in order."""
-    found: dict[str, list[Pair]] = {}
-    for one in pairs:
-        found.setdefault(one.code, []).append(one)
+def phrases_by_code(pairs: Iterable[Pair]) -> dict[str, list[str]]:
+    """Code → its phrases, the most frequent (silver's counts) first, else in the order of `pairs`."""
+    by_code: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_code.setdefault(pair.code, []).append(pair)
     return {
-        code: [one.evidence for one in sorted(several, key=lambda one: -one.count)] for code, several in found.items()
+        code: [pair.evidence for pair in sorted(of_code, key=lambda pair: -pair.count)]
+        for code, of_code in by_code.items()
     }

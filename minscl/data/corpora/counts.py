@@ -1,0 +1,36 @@
+"""What the readers of this package share: the names of the splits, counts with warnings, a document with codes alone.
+
+Read next: mdace.py, mimic_iv.py, aci_bench.py.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from minscl.data.icd import CodeBook
+from minscl.data.types import Assignment, CodedDocument
+
+SPLITS = ("train", "val", "test")
+MAX_WARNINGS = 10  # of a kind, printed in full; all are counted
+
+
+@dataclass
+class Counts:
+    """What was read, by name in order of first use, and the warnings to print. The reader of a corpus fills it."""
+
+    numbers: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, kind: str, message: str) -> None:
+        """Count a warning of `kind`; only the first MAX_WARNINGS messages of a kind are kept."""
+        self.numbers[kind] += 1
+        if self.numbers[kind] <= MAX_WARNINGS:
+            last = " (more of these are only counted)" if self.numbers[kind] == MAX_WARNINGS else ""
+            self.warnings.append(message + last)
+
+
+def document_without_evidence(id: str, text: str, codes, codebook: CodeBook, counts: Counts) -> CodedDocument:
+    """A note with `codes` (str, in canonical form) and no evidence for them; adds to `counts`."""
+    counts.numbers["documents written"] += 1
+    counts.numbers["  codes"] += len(codes)
+    counts.numbers["  codes that are not billable today, kept"] += sum(not codebook.is_billable(code) for code in codes)
+    return CodedDocument(id, text, tuple(Assignment(code, codebook.description(code) or "") for code in codes))

@@ -1,0 +1,84 @@
+"""What silver and synthetic spans share: prompts sent to an LLM in batches, and a log of its answers.
+
+An answer is logged with a digest of its prompt, so a job that was stopped goes on where it was, and one whose notes or
+candidates have changed asks only what has changed.
+
+`llm` is an object with `name` and `ask(prompts)`, as the classes of infer/llm.py: `ask` yields (number of the prompt,
+answer) in any order, None as the answer to a prompt that is too long.
+
+Read next: silver.py, synthetic.py; ../answer_log.py.
+"""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from minscl.data.answer_log import AnswerLog
+from minscl.data.record_checks import checked_record
+from minscl.errors import InputError
+
+MAX_PHRASE_CHARACTERS = 200  # a longer answer line is no phrase
+MIN_PROMPTS = 64  # handed to the LLM at a time, the last batch aside
+_LIST_MARK = re.compile(r"^(?:[-*•]|\(?\d{1,3}[.):])\s+")
+Subject = TypeVar("Subject")
+
+
+def prompt_digest(prompt: str) -> str:
+    """16 hex digits of SHA-256: a logged answer is used again for exactly the same prompt."""
+    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
+
+
+def answer_fields(record, cls: type, required: dict[str, type]) -> dict[str, Any]:
+    """The checked fields of a logged answer: `required`, and those that every answer has. Raises InputError."""
+    if isinstance(record, dict) and "prompt" not in record:
+        raise InputError(
+            f"{cls.__name__}: key 'prompt' is missing: an older version's answer, to an unknown prompt; delete the file"
+        )
+    fields = checked_record(record, cls, {"code": str, "prompt": str, "evidence": list, "llm": str, **required}, {})
+    for phrase in fields["evidence"]:
+        checked_record({"evidence": phrase}, cls, {"evidence": str}, {})
+    return {**fields, "evidence": tuple(fields["evidence"])}
+
+
+def open_answer_log(path: str, cls: type, llm) -> AnswerLog:
+    """The log at `path` with answers of class `cls`. Raises InputError where it holds another model's answers."""
+    log = AnswerLog(path, cls)
+    for answer in log.records:
+        if answer.llm != llm.name:
+            log.handle.close()
+            raise InputError(
+                f"{path}: holds answers of {answer.llm}, not of {llm.name}; go on with that one, or name another --out"
+            )
+    return log
+
+
+def answer_lines(answer: str) -> list[str]:
+    """The lines of an answer without bullets, numbers and quotation marks; "none" and headings are left out."""
+    items = []
+    for line in answer.splitlines():
+        line = _LIST_MARK.sub("", line.strip()).strip()
+        if len(line) > 1 and line[0] + line[-1] in ('""', "''", "“”"):
+            line = line[1:-1].strip()
+        if line and line.lower().rstrip(".") != "none" and not line.endswith(":"):
+            items.append(line)
+    return items
+
+
+def ask_in_batches(llm, groups: Iterable[list[tuple[Subject, str]]], bar: tqdm) -> Iterator[tuple[Subject, str | None]]:
+    """(subject, answer) in order of arrival, for groups of (subject, prompt).
+
+    A group is never divided between two calls of `llm.ask`: a local model reads the prefix its prompts share only once.
+    """
+    batch: list[tuple[Subject, str]] = []
+    with bar:
+        for group in itertools.chain(groups, [None]):
+            batch += group or []
+            if batch and (group is None or len(batch) >= MIN_PROMPTS):
+                for number, answer in llm.ask([prompt for _, prompt in batch]):
+                    bar.update()
+                    yield batch[number][0], answer
+                batch = []
