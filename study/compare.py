@@ -22,7 +22,7 @@ from minscl.cli import require, run_command
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError, replace_file
-from minscl.evaluate import ROUNDS
+from minscl.score.bootstrap import ROUNDS
 from minscl.infer.systems import SYSTEMS
 
 GIVEN = "scl-evidence"
