@@ -1,4 +1,4 @@
-"""study/compare.py as a user runs it: all systems, one table, and nothing coded twice."""
+"""study/compare.py as a user runs it: all systems in one table, and no note coded twice."""
 
 import json
 import subprocess
@@ -38,8 +38,8 @@ def compare(*arguments, cwd):
 
 
 def test_systems_are_run_scored_and_kept(gold, tmp_path):
-    """Guards: a system scored on another's file, flags that do not reach generate, notes coded again by a second start, zero-shot with an adapter,
-    evidence scores of a system that was given gold's evidence."""
+    """Guards: a system scored on another's file, flags that do not reach generate, notes coded again by a second run,
+    zero-shot with an adapter, evidence scores of a system that has gold's evidence."""
     systems = "scl-grounded,scl-evidence,cot-sc"
     arguments = (
         "--run",
@@ -62,17 +62,16 @@ def test_systems_are_run_scored_and_kept(gold, tmp_path):
         "scl-grounded" in done.stdout and "seen micro" in done.stdout and "seconds a note: scl-grounded" in done.stdout
     )
     lines = [json.loads(line) for line in (tmp_path / "out" / "cot-sc.jsonl").read_text().splitlines()]
-    assert len(lines) == 2 and all(one["output"].count("--- chain ") == 2 for one in lines)
+    assert len(lines) == 2 and all(document["output"].count("--- chain ") == 2 for document in lines)
     assert all(
-        one["start"] is not None
+        quotation["start"] is not None
         for line in (tmp_path / "out" / "scl-grounded.jsonl").read_text().splitlines()
         for code in json.loads(line)["codes"]
-        for one in code["evidence"]
+        for quotation in code["evidence"]
     )
-    given = [json.loads(line) for line in (tmp_path / "out" / "scl-evidence.jsonl").read_text().splitlines()]
-    assert {e["text"] for one in given for code in one["codes"] for e in code["evidence"]} <= {
-        "HTN"
-    } and "Evidence" not in given[0]["output"]
+    with_evidence = [json.loads(line) for line in (tmp_path / "out" / "scl-evidence.jsonl").read_text().splitlines()]
+    quoted = {e["text"] for document in with_evidence for code in document["codes"] for e in code["evidence"]}
+    assert quoted <= {"HTN"} and "Evidence" not in with_evidence[0]["output"]
     rows = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
     assert rows["span_exact_match"].count(" - ") == 1 and " - " not in rows["micro"]
     commands = {
@@ -95,7 +94,7 @@ def test_systems_are_run_scored_and_kept(gold, tmp_path):
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(gold, tmp_path, monkeypatch, capsys, arguments, words):
-    """Guards: a baseline with SCL's adapter, a division by no notes."""
+    """Guards: a baseline with SCL's adapter, a division by zero notes."""
     (tmp_path / "empty.jsonl").write_text("")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["compare", "--gold", str(gold), *arguments])
@@ -103,13 +102,13 @@ def test_bad_usage_is_one_line_and_status_2(gold, tmp_path, monkeypatch, capsys,
         module.main()
 
 
-def coded(monkeypatch, out, status, said, line=""):
-    """code_notes with a generate that adds `line` to its file and ends so."""
+def coded(monkeypatch, out, status, last_line, line=""):
+    """The record of code_notes where generate writes `line` to its file and ends with `status` and `last_line`."""
 
     def run(command):
         with open(out / "cot.jsonl", "a") as handle:
             handle.write(line)
-        return status, said
+        return status, last_line
 
     monkeypatch.setattr(module, "run", run)
     record = {"command": ["minscl.generate"], "sha256": {"notes.jsonl": "1"}}
@@ -118,13 +117,13 @@ def coded(monkeypatch, out, status, said, line=""):
 
 
 def test_a_skipped_note_is_not_bad_usage(tmp_path, monkeypatch):
-    """Guards: status 2 of a wrong flag taken for a skipped note, and scored; a note that is skipped every time started again for ever."""
-    for said in (
+    """Guards: status 2 of a wrong flag taken for a skipped note; a note that is always skipped coded over and over."""
+    for last_line in (
         "minscl: --model nowhere: no such file",
         "minscl: 2 of 2 notes were skipped, the first is a; the others are coded",
     ):
         with pytest.raises(InputError, match="ended with status 2"):
-            coded(monkeypatch, tmp_path, 2, said)
+            coded(monkeypatch, tmp_path, 2, last_line)
     with pytest.raises(InputError, match="ended with status 2"):  # stopped half-way
         coded(monkeypatch, tmp_path, 2, "minscl: 3 GiB are not there", "{}\n")
     record = coded(monkeypatch, tmp_path, 2, "minscl: 1 of 2 notes were skipped, the first is a; the others are coded")
@@ -136,7 +135,7 @@ def test_a_skipped_note_is_not_bad_usage(tmp_path, monkeypatch):
 
 
 def test_a_file_of_another_command_or_other_notes_is_refused(tmp_path, monkeypatch):
-    """Guards: another model's answers, or another note's, scored as this run's because their number is right."""
+    """Guards: answers of another model or for other notes scored as this run's because their number is right."""
     record = coded(monkeypatch, tmp_path, 0, "", "{}\n")
     seconds = module.earlier("cot", tmp_path, record)["seconds"]
     assert seconds > 0 and module.code_notes("cot", tmp_path, module.earlier("cot", tmp_path, record)) == seconds
