@@ -164,7 +164,8 @@ def install(base: Path, adapter: Path, data: tuple[Path, Path], runs: list[dict]
     assert size <= MAX_DEMO_BYTES, f"{demo} has {size:,} bytes, more than {MAX_DEMO_BYTES:,}"
 
 
-def main() -> int:
+def read_flags() -> argparse.Namespace:
+    """The flags of the command."""
     parser = argparse.ArgumentParser(
         prog="python -m study.build_demo", description="Rebuild the embedded model, resumably."
     )
@@ -182,7 +183,12 @@ def main() -> int:
         help="model folder (the embedded model, say) whose weights and tokenizer to continue from",
     )
     parser.add_argument("--out", type=Path, default=DEMO, help="folder for the finished model")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run every stage that has no result yet, write the model and print its scores."""
+    args = read_flags()
     base, adapter = args.work / "base", args.work / "adapter"
     base.mkdir(parents=True, exist_ok=True)
     codebook, common = CodeBook.load(), phrase_book().pairs()

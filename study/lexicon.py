@@ -39,46 +39,24 @@ WOMEN = words(
     Mary Linda Rosa Mei Fatima Helen Ruth Susan Diane Gloria Ana Teresa Carol Edith Priya Joan Irene Nora Alice Brenda
     """
 )
-HOSPITALS = [
-    "an outside hospital",
-    "Mercy General",
-    "Lakeview Hospital",
-    "St. Agnes",
-    "the local community hospital",
-    "Riverside Medical Center",
-    "an OSH",
-    "County Memorial",
-    "Harbor Point Hospital",
-    "Northfield Regional",
-]
-FACILITIES = [
-    "rehab",
-    "a skilled nursing facility",
-    "home",
-    "home with services",
-    "an extended care facility",
-    "home with VNA",
-    "acute rehab",
-    "her daughter's house",
-    "his son's house",
-    "assisted living",
-    "a SNF",
-    "short term rehab",
-]
-RELATIVES = [
-    "Mother",
-    "Father",
-    "Brother",
-    "Sister",
-    "Maternal grandmother",
-    "Paternal uncle",
-    "Paternal grandfather",
-    "Maternal aunt",
-    "Son",
-    "Cousin",
-    "Maternal grandfather",
-    "Daughter",
-]
+HOSPITALS = entries(
+    """
+    an outside hospital|Mercy General|Lakeview Hospital|St. Agnes|the local community hospital|
+    Riverside Medical Center|an OSH|County Memorial|Harbor Point Hospital|Northfield Regional
+    """
+)
+FACILITIES = entries(
+    """
+    rehab|a skilled nursing facility|home|home with services|an extended care facility|home with VNA|acute rehab|
+    her daughter's house|his son's house|assisted living|a SNF|short term rehab
+    """
+)
+RELATIVES = entries(
+    """
+    Mother|Father|Brother|Sister|Maternal grandmother|Paternal uncle|Paternal grandfather|Maternal aunt|Son|Cousin|
+    Maternal grandfather|Daughter
+    """
+)
 JOBS = entries(
     """
     teacher|retired machinist|retired nurse|accountant|truck driver|former electrician|carpenter|
@@ -109,88 +87,35 @@ DRUGS = entries(
     cyanocobalamin 1000 mcg daily
     """
 )
-ANTIBIOTICS = [
-    "vancomycin",
-    "ceftriaxone",
-    "levofloxacin",
-    "cefepime",
-    "piperacillin-tazobactam",
-    "azithromycin",
-    "Zosyn",
-    "ciprofloxacin",
-    "metronidazole",
-    "Augmentin",
-    "cefazolin",
-    "doxycycline",
-    "meropenem",
-    "nafcillin",
-    "Bactrim",
-]
-ALLERGENS = [
-    "Penicillins",
-    "Sulfa",
-    "Codeine",
-    "Latex",
-    "Iodine contrast",
-    "Morphine",
-    "Shellfish",
-    "Erythromycin",
-    "Percocet",
-    "Lisinopril",
-    "Amoxicillin",
-    "Ciprofloxacin",
-    "Tetracycline",
-    "Adhesive tape",
-    "Demerol",
-    "Bactrim",
-    "Keflex",
-]
-REACTIONS = [
-    "rash",
-    "hives",
-    "itching",
-    "GI upset",
-    "unknown reaction",
-    "swelling",
-    "confusion",
-    "nausea",
-    "throat tightness",
-    "cough",
-]
-SERVICES = [
-    "MEDICINE",
-    "CARDIOTHORACIC",
-    "SURGERY",
-    "NEUROLOGY",
-    "NEUROSURGERY",
-    "ORTHOPAEDICS",
-    "CARDIOLOGY",
-    "Internal Medicine",
-    "General Surgery",
-    "MICU",
-    "Family Medicine",
-    "Hospital Medicine",
-    "TRAUMA",
-    "Geriatrics",
-    "Oncology",
-]
-SPECIALTIES = [
-    "cardiology",
-    "nephrology",
-    "neurology",
-    "your primary care doctor",
-    "pulmonology",
-    "gastroenterology",
-    "the wound clinic",
-    "general surgery",
-    "endocrinology",
-    "hematology",
-    "oncology",
-    "physical therapy",
-    "orthopedics",
-    "vascular surgery",
-    "infectious disease",
-]
+ANTIBIOTICS = entries(
+    """
+    vancomycin|ceftriaxone|levofloxacin|cefepime|piperacillin-tazobactam|azithromycin|Zosyn|ciprofloxacin|
+    metronidazole|Augmentin|cefazolin|doxycycline|meropenem|nafcillin|Bactrim
+    """
+)
+ALLERGENS = entries(
+    """
+    Penicillins|Sulfa|Codeine|Latex|Iodine contrast|Morphine|Shellfish|Erythromycin|Percocet|Lisinopril|Amoxicillin|
+    Ciprofloxacin|Tetracycline|Adhesive tape|Demerol|Bactrim|Keflex
+    """
+)
+REACTIONS = entries(
+    """
+    rash|hives|itching|GI upset|unknown reaction|swelling|confusion|nausea|throat tightness|cough
+    """
+)
+SERVICES = entries(
+    """
+    MEDICINE|CARDIOTHORACIC|SURGERY|NEUROLOGY|NEUROSURGERY|ORTHOPAEDICS|CARDIOLOGY|Internal Medicine|General Surgery|
+    MICU|Family Medicine|Hospital Medicine|TRAUMA|Geriatrics|Oncology
+    """
+)
+SPECIALTIES = entries(
+    """
+    cardiology|nephrology|neurology|your primary care doctor|pulmonology|gastroenterology|the wound clinic|
+    general surgery|endocrinology|hematology|oncology|physical therapy|orthopedics|vascular surgery|infectious disease
+    """
+)
 MONTHS = words("January February March April May June July August September October November December")
 
 
@@ -210,6 +135,7 @@ class Facts:
 
     @classmethod
     def draw(cls, rng) -> "Facts":
+        """Random facts for a note."""
         male = rng.random() < 0.5
         age = min(97, max(19, int(rng.gauss(66, 16))))
         return cls(

@@ -32,7 +32,7 @@ from study.charts import SPLITS, read_charts
 from study.codes import held_out, phrase_book, random_codes
 from study.draft import Draft, remaining
 from study.grammar import Templates
-from study.lexicon import Facts
+from study.lexicon import Facts, words
 from study.paragraphs import items, problems, prose, sentence
 from study.phrases import PhraseBook, normalise
 from study.plan import Distractors, consistent, make_plan
@@ -42,38 +42,12 @@ from study.vary import Variety
 SIZES = ("sentence", "paragraph", "note")
 VARIED_SHARE = 0.65  # of the training notes
 # Diseases that a relative may have; never coded.
-FAMILY = [
-    "I25.10",
-    "E11.9",
-    "I10",
-    "Z85.3",
-    "C50.919",
-    "C18.9",
-    "C34.90",
-    "C61",
-    "I63.9",
-    "F03.90",
-    "G30.9",
-    "E78.5",
-    "I21.4",
-    "J44.9",
-    "J45.909",
-    "G20.A1",
-    "N18.6",
-    "F31.9",
-    "F10.10",
-    "I50.9",
-    "C25.9",
-    "M81.0",
-    "K74.60",
-    "I48.91",
-    "H40.9",
-    "E03.9",
-    "G35.D",
-    "C90.00",
-    "M32.9",
-    "I71.40",
-]
+FAMILY = words(
+    """
+    I25.10 E11.9 I10 Z85.3 C50.919 C18.9 C34.90 C61 I63.9 F03.90 G30.9 E78.5 I21.4 J44.9 J45.909 G20.A1 N18.6 F31.9
+    F10.10 I50.9 C25.9 M81.0 K74.60 I48.91 H40.9 E03.9 G35.D C90.00 M32.9 I71.40
+    """
+)
 
 
 @functools.cache

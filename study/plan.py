@@ -180,22 +180,24 @@ def make_plan(codes, book: PhraseBook, rng, repeats: float = 0.15) -> Plan:
     for code in sorted(todo):
         mention(chooser.phrase(code), code)
     for first in [mention for mention in mentions if mention.kind in "ncha" and rng.random() < repeats]:
-        other = None  # another wording
-        if rng.random() < 0.5 and len(first.codes) == 1:
-            options = chooser.book.of(first.codes[0])
-            other = rng.choice(options) if options else None
-            if other is not None and (
-                chooser.clashes(other.text)
-                or other.kind not in "nch"
-                or first.codes[0] in ("I11.0", "I12.9", "I12.0", "I13.0", "I13.2", "E11.22")
-            ):
-                other = None
-        if other is not None:
-            chooser.taken.append(normalise(other.text))
-            mention(other, *first.codes)
-        else:
-            mentions.append(Mention(first.text, first.kind, first.codes))
+        mentions.append(_repeated(first, chooser, rng))
     return Plan(mentions, links, tuple(codes))
+
+
+def _repeated(first: Mention, chooser: PhraseChooser, rng) -> Mention:
+    """A second mention of the condition: by another phrase in up to half of the cases, else by the same."""
+    if rng.random() < 0.5 and len(first.codes) == 1:
+        options = chooser.book.of(first.codes[0])
+        other = rng.choice(options) if options else None
+        if (
+            other is not None
+            and not chooser.clashes(other.text)
+            and other.kind in "nch"
+            and first.codes[0] not in ("I11.0", "I12.9", "I12.0", "I13.0", "I13.2", "E11.22")
+        ):
+            chooser.taken.append(normalise(other.text))
+            return Mention(other.text, other.kind, first.codes)
+    return Mention(first.text, first.kind, first.codes)
 
 
 def _diabetes(todo, chooser, mention, links, rng) -> None:

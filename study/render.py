@@ -81,18 +81,26 @@ def write_section(draft: Draft, name: str, pools) -> None:
         diagnoses(draft, pools)
     elif name == "status":
         prose(draft, pools, "status", () if remaining(pools) else ["status_fill"])
-    else:  # sections without mentions: header, allergies, instructions, followup, condition, procedures
-        low, high = {
-            "header": (2, 4),
-            "allergies": (1, 1),
-            "condition": (1, 3),
-            "procedures": (1, 2),
-            "risk": (1, 3),
-        }.get(name, (1, 4))
-        names = some(name, low, high)
-        if name == "instructions":
-            names += some("risk", 0, 2)
-        lines(draft, names) if name == "header" else prose(draft, {}, "state", names)
+    else:
+        _write_plain_section(draft, name)
+
+
+def _write_plain_section(draft: Draft, name: str) -> None:
+    """Write a section without mentions: header, allergies, instructions, followup, condition, procedures, risk."""
+    low, high = {
+        "header": (2, 4),
+        "allergies": (1, 1),
+        "condition": (1, 3),
+        "procedures": (1, 2),
+        "risk": (1, 3),
+    }.get(name, (1, 4))
+    names = [name] * draft.rng.randint(low, high)
+    if name == "instructions":
+        names += ["risk"] * draft.rng.randint(0, 2)
+    if name == "header":
+        lines(draft, names)
+    else:
+        prose(draft, {}, "state", names)
 
 
 def diagnoses(draft: Draft, pools) -> None:

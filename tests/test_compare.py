@@ -37,6 +37,7 @@ def compare(*arguments, cwd):
     )
 
 
+@pytest.mark.slow
 def test_systems_are_run_scored_and_kept(gold, tmp_path):
     """Guards: a system scored on another's file, flags that do not reach generate, notes coded again by a second run,
     zero-shot with an adapter, evidence scores of a system that has gold's evidence."""
