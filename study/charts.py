@@ -1,12 +1,12 @@
-"""The code lists of MDACE's inpatient charts: which ICD-10-CM codes stood together in a real chart, and how often each was annotated.
+"""The code lists of MDACE's inpatient charts: the ICD-10-CM codes of each chart, and how often each was annotated.
 
-MDACE (Cheng et al., ACL 2023; MIT licence, see resources/LICENSE-MDACE) publishes annotations without note text. Only codes and counts
-are kept here. `read_charts` gives them; the command rebuilds the resource:
+MDACE (Cheng et al., ACL 2023; MIT licence, see resources/LICENSE-MDACE) publishes annotations without note text. Only
+codes and counts are kept here. `read_charts` reads them; the command rebuilds the resource:
 
     python -m study.charts MDACE_FOLDER
 
-deviates: a code that later releases subdivided stands in the charts as MDACE has it; `SUCCESSORS` names the billable 2026 code that says
-the same ("unspecified" wherever the chart did not say more). Three codes that are not in the 2026 tree at all are left out.
+deviates: a code that later releases subdivided is replaced by the billable 2026 code with the same meaning (SUCCESSORS;
+"unspecified" where the chart says no more). Three codes that are not in the 2026 Tabular List are dropped.
 
 Read next: notes.py.
 """

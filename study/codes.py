@@ -1,7 +1,7 @@
-"""Which codes an invented note is built around: a real chart's, some left out and some put in.
+"""The codes that an invented note is built around: those of a real chart, with some dropped and some added.
 
-Training notes never hold a code that occurs in validation or test charts but not in train charts (`held_out`): such codes are learned from spans
-alone, as in the paper.
+Training notes never have a code that occurs in validation or test charts but not in train charts (`held_out`): such
+codes are learned from spans alone, as in the paper.
 
 Read next: plan.py.
 """
@@ -18,6 +18,7 @@ from study.plan import consistent
 
 @functools.cache
 def codebook() -> CodeBook:
+    """The bundled edition."""
     return CodeBook.load()
 
 
@@ -29,18 +30,21 @@ def phrase_book() -> PhraseBook:
 
 @functools.cache
 def held_out() -> frozenset[str]:
-    """Codes of validation and test charts that no train chart has: no training note mentions them."""
+    """Codes of validation and test charts that no train chart has. No training note mentions them."""
     seen = {code for chart in read_charts("train") for code in consistent(dict(chart.codes))}
-    later = {
+    evaluated = {
         code for split in ("val", "test") for chart in read_charts(split) for code in consistent(dict(chart.codes))
     }
-    return frozenset(later - seen)
+    return frozenset(evaluated - seen)
 
 
 @functools.cache
 def _train_lists():
-    """(consistent code lists of the train charts, their distinct codes, hand-phrased codes, all billable codes by chapter and category);
-    held-out codes excluded. Drawing chapter, then category, then code keeps the many injury codes from crowding out the rest."""
+    """(consistent code lists of the train charts, their distinct codes, codes with hand-written phrases, all billable
+    codes by chapter and category), without held-out codes.
+
+    Drawing a chapter, then a category, then a code keeps the many injury codes from dominating.
+    """
     lists = [consistent(code for code, _ in chart.codes) for chart in read_charts("train")]
     hidden = held_out()
     seen = sorted({code for codes in lists for code in codes})
@@ -54,29 +58,25 @@ def _train_lists():
 
 
 def random_codes(rng: random.Random, size: str = "note") -> list[str]:
-    """A code list for a training note: a train chart with codes dropped and added; or fewer codes for a short note."""
+    """Codes for a training note: those of a train chart, some dropped and some added; fewer for a short note."""
     lists, seen, hand, billable = _train_lists()
 
-    def one():
+    def random_code():
         chance = rng.random()
         if chance < 0.35:
             return rng.choice(rng.choice(lists))
-        return (
-            rng.choice(seen)
-            if chance < 0.65
-            else rng.choice(hand)
-            if chance < 0.97
-            else rng.choice(rng.choice(rng.choice(billable)))
-        )
+        if chance < 0.65:
+            return rng.choice(seen)
+        return rng.choice(hand) if chance < 0.97 else rng.choice(rng.choice(rng.choice(billable)))
 
     if size == "sentence":
-        codes = [one() for _ in range(rng.choice((0, 1, 1, 1, 1, 1, 1, 2, 2, 3)))]
+        codes = [random_code() for _ in range(rng.choice((0, 1, 1, 1, 1, 1, 1, 2, 2, 3)))]
     elif size == "paragraph":
-        codes = [one() for _ in range(rng.choice((0, 1, 2, 2, 3, 3, 4, 5, 6)))]
+        codes = [random_code() for _ in range(rng.choice((0, 1, 2, 2, 3, 3, 4, 5, 6)))]
     else:
         keep = rng.choice((0.3, 0.6, 0.8, 0.9, 1.0))
         codes = [code for code in rng.choice(lists) if rng.random() < keep]
-        codes += [one() for _ in range(rng.choice((0, 0, 1, 1, 2, 3, 4, 6)))]
+        codes += [random_code() for _ in range(rng.choice((0, 0, 1, 1, 2, 3, 4, 6)))]
         if rng.random() < 0.03:
             codes = []
     hidden = held_out()

@@ -1,6 +1,7 @@
-"""A note under construction: text with mentions marked, and the shapes that are filled with them.
+"""A note under construction: its text, the offsets of its mentions, and the filling of sentence shapes.
 
-`Draft` is the growing text. Mentions wait in pools (class of phrase → mentions, see phrases.py); a shape takes from them what its slots need.
+`Draft` is the growing text. Mentions to be written are in pools (class of phrase → mentions, see phrases.py), from
+which a shape takes what its slots need.
 
 Read next: paragraphs.py.
 """
@@ -8,7 +9,7 @@ Read next: paragraphs.py.
 from study.grammar import DISTRACTOR, FRAGMENT, LITERAL, MENTION, MENTIONS, WORD, Shape
 from study.lexicon import Facts
 
-# A status that follows its disease: "CAD s/p CABG".
+# (status code, prefix of the code of a disease that it follows): "CAD s/p CABG"
 ATTACH = (
     ("Z95.1", "I25"),
     ("Z95.5", "I25"),
@@ -30,7 +31,11 @@ ATTACH = (
 
 
 class Draft:
-    """A text under construction: `parts`, its `length`, and `marks` (start, end, mention)."""
+    """A text under construction: `parts`, their `length` in characters, and `marks` (start, end, mention).
+
+    `distractors` and `family_words` fill distractor slots; `terse`: write in shorthand; `variety`: see vary.py, or
+    None.
+    """
 
     def __init__(self, facts: Facts, templates, distractors, family_words, terse: bool = False, variety=None):
         self.facts, self.rng, self.templates = facts, facts.rng, templates
@@ -39,7 +44,7 @@ class Draft:
         self.oxford, self.joiner = self.rng.random() < 0.6, "and" if self.rng.random() < 0.88 else "&"
 
     def write(self, text: str) -> None:
-        """Append plain text, with a capital first letter where one is due."""
+        """Append `text`: capitalised if `capital` is set, which this resets; in capitals if `upper` is set."""
         if not text:
             return
         if self.capital:
@@ -50,7 +55,7 @@ class Draft:
         self.length += len(text)
 
     def mention(self, mention, title: bool = False) -> None:
-        """Append a mention and mark where it stands."""
+        """Append a mention and mark its offsets; now and then its case changes, or words are abbreviated."""
         text, chance = mention.text, self.rng.random()
         if title or chance < 0.03:
             text = " ".join(
@@ -59,7 +64,7 @@ class Draft:
             )
         elif chance < 0.045:
             text = text.upper()
-        elif chance < 0.06 and not any(ch.isdigit() for ch in text):
+        elif chance < 0.06 and not any(character.isdigit() for character in text):
             text = text.lower()
         elif self.terse and chance < 0.5:
             text = (
@@ -73,23 +78,26 @@ class Draft:
         self.marks.append((start, self.length, mention))
 
     def shape(self, shape: Shape, pools=None, title: bool = False, affirming: bool = False) -> None:
-        """Write one shape; its mention slots take from `pools` (which must suffice: see `fits`). Words of an affirming one may vary."""
+        """Write a shape; its mention slots take from `pools`, which must suffice (see `fits`).
+
+        `affirming`: a fragment of an affirming shape. With `variety`, literals of affirming shapes vary.
+        """
         reserved = reserve(shape.needs, pools, self.rng) if shape.needs else None
         affirming = bool(self.variety) and (affirming or bool(shape.needs) and not shape.denies)
-        for what, value in shape.terse if self.terse else shape.parts:
-            if what == LITERAL:
+        for part, value in shape.terse if self.terse else shape.parts:
+            if part == LITERAL:
                 self.write(self.variety.literal(value) if affirming else value)
-            elif what == WORD:
+            elif part == WORD:
                 self.write(value(self.facts))
-            elif what == FRAGMENT:
+            elif part == FRAGMENT:
                 self.shape(self.rng.choice(value), affirming=affirming)
-            elif what == MENTION:
+            elif part == MENTION:
                 self.slot(value, reserved.pop(0), pools, title)
-            elif what == DISTRACTOR:
+            elif part == DISTRACTOR:
                 self.write(self.denied(value))
 
     def denied(self, slot: str) -> str:
-        """Text for a distractor slot."""
+        """The text of a distractor slot."""
         if slot == "F":
             return self.rng.choice(self.family_words)
         words = [self.distractors.draw() for _ in range(1 if slot == "N" else self.rng.randrange(2, 5))]
@@ -98,9 +106,10 @@ class Draft:
         return ", ".join(words[:-1]) + (", or " if self.oxford else " or ") + words[-1]
 
     def slot(self, slot: str, mentions: list, pools, title: bool) -> None:
-        """Write the reserved mention(s) of one slot; a series may take more from the pools."""
+        """Write the reserved mentions of a slot; a series may take more from the pools."""
         if len(slot) == 2 and slot != "aR":
-            return self.series(mentions, MENTIONS[slot], pools)
+            self.series(mentions, MENTIONS[slot], pools)
+            return
         mention = mentions[0]
         if slot == "aR":
             self.write("an " if mention.text[0] in "aeiouAEIOU" else "a ")
@@ -109,19 +118,17 @@ class Draft:
             self.attach(mention, pools)
 
     def attach(self, mention, pools) -> None:
-        """ "CAD" + " s/p CABG": a status that belongs to the disease just written follows it."""
+        """Write a status of the disease just mentioned after it, as in "CAD s/p CABG", if the pools have one."""
         for status in pools["s"]:
-            if (
-                any(status.codes[0] == one and mention.codes[0].startswith(other) for one, other in ATTACH)
-                and self.rng.random() < 0.7
-            ):
+            follows = any(status.codes[0] == code and mention.codes[0].startswith(prefix) for code, prefix in ATTACH)
+            if follows and self.rng.random() < 0.7:
                 pools["s"].remove(status)
                 self.write(" ")
                 self.mention(status)
                 return
 
     def series(self, mentions: list, kinds: str, pools) -> None:
-        """Two or more mentions: "HTN, DM2 s/p ..., and GERD"."""
+        """Write two or more mentions as an enumeration: "HTN, CAD s/p CABG, and GERD"."""
         rng = self.rng
         for _ in range(rng.choice((0, 0, 1, 1, 1, 2, 2, 3, 4, 6))):
             if any(pools.get(kind) for kind in kinds):
@@ -140,29 +147,29 @@ class Draft:
 
 
 def take(pools, kinds: str, rng):
-    """Remove and return a mention of one of the classes `kinds`."""
+    """Remove and return a mention of the classes `kinds`."""
     present = [kind for kind in kinds if pools.get(kind)]
     kind = present[0] if len(present) == 1 else rng.choices(present, [len(pools[kind]) for kind in present])[0]
     return pools[kind].pop()
 
 
-def order(needs: tuple[str, ...]) -> list[int]:
-    """Slots from the most particular to the least, so that "{X} and {Y}" leaves the only chronic noun to {Y}."""
+def slot_order(needs: tuple[str, ...]) -> list[int]:
+    """Indices of the slots, those with the fewest classes first: in "{X} and {Y}", {Y} gets the only chronic noun."""
     return sorted(range(len(needs)), key=lambda index: len(MENTIONS[needs[index]]))
 
 
-def least(slot: str) -> int:
-    """How many mentions a slot takes at least."""
+def min_mentions(slot: str) -> int:
+    """The minimum number of mentions of a slot."""
     return 2 if slot in ("XX", "YY", "CC") else 1
 
 
 def fits(needs: tuple[str, ...], pools) -> bool:
     """Whether the pools hold enough mentions for the slots `needs`."""
-    if len(needs) == 1 and least(needs[0]) == 1:
+    if len(needs) == 1 and min_mentions(needs[0]) == 1:
         return any(pools.get(kind) for kind in MENTIONS[needs[0]])
-    left = {kind: len(found) for kind, found in pools.items()}
-    for index in order(needs):
-        for _ in range(least(needs[index])):
+    left = {kind: len(mentions) for kind, mentions in pools.items()}
+    for index in slot_order(needs):
+        for _ in range(min_mentions(needs[index])):
             kind = max(MENTIONS[needs[index]], key=lambda kind: left.get(kind, 0))
             if not left.get(kind):
                 return False
@@ -171,14 +178,15 @@ def fits(needs: tuple[str, ...], pools) -> bool:
 
 
 def reserve(needs: tuple[str, ...], pools, rng) -> list[list]:
-    """Take the least number of mentions for each slot out of the pools; slots in the order of `needs`."""
+    """The minimum number of mentions of each slot, removed from the pools; in the order of `needs`."""
     taken: list[list] = [[] for _ in needs]
-    for index in order(needs):
+    for index in slot_order(needs):
         kinds = MENTIONS[needs[index]]
-        for _ in range(least(needs[index])):
+        for _ in range(min_mentions(needs[index])):
             taken[index].append(pools[max(kinds, key=lambda kind: len(pools.get(kind, ())))].pop())
     return taken
 
 
 def remaining(pools) -> int:
+    """The number of mentions in the pools."""
     return sum(map(len, pools.values()))

@@ -1,10 +1,10 @@
-"""Sentence shapes: text with slots, compiled once and written into a draft that remembers where each mention stands.
+"""Sentence shapes: text with slots, compiled once, then filled by draft.py.
 
-A slot `{name}` is one of: a mention slot (MENTIONS below: a phrase of a code of this note is taken from the pools), a distractor slot
-(`{N}` a disease the note does not code, `{NN}` two to four of them joined by "or", `{F}` one that runs in families), a fragment of the same
-template table (`{presents}`), or a word of lexicon.py (`{age}`, `{date}`).
+A slot `{name}` is a mention slot (MENTIONS below: a phrase for a code of the note), a distractor slot (`{N}` a disease
+that the note does not code, `{NN}` two to four of them joined by "or", `{F}` a disease of a relative), a fragment of
+the same template table (`{presents}`), or a word of lexicon.py (`{age}`, `{date}`).
 
-Read next: notes.py.
+Read next: draft.py.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from study.lexicon import WORDS
 
-# Which classes of phrase (see phrases.py) a mention slot takes. Doubled slots take a series of two or more.
+# The classes of phrase (see phrases.py) that a mention slot takes. Slots with a doubled letter take two or more.
 MENTIONS = {
     "X": "nch",
     "Y": "n",
@@ -33,7 +33,7 @@ MENTIONS = {
     "CC": "cn",
 }
 DISTRACTORS = ("N", "NN", "F")
-# How the same words look in a hurried hand; applied to the literal text of a shape, in notes that are written tersely.
+# Shorthand of terse notes, applied to the literal text of a shape.
 TERSE = (
     (r"\bThe patient\b", "Pt"),
     (r"\bthe patient\b", "pt"),
@@ -59,18 +59,18 @@ LITERAL, WORD, FRAGMENT, MENTION, DISTRACTOR = range(5)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A compiled template: `parts` of (what, value); `terse` the same in shorthand; `needs` the mention slots in order."""
+    """A compiled template: `parts` of (type, value); `terse`: the same in shorthand; `needs`: the mention slots."""
 
     text: str
     parts: tuple
     terse: tuple
     needs: tuple[str, ...]
     fixed: bool  # no mention slot
-    denies: bool  # a distractor slot: its words say that the disease is absent, feared or a relative's
+    denies: bool  # has a distractor slot: a disease that is absent, feared or a relative's
 
 
 def compile_shape(text: str, fragments: dict) -> Shape:
-    """Compile one template. Raises KeyError naming an unknown slot."""
+    """Compile a template. Raises KeyError naming an unknown slot."""
     parts, needs = [], []
     for index, piece in enumerate(re.split(r"\{(\w+)\}", text)):
         if index % 2 == 0:
@@ -86,28 +86,27 @@ def compile_shape(text: str, fragments: dict) -> Shape:
         else:
             parts.append((WORD, WORDS[piece]))
     terse = []
-    for what, value in parts:
-        if what == LITERAL:
+    for part, value in parts:
+        if part == LITERAL:
             for pattern, short in TERSE:
                 value = re.sub(pattern, short, value)
-        terse.append((what, value))
-    return Shape(
-        text, tuple(parts), tuple(terse), tuple(needs), not needs, any(what == DISTRACTOR for what, _ in parts)
-    )
+        terse.append((part, value))
+    denies = any(part == DISTRACTOR for part, _ in parts)
+    return Shape(text, tuple(parts), tuple(terse), tuple(needs), fixed=not needs, denies=denies)
 
 
 class Templates:
-    """A compiled template table: `shapes[name]` lists of Shape; `headings`, `layouts` as in the module it comes from.
+    """A compiled template table: `shapes` {name: Shapes}; `headings` and `layouts` as in `module`.
 
-    `module` has FRAGMENTS (name to list of str; a fragment may use words and fragments named before it), SHAPES (name to list of str),
-    HEADINGS (section to list of str) and LAYOUTS (tuples of section names).
+    `module` has FRAGMENTS and SHAPES {name: templates} (a fragment may use words and earlier fragments), HEADINGS
+    {section: texts} and LAYOUTS, tuples of section names.
     """
 
     def __init__(self, module):
         fragments: dict[str, tuple[Shape, ...]] = {}
         for name, texts in module.FRAGMENTS.items():
             fragments[name] = tuple(compile_shape(text, fragments) for text in texts)
-            assert all(shape.fixed for shape in fragments[name]), f"fragment {name} holds a mention slot"
+            assert all(shape.fixed for shape in fragments[name]), f"fragment {name} has a mention slot"
         self.shapes = {
             name: tuple(compile_shape(text, fragments) for text in texts) for name, texts in module.SHAPES.items()
         }

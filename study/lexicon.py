@@ -1,165 +1,127 @@
-"""The invented particulars of a note: people, dates, numbers, drugs. Each function takes the note's `Facts` and gives a piece of text.
+"""The invented details of a note: people, dates, numbers, drugs. Each function of WORDS maps `Facts` to a text.
 
-Training and test notes share these words (they say nothing about coding); sentence shapes and layouts they do not share. No drug here is
-one whose mention is itself coded (anticoagulants, aspirin, insulin, steroids, antiplatelets, inhaled steroids).
+Training and test notes share these words, which have no influence on coding; they do not share sentence shapes and
+layouts. No drug here is coded when it is mentioned (anticoagulants, aspirin, insulin, steroids, antiplatelets, inhaled
+steroids).
 
 Read next: grammar.py.
 """
 
 from dataclasses import dataclass, field
 
-SURNAMES = """Alvarez Bennett Chen Donovan Eriksen Fitzgerald Gupta Hargrove Ibrahim Jensen Kowalski Lombardi Mbeki Nakamura Okafor Pereira Quinn
-Rossi Schultz Tran Underwood Vasquez Whitfield Yamada Zimmerman Abbott Brennan Castillo Delgado Ellison Foster Greenberg Holloway Ingram Joshi
-Keller Larkin Morales Novak Ortega Patel Ramsey Sato Thornton Ulrich Voss Walsh Yates Ziegler Anders Boyd Cortez Dunn Everett Flores""".split()
-MEN = "James Robert Carlos Wei Ahmed George Peter Samuel Victor Henry Luis Patrick Frank Andre Joseph Martin Raj Omar Walter Dennis".split()
-WOMEN = "Mary Linda Rosa Mei Fatima Helen Ruth Susan Diane Gloria Ana Teresa Carol Edith Priya Joan Irene Nora Alice Brenda".split()
-HOSPITALS = [
-    "an outside hospital",
-    "Mercy General",
-    "Lakeview Hospital",
-    "St. Agnes",
-    "the local community hospital",
-    "Riverside Medical Center",
-    "an OSH",
-    "County Memorial",
-    "Harbor Point Hospital",
-    "Northfield Regional",
-]
-FACILITIES = [
-    "rehab",
-    "a skilled nursing facility",
-    "home",
-    "home with services",
-    "an extended care facility",
-    "home with VNA",
-    "acute rehab",
-    "her daughter's house",
-    "his son's house",
-    "assisted living",
-    "a SNF",
-    "short term rehab",
-]
-RELATIVES = [
-    "Mother",
-    "Father",
-    "Brother",
-    "Sister",
-    "Maternal grandmother",
-    "Paternal uncle",
-    "Paternal grandfather",
-    "Maternal aunt",
-    "Son",
-    "Cousin",
-    "Maternal grandfather",
-    "Daughter",
-]
-JOBS = """teacher|retired machinist|retired nurse|accountant|truck driver|former electrician|carpenter|retired postal worker|librarian|chef|engineer|
-software developer|retired bus driver|homemaker|shop owner|retired police officer|musician|farmer|mechanic|social worker|retired secretary""".replace(
-    "\n", ""
-).split("|")
-DRUGS = """lisinopril 10 mg daily|lisinopril 20 mg daily|metoprolol tartrate 25 mg BID|metoprolol succinate 50 mg daily|atorvastatin 40 mg daily|
-atorvastatin 80 mg qHS|simvastatin 20 mg qHS|furosemide 40 mg daily|furosemide 20 mg PO BID|amlodipine 5 mg daily|amlodipine 10 mg daily|omeprazole 20 mg daily|
-pantoprazole 40 mg BID|levothyroxine 75 mcg daily|levothyroxine 112 mcg daily|metformin 500 mg BID|metformin 1000 mg BID|gabapentin 300 mg TID|
-sertraline 50 mg daily|citalopram 20 mg daily|trazodone 50 mg qHS|losartan 50 mg daily|hydrochlorothiazide 25 mg daily|carvedilol 6.25 mg BID|
-tamsulosin 0.4 mg qHS|docusate 100 mg BID|senna 8.6 mg BID PRN|acetaminophen 650 mg Q6H PRN|multivitamin daily|folic acid 1 mg daily|thiamine 100 mg daily|
-potassium chloride 20 mEq daily|magnesium oxide 400 mg daily|calcium carbonate 500 mg TID|cholecalciferol 1000 units daily|ferrous sulfate 325 mg daily|
-allopurinol 100 mg daily|albuterol inhaler 2 puffs Q4H PRN|ipratropium nebs Q6H PRN|tiotropium 18 mcg daily|spironolactone 25 mg daily|digoxin 0.125 mg daily|
-diltiazem 120 mg daily|amiodarone 200 mg daily|lorazepam 0.5 mg PRN|oxycodone 5 mg Q4H PRN|tramadol 50 mg Q6H PRN|levetiracetam 500 mg BID|
-lamotrigine 100 mg BID|quetiapine 25 mg qHS|mirtazapine 15 mg qHS|donepezil 10 mg qHS|latanoprost 1 drop OU qHS|polyethylene glycol 17 g daily|
-ranitidine 150 mg BID|famotidine 20 mg BID|bupropion 150 mg daily|fluoxetine 20 mg daily|venlafaxine 75 mg daily|hydralazine 25 mg TID|
-isosorbide mononitrate 30 mg daily|nitroglycerin 0.4 mg SL PRN|finasteride 5 mg daily|oxybutynin 5 mg BID|lactulose 30 mL TID|nadolol 20 mg daily|
-sevelamer 800 mg TID with meals|rosuvastatin 10 mg daily|valsartan 80 mg daily|glipizide 5 mg daily|montelukast 10 mg daily|cetirizine 10 mg daily|
-bumetanide 1 mg daily|torsemide 20 mg daily|ondansetron 4 mg Q8H PRN|melatonin 3 mg qHS|zolpidem 5 mg qHS PRN|cyanocobalamin 1000 mcg daily""".replace(
-    "\n", ""
-).split("|")
-ANTIBIOTICS = [
-    "vancomycin",
-    "ceftriaxone",
-    "levofloxacin",
-    "cefepime",
-    "piperacillin-tazobactam",
-    "azithromycin",
-    "Zosyn",
-    "ciprofloxacin",
-    "metronidazole",
-    "Augmentin",
-    "cefazolin",
-    "doxycycline",
-    "meropenem",
-    "nafcillin",
-    "Bactrim",
-]
-ALLERGENS = [
-    "Penicillins",
-    "Sulfa",
-    "Codeine",
-    "Latex",
-    "Iodine contrast",
-    "Morphine",
-    "Shellfish",
-    "Erythromycin",
-    "Percocet",
-    "Lisinopril",
-    "Amoxicillin",
-    "Ciprofloxacin",
-    "Tetracycline",
-    "Adhesive tape",
-    "Demerol",
-    "Bactrim",
-    "Keflex",
-]
-REACTIONS = [
-    "rash",
-    "hives",
-    "itching",
-    "GI upset",
-    "unknown reaction",
-    "swelling",
-    "confusion",
-    "nausea",
-    "throat tightness",
-    "cough",
-]
-SERVICES = [
-    "MEDICINE",
-    "CARDIOTHORACIC",
-    "SURGERY",
-    "NEUROLOGY",
-    "NEUROSURGERY",
-    "ORTHOPAEDICS",
-    "CARDIOLOGY",
-    "Internal Medicine",
-    "General Surgery",
-    "MICU",
-    "Family Medicine",
-    "Hospital Medicine",
-    "TRAUMA",
-    "Geriatrics",
-    "Oncology",
-]
-SPECIALTIES = [
-    "cardiology",
-    "nephrology",
-    "neurology",
-    "your primary care doctor",
-    "pulmonology",
-    "gastroenterology",
-    "the wound clinic",
-    "general surgery",
-    "endocrinology",
-    "hematology",
-    "oncology",
-    "physical therapy",
-    "orthopedics",
-    "vascular surgery",
-    "infectious disease",
-]
-MONTHS = "January February March April May June July August September October November December".split()
+
+def words(text: str) -> list[str]:
+    """The words of `text`."""
+    return text.split()
+
+
+def entries(text: str) -> list[str]:
+    """The entries of `text`, which are separated by |."""
+    return [entry.strip() for entry in text.split("|")]
+
+
+SURNAMES = words(
+    """
+    Alvarez Bennett Chen Donovan Eriksen Fitzgerald Gupta Hargrove Ibrahim Jensen Kowalski Lombardi Mbeki Nakamura
+    Okafor Pereira Quinn Rossi Schultz Tran Underwood Vasquez Whitfield Yamada Zimmerman Abbott Brennan Castillo
+    Delgado Ellison Foster Greenberg Holloway Ingram Joshi Keller Larkin Morales Novak Ortega Patel Ramsey Sato
+    Thornton Ulrich Voss Walsh Yates Ziegler Anders Boyd Cortez Dunn Everett Flores
+    """
+)
+MEN = words(
+    """
+    James Robert Carlos Wei Ahmed George Peter Samuel Victor Henry Luis Patrick Frank Andre Joseph Martin Raj Omar
+    Walter Dennis
+    """
+)
+WOMEN = words(
+    """
+    Mary Linda Rosa Mei Fatima Helen Ruth Susan Diane Gloria Ana Teresa Carol Edith Priya Joan Irene Nora Alice Brenda
+    """
+)
+HOSPITALS = entries(
+    """
+    an outside hospital|Mercy General|Lakeview Hospital|St. Agnes|the local community hospital|
+    Riverside Medical Center|an OSH|County Memorial|Harbor Point Hospital|Northfield Regional
+    """
+)
+FACILITIES = entries(
+    """
+    rehab|a skilled nursing facility|home|home with services|an extended care facility|home with VNA|acute rehab|
+    her daughter's house|his son's house|assisted living|a SNF|short term rehab
+    """
+)
+RELATIVES = entries(
+    """
+    Mother|Father|Brother|Sister|Maternal grandmother|Paternal uncle|Paternal grandfather|Maternal aunt|Son|Cousin|
+    Maternal grandfather|Daughter
+    """
+)
+JOBS = entries(
+    """
+    teacher|retired machinist|retired nurse|accountant|truck driver|former electrician|carpenter|
+    retired postal worker|librarian|chef|engineer|software developer|retired bus driver|homemaker|shop owner|
+    retired police officer|musician|farmer|mechanic|social worker|retired secretary
+    """
+)
+DRUGS = entries(
+    """
+    lisinopril 10 mg daily|lisinopril 20 mg daily|metoprolol tartrate 25 mg BID|metoprolol succinate 50 mg daily|
+    atorvastatin 40 mg daily|atorvastatin 80 mg qHS|simvastatin 20 mg qHS|furosemide 40 mg daily|
+    furosemide 20 mg PO BID|amlodipine 5 mg daily|amlodipine 10 mg daily|omeprazole 20 mg daily|
+    pantoprazole 40 mg BID|levothyroxine 75 mcg daily|levothyroxine 112 mcg daily|metformin 500 mg BID|
+    metformin 1000 mg BID|gabapentin 300 mg TID|sertraline 50 mg daily|citalopram 20 mg daily|trazodone 50 mg qHS|
+    losartan 50 mg daily|hydrochlorothiazide 25 mg daily|carvedilol 6.25 mg BID|tamsulosin 0.4 mg qHS|
+    docusate 100 mg BID|senna 8.6 mg BID PRN|acetaminophen 650 mg Q6H PRN|multivitamin daily|folic acid 1 mg daily|
+    thiamine 100 mg daily|potassium chloride 20 mEq daily|magnesium oxide 400 mg daily|calcium carbonate 500 mg TID|
+    cholecalciferol 1000 units daily|ferrous sulfate 325 mg daily|allopurinol 100 mg daily|
+    albuterol inhaler 2 puffs Q4H PRN|ipratropium nebs Q6H PRN|tiotropium 18 mcg daily|spironolactone 25 mg daily|
+    digoxin 0.125 mg daily|diltiazem 120 mg daily|amiodarone 200 mg daily|lorazepam 0.5 mg PRN|oxycodone 5 mg Q4H PRN|
+    tramadol 50 mg Q6H PRN|levetiracetam 500 mg BID|lamotrigine 100 mg BID|quetiapine 25 mg qHS|mirtazapine 15 mg qHS|
+    donepezil 10 mg qHS|latanoprost 1 drop OU qHS|polyethylene glycol 17 g daily|ranitidine 150 mg BID|
+    famotidine 20 mg BID|bupropion 150 mg daily|fluoxetine 20 mg daily|venlafaxine 75 mg daily|hydralazine 25 mg TID|
+    isosorbide mononitrate 30 mg daily|nitroglycerin 0.4 mg SL PRN|finasteride 5 mg daily|oxybutynin 5 mg BID|
+    lactulose 30 mL TID|nadolol 20 mg daily|sevelamer 800 mg TID with meals|rosuvastatin 10 mg daily|
+    valsartan 80 mg daily|glipizide 5 mg daily|montelukast 10 mg daily|cetirizine 10 mg daily|bumetanide 1 mg daily|
+    torsemide 20 mg daily|ondansetron 4 mg Q8H PRN|melatonin 3 mg qHS|zolpidem 5 mg qHS PRN|
+    cyanocobalamin 1000 mcg daily
+    """
+)
+ANTIBIOTICS = entries(
+    """
+    vancomycin|ceftriaxone|levofloxacin|cefepime|piperacillin-tazobactam|azithromycin|Zosyn|ciprofloxacin|
+    metronidazole|Augmentin|cefazolin|doxycycline|meropenem|nafcillin|Bactrim
+    """
+)
+ALLERGENS = entries(
+    """
+    Penicillins|Sulfa|Codeine|Latex|Iodine contrast|Morphine|Shellfish|Erythromycin|Percocet|Lisinopril|Amoxicillin|
+    Ciprofloxacin|Tetracycline|Adhesive tape|Demerol|Bactrim|Keflex
+    """
+)
+REACTIONS = entries(
+    """
+    rash|hives|itching|GI upset|unknown reaction|swelling|confusion|nausea|throat tightness|cough
+    """
+)
+SERVICES = entries(
+    """
+    MEDICINE|CARDIOTHORACIC|SURGERY|NEUROLOGY|NEUROSURGERY|ORTHOPAEDICS|CARDIOLOGY|Internal Medicine|General Surgery|
+    MICU|Family Medicine|Hospital Medicine|TRAUMA|Geriatrics|Oncology
+    """
+)
+SPECIALTIES = entries(
+    """
+    cardiology|nephrology|neurology|your primary care doctor|pulmonology|gastroenterology|the wound clinic|
+    general surgery|endocrinology|hematology|oncology|physical therapy|orthopedics|vascular surgery|infectious disease
+    """
+)
+MONTHS = words("January February March April May June July August September October November December")
 
 
 @dataclass
 class Facts:
-    """What stays the same through one note, and its generator."""
+    """What does not change within a note, and the random generator of the note."""
 
     rng: object
     male: bool = True
@@ -173,6 +135,7 @@ class Facts:
 
     @classmethod
     def draw(cls, rng) -> "Facts":
+        """Random facts for a note."""
         male = rng.random() < 0.5
         age = min(97, max(19, int(rng.gauss(66, 16))))
         return cls(
@@ -269,8 +232,8 @@ def _decimal(low, high, digits=1):
     return lambda f: f"{f.rng.uniform(low, high):.{digits}f}"
 
 
-def _of(words):
-    return lambda f: f.rng.choice(words)
+def _of(options):
+    return lambda f: f.rng.choice(options)
 
 
 def _drug_name(f):

@@ -1,14 +1,16 @@
-"""Invented clinical notes with known codes and evidence: what the embedded model learns document coding from.
+"""Invented clinical notes with known codes and evidence, from which the embedded model learns document coding.
 
-A note is built around a list of ICD-10-CM codes that stood together in a real chart (charts.py): each code is mentioned by a phrase a
-clinician would use (phrases.py), in a sentence shape, list or heading of a template table (templates_train.py, templates_heldout.py), among
-diseases that are denied, ruled out, warned of or a relative's, which are not to be coded. No text comes from any real note.
+A note is built around the ICD-10-CM codes of a real chart (charts.py): each code is mentioned by a phrase that a
+clinician would use (phrases.py), in a sentence shape, list or heading of a template table (templates_train.py,
+templates_heldout.py), among diseases that are denied, ruled out, warned of or a relative's, which are not coded. No
+text is from a real note.
 
-Which mentions are evidence: every affirmed mention of a disease, once for each wording (case and white space aside), where it first stands;
-a combination code (I11-I13; E11.22 beside chronic kidney disease) is supported by the first mention of each of its parts too. Codes are
-ordered by their first evidence, then by code. An affirmed disease is always coded and a denied one never.
+Evidence is every affirmed mention of a disease, once per wording (ignoring case and white space), at its first
+occurrence; a combination code (I11-I13; E11.22 with chronic kidney disease) also has the first mention of each of its
+parts. Codes are ordered by their first evidence, then by code. An affirmed disease is always coded, a denied one never.
 
-Interface: `documents(split, seed)` one note per chart; `random_documents(rng, size)` endless notes for pretraining; `invent_note` one.
+Interface: `documents(split, seed)`, a note per chart; `random_documents(rng, size)`, an endless stream for pretraining;
+`invent_note`, a single note.
 
     python -m study.notes --split test --out FILE      coded documents, one per chart
     python -m study.notes --show 3                     a few notes, evidence marked
@@ -18,6 +20,7 @@ Read next: codes.py, plan.py, draft.py, paragraphs.py, render.py.
 
 import argparse
 import functools
+import itertools
 import random
 import sys
 
@@ -29,48 +32,22 @@ from study.charts import SPLITS, read_charts
 from study.codes import held_out, phrase_book, random_codes
 from study.draft import Draft, remaining
 from study.grammar import Templates
-from study.lexicon import Facts
+from study.lexicon import Facts, words
 from study.paragraphs import items, problems, prose, sentence
-from study.phrases import PhraseBook, normal
+from study.phrases import PhraseBook, normalise
 from study.plan import Distractors, consistent, make_plan
 from study.render import wrap, write_note
 from study.vary import Variety
 
 SIZES = ("sentence", "paragraph", "note")
-VARIED = 0.65  # of the training notes
-# Diseases a relative may have; never coded.
-FAMILY = [
-    "I25.10",
-    "E11.9",
-    "I10",
-    "Z85.3",
-    "C50.919",
-    "C18.9",
-    "C34.90",
-    "C61",
-    "I63.9",
-    "F03.90",
-    "G30.9",
-    "E78.5",
-    "I21.4",
-    "J44.9",
-    "J45.909",
-    "G20.A1",
-    "N18.6",
-    "F31.9",
-    "F10.10",
-    "I50.9",
-    "C25.9",
-    "M81.0",
-    "K74.60",
-    "I48.91",
-    "H40.9",
-    "E03.9",
-    "G35.D",
-    "C90.00",
-    "M32.9",
-    "I71.40",
-]
+VARIED_SHARE = 0.65  # of the training notes
+# Diseases that a relative may have; never coded.
+FAMILY = words(
+    """
+    I25.10 E11.9 I10 Z85.3 C50.919 C18.9 C34.90 C61 I63.9 F03.90 G30.9 E78.5 I21.4 J44.9 J45.909 G20.A1 N18.6 F31.9
+    F10.10 I50.9 C25.9 M81.0 K74.60 I48.91 H40.9 E03.9 G35.D C90.00 M32.9 I71.40
+    """
+)
 
 
 @functools.cache
@@ -80,8 +57,9 @@ def template_table(name: str) -> Templates:
 
 
 @functools.cache
-def _distractor_pool(everything: bool):
-    hidden = frozenset() if everything else held_out()
+def _distractor_pool(with_held_out: bool):
+    """Short noun phrases that a note may deny."""
+    hidden = frozenset() if with_held_out else held_out()
     return tuple(
         phrase
         for code, phrases in phrase_book().hand.items()
@@ -92,7 +70,8 @@ def _distractor_pool(everything: bool):
 
 
 @functools.cache
-def _family_words():
+def _family_phrases():
+    """Short noun phrases for the diseases of relatives."""
     return tuple(
         phrase.text
         for code in FAMILY
@@ -102,7 +81,7 @@ def _family_words():
 
 
 @functools.cache
-def coded_words() -> frozenset[str]:
+def coded_phrases() -> frozenset[str]:
     """Every hand-written phrase, in lower case."""
     return frozenset(phrase.text.lower() for phrases in phrase_book().hand.values() for phrase in phrases)
 
@@ -116,15 +95,16 @@ def invent_note(
     size: str = "note",
     varied: bool = False,
 ) -> CodedDocument:
-    """A note that mentions exactly `codes` (made consistent first), with evidence offsets; `size` is one of SIZES, `varied` as in vary.py.
+    """A note that mentions exactly `codes` (made consistent first), with evidence offsets.
 
-    Tries a few times for a note in which every evidence text stands first where its offsets say; keeps the last try otherwise.
+    `size`: one of SIZES; `varied`: see vary.py. Up to four attempts are made at a note in which every evidence text
+    first occurs at its offsets; else the last one is kept.
     """
     codes = consistent(code for code in codes if phrases.described(code))
     for _ in range(4):
         text, marks, plan = _compose(codes, phrases, templates, rng, size, varied)
-        assigned = _evidence(text, marks, plan)
-        if _unambiguous(text, assigned):
+        evidence = _evidence(text, marks, plan)
+        if _unambiguous(text, evidence):
             break
     return CodedDocument(
         id=id,
@@ -133,26 +113,28 @@ def invent_note(
             Assignment(
                 code=code,
                 description=phrases.codebook.description(code),
-                evidence=tuple(Evidence(text=text[a:b], start=a, end=b) for a, b in places),
+                evidence=tuple(Evidence(text=text[a:b], start=a, end=b) for a, b in offsets),
             )
-            for code, places in assigned
+            for code, offsets in evidence
         ),
     )
 
 
 def _compose(codes, phrases, templates, rng, size, varied=False):
-    """One try: (text, marks, plan)."""
+    """(text, marks, plan) of an attempt."""
     plan = make_plan(codes, phrases, rng, repeats=rng.choice((0.0, 0.1, 0.25)) if size == "note" else 0.03)
     mentions = list(plan.mentions)
     rng.shuffle(mentions)
     facts = Facts.draw(rng)
-    distractors = Distractors(
-        codes, _distractor_pool(templates is template_table("test")), [m.text for m in mentions], rng
-    )
+    pool = _distractor_pool(templates is template_table("test"))
+    distractors = Distractors(codes, pool, [mention.text for mention in mentions], rng)
     relatives = [
-        word
-        for word in rng.sample(_family_words(), 30)
-        if not any(normal(word) in normal(m.text) or normal(m.text) in normal(word) for m in mentions)
+        phrase
+        for phrase in rng.sample(_family_phrases(), 30)
+        if not any(
+            normalise(phrase) in normalise(mention.text) or normalise(mention.text) in normalise(phrase)
+            for mention in mentions
+        )
     ]
     draft = Draft(
         facts,
@@ -160,7 +142,7 @@ def _compose(codes, phrases, templates, rng, size, varied=False):
         distractors,
         relatives or ["lung disease"],
         terse=rng.random() < 0.25,
-        variety=Variety.draw(rng, coded_words()) if varied else None,
+        variety=Variety.draw(rng, coded_phrases()) if varied else None,
     )
     if size == "note":
         write_note(draft, mentions)
@@ -173,7 +155,7 @@ def _compose(codes, phrases, templates, rng, size, varied=False):
 
 
 def _write_short(draft: Draft, mentions, size: str) -> None:
-    """A sentence or two, or a paragraph or list, without the apparatus of a note."""
+    """Write a sentence or two, a paragraph or a list, without the sections of a note."""
     rng, shapes = draft.rng, draft.templates.shapes
     pools: dict[str, list] = {}
     for mention in mentions:
@@ -204,39 +186,42 @@ def _write_short(draft: Draft, mentions, size: str) -> None:
 
 
 def _evidence(text, marks, plan):
-    """[(code, [(start, end), ...]), ...] by the rule of the module's docstring."""
-    places: dict[str, dict[str, tuple[int, int]]] = {}
+    """[(code, [(start, end), …]), …] by the rule in the module docstring."""
+    places: dict[str, dict[str, tuple[int, int]]] = {}  # code → normalised text → offsets
     first: dict[str, tuple[int, int]] = {}
     for start, end, mention in marks:
         for code in mention.codes:
-            places.setdefault(code, {}).setdefault(normal(text[start:end]), (start, end))
+            places.setdefault(code, {}).setdefault(normalise(text[start:end]), (start, end))
             first.setdefault(code, (start, end))
     for code, prefix in plan.links:
         part = min(place for other, place in first.items() if other.startswith(prefix))
-        places[code].setdefault(normal(text[part[0] : part[1]]), part)
-    ordered = [(code, sorted(found.values())) for code, found in places.items()]
+        places[code].setdefault(normalise(text[part[0] : part[1]]), part)
+    ordered = [(code, sorted(by_text.values())) for code, by_text in places.items()]
     return sorted(ordered, key=lambda item: (item[1][0][0], item[0]))
 
 
-def _unambiguous(text, assigned) -> bool:
-    """Whether each evidence text, as a whole word, first stands at its own offset."""
+def _unambiguous(text, evidence) -> bool:
+    """Whether each evidence text first occurs, as whole words, at its offsets."""
     lowered = text.lower().replace("\n", " ")
-    for _, places in assigned:
-        for start, end in places:
-            words = lowered[start:end]
-            at = lowered.find(words)
-            while at < start:
-                if (
-                    not (at and lowered[at - 1].isalnum())
-                    and not lowered[at + len(words) : at + len(words) + 1].isalnum()
-                ):
+    for _, offsets in evidence:
+        for start, end in offsets:
+            phrase = lowered[start:end]
+            index = lowered.find(phrase)
+            while index < start:
+                stop = index + len(phrase)
+                before, after = lowered[max(0, index - 1) : index], lowered[stop : stop + 1]
+                if not before.isalnum() and not after.isalnum():
                     return False
-                at = lowered.find(words, at + 1)
+                index = lowered.find(phrase, index + 1)
     return True
 
 
 def documents(split: str, seed: int = 0, varied: bool = False) -> list[CodedDocument]:
-    """One note per chart of "train", "val" or "test". Test notes use the test templates, the others the training templates; `varied` as in vary.py."""
+    """A note per chart of "train", "val" or "test".
+
+    Test notes use the test templates, the others the training templates. A pure function of its arguments. `varied`:
+    see vary.py. Raises InputError for another split.
+    """
     book, templates = phrase_book(), template_table("test" if split == "test" else "train")
     notes = []
     for chart in read_charts(split):
@@ -248,21 +233,28 @@ def documents(split: str, seed: int = 0, varied: bool = False) -> list[CodedDocu
 
 
 def random_documents(rng: random.Random, size: str = "note"):
-    """Endless training notes from `rng`. Codes as `random_codes` draws them; never a code held out for validation and test charts."""
+    """An endless stream of training notes, with codes drawn by `random_codes`, which never draws a held-out code."""
     book, templates = phrase_book(), template_table("train")
     number = 0
     while True:
         number += 1
         yield invent_note(
-            random_codes(rng, size), book, templates, rng, f"invented-{number}", size, varied=rng.random() < VARIED
+            random_codes(rng, size),
+            book,
+            templates,
+            rng,
+            f"invented-{number}",
+            size,
+            varied=rng.random() < VARIED_SHARE,
         )
 
 
 def show(document: CodedDocument) -> str:
-    """A note with its codes below: code, description, evidence with offsets."""
+    """A note with its codes below it: code, description, evidence with start offsets."""
     rows = [
-        f"{a.code:9} {a.description[:60]:60} {'; '.join(f'{e.text!r} {e.start}' for e in a.evidence)}"
-        for a in document.codes
+        f"{code.code:9} {code.description[:60]:60} "
+        + "; ".join(f"{quotation.text!r} {quotation.start}" for quotation in code.evidence)
+        for code in document.codes
     ]
     return "\n".join([f"=== {document.id}", document.text, "---", *rows, ""])
 
@@ -271,13 +263,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m study.notes", description="Invent coded clinical notes around the code lists of MDACE's charts."
     )
-    parser.add_argument("--split", choices=SPLITS, help="write one note per chart of this split")
+    parser.add_argument("--split", choices=SPLITS, help="write a note per chart of this split")
     parser.add_argument("--out", metavar="FILE", help="coded documents, JSON Lines")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--show", type=int, nargs="?", const=2, metavar="N", help="print N notes of the split, or of training"
+        "--show", type=int, nargs="?", const=2, metavar="N", help="print N notes of the split, or training notes"
     )
-    parser.add_argument("--size", choices=SIZES, default="note", help="of the training notes shown")
+    parser.add_argument("--size", choices=SIZES, default="note", help="size of the training notes printed")
     args = parser.parse_args()
     if args.show:
         source = (
@@ -285,7 +277,7 @@ def main() -> int:
             if args.split
             else random_documents(random.Random(args.seed), args.size)
         )
-        for _, document in zip(range(args.show), source):
+        for document in itertools.islice(source, args.show):
             print(show(document))
     elif args.split and args.out:
         notes = documents(args.split, args.seed)

@@ -1,4 +1,4 @@
-"""Prose, lists and problem lists: how one section's mentions, fillers and denied diseases become lines.
+"""Prose, lists and problem lists: the text of a section from its mentions, fillers and denied diseases.
 
 Read next: render.py.
 """
@@ -8,9 +8,9 @@ from study.grammar import Shape
 
 
 def choose(draft: Draft, table: str, pools, tries: int = 8) -> Shape:
-    """A shape of `table` that the pools can fill, preferring those that use more of them. Every class has a one-slot shape in "state"."""
+    """A random shape of `table` that the pools can fill, or a shape of "state" with one slot, which every class has."""
     rng = draft.rng
-    kind = rng.choice([kind for kind, found in pools.items() for _ in found])
+    kind = rng.choice([kind for kind, mentions in pools.items() for _ in mentions])
     options = draft.templates.serving(table, kind)
     for _ in range(tries if options else 0):
         shape = rng.choice(options)
@@ -25,20 +25,20 @@ def choose(draft: Draft, table: str, pools, tries: int = 8) -> Shape:
 
 
 def sentence(draft: Draft, shape: Shape, pools=None) -> None:
-    """A sentence. Where the note varies: perhaps a foreign one in place of a filler, or a few foreign words before one that denies."""
+    """Write a sentence. In a varied note, a foreign sentence may replace a filler, and foreign words open a denial."""
     draft.capital = True
-    other = draft.variety.filler() if draft.variety and not shape.needs and not shape.denies else None
+    foreign = draft.variety.filler() if draft.variety and not shape.needs and not shape.denies else None
     if draft.variety and shape.denies:
         draft.write(draft.variety.opening())
-    if other:
-        draft.write(other)
+    if foreign:
+        draft.write(foreign)
     else:
         draft.shape(shape, pools)
     draft.capital = False
 
 
 def prose(draft: Draft, pools, table: str, fillers=(), opener: str | None = None, gap: str = " ") -> None:
-    """Sentences that use up the pools, with filler and distractor sentences (tables named in `fillers`) strewn in."""
+    """Write sentences that use up the pools, interspersed with sentences of the tables named in `fillers`."""
     rng, first = draft.rng, True
     fillers = list(fillers)
     rng.shuffle(fillers)
@@ -66,10 +66,10 @@ BULLETS = ("- ", "* ", "• ", "-", "+ ", "  - ", "-- ", "")
 
 
 def items(draft: Draft, pools, table: str, fillers=(), title: float = 0.15) -> None:
-    """A list: numbered, bulleted, one a line, or a comma line."""
+    """Write a list: numbered, bulleted, or separated by commas."""
     rng = draft.rng
     style = rng.random()
-    todo = [kind for kind, found in pools.items() for _ in found] + [("filler", name) for name in fillers]
+    todo = [kind for kind, mentions in pools.items() for _ in mentions] + [("filler", name) for name in fillers]
     rng.shuffle(todo)
     bullet, numbered, titled = (
         rng.choice(BULLETS),
@@ -82,7 +82,7 @@ def items(draft: Draft, pools, table: str, fillers=(), title: float = 0.15) -> N
     while todo:
         entry = todo.pop()
         if isinstance(entry, str) and not pools[entry]:
-            continue  # a status that followed its disease
+            continue  # a status that was written after its disease
         number += 1
         if number > 1:
             draft.write(separator if comma else "\n")
@@ -109,7 +109,7 @@ def items(draft: Draft, pools, table: str, fillers=(), title: float = 0.15) -> N
 
 
 def problems(draft: Draft, pools, table: str, plans: str) -> None:
-    """A problem list: each disease a heading of its own, with what was done below or behind it."""
+    """Write a problem list: each disease with what was done about it (shapes of table `plans`)."""
     rng = draft.rng
     mark = rng.choice(("# ", "#", "{}. ", "{}) ", "- ", "", "* ", "#{} "))
     break_after, blank, titled, upper = rng.random() < 0.4, rng.random() < 0.5, rng.random() < 0.2, rng.random() < 0.08
@@ -122,7 +122,7 @@ def problems(draft: Draft, pools, table: str, plans: str) -> None:
         draft.write(mark.format(number))
         draft.capital = rng.random() < 0.7
         draft.upper = upper
-        kind = rng.choice([kind for kind, found in pools.items() for _ in found])
+        kind = rng.choice([kind for kind, mentions in pools.items() for _ in mentions])
         options = [shape for shape in draft.templates.serving(table, kind) if fits(shape.needs, pools)]
         if options and rng.random() < 0.55:
             draft.shape(rng.choice(options), pools, titled)
@@ -141,7 +141,7 @@ def problems(draft: Draft, pools, table: str, plans: str) -> None:
 
 
 def lines(draft: Draft, names: list[str], pools=None, table: str = "state") -> None:
-    """Fillers one a line (vitals, examination, laboratory), mentions as sentences among them."""
+    """Write fillers (vitals, examination, laboratory), one per line, with mentions as sentences among them."""
     rng = draft.rng
     names = list(names) + [None] * remaining(pools or {})
     rng.shuffle(names)

@@ -1,13 +1,15 @@
-"""What a clinician calls a disease: for each ICD-10-CM code the phrases by which a note may mention it.
+"""What clinicians call a disease: for each ICD-10-CM code the phrases by which a note may mention it.
 
-Hand-written tables (resources/phrases_*.txt) serve the codes of MDACE's charts and common others; every other code takes its phrases from
-its Tabular description, rewritten as people write, and from the gold pairs (Alphabetic Index, inclusion terms). A phrase belongs to one
-code: where two claim it, the table listed first wins (hand-written before gold before description), so that training never contradicts itself.
+Hand-written tables (resources/phrases_*.txt) have phrases for the codes of MDACE's charts and other common codes; every
+other code gets its phrases from its Tabular description, rewritten in clinical wording, and from the gold pairs
+(Alphabetic Index, inclusion terms). A phrase belongs to a single code: where several claim it, hand-written phrases win
+over gold pairs, and these over descriptions, so that the training data never contradicts itself.
 
-A phrase has a class that says where in a sentence it fits:
-n chronic noun ("hypertension"), c current noun, never after "history of" ("septic shock"), h noun that says history itself ("prior MI"),
-a adjective ("hypotensive"), s status ("s/p CABG"), r role ("former smoker"), v verb phrase ("smokes a pack a day"), m medication,
-p procedure, e event ("mechanical fall"), o organism, l laboratory finding ("Na of 124").
+The class of a phrase determines where in a sentence it fits:
+n chronic noun ("hypertension"), c current noun, never after "history of" ("septic shock"), h noun that says history
+itself ("prior MI"), a adjective ("hypotensive"), s status ("s/p CABG"), r role ("former smoker"), v verb phrase
+("smokes a pack a day"), m medication, p procedure, e event ("mechanical fall"), o organism, l laboratory finding ("Na
+of 124").
 
 Read next: notes.py.
 """
@@ -22,18 +24,18 @@ from minscl.errors import InputError
 
 TABLES = Path(__file__).parent / "resources"
 KINDS = "nchasrvmpeol"
-# The class of a noun that the table does not mark: a condition that is always of the present stay is "c".
+# Categories of conditions that always belong to the present stay: their nouns without a class in the table are "c".
 _CURRENT = re.compile(
-    r"^(A[034]|B[0-3]|B4[49]|B59|C|D[0-4]|D62|D65|D70|D72|D78|E16|E86|E87|E88\.3|G00|G0[4-6]|G9[1367]|H1[01]|H53|I16|I21|I26|I30|"
-    r"I33|I46|I6[0-3]|I74|I82\.4|I82\.6|I95|I97|J0|J1|J2[0-2]|J38|J69|J8[01]|J9[0-68]|K25\.[0-4]|K26\.[0-4]|K27\.[0-4]|K35|K5[56]|"
-    r"K57\.[0-9]1|K61|K63\.1|K65|K68|K7[25]|K8[0-3]|K85|K91|K92|L0|L2[57]|L5|L89|L97|M60|M62\.82|M79\.8|N0[01]|N1[0379]|N30|N39|O|P|"
-    r"R|S|T|Z1)"
+    r"^(A[034]|B[0-3]|B4[49]|B59|C|D[0-4]|D62|D65|D70|D72|D78|E16|E86|E87|E88\.3|G00|G0[4-6]|G9[1367]|H1[01]|H53|I16|I21|"
+    r"I26|I30|I33|I46|I6[0-3]|I74|I82\.4|I82\.6|I95|I97|J0|J1|J2[0-2]|J38|J69|J8[01]|J9[0-68]|K25\.[0-4]|K26\.[0-4]|"
+    r"K27\.[0-4]|K35|K5[56]|K57\.[0-9]1|K61|K63\.1|K65|K68|K7[25]|K8[0-3]|K85|K91|K92|L0|L2[57]|L5|L89|L97|"
+    r"M60|M62\.82|M79\.8|N0[01]|N1[0379]|N30|N39|O|P|R|S|T|Z1)"
 )
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """One way to mention `code`; `kind` is a letter of KINDS; `weight` says how usual it is among the code's phrases."""
+    """A way to mention `code`. `kind`: its class, a letter of KINDS; `weight`: how common it is for the code."""
 
     text: str
     kind: str
@@ -42,7 +44,7 @@ class Phrase:
 
 
 def default_kind(code: str) -> str:
-    """The class of a noun phrase for `code` where no table marks it."""
+    """The class of a noun phrase for `code` that has no class in a table."""
     if code[0] in "VWXY":
         return "e"
     if code.startswith(("Z85", "Z86", "Z87", "Z80", "Z81", "Z82", "Z83")):
@@ -53,15 +55,15 @@ def default_kind(code: str) -> str:
 
 
 def expand(text: str) -> list[str]:
-    """All readings of `text` with {a,b,} alternatives, in order: "{two,three}-vessel CAD" gives two."""
+    """All variants of `text` with {a,b,} alternatives, in order: "{two,three}-vessel CAD" gives two."""
     parts = re.split(r"\{([^{}]*)\}", text)
     options = [part.split(",") if index % 2 else [part] for index, part in enumerate(parts)]
-    # "{two,three,}" may leave a space too many where the empty alternative was taken
+    # the empty alternative of "{two,three,}" may leave a double space
     return list(dict.fromkeys(re.sub(r"  +", " ", "".join(choice)).strip() for choice in product(*options)))
 
 
 def read_table(path: Path) -> dict[str, list[Phrase]]:
-    """One phrase table: `CODE phrase | class:phrase | ...` a line. Raises InputError naming file and line."""
+    """A phrase table, `CODE phrase | class:phrase | …` per line. Raises InputError naming file and line."""
     table: dict[str, list[Phrase]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
@@ -75,40 +77,41 @@ def read_table(path: Path) -> dict[str, list[Phrase]]:
             kind, colon, text = item.strip().partition(":")
             if not (colon and len(kind) == 1 and kind in KINDS):
                 kind, text = default_kind(code), item.strip()
-            readings = expand(text.strip())
-            weight = 1.0 / (1.0 + 0.12 * rank) / len(readings) ** 0.5
-            table.setdefault(code, []).extend(Phrase(reading, kind, code, weight) for reading in readings)
+            variants = expand(text.strip())
+            weight = 1.0 / (1.0 + 0.12 * rank) / len(variants) ** 0.5
+            table.setdefault(code, []).extend(Phrase(variant, kind, code, weight) for variant in variants)
     return table
 
 
 def hand_tables() -> dict[str, list[Phrase]]:
-    """All hand-written phrases by code; a phrase two codes claim stays with the code that names it first."""
+    """All hand-written phrases by code; a phrase that several codes claim belongs to the first of them."""
     owner: dict[str, str] = {}
     table: dict[str, list[Phrase]] = {}
     for path in sorted(TABLES.glob("phrases_*.txt")):
         for code, phrases in read_table(path).items():
             for phrase in phrases:
-                key = normal(phrase.text)
+                key = normalise(phrase.text)
                 if owner.setdefault(key, code) == code and all(
-                    normal(other.text) != key or other.text != phrase.text for other in table.get(code, ())
+                    normalise(other.text) != key or other.text != phrase.text for other in table.get(code, ())
                 ):
                     table.setdefault(code, []).append(phrase)
     return table
 
 
-def normal(text: str) -> str:
-    """The form in which two phrases are the same: lower case, single spaces."""
+def normalise(text: str) -> str:
+    """The form in which phrases are compared: lower case, single spaces."""
     return " ".join(text.lower().split())
 
 
 _DROP = re.compile(
-    r",? (unspecified|not elsewhere classified|not otherwise specified|unspecified site|site unspecified|unspecified severity|"
-    r"unspecified organism|cause unspecified|initial encounter|uncomplicated|without complications?)(?=,|$)"
+    r",? (unspecified|not elsewhere classified|not otherwise specified|unspecified site|site unspecified|"
+    r"unspecified severity|unspecified organism|cause unspecified|initial encounter|uncomplicated|"
+    r"without complications?)(?=,|$)"
 )
 
 
 def from_description(description: str) -> list[str]:
-    """Ways to say a Tabular description: without "unspecified", without brackets, in spoken order, lower-cased."""
+    """Rewordings of a Tabular description: without "unspecified" or brackets, in spoken order, lower-cased."""
     text = description
     for _ in range(4):
         text = _DROP.sub("", text)
@@ -141,49 +144,52 @@ def from_description(description: str) -> list[str]:
     return list(dict.fromkeys(re.sub(r"\s+", " ", form).strip(" ,") for form in lowered if 2 < len(form) <= 90))
 
 
-# Words a description may begin with that keep their capital: eponyms. "Crohn's disease".
+# Proper names at the beginning of a description, which keep their capital: "Crohn's disease".
 _PROPER = re.compile(
-    r"^[A-Z][\w-]*'s\b|^(Sj|Guillain|Wernicke|Barrett|Crohn|Hodgkin|Graves|Raynaud|Alzheimer|Parkinson|Burkitt|Kaposi|Down|Turner|Lyme|Salmonella|"
-    r"Escherichia|Streptococcus|Staphylococcus|Pseudomonas|Klebsiella|Listeria|Dengue|Zika|Ebola|Lewy)"
+    r"^[A-Z][\w-]*'s\b|^(Sj|Guillain|Wernicke|Barrett|Crohn|Hodgkin|Graves|Raynaud|Alzheimer|Parkinson|Burkitt|Kaposi|"
+    r"Down|Turner|Lyme|Salmonella|Escherichia|Streptococcus|Staphylococcus|Pseudomonas|Klebsiella|Listeria|Dengue|"
+    r"Zika|Ebola|Lewy)"
 )
 
 
 class PhraseBook:
-    """Phrases of any code: `of(code)` gives at least one for every code the CodeBook describes; `hand` holds the hand-written tables.
+    """The phrases of every code; `hand` has the hand-written ones.
 
-    `codebook` is a minscl.data.CodeBook; `gold` an iterable of gold pairs (minscl.data.gold_pairs) or None to do without.
+    `codebook`: a minscl.data.icd.CodeBook; `gold`: gold pairs (minscl.data.spans.gold_pairs), or None.
     """
 
     def __init__(self, codebook, gold=None):
         self.codebook = codebook
         self.hand = {code: phrases for code, phrases in hand_tables().items() if codebook.is_billable(code)}
-        self._owner = {normal(phrase.text): code for code, phrases in self.hand.items() for phrase in phrases}
+        self._owner = {normalise(phrase.text): code for code, phrases in self.hand.items() for phrase in phrases}
         self._gold: dict[str, list[str]] = {}
         for pair in gold or ():
-            if pair.code not in self.hand and 3 <= len(pair.evidence) <= 60:
-                if self._owner.setdefault(normal(pair.evidence), pair.code) == pair.code:
-                    self._gold.setdefault(pair.code, []).append(pair.evidence)
-        self._made: dict[str, tuple[Phrase, ...]] = {}
+            if pair.code in self.hand or not 3 <= len(pair.evidence) <= 60:
+                continue
+            if self._owner.setdefault(normalise(pair.evidence), pair.code) == pair.code:
+                self._gold.setdefault(pair.code, []).append(pair.evidence)
+        self._cache: dict[str, tuple[Phrase, ...]] = {}
 
     def of(self, code: str) -> tuple[Phrase, ...]:
-        """All phrases of `code`: the hand-written, else gold and description variants. Empty only for a code without description."""
-        if code not in self._made:
-            self._made[code] = tuple(self.hand.get(code) or self._automatic(code))
-        return self._made[code]
+        """The hand-written phrases of `code`, else those from gold pairs and its description; at least one."""
+        if code not in self._cache:
+            self._cache[code] = tuple(self.hand.get(code) or self._automatic(code))
+        return self._cache[code]
 
     def _automatic(self, code: str) -> list[Phrase]:
+        """Phrases from gold pairs and the description."""
         kind = default_kind(code)
         if kind in "sh":
             kind = "n"  # a description reads as a noun ("Presence of ...")
         texts = list(self._gold.get(code, ()))
         for text in from_description(self.codebook.description(code)):
-            if self._owner.setdefault(normal(text), code) == code:
+            if self._owner.setdefault(normalise(text), code) == code:
                 texts.append(text)
         texts = texts or [self.codebook.description(code)]
         return [Phrase(text, kind, code) for text in dict.fromkeys(texts)]
 
     def pairs(self) -> list[Pair]:
-        """The hand-written phrases as span pairs, for codes of every split: what a disease is called is shared, its notes are not."""
+        """The hand-written phrases as span pairs, for codes of every split: splits share phrases, not notes."""
         return [
             Pair(evidence=phrase.text, code=code, source="synthetic-template", origin="study/resources")
             for code, phrases in self.hand.items()
@@ -191,5 +197,5 @@ class PhraseBook:
         ]
 
     def described(self, code: str) -> bool:
-        """Whether the code can be mentioned: billable, hence described."""
+        """Whether the code can be mentioned: it is billable, hence has a description."""
         return self.codebook.is_billable(code)

@@ -1,21 +1,22 @@
-"""From a chart's codes to the mentions a note must hold: which phrase says which code, and what the note may only deny.
+"""From the codes of a chart to the mentions of a note: which phrase stands for which code, and what the note may deny.
 
-Conventions (ICD-10-CM Official Guidelines): hypertension together with heart failure and/or chronic kidney disease is coded I11-I13, never
-I10 (I.C.9.a); type 2 diabetes together with chronic kidney disease is E11.22, with hyperglycemia E11.65, with hypoglycemia E11.649
-("with", I.A.15); Alzheimer's disease brings F02.80 where the chart has it; septic shock brings sepsis. `consistent` applies them to a code
-list, so that the same mentions in two notes never ask for different codes. A combination code is supported by several mentions.
+Conventions (ICD-10-CM Official Guidelines): hypertension with heart failure and/or chronic kidney disease is coded
+I11-I13, never I10 (I.C.9.a); type 2 diabetes with chronic kidney disease is E11.22, with hyperglycemia E11.65, with
+hypoglycemia E11.649 ("with", I.A.15); Alzheimer's disease implies F02.80 where the chart has it; septic shock implies
+sepsis. `consistent` applies them to a code list, so that the same mentions in two notes never have different codes. A
+combination code is supported by several mentions.
 
 Read next: draft.py.
 """
 
 from dataclasses import dataclass
 
-from study.phrases import Phrase, PhraseBook, normal
+from study.phrases import Phrase, PhraseBook, normalise
 
 
 @dataclass(slots=True)
 class Mention:
-    """A phrase to stand in the note, its class, and the codes it supports."""
+    """A phrase to be written in the note, its class, and the codes that it supports."""
 
     text: str
     kind: str
@@ -24,14 +25,14 @@ class Mention:
 
 @dataclass(slots=True)
 class Plan:
-    """`mentions` to place; `links` (code, prefix): the code is also supported by the first mention of a code with that prefix."""
+    """The mentions of a note. `links` (code, prefix): the first mention of a code with `prefix` supports `code` too."""
 
     mentions: list[Mention]
     links: list[tuple[str, str]]
     codes: tuple[str, ...]
 
 
-# Codes of one family are never denied in a note that affirms another of the family. First matching prefix counts; else the category.
+# A note that affirms a code of a family never denies another code of it. The longest matching prefix decides.
 FAMILIES = {
     prefix: name
     for name, prefixes in {
@@ -62,7 +63,7 @@ FAMILIES = {
 
 
 def family(code: str) -> str:
-    """The family a code is denied with: "sugar" for E11.9, its category where no family is named."""
+    """The family of a code, "sugar" for E11.9; its category where no family has it."""
     for length in range(min(len(code), 6), 0, -1):
         if code[:length] in FAMILIES:
             return FAMILIES[code[:length]]
@@ -70,27 +71,26 @@ def family(code: str) -> str:
 
 
 def _has(codes, *prefixes) -> bool:
+    """Whether any of `codes` begins with any of `prefixes`."""
     return any(code.startswith(prefixes) for code in codes)
 
 
 def consistent(codes) -> tuple[str, ...]:
-    """`codes` made to follow the conventions above; sorted, each once."""
+    """`codes` changed to follow the conventions above; sorted, without repeats."""
     codes = set(codes)
     heart, kidney, end_stage = _has(codes, "I50"), _has(codes, "N18"), _has(codes, "N18.5", "N18.6")
-    pressure = {code for code in codes if code.startswith(("I10", "I11", "I12", "I13"))}
-    if pressure:
-        heart, kidney = heart or _has(pressure, "I11.0", "I13.0", "I13.2"), kidney or _has(pressure, "I12", "I13")
-        end_stage = end_stage or (_has(pressure, "I12.0", "I13.2", "I13.11") and not _has(codes, "N18"))
-        one = (
-            ("I13.2" if end_stage else "I13.0")
-            if heart and kidney
-            else "I11.0"
-            if heart
-            else ("I12.0" if end_stage else "I12.9")
-            if kidney
-            else "I10"
-        )
-        codes = codes - pressure | {one}
+    hypertension = {code for code in codes if code.startswith(("I10", "I11", "I12", "I13"))}
+    if hypertension:
+        heart = heart or _has(hypertension, "I11.0", "I13.0", "I13.2")
+        kidney = kidney or _has(hypertension, "I12", "I13")
+        end_stage = end_stage or (_has(hypertension, "I12.0", "I13.2", "I13.11") and not _has(codes, "N18"))
+        if heart and kidney:
+            combined = "I13.2" if end_stage else "I13.0"
+        elif kidney:
+            combined = "I12.0" if end_stage else "I12.9"
+        else:
+            combined = "I11.0" if heart else "I10"
+        codes = codes - hypertension | {combined}
     if _has(codes, "E11"):
         if _has(codes, "N18") and not codes & {"E11.21", "E11.22"}:
             codes.add("E11.22")
@@ -104,14 +104,14 @@ def consistent(codes) -> tuple[str, ...]:
     return tuple(sorted(codes))
 
 
-class Chooser:
-    """Draws phrases for one note so that no phrase lies inside another one taken for a different code."""
+class PhraseChooser:
+    """Draws the phrases of a note so that, if possible, no phrase is part of another phrase of the note."""
 
     def __init__(self, book: PhraseBook, rng):
         self.book, self.rng, self.taken = book, rng, []
 
     def phrase(self, code: str, kinds: str = "") -> Phrase | None:
-        """A phrase of `code` (of the given classes, where it has any); None where the code has none."""
+        """A phrase of `code`, of the classes `kinds` where it has any; None where the code has no phrase."""
         options = self.book.of(code)
         if kinds:
             options = [phrase for phrase in options if phrase.kind in kinds] or options
@@ -121,12 +121,12 @@ class Chooser:
         for phrase in self.rng.choices(options, weights, k=5):
             if not self.clashes(phrase.text):
                 break
-        self.taken.append(normal(phrase.text))
+        self.taken.append(normalise(phrase.text))
         return phrase
 
     def clashes(self, text: str) -> bool:
-        """Whether `text` contains a phrase taken so far or lies in one."""
-        key = normal(text)
+        """Whether `text` contains a phrase of the note or is part of one."""
+        key = normalise(text)
         return any(key in other or other in key for other in self.taken)
 
 
@@ -142,8 +142,8 @@ COLI_UTI = ("E. coli UTI", "E coli UTI", "E. coli urinary tract infection", "Eco
 
 
 def make_plan(codes, book: PhraseBook, rng, repeats: float = 0.15) -> Plan:
-    """Choose the mentions for `codes` (already consistent). `repeats` is the chance that a condition is mentioned again."""
-    chooser, mentions, links = Chooser(book, rng), [], []
+    """The mentions for `codes`, which are consistent. `repeats`: the probability of mentioning a condition again."""
+    chooser, mentions, links = PhraseChooser(book, rng), [], []
     todo = set(codes)
 
     def mention(phrase, *supported):
@@ -151,21 +151,21 @@ def make_plan(codes, book: PhraseBook, rng, repeats: float = 0.15) -> Plan:
             mentions.append(Mention(phrase.text, phrase.kind, supported))
 
     def fixed(text, kind, *supported):
-        chooser.taken.append(normal(text))
+        chooser.taken.append(normalise(text))
         mentions.append(Mention(text, kind, supported))
 
     for code in sorted(todo):
-        needs = [prefix for prefix in ("I50", "N18") if _has(todo, prefix)]
-        wanted = {
+        present = [prefix for prefix in ("I50", "N18") if _has(todo, prefix)]
+        parts = {
             "I11.0": ["I50"],
             "I12.9": ["N18"],
             "I12.0": ["N18"],
             "I13.0": ["I50", "N18"],
             "I13.2": ["I50", "N18"],
         }.get(code)
-        if wanted and needs == wanted and rng.random() < 0.88:
+        if parts and present == parts and rng.random() < 0.88:
             mention(chooser.phrase("I10", "n"), code)
-            links += [(code, prefix) for prefix in wanted]
+            links += [(code, prefix) for prefix in parts]
             todo.discard(code)
     _diabetes(todo, chooser, mention, links, rng)
     if {"G30.9", "F02.80"} <= todo and rng.random() < 0.75:
@@ -179,27 +179,29 @@ def make_plan(codes, book: PhraseBook, rng, repeats: float = 0.15) -> Plan:
         todo -= {"A41.9", "R65.21"}
     for code in sorted(todo):
         mention(chooser.phrase(code), code)
-    for again in [m for m in mentions if m.kind in "ncha" and rng.random() < repeats]:
-        other = None
-        if rng.random() < 0.5 and len(again.codes) == 1:
-            other = chooser.book.of(again.codes[0])
-            other = rng.choice(other) if other else None
-            if other is not None and (
-                chooser.clashes(other.text)
-                or other.kind not in "nch"
-                or again.codes[0] in ("I11.0", "I12.9", "I12.0", "I13.0", "I13.2", "E11.22")
-            ):
-                other = None
-        if other is not None:
-            chooser.taken.append(normal(other.text))
-            mention(other, *again.codes)
-        else:
-            mentions.append(Mention(again.text, again.kind, again.codes))
+    for first in [mention for mention in mentions if mention.kind in "ncha" and rng.random() < repeats]:
+        mentions.append(_repeated(first, chooser, rng))
     return Plan(mentions, links, tuple(codes))
 
 
+def _repeated(first: Mention, chooser: PhraseChooser, rng) -> Mention:
+    """A second mention of the condition: by another phrase in up to half of the cases, else by the same."""
+    if rng.random() < 0.5 and len(first.codes) == 1:
+        options = chooser.book.of(first.codes[0])
+        other = rng.choice(options) if options else None
+        if (
+            other is not None
+            and not chooser.clashes(other.text)
+            and other.kind in "nch"
+            and first.codes[0] not in ("I11.0", "I12.9", "I12.0", "I13.0", "I13.2", "E11.22")
+        ):
+            chooser.taken.append(normalise(other.text))
+            return Mention(other.text, other.kind, first.codes)
+    return Mention(first.text, first.kind, first.codes)
+
+
 def _diabetes(todo, chooser, mention, links, rng) -> None:
-    """Type 2 diabetes said plainly, its complication said elsewhere: "DM2 ... A1c of 9.4" for E11.65, "DM2 ... CKD" for E11.22."""
+    """Mention type 2 diabetes and a complication separately: "DM2 … A1c of 9.4" for E11.65, "DM2 … CKD" for E11.22."""
     plain = []
     if "E11.22" in todo and _has(todo, "N18") and rng.random() < 0.8:
         plain.append("E11.22")
@@ -214,17 +216,21 @@ def _diabetes(todo, chooser, mention, links, rng) -> None:
 
 
 class Distractors:
-    """Diseases to deny: phrases of hand-written codes outside the families of the note, in random order, without end."""
+    """Draws phrases for a note to deny: of diseases outside the families of its codes.
 
-    def __init__(self, codes, pool, chooser_taken, rng):
+    `codes`: the codes of the note; `pool`: the phrases to draw from; `mentioned`: the texts that the note mentions.
+    """
+
+    def __init__(self, codes, pool, mentioned, rng):
         self.pool, self.rng = pool, rng
         self.families = {family(code) for code in codes}
-        self.taken = list(chooser_taken)
+        self.taken = list(mentioned)
 
     def draw(self) -> str:
+        """A phrase that was not drawn before and clashes with no mention; a harmless one where 30 tries fail."""
         for _ in range(30):
             phrase = self.rng.choice(self.pool)
-            key = normal(phrase.text)
+            key = normalise(phrase.text)
             if family(phrase.code) not in self.families and not any(
                 key in other or other in key for other in self.taken
             ):

@@ -1,11 +1,11 @@
 """Pretraining of the embedded base: a 6 M-parameter Llama from random weights, on invented notes and code phrases.
 
-All parameters train (Muon and AdamW), with loss on the targets only (what it must learn is to quote and to code). A curriculum:
-one-finding sentences first, where quoting is learned within minutes, then paragraphs, then full notes. Codes that occur
-only in MDACE's val and test charts appear in spans, never in a note (study/notes.py), so that the paper's question, can
-spans alone teach a code, stays open.
+All parameters train (Muon and AdamW), with the loss on targets only. A curriculum: sentences with one finding first,
+from which quoting is learned within minutes, then paragraphs, then full notes. Codes that occur only in MDACE's val and
+test charts appear in spans, never in a note (notes.py), so that the demo can test the paper's question whether spans
+alone teach a code.
 
-Every step's data is a pure function of (seed, step), so a run that was stopped goes on as if it had not been.
+The data of a step is a pure function of (seed, step), so an interrupted run resumes as if it had not stopped.
 
 Read next: build_demo.py.
 """
@@ -29,8 +29,8 @@ from minscl.model import Decoder, ModelConfig, load_model, save_model
 from minscl.model.ops import rope_frequencies
 from minscl.training.checkpoint import load_checkpoint, save_checkpoint, truncate_metrics
 from minscl.training.loop import forward_backward
-from study.error_injection import learn, mislead, unlearned
-from study.induction_head_init import is_part, write_copying_circuit
+from study.error_injection import inject_line_errors, mark_unlabelled, prepare_step
+from study.induction_head_init import in_circuit, write_induction_heads
 
 SHAPE = {
     "architectures": ["LlamaForCausalLM"],
@@ -53,18 +53,20 @@ SHAPE = {
     "eos_token_id": 1,
 }
 TOKENS_PER_STEP = 6144
-PACK_LENGTH = 4096  # a step is two packs or so; attention stays inside each sample, so packing costs nothing
+PACK_LENGTH = 4096  # about two packs a step; attention does not cross samples
 PEAK_LR = 1e-3
 WARMUP_STEPS = 100
-CIRCUIT_STEPS = 500  # until the copying circuit and the embeddings train at the full rate
-DECAY_SHARE = 0.4  # of the steps, at the end, with a falling learning rate
+CIRCUIT_STEPS = 500  # until the induction heads and the embeddings train at the full learning rate
+DECAY_SHARE = 0.4  # of the steps, at the end, with linear decay
 SPAN_SHARE = 0.15  # of a step's tokens
 SAVE_SECONDS = 300
 
 
 def new_model(vocab_size: int, seed: int) -> Decoder:
-    """Random weights: normal with deviation 0.02 (embeddings 0.03), the projections back into the residual stream scaled down by depth;
-    then the copying circuit of induction_head_init.py."""
+    """A float32 model with random weights, then the heads of induction_head_init.py.
+
+    Normal with standard deviation 0.02 (embeddings 0.03); output projections are scaled by 1 / sqrt(2 * layers).
+    """
     torch.manual_seed(seed)
     model = Decoder(ModelConfig.from_dict({**SHAPE, "vocab_size": vocab_size}))
     config = model.config
@@ -72,19 +74,22 @@ def new_model(vocab_size: int, seed: int) -> Decoder:
         if parameter.dim() == 1:
             torch.nn.init.ones_(parameter)
         else:
-            residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-            torch.nn.init.normal_(
-                parameter,
-                std=0.02 / math.sqrt(2 * config.num_hidden_layers) if residual else 0.03 if "embed" in name else 0.02,
-            )
-    write_copying_circuit(
-        model, rope_frequencies(config.rope, config.head_dim, config.max_position_embeddings)[0], seed
-    )
+            is_output = name.endswith(("o_proj.weight", "down_proj.weight"))  # writes to the residual stream
+            deviation = 0.03 if "embed" in name else 0.02
+            if is_output:
+                deviation = 0.02 / math.sqrt(2 * config.num_hidden_layers)
+            torch.nn.init.normal_(parameter, std=deviation)
+    frequencies = rope_frequencies(config.rope, config.head_dim, config.max_position_embeddings)[0]
+    write_induction_heads(model, frequencies, seed)
     return model
 
 
 class Stream:
-    """The samples of each step. `notes(rng, size)` invents a coded document; `pairs` are weighted span pairs; `phrases` what may be a disease."""
+    """The samples of each step.
+
+    `notes(rng, size)` invents a coded document; span pairs are drawn from `pairs` with `weights`; `phrases` are the
+    lower-cased phrases that may name a disease.
+    """
 
     def __init__(self, tokenizer, notes, pairs, weights, phrases: frozenset[str], seed: int):
         self.tokenizer, self.notes, self.pairs, self.phrases, self.seed = tokenizer, notes, pairs, phrases, seed
@@ -96,72 +101,77 @@ class Stream:
         self.codebook = CodeBook.load()
 
     def samples(self, step: int, progress: float) -> list:
-        """About TOKENS_PER_STEP tokens of samples; `progress` in 0..1 moves the mix from sentences to full notes."""
+        """Samples of about TOKENS_PER_STEP tokens; `progress`, 0 to 1, moves the mix from sentences to full notes."""
         rng = random.Random(f"{self.seed}-{step}")
         samples, tokens = [], 0
         while tokens < TOKENS_PER_STEP * (1 - SPAN_SHARE):
             samples.append(self.document(self.notes(rng, self.size(rng, progress)), rng))
-            tokens += len(samples[-1].prompt_ids) + len(samples[-1].target_ids)
+            tokens += len(samples[-1])
         while tokens < TOKENS_PER_STEP:
             pair = rng.choices(self.pairs, cum_weights=self.cumulative)[0]
             samples.append(encode_sample(self.tokenizer, span_sample(pair, self.codebook)))
-            tokens += len(samples[-1].prompt_ids) + len(samples[-1].target_ids)
+            tokens += len(samples[-1])
         return samples
 
     def document(self, note, rng) -> Sample:
-        """x → E → C, with lines that do not belong in E, unlearned."""
+        """The sample of a note, with wrong evidence lines whose tokens are marked as unlabelled."""
         text = document_sample(note)
-        target, places = mislead(text.target, note.text, self.phrases, rng)
-        return unlearned(
-            encode_sample(self.tokenizer, dataclasses.replace(text, target=target)), self.pieces, target, places
-        )
+        target, offsets = inject_line_errors(text.target, note.text, self.phrases, rng)
+        sample = encode_sample(self.tokenizer, dataclasses.replace(text, target=target))
+        return mark_unlabelled(sample, self.pieces, target, offsets)
 
     def size(self, rng, progress: float) -> str:
+        """The size (notes.SIZES) of the next note."""
         sentence, paragraph = max(0.05, 1 - 8 * progress), max(0.3, min(0.7, 1.2 - 4 * progress))
         draw = rng.random()
-        return (
-            "sentence" if draw < sentence else "paragraph" if draw < sentence + (1 - sentence) * paragraph else "note"
-        )
+        if draw < sentence:
+            return "sentence"
+        return "paragraph" if draw < sentence + (1 - sentence) * paragraph else "note"
 
 
 class Optimizers:
-    """Muon for the blocks' matrices, AdamW for embeddings and norms, as one optimizer."""
+    """Muon for the matrices of the blocks and AdamW for embeddings and norms, with the interface of one optimizer."""
 
     def __init__(self, named: dict[str, torch.nn.Parameter]):
         matrices, rest = {}, {}
         for name, parameter in named.items():
             (matrices if parameter.dim() == 2 and "embed" not in name else rest)[name] = parameter
         muon = [
-            {"params": [p for name, p in matrices.items() if is_part(name) == circuit], "circuit": circuit}
+            {"params": [p for name, p in matrices.items() if in_circuit(name) == circuit], "circuit": circuit}
             for circuit in (False, True)
         ]
         adamw = [
-            {"params": [p for name, p in rest.items() if is_part(name) == circuit], "circuit": circuit}
+            {"params": [p for name, p in rest.items() if in_circuit(name) == circuit], "circuit": circuit}
             for circuit in (False, True)
         ]
         self.both = (
             torch.optim.Muon(muon, lr=PEAK_LR, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(adamw, lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.0),
         )
-        self.owner = {p: one for one in self.both for group in one.param_groups for p in group["params"]}
-        self.param_groups = [group for one in self.both for group in one.param_groups]
+        self.owner = {
+            parameter: optimizer
+            for optimizer in self.both
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
+        self.param_groups = [group for optimizer in self.both for group in optimizer.param_groups]
 
     @property
     def state(self) -> dict:
-        """Each parameter's state, in the optimizer that owns it: what a checkpoint saves and fills."""
-        return {parameter: one.state[parameter] for parameter, one in self.owner.items()}
+        """{parameter: its optimizer's state}, which checkpoints save and restore."""
+        return {parameter: optimizer.state[parameter] for parameter, optimizer in self.owner.items()}
 
     def step(self) -> None:
-        for one in self.both:
-            one.step()
+        for optimizer in self.both:
+            optimizer.step()
 
     def zero_grad(self) -> None:
-        for one in self.both:
-            one.zero_grad(set_to_none=True)
+        for optimizer in self.both:
+            optimizer.zero_grad(set_to_none=True)
 
 
 def learning_rate(step: int, total: int) -> float:
-    """Warm-up, plateau, then linear to zero."""
+    """The learning rate of a step: linear warm-up, plateau, linear decay to 0."""
     decay = (total - step) / (DECAY_SHARE * total)
     return PEAK_LR * min(1.0, (step + 1) / WARMUP_STEPS, decay)
 
@@ -177,37 +187,39 @@ def pretrain(
     device="cpu",
     save_seconds: float = SAVE_SECONDS,
 ) -> Path:
-    """Train `total` steps, resuming from `out/checkpoints`; writes the base in bfloat16 to `out` and gives the folder.
+    """Train `total` steps, resuming from `out/checkpoints`; write the base in bfloat16 to `out` and return the folder.
 
-    `start`: a model folder whose weights to go on from; the curriculum's short samples and the slow beginning are then
-    left out. A checkpoint is written every `save_seconds`; it can be taken up on another device.
+    `start`: a model folder to continue from; the curriculum then skips its first fifth, and all parameters train at the
+    full learning rate from the first step. A checkpoint is written
+    every `save_seconds` and can be resumed on another device.
     """
     device = torch.device(device)
     model = (load_model(start, dtype=torch.float32) if start else new_model(vocab_size, seed)).to(device).train()
     named = dict(model.named_parameters())
     optimizer = Optimizers(named)
     settings = {"total": total, "seed": seed, "shape": SHAPE, "vocab_size": vocab_size, "start": str(start or "")}
-    first, saved = load_checkpoint(out / "checkpoints", named, optimizer, settings), time.monotonic()
+    first, last_save = load_checkpoint(out / "checkpoints", named, optimizer, settings), time.monotonic()
     truncate_metrics(out / "metrics.jsonl", first)
     bar = tqdm(range(first, total), initial=first, total=total, unit="step", dynamic_ncols=True, mininterval=10)
     with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
         for number in bar:
             began, rate = time.monotonic(), learning_rate(number, total)
-            slow = 1.0 if start else min(1.0, 0.03 + number / CIRCUIT_STEPS)
+            circuit_factor = 1.0 if start else min(1.0, 0.03 + number / CIRCUIT_STEPS)
             for group in optimizer.param_groups:
-                group["lr"] = rate * (slow if group["circuit"] else 1.0)
+                group["lr"] = rate * (circuit_factor if group["circuit"] else 1.0)
             samples = stream.samples(number, (0.2 + 0.8 * number / total) if start else number / total)
-            longest = max(len(one.prompt_ids) + len(one.target_ids) for one in samples)
+            longest = max(map(len, samples))
             step = pack(
                 samples, pack_length=max(PACK_LENGTH, longest), batch_size=len(samples), seed=seed, epoch=number
             )[0]
-            step = learn(step, random.Random(f"{seed}-{number}-mistakes"))
+            # "mistakes": part of the seed that the embedded model was trained with
+            step = prepare_step(step, random.Random(f"{seed}-{number}-mistakes"))
             with torch.autocast(device.type, torch.bfloat16):
                 loss = forward_backward(model, step, device)
             norm = torch.nn.utils.clip_grad_norm_(named.values(), 1.0).item()
             optimizer.step()
             optimizer.zero_grad()
-            kinds = Counter(one.kind for one in samples)
+            kinds = Counter(sample.kind for sample in samples)
             record = {
                 "step": number + 1,
                 "loss": loss,
@@ -222,8 +234,8 @@ def pretrain(
             metrics.write(json.dumps(record) + "\n")
             metrics.flush()
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-            if time.monotonic() - saved > save_seconds or number + 1 == total:
+            if time.monotonic() - last_save > save_seconds or number + 1 == total:
                 save_checkpoint(out / "checkpoints", number + 1, named, optimizer, settings)
-                saved = time.monotonic()
+                last_save = time.monotonic()
     save_model(model.to(torch.bfloat16), out)
     return out

@@ -1,6 +1,6 @@
-"""Writing a note: a layout, its headings, and the mentions dealt out to its sections.
+"""A whole note: a layout, its headings, and the mentions distributed over its sections.
 
-Line breaks are put in last, in place of spaces, so offsets stay.
+Line breaks replace spaces at the end, so offsets do not change.
 
 Read next: notes.py.
 """
@@ -8,7 +8,7 @@ Read next: notes.py.
 from study.draft import Draft, remaining
 from study.paragraphs import items, lines, problems, prose
 
-# Sections, and how readily a phrase of each class goes there. A section is written as prose, list or problems (see WRITERS).
+# {section: {class of phrase: weight with which its mentions go there}}; write_section says how a section is written
 ACCEPTS = {
     "cc": {"c": 2, "n": 0.4, "e": 1},
     "hpi": {"n": 3, "c": 4, "h": 2, "a": 4, "s": 2, "r": 1, "v": 3, "m": 1, "p": 1, "e": 6, "o": 1, "l": 2},
@@ -30,10 +30,11 @@ ACCEPTS = {
 
 
 def write_section(draft: Draft, name: str, pools) -> None:
-    """The body of one section."""
+    """Write the body of a section."""
     rng = draft.rng
 
     def some(table, low, high):
+        """`table` repeated low to high times: the fillers of the section."""
         return [table] * rng.randint(low, high)
 
     if name == "cc":
@@ -80,27 +81,37 @@ def write_section(draft: Draft, name: str, pools) -> None:
         diagnoses(draft, pools)
     elif name == "status":
         prose(draft, pools, "status", () if remaining(pools) else ["status_fill"])
-    else:  # sections without mentions: header, allergies, instructions, followup, condition, procedures
-        low, high = {
-            "header": (2, 4),
-            "allergies": (1, 1),
-            "condition": (1, 3),
-            "procedures": (1, 2),
-            "risk": (1, 3),
-        }.get(name, (1, 4))
-        names = some(name, low, high)
-        if name == "instructions":
-            names += some("risk", 0, 2)
-        lines(draft, names) if name == "header" else prose(draft, {}, "state", names)
+    else:
+        _write_plain_section(draft, name)
+
+
+def _write_plain_section(draft: Draft, name: str) -> None:
+    """Write a section without mentions: header, allergies, instructions, followup, condition, procedures, risk."""
+    low, high = {
+        "header": (2, 4),
+        "allergies": (1, 1),
+        "condition": (1, 3),
+        "procedures": (1, 2),
+        "risk": (1, 3),
+    }.get(name, (1, 4))
+    names = [name] * draft.rng.randint(low, high)
+    if name == "instructions":
+        names += ["risk"] * draft.rng.randint(0, 2)
+    if name == "header":
+        lines(draft, names)
+    else:
+        prose(draft, {}, "state", names)
 
 
 def diagnoses(draft: Draft, pools) -> None:
-    """One list, or primary and secondary diagnoses under their own small headings."""
+    """Write the diagnoses as one list, or as primary and secondary diagnoses with subheadings."""
     rng = draft.rng
     if not remaining(pools):
-        return prose(draft, pools, "state", ["dx_fill"])
+        prose(draft, pools, "state", ["dx_fill"])
+        return
     if remaining(pools) == 1 or rng.random() >= 0.35:
-        return items(draft, pools, "dx_item", title=0.35)
+        items(draft, pools, "dx_item", title=0.35)
+        return
     first, second = rng.choice(draft.templates.headings["primary"]), rng.choice(draft.templates.headings["secondary"])
     kind = rng.choice([kind for kind in "cnhs" if pools.get(kind)])
     draft.write(first + rng.choice(("\n", " ")))
@@ -109,9 +120,9 @@ def diagnoses(draft: Draft, pools) -> None:
     items(draft, pools, "dx_item", title=0.3)
 
 
-def deal(mentions, layout, rng) -> dict:
-    """Deal the mentions out to the sections of a layout: section to pools (class to mentions)."""
-    dealt = {name: {} for name in layout}
+def distribute(mentions, layout, rng) -> dict:
+    """Distribute the mentions over the sections of a layout: {section: pools}."""
+    pools = {name: {} for name in layout}
     anywhere = [name for name in layout if name in ("hpi", "course", "ap", "problems")]
     for mention in mentions:
         names = [name for name in layout if mention.kind in ACCEPTS.get(name, ())]
@@ -119,20 +130,20 @@ def deal(mentions, layout, rng) -> dict:
         if mention.kind == "s" and mention.codes[0] == "Z66" and "status" in layout:
             names, weights = ["status"], [1]
         name = rng.choices(names, weights)[0] if names else rng.choice(anywhere)
-        if name == "cc" and dealt["cc"]:
+        if name == "cc" and pools["cc"]:
             name = rng.choice(anywhere)
-        dealt[name].setdefault(mention.kind, []).append(mention)
-    return dealt
+        pools[name].setdefault(mention.kind, []).append(mention)
+    return pools
 
 
 def write_note(draft: Draft, mentions) -> None:
-    """A whole note: layout, headings, sections."""
+    """Write a whole note: layout, headings, sections."""
     rng, templates = draft.rng, draft.templates
     layout = [name for name in rng.choice(templates.layouts) if not name.endswith("?") or rng.random() < 0.5]
     layout = [name.rstrip("?") for name in layout]
     if draft.variety and draft.variety.shuffled:
         rng.shuffle(layout)
-    dealt = deal(mentions, layout, rng)
+    pools_of = distribute(mentions, layout, rng)
     style = rng.choice(("caps", "asis", "asis", "title", "caps"))
     after = (
         rng.choice((":\n", ":\n", ": ", ": ", "\n", ":\n\n", "\n\n"))
@@ -142,7 +153,7 @@ def write_note(draft: Draft, mentions) -> None:
     between = rng.choice(("\n\n", "\n\n", "\n\n", "\n", "\n\n\n"))
     first = True
     for name in layout:
-        pools = dealt[name]
+        pools = pools_of[name]
         if name == "pmh" and not remaining(pools):
             continue
         if name in ("cc", "psh", "micro", "status", "dx") and not remaining(pools) and rng.random() < 0.6:
@@ -154,29 +165,26 @@ def write_note(draft: Draft, mentions) -> None:
         if heading:
             if draft.variety and name != "family":
                 heading = draft.variety.heading(heading)
-            heading = (
-                heading.upper()
-                if style == "caps"
-                else heading.title()
-                if style == "title" and not heading.isupper()
-                else heading
-            )
+            if style == "caps":
+                heading = heading.upper()
+            elif style == "title" and not heading.isupper():
+                heading = heading.title()
             short = name in ("cc", "allergies", "status", "condition") or rng.random() < 0.03
             draft.write(heading + (rng.choice((": ", ":\n")) if short and ":" in after else after))
         write_section(draft, name, pools)
 
 
 def wrap(text: str, rng) -> str:
-    """`text` with line breaks in place of some spaces, as if typed to a fixed width. The length does not change."""
+    """`text` with line breaks in place of some spaces, at most a random width apart. The length does not change."""
     width = rng.choice((60, 66, 70, 72, 76, 80, 80, 90))
-    out = []
+    wrapped = []
     for line in text.split("\n"):
         start = 0
         while len(line) - start > width:
             cut = line.rfind(" ", start + 20, start + width)
             if cut < 0:
                 break
-            out.append(line[start:cut])
+            wrapped.append(line[start:cut])
             start = cut + 1
-        out.append(line[start:])
-    return "\n".join(out)
+        wrapped.append(line[start:])
+    return "\n".join(wrapped)

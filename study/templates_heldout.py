@@ -1,6 +1,8 @@
-"""Sentence shapes, headings and layouts of the test notes: none of them is a training shape (a test holds the two tables apart).
+"""Sentence shapes, headings and layouts of the test notes; none is a training shape (a test compares the two tables).
 
-Slots are those of grammar.py. Everything a shape says of itself is free of codable findings, except where a slot stands or where it is denied.
+Slots are those of grammar.py. The literal text of a shape has no codable finding, except one that is denied.
+
+Read next: grammar.py.
 """
 
 FRAGMENTS = {
@@ -1067,7 +1069,7 @@ HEADINGS = {
     "procedures": ["Operations and Procedures", "Interventions", "Procedures This Admission"],
 }
 
-# A section name with "?" is left out half of the time.
+# A section whose name ends in "?" is left out with probability 1/2.
 LAYOUTS = [
     ("header", "dx", "cc", "hpi", "pmh", "meds", "social?", "exam", "labs", "course", "meds_out", "followup"),
     ("header", "cc", "pmh", "hpi", "ros?", "family", "vitals", "exam", "imaging", "labs", "ap", "instructions"),

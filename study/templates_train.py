@@ -1,6 +1,8 @@
-"""Sentence shapes, headings and layouts of the training notes. Test notes have their own (templates_heldout.py); a test holds them apart.
+"""Sentence shapes, headings and layouts of the training notes. The test notes have their own (templates_heldout.py).
 
-Slots are those of grammar.py. Everything a shape says of itself is free of codable findings, except where a slot stands or where it is denied.
+Slots are those of grammar.py. The literal text of a shape has no codable finding, except one that is denied.
+
+Read next: grammar.py.
 """
 
 FRAGMENTS = {
@@ -167,7 +169,7 @@ FRAGMENTS = {
         "reports no",
         "no reported",
         "has not had",
-        # words that deny in NegEx (Chapman 2001), as here
+        # negation cues of NegEx (Chapman et al. 2001)
         "never had",
         "never developed",
         "declines any",
@@ -1357,7 +1359,7 @@ HEADINGS = {
     "procedures": ["Major Surgical or Invasive Procedure", "Procedures", "Procedures Performed"],
 }
 
-# A section name with "?" is left out half of the time.
+# A section whose name ends in "?" is left out with probability 1/2.
 LAYOUTS = [
     (
         "header",

@@ -1,7 +1,7 @@
 """The embedded model's tokenizer: a byte-level BPE trained on the public texts of this repository.
 
-Digits are split in pairs from the left, so that a code's tokens follow its structure: I50.23 → I 50 . 23 (category
-letter, category number, etiology). Any text survives: what is not in the vocabulary is spelled in bytes.
+Digits are split in pairs from the left, so that the tokens of a code follow its structure: I50.23 → I 50 . 23 (category
+letter, category number, etiology). No text is lost: what is not in the vocabulary is encoded as bytes.
 
 Read next: pretrain.py.
 """
@@ -14,16 +14,17 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from minscl.errors import replace_file
 
 SPECIAL = ("<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
-# words with the space before them | one or two digits | runs of punctuation | line breaks | other white space
+# a word with the space before it | one or two digits | a run of punctuation | a line break | other white space
 SPLIT = r" ?\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|[\r\n]|\s+(?=\S)|\s+"
 CHAT_TEMPLATE = (
-    "{{ '<|bos|>' }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] | trim + '<|end|>' }}"
+    "{{ '<|bos|>' }}{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] | trim + '<|end|>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
 
 def train_tokenizer(texts, folder, vocab_size: int = 4096) -> None:
-    """Write tokenizer.json, tokenizer_config.json and generation_config.json for `texts` (an iterable of str)."""
+    """Train on `texts` (an iterable of str); write tokenizer.json, tokenizer_config.json and generation_config.json."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

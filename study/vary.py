@@ -1,10 +1,10 @@
-"""Variety for the training notes: what stands around a mention must not decide whether it is seen.
+"""Variety for the training notes: the words around a mention must not decide whether it is recognised.
 
-With a few hundred sentence shapes a small model learns the shapes: it finds a disease where one of them announces it and nowhere else (F1 0.55
-on notes of the training shapes, 0.25 on others). So in part of the training notes the words of an affirming sentence are replaced by words or
-runs of words from ACI-Bench's training notes, fillers by its sentences, headings by its words, and sections are shuffled. What is left to go by is
-the phrase itself and what denies it: sentences that deny, warn or tell of relatives keep their words, and no foreign run holds a word that
-could deny, nor one that belongs to the name of a disease.
+With a few hundred sentence shapes a small model learns the shapes: it finds a disease in them and nowhere else (F1 0.55
+on notes of the training shapes, 0.25 on others). So in part of the training notes the words of affirming sentences are
+replaced by words or runs of words from ACI-Bench's training notes, fillers by its sentences, headings by its words, and
+sections are shuffled. What remains is the phrase itself and its negation: sentences that deny, warn or speak of
+relatives keep their words, and no foreign run has a word that could negate or that belongs to the name of a disease.
 
 Read next: render.py.
 """
@@ -17,25 +17,37 @@ from pathlib import Path
 
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import Note
+from study.lexicon import words
 
 SOURCE = Path(__file__).parent / "resources" / "aci_bench_train.jsonl"
-# Words that may deny, doubt, warn or speak of somebody else; none of them is ever put beside a mention.
+# Words that may deny, doubt, warn or refer to somebody else; none is inserted next to a mention.
 CUES = frozenset(
-    """no not non never none nor nothing nobody neither cannot can't cant don't doesn't didn't isn't wasn't aren't weren't hasn't haven't won't wouldn't without
-denies denied deny denying declines declined negative neg absence absent free lack lacks lacking exclude excluded excludes rule ruled rules unlikely rather
-fails failed if unless should risk risks concern watch prevent avoid return call monitor family mother father mom dad brother sister aunt uncle son
-daughter cousin grandmother grandfather parents parent sibling siblings maternal paternal wife husband relatives relative history hx h/o former prior previous past
-versus vs possible possibly suspect suspected resolved unremarkable normal""".split()
+    words(
+        """
+        no not non never none nor nothing nobody neither cannot can't cant don't doesn't didn't isn't wasn't aren't
+        weren't hasn't haven't won't wouldn't without denies denied deny denying declines declined negative neg
+        absence absent free lack lacks lacking exclude excluded excludes rule ruled rules unlikely rather fails
+        failed if unless should risk risks concern watch prevent avoid return call monitor family mother father mom
+        dad brother sister aunt uncle son daughter cousin grandmother grandfather parents parent sibling siblings
+        maternal paternal wife husband relatives relative history hx h/o former prior previous past versus vs
+        possible possibly suspect suspected resolved unremarkable normal
+        """
+    )
 )
 COMMON = frozenset(
-    "a an the of in on at to for by with and or is was were are has had he she his her him it its this that from as be been be who which also then today now".split()
+    words(
+        """
+        a an the of in on at to for by with and or is was were are has had he she his her him it its this that from
+        as be been be who which also then today now
+        """
+    )
 )
 WORD = re.compile(r"[A-Za-z][A-Za-z'/-]*")
 
 
 @dataclass(frozen=True)
 class Source:
-    """What ACI-Bench's training notes lend: `runs` of words without a cue or a disease's word, and `sentences` without a disease."""
+    """Text of ACI-Bench's training notes: `runs` without CUES and disease words; `sentences` without diseases."""
 
     runs: tuple[tuple[str, ...], ...]
     sentences: tuple[str, ...]
@@ -43,22 +55,22 @@ class Source:
 
 @functools.cache
 def source(phrases: frozenset[str]) -> Source:
-    """`phrases`: all that may be coded (study/phrases.py), in lower case."""
+    """The source text. `phrases`: the lower-cased phrases that may be coded (phrases.py)."""
     runs, sentences = [], []
-    diseased = {word for phrase in phrases for word in WORD.findall(phrase)} - COMMON
+    disease_words = {word for phrase in phrases for word in WORD.findall(phrase)} - COMMON
     for note in read_jsonl(SOURCE, Note):
         for sentence in re.split(r"(?<=[.:?!])\s+|\n+", note.text):
-            words = WORD.findall(sentence)
-            lower = [word.lower() for word in words]
+            tokens = WORD.findall(sentence)
+            lower = [token.lower() for token in tokens]
             if sentence.isupper():
                 continue  # a heading
-            if 3 <= len(words) <= 30 and phrases.isdisjoint(
-                " ".join(lower[a:b]) for a in range(len(words)) for b in range(a + 1, a + 8)
+            if 3 <= len(tokens) <= 30 and phrases.isdisjoint(
+                " ".join(lower[a:b]) for a in range(len(tokens)) for b in range(a + 1, a + 8)
             ):
                 sentences.append(sentence.strip())
             run: list[str] = []
-            for word, low in zip(words, lower, strict=True):
-                if low in CUES or low in diseased:
+            for word, low in zip(tokens, lower, strict=True):
+                if low in CUES or low in disease_words:
                     runs.append(tuple(run))
                     run = []
                 else:
@@ -69,8 +81,11 @@ def source(phrases: frozenset[str]) -> Source:
 
 @dataclass(frozen=True)
 class Variety:
-    """How far one note departs from its shapes. `words`: share of literal words replaced; `runs`: of literals replaced whole;
-    `fillers`: of filler sentences replaced; `headings`: of headings."""
+    """How far a note departs from its shapes.
+
+    Shares that are replaced: `runs` of whole literals, `words` of the words of other literals, `fillers` of filler
+    sentences, `headings` of headings. `shuffled`: whether sections are.
+    """
 
     rng: random.Random
     source: Source
@@ -82,6 +97,7 @@ class Variety:
 
     @classmethod
     def draw(cls, rng: random.Random, phrases: frozenset[str]) -> "Variety":
+        """Random shares for a note; `phrases` as for `source`."""
         return cls(
             rng,
             source(phrases),
@@ -93,16 +109,15 @@ class Variety:
         )
 
     def run(self, longest: int) -> str:
-        """One to `longest` words that stood together."""
-        words = self.rng.choice(self.source.runs)
+        """One to `longest` consecutive words."""
+        run = self.rng.choice(self.source.runs)
         number = self.rng.randint(1, longest)
-        first = self.rng.randrange(max(1, len(words) - number + 1))
-        return " ".join(words[first : first + number])
+        first = self.rng.randrange(max(1, len(run) - number + 1))
+        return " ".join(run[first : first + number])
 
     def literal(self, text: str) -> str:
-        """The literal text of an affirming shape, said otherwise; white space and punctuation at its ends stay."""
-        found = WORD.findall(text)
-        if not found:
+        """The literal text of an affirming shape with words replaced; white space and punctuation at its ends stay."""
+        if not WORD.search(text):
             return text
         if self.rng.random() < self.runs:
             before, after = re.match(r"[^A-Za-z]*", text).group(), re.search(r"[^A-Za-z]*$", text).group()
@@ -110,17 +125,15 @@ class Variety:
         return WORD.sub(lambda match: self.run(1) if self.rng.random() < self.words else match.group(), text)
 
     def filler(self) -> str | None:
-        """A sentence in place of a filler, or None where the filler stays."""
+        """A sentence to replace a filler, or None to keep it."""
         return self.rng.choice(self.source.sentences) if self.rng.random() < self.fillers else None
 
     def opening(self) -> str:
-        """A few words before a sentence that denies, or none."""
-        return (
-            self.run(5) + self.rng.choice((", ", "; ", " - ", ". ", ": "))
-            if self.rng.random() < 0.5 * self.runs
-            else ""
-        )
+        """A few words to precede a sentence that denies, or none."""
+        if self.rng.random() >= 0.5 * self.runs:
+            return ""
+        return self.run(5) + self.rng.choice((", ", "; ", " - ", ". ", ": "))
 
     def heading(self, text: str) -> str:
-        """A heading, perhaps of other words."""
+        """`text`, or other words to replace it."""
         return self.run(3).capitalize() if self.rng.random() < self.headings else text

@@ -1,4 +1,4 @@
-"""`python -m minscl.evaluate` as a user runs it, and its bootstrap against the plainest resampling there is."""
+"""`python -m minscl.evaluate` as a user runs it, and its bootstrap against resampled documents scored from scratch."""
 
 import json
 import random
@@ -10,19 +10,22 @@ import pytest
 
 from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument, Evidence, Pair
-from minscl.evaluate import bootstrap, column_names, read_system
-from minscl.score.codes import bootstrap_rows, code_scores
+from minscl.score.bootstrap import bootstrap, bootstrap_rows
+from minscl.score.codes import code_scores
 from minscl.score.evidence import evidence_scores
-from minscl.score.table import plot
+from minscl.score.plots import plot
+from minscl.score.report import system_names
+from minscl.score.systems import CODES, EVIDENCE, Metric, count_system
 
-CODES = ["I10", "E11.65", "E11.9", "N17.9", "J18.9", "I50.23", "Z99.9", "N18.3"]
+ICD_CODES = ["I10", "E11.65", "E11.9", "N17.9", "J18.9", "I50.23", "Z99.9", "N18.3"]
+MICRO = Metric(CODES, "micro")
 WORDS = ["heart failure", "DM2", "HTN", "pneumonia", "AKI"]
 
 
 def document(number, rng, output=None):
     text = "Pt with heart failure, DM2, HTN, pneumonia and AKI."
     codes = []
-    for code in rng.sample(CODES, rng.randrange(5)):
+    for code in rng.sample(ICD_CODES, rng.randrange(5)):
         word = rng.choice(WORDS)
         codes.append(Assignment(code, "", (Evidence(word, text.index(word), text.index(word) + len(word)),)))
     return CodedDocument(str(number), text, tuple(codes), output=output)
@@ -43,6 +46,7 @@ def files(tmp_path_factory):
 
 
 def evaluate(*arguments, cwd):
+    """The finished process of the command."""
     return subprocess.run(
         [sys.executable, "-m", "minscl.evaluate", *map(str, arguments)],
         cwd=cwd,
@@ -56,8 +60,8 @@ def read(path):
     return [CodedDocument.from_dict(json.loads(line)) for line in path.read_text().splitlines()]
 
 
-def test_json_has_the_contracts_names(files):
-    """Guards the shape that other programs read, and groups that are not those of the files."""
+def test_json_has_the_documented_names(files):
+    """Guards the JSON that other programs read, and groups that are not those of the files."""
     done = evaluate(
         "--gold",
         "gold.jsonl",
@@ -74,35 +78,30 @@ def test_json_has_the_contracts_names(files):
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    gold, found = read(files / "gold.jsonl"), read(files / "a.jsonl")
-    for name, one in code_scores(gold, found).items():
-        assert result["codes"][name] == pytest.approx(one) and set(one) == {"precision", "recall", "f1"}
-    for name, one in evidence_scores(gold, found).items():
-        assert result["evidence"][name] == pytest.approx(one)
+    gold, predicted = read(files / "gold.jsonl"), read(files / "a.jsonl")
+    for name, columns in code_scores(gold, predicted).items():
+        assert result["codes"][name] == pytest.approx(columns) and set(columns) == {"precision", "recall", "f1"}
+    for name, columns in evidence_scores(gold, predicted).items():
+        assert result["evidence"][name] == pytest.approx(columns)
     groups = result["groups"]
-    assert groups["seen"]["share"] + groups["unseen"]["share"] == pytest.approx(1) and groups["seen"][
-        "share"
-    ] == 2 / len({c.code for d in gold for c in d.codes})
-    assert (
-        groups["unseen, any gold"]["share"]
-        == groups["unseen, any silver"]["share"]
-        == groups["unseen, first gold"]["share"]
-        and "unseen, first silver" not in groups
-    )
-    for shown, value in (
+    assert groups["seen"]["share"] + groups["unseen"]["share"] == pytest.approx(1)
+    assert groups["seen"]["share"] == 2 / len({c.code for d in gold for c in d.codes})
+    shares = [groups[f"unseen, {view}"]["share"] for view in ("any gold", "any silver", "first gold")]
+    assert len(set(shares)) == 1 and "unseen, first silver" not in groups
+    for key, value in (
         ("micro", result["codes"]["micro"]["f1"]),
         ("macro_gold precision", result["codes"]["macro_gold"]["precision"]),
         ("span_exact_match recall", result["evidence"]["span_exact_match"]["recall"]),
         ("per_chapter 4", result["per_chapter"]["4"]["f1"]),
         ("unseen micro recall", groups["unseen"]["micro"]["recall"]),
     ):
-        low, high = result["intervals"][shown]
-        assert low <= value <= high and low < high, shown
+        low, high = result["intervals"][key]
+        assert low <= value <= high and low < high, key
     assert result["rates"]["sectionless"] == 0 and result["rates"]["empty"] > 0
 
 
 def test_table_of_two_systems(files):
-    """Guards a column a system, and a document without prediction."""
+    """Guards one column per system, and a document without prediction."""
     done = evaluate(
         "--gold",
         "gold.jsonl",
@@ -129,9 +128,11 @@ def test_table_of_two_systems(files):
 
 
 def test_a_star_is_a_paired_difference(files, tmp_path):
-    """Guards: a star for systems that are alike, none for one that is better on every document, intervals that are not the pairs' own."""
-    gold = sorted(read(files / "gold.jsonl"), key=lambda one: one.id)
-    worse = [CodedDocument(one.id, one.text, one.codes[:-1] + (Assignment("A00.0", ""),)) for one in gold]
+    """Guards: a star for equal systems, none for one that is worse on every document, an unpaired interval."""
+    gold = sorted(read(files / "gold.jsonl"), key=lambda document: document.id)
+    worse = [
+        CodedDocument(document.id, document.text, document.codes[:-1] + (Assignment("A00.0", ""),)) for document in gold
+    ]
     for name, documents in (("gold", gold), ("same", gold), ("worse", worse)):
         write_jsonl(tmp_path / f"{name}.jsonl", documents)
     arguments = [part for name in ("gold", "same", "worse") for part in ("--pred", f"{name}.jsonl")] + [
@@ -145,22 +146,20 @@ def test_a_star_is_a_paired_difference(files, tmp_path):
     assert row.count("*") == 1 and row.endswith("*") and "* differs from gold" in done.stderr
     [row] = [line for line in done.stdout.splitlines() if line.startswith("span_exact_match ")]
     assert row.split("]")[1].split()[0] == "-"  # made from gold's evidence
-    one, same, other = json.loads(evaluate(*arguments, "--json", cwd=tmp_path).stdout)
-    assert "difference" not in one and same["difference"]["micro"] == [0, 0] and other["difference"]["micro"][1] < 0
-    drawn = bootstrap(
-        [read_system(str(tmp_path / f"{name}.jsonl"), gold, {}) for name in ("gold", "worse")],
-        bootstrap_rows(len(gold), 30, 0),
-    )
-    change = np.percentile(drawn[1]["micro"][:, 2] - drawn[0]["micro"][:, 2], (2.5, 97.5))
-    assert other["difference"]["micro"] == pytest.approx(change)
+    first, same, last = json.loads(evaluate(*arguments, "--json", cwd=tmp_path).stdout)
+    assert "difference" not in first and same["difference"]["micro"] == [0, 0] and last["difference"]["micro"][1] < 0
+    systems = [count_system(gold, predicted, {}) for predicted in (gold, worse)]
+    samples = bootstrap(systems, bootstrap_rows(len(gold), 30, 0))
+    difference = np.percentile(samples[1][MICRO][:, 2] - samples[0][MICRO][:, 2], (2.5, 97.5))
+    assert last["difference"]["micro"] == pytest.approx(difference)
 
 
-def test_what_is_scored_otherwise_on_request(files, tmp_path):
+def test_flags_that_change_a_score(tmp_path):
     """Guards: a flag that does not reach its score. One call with all of them, against the functions."""
     text = "HTN, acute systolic heart failure."
     parts = (Evidence("acute systolic", 5, 19), Evidence("heart failure.", 20, 34))
     gold = [CodedDocument("1", text, (Assignment("I50.21", "", parts), Assignment("I10", "")))]
-    found = [
+    predicted = [
         CodedDocument(
             "1",
             text,
@@ -168,33 +167,23 @@ def test_what_is_scored_otherwise_on_request(files, tmp_path):
         )
     ]
     write_jsonl(tmp_path / "gold.jsonl", gold)
-    write_jsonl(tmp_path / "a.jsonl", found)
-    (tmp_path / "codes.txt").write_text("i5021\nJ18.9\n\n0BH17EZ\n")
-    flags = ("--merge", "--trim", "--unlisted", "drop", "--fixed", "codes.txt", "--f1-of-averages")
+    write_jsonl(tmp_path / "a.jsonl", predicted)
+    flags = ("--merge", "--trim", "--unlisted", "drop", "--f1-of-averages")
     arguments = ("--gold", "gold.jsonl", "--pred", "a.jsonl", "--json", "--rounds", 2)
     result = json.loads(evaluate(*arguments, *flags, cwd=tmp_path).stdout)
-    assert (
-        result["evidence"]["span_exact_match"]["f1"] == pytest.approx(1, abs=1e-5)
-        and result["codes"]["micro"]["precision"] == 1
-    )
-    assert result["codes"] == code_scores(gold, found, fixed=["I50.21", "J18.9"], unlisted=False, f1_of_averages=True)
-    assert (
-        result["codes"]["macro_fixed"]["f1"] == 0.5
-        and "macro_f1_of_averages" in result["intervals"]
-        and result["rates"]["unlisted codes"] == 0.5
-    )
+    assert result["evidence"]["span_exact_match"]["f1"] == pytest.approx(1, abs=1e-5)
+    assert result["codes"]["micro"]["precision"] == 1
+    assert result["codes"] == code_scores(gold, predicted, unlisted=False, f1_of_averages=True)
+    assert "macro_f1_of_averages" in result["intervals"] and result["rates"]["unlisted codes"] == 0.5
     plain = json.loads(evaluate(*arguments, cwd=tmp_path).stdout)
-    assert (
-        plain["evidence"]["span_exact_match"]["f1"] == 0
-        and plain["codes"]["micro"]["precision"] == 0.5
-        and "macro_fixed" not in plain["codes"]
-    )
+    assert plain["evidence"]["span_exact_match"]["f1"] == 0 and plain["codes"]["micro"]["precision"] == 0.5
+    assert "macro_f1_of_averages" not in plain["codes"]
 
 
-def test_columns_have_names_of_their_own():
-    """Guards: two files of one stem as one column."""
-    assert column_names(["a.jsonl", "x/b.jsonl", "y/b.jsonl"]) == ["a", "x/b", "y/b"]
-    assert column_names(["b.jsonl", "b.jsonl", "b.json"]) == ["b (1)", "b (2)", "b (3)"]
+def test_system_names_are_distinct():
+    """Guards: two files with the same stem as one column."""
+    assert system_names(["a.jsonl", "x/b.jsonl", "y/b.jsonl"]) == ["a", "x/b", "y/b"]
+    assert system_names(["b.jsonl", "b.jsonl", "b.json"]) == ["b (1)", "b (2)", "b (3)"]
 
 
 @pytest.mark.parametrize(
@@ -204,59 +193,61 @@ def test_columns_have_names_of_their_own():
         (["--rounds", "-1"], "--rounds -1"),
         (["--spans", "spans.jsonl"], "needs --train"),
         (["--pred", "empty.jsonl"], "--pred empty.jsonl: no document"),
-        (["--fixed", "words.txt"], "'pain' is no code"),
         (["--codes-only", "b.jsonl"], "not one of the --pred files"),
         (["--plot", "nowhere/x.png"], "--plot nowhere/x.png"),
         (["--plot", "x.doc"], "--plot x.doc"),
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(files, flags, words):
-    """Guards tracebacks, a lost table where only the picture fails, and a system without any answer scored as 0."""
+    """Guards tracebacks, a table lost because only the picture fails, an empty prediction file scored as 0."""
     (files / "empty.jsonl").write_text("")
-    (files / "words.txt").write_text("I10\npain\n")
     done = evaluate("--gold", "gold.jsonl", "--pred", "a.jsonl", "--rounds", 0, *flags, cwd=files)
     assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert done.stdout.startswith("F1, %") == ("--plot" in flags)
 
 
-def test_a_picture_names_its_systems(tmp_path):
-    """Guards: bars of several systems without a legend where there are no groups. matplotlib writes an svg's words as comments too."""
-    one = {"per_chapter": {"9": {"f1": 0.5}, "?": {"f1": 0}}}
-    plot([{"system": "first", **one}, {"system": "second", "per_chapter": {"10": {"f1": 1}}}], str(tmp_path / "a.svg"))
+def test_a_plot_names_its_systems(tmp_path):
+    """Guards a missing legend where there are no groups. matplotlib writes the words of an svg as comments too."""
+    first = {"system": "first", "per_chapter": {"9": {"f1": 0.5}, "?": {"f1": 0}}}
+    plot([first, {"system": "second", "per_chapter": {"10": {"f1": 1}}}], str(tmp_path / "a.svg"))
     picture = (tmp_path / "a.svg").read_text()
     assert all(f"<!-- {word} -->" in picture for word in ("first", "second", "9", "10", "?"))
 
 
 def test_the_bootstrap_is_resampling_documents(files):
-    """Guards weights in place of drawn documents: here they are drawn, renamed and scored one round at a time. Tolerance 1e-9."""
-    gold = sorted(read(files / "gold.jsonl"), key=lambda one: one.id)
-    systems = [read_system(str(files / name), gold, {}) for name in ("a.jsonl", "b.jsonl")]
-    drawn = bootstrap(systems, bootstrap_rows(len(gold), 8, seed=3))
-    for system, name in zip(drawn, ("a.jsonl", "b.jsonl"), strict=True):
-        answers = {one.id: one for one in read(files / name)}
+    """Guards the weights: documents are drawn, given new ids and scored from scratch, round by round. 1e-9."""
+    gold = sorted(read(files / "gold.jsonl"), key=lambda document: document.id)
+    predictions = [read(files / name) for name in ("a.jsonl", "b.jsonl")]
+    systems = [count_system(gold, predicted, {}) for predicted in predictions]
+    samples_by_system = bootstrap(systems, bootstrap_rows(len(gold), 8, seed=3))
+    for samples, predicted in zip(samples_by_system, predictions, strict=True):
+        prediction_of = {document.id: document for document in predicted}
         for number, rows in enumerate(bootstrap_rows(len(gold), 8, 3)):
 
-            def renamed(one, place):
-                return CodedDocument(str(place), one.text, one.codes)
+            def with_id(document, id):
+                return CodedDocument(str(id), document.text, document.codes)
 
-            actual = [renamed(gold[row], place) for place, row in enumerate(rows)]
-            answer = [
-                renamed(answers[gold[row].id], place) for place, row in enumerate(rows) if gold[row].id in answers
+            drawn_gold = [with_id(gold[row], id) for id, row in enumerate(rows)]
+            drawn_predicted = [
+                with_id(prediction_of[gold[row].id], id) for id, row in enumerate(rows) if gold[row].id in prediction_of
             ]
-            for metric, one in {**code_scores(actual, answer), **evidence_scores(actual, answer)}.items():
-                assert system[metric][number] == pytest.approx(
-                    [one["precision"], one["recall"], one["f1"]], abs=1e-9
-                ), metric
+            for scope, scores in (
+                (CODES, code_scores(drawn_gold, drawn_predicted)),
+                (EVIDENCE, evidence_scores(drawn_gold, drawn_predicted)),
+            ):
+                for name, columns in scores.items():
+                    expected = [columns["precision"], columns["recall"], columns["f1"]]
+                    assert samples[Metric(scope, name)][number] == pytest.approx(expected, abs=1e-9), name
 
 
 def test_intervals_are_percentiles_with_linear_interpolation(files):
     """Guards another definition of the percentile."""
-    gold = sorted(read(files / "gold.jsonl"), key=lambda one: one.id)
-    [drawn] = bootstrap([read_system(str(files / "a.jsonl"), gold, {})], bootstrap_rows(len(gold), 40, seed=0))
+    gold = sorted(read(files / "gold.jsonl"), key=lambda document: document.id)
+    [samples] = bootstrap([count_system(gold, read(files / "a.jsonl"), {})], bootstrap_rows(len(gold), 40, seed=0))
     done = json.loads(evaluate("--gold", "gold.jsonl", "--pred", "a.jsonl", "--json", "--rounds", 40, cwd=files).stdout)
-    ordered = np.sort(drawn["micro"][:, 2])
-    place = 0.025 * 39
-    assert done["intervals"]["micro"][0] == pytest.approx(ordered[0] + (ordered[1] - ordered[0]) * place)
+    ordered = np.sort(samples[MICRO][:, 2])
+    rank = 0.025 * 39
+    assert done["intervals"]["micro"][0] == pytest.approx(ordered[0] + (ordered[1] - ordered[0]) * rank)
 
 
 @pytest.mark.parametrize(
@@ -274,10 +265,10 @@ def test_intervals_are_percentiles_with_linear_interpolation(files):
     ],
 )
 def test_bad_input_is_one_line_and_status_2(files, change, words):
-    """Guards a score of the wrong thing."""
+    """Guards scores of a file that is not what it should be."""
     records = [json.loads(line) for line in (files / "a.jsonl").read_text().splitlines()]
     change(records[2])
-    (files / "bad.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    (files / "bad.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     done = evaluate("--gold", "gold.jsonl", "--pred", "bad.jsonl", cwd=files)
     assert (
         done.returncode == 2
@@ -287,7 +278,7 @@ def test_bad_input_is_one_line_and_status_2(files, change, words):
 
 
 def chart(folder, *, spoil=None):
-    """A chart in MDACE's layout, its texts put in as MDACE's script does, and the same as a coded document."""
+    """Write a chart in MDACE's layout, with the text of its notes; gives the same as a coded document."""
     notes = [
         {
             "note_id": 12,
@@ -331,17 +322,16 @@ def chart(folder, *, spoil=None):
     )
 
 
-def test_mdaces_own_json_is_gold_and_prediction(tmp_path):
-    """Guards: offsets of the second note not moved, PCS counted as a miss, notes in the order of the file."""
+def test_mdaces_json_is_gold_and_prediction(tmp_path):
+    """Guards: offsets of the second note not shifted, a PCS code counted as an FN, notes in the order of the file."""
     same = chart(tmp_path / "gold")
     write_jsonl(tmp_path / "pred.jsonl", [same])
-    for gold, found in (("gold", "pred.jsonl"), ("pred.jsonl", "gold"), ("gold", "gold/77-ICD-10.json")):
-        done = evaluate("--gold", gold, "--pred", found, "--json", "--rounds", 0, cwd=tmp_path)
+    for gold, predicted in (("gold", "pred.jsonl"), ("pred.jsonl", "gold"), ("gold", "gold/77-ICD-10.json")):
+        done = evaluate("--gold", gold, "--pred", predicted, "--json", "--rounds", 0, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout)
-        assert result["codes"]["micro"]["f1"] == 1 and result["evidence"]["span_exact_match"]["f1"] == pytest.approx(
-            1, abs=1e-5
-        )
+        assert result["codes"]["micro"]["f1"] == 1
+        assert result["evidence"]["span_exact_match"]["f1"] == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -354,15 +344,15 @@ def test_mdaces_own_json_is_gold_and_prediction(tmp_path):
     ],
 )
 def test_charts_that_do_not_fit_their_text_are_refused(tmp_path, spoil, words):
-    """Guards: scores of evidence that points somewhere else."""
+    """Guards: scores of evidence with offsets into another text."""
     write_jsonl(tmp_path / "pred.jsonl", [chart(tmp_path / "gold", spoil=spoil)])
     done = evaluate("--gold", "gold", "--pred", "pred.jsonl", cwd=tmp_path)
     assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_prediction_for_another_text_is_refused(files, tmp_path):
-    """Guards: offsets into one version of a note scored against another's."""
-    changed = [CodedDocument(one.id, one.text + " ", one.codes) for one in read(files / "a.jsonl")]
+    """Guards: offsets into one version of a note scored against offsets into another."""
+    changed = [CodedDocument(document.id, document.text + " ", document.codes) for document in read(files / "a.jsonl")]
     write_jsonl(tmp_path / "moved.jsonl", changed)
     done = evaluate("--gold", files / "gold.jsonl", "--pred", "moved.jsonl", cwd=tmp_path)
     assert done.returncode == 2 and "another text than gold's" in done.stderr

@@ -1,4 +1,4 @@
-"""Evidence scores against independent counting: scipy's matching, scikit-learn on key sets, and the corner cases by hand."""
+"""Evidence scores against independent counts: scipy's matching, scikit-learn on key sets, and corner cases by hand."""
 
 import random
 
@@ -11,111 +11,111 @@ from minscl.score.evidence import (
     document_counts,
     evidence_scores,
     maximum_matching,
-    overlaps,
     spans_of,
-    words,
+    tokens_of,
+    tokens_overlap,
 )
 
 TEXT = "Pt with acute on chronic systolic heart failure, DM2; A1c 9.4, and 12 kg gain. The end (CKD)."
 
 
 def document(*spans, text=TEXT, id="1"):
-    """(code, quotation) pairs, each at its first place; a quotation that is not there gets no offsets."""
+    """A document of (code, quotation) pairs, each at its first occurrence; one that does not occur has no offsets."""
     codes = {}
     for code, quotation in spans:
         start = text.find(quotation)
         place = (start, start + len(quotation)) if start >= 0 else (None, None)
         codes.setdefault(code, []).append(Evidence(quotation, *place))
-    return CodedDocument(id, text, tuple(Assignment(code, "", tuple(found)) for code, found in codes.items()))
+    return CodedDocument(id, text, tuple(Assignment(code, "", tuple(evidence)) for code, evidence in codes.items()))
 
 
-def scores(gold, found, **options):
-    return {name: one["f1"] for name, one in evidence_scores([gold], [found] if found else [], **options).items()}
+def f1_scores(gold, predicted, **options):
+    """{metric: F1} of one document; `predicted` may be None."""
+    scores = evidence_scores([gold], [predicted] if predicted else [], **options)
+    return {name: columns["f1"] for name, columns in scores.items()}
 
 
 def test_the_same_evidence_scores_one_and_another_zero():
-    """Guards: a metric that cannot reach 1, or one that gives points for nothing."""
+    """Guards: a metric that cannot reach 1, or that rewards evidence without any match."""
     gold = document(("I50.23", "acute on chronic systolic heart failure"), ("E11.65", "DM2"))
-    assert all(value == pytest.approx(1, abs=1e-5) for value in scores(gold, gold).values())
-    assert set(scores(gold, document(("I10", "weight"))).values()) == set(scores(gold, None).values()) == {0.0}
+    assert all(value == pytest.approx(1, abs=1e-5) for value in f1_scores(gold, gold).values())
+    assert set(f1_scores(gold, document(("I10", "weight"))).values()) == {0.0}
+    assert set(f1_scores(gold, None).values()) == {0.0}
     assert set(evidence_scores([gold], [gold])) == {*MDACE, *OVERLAP}
 
 
 def test_mdace_keys_by_hand():
-    """Guards: the code left out of a key, offsets of tokens counted from the span, numbers above 10 counted."""
-    gold, found = (
-        document(("E11.65", "A1c 9.4"), ("R63.5", "12 kg gain")),
-        document(("E11.65", "A1c"), ("R63.5", "12 kg gain"), ("E11.9", "A1c 9.4")),
-    )
-    counts = document_counts(gold, found)
+    """Guards: a key without its code, token offsets relative to the span, numbers above 10 counted."""
+    gold = document(("E11.65", "A1c 9.4"), ("R63.5", "12 kg gain"))
+    predicted = document(("E11.65", "A1c"), ("R63.5", "12 kg gain"), ("E11.9", "A1c 9.4"))
+    counts = document_counts(gold, predicted)
     assert counts["span_exact_match"] == (1, 2, 1, 3)
-    assert (
-        counts["token_exact_match"] == counts["token_position_independent"] == (3, 5, 3, 6)
-    )  # a1c 9 4 kg gain against a1c kg gain a1c 9 4
-    ratio = evidence_scores([gold], [found])["span_exact_match"]
-    assert ratio["precision"] == 1 / (3 + 1e-6) and ratio["recall"] == 1 / (2 + 1e-6)
+    # tokens: a1c 9 4 kg gain against a1c kg gain a1c 9 4
+    assert counts["token_exact_match"] == counts["token_position_independent"] == (3, 5, 3, 6)
+    columns = evidence_scores([gold], [predicted])["span_exact_match"]
+    assert columns["precision"] == 1 / (3 + 1e-6) and columns["recall"] == 1 / (2 + 1e-6)
 
 
-def test_position_independent_forgets_place_and_case():
-    """Guards: a quotation at another of its places called wrong where place does not count, and right where it does."""
+def test_position_independent_ignores_offsets_and_case():
+    """Guards: another occurrence of the quotation scored as FP where offsets do not count, and as TP where they do."""
     text = "DM2 today. Later dm2 again."
     gold = CodedDocument("1", text, (Assignment("E11.9", "", (Evidence("DM2", 0, 3),)),))
-    found = CodedDocument("1", text, (Assignment("E11.9", "", (Evidence("dm2", 17, 20),)),))
-    result = scores(gold, found)
-    assert result["span_exact_match"] == result["token_exact_match"] == 0 and result[
-        "span_position_independent"
-    ] == pytest.approx(1, abs=1e-5)
-    lost = CodedDocument("1", text, (Assignment("E11.9", "", (Evidence("dm2", None, None, grounded=False),)),))
-    assert scores(gold, lost)["span_exact_match"] == 0 and scores(gold, lost)[
-        "span_position_independent"
-    ] == pytest.approx(1, abs=1e-5)
+    elsewhere = CodedDocument("1", text, (Assignment("E11.9", "", (Evidence("dm2", 17, 20),)),))
+    scores = f1_scores(gold, elsewhere)
+    assert scores["span_exact_match"] == scores["token_exact_match"] == 0
+    assert scores["span_position_independent"] == pytest.approx(1, abs=1e-5)
+    unlocated = CodedDocument("1", text, (Assignment("E11.9", "", (Evidence("dm2", None, None, grounded=False),)),))
+    scores = f1_scores(gold, unlocated)
+    assert scores["span_exact_match"] == 0
+    assert scores["span_position_independent"] == pytest.approx(1, abs=1e-5)
 
 
 def test_merge_and_trim():
-    """Guards: adjacent spans of one code kept apart, of two codes joined, a nested span that shortens its parent, a bracket left at the wrong end."""
+    """Guards: adjacent spans of one code not merged, of two codes merged, a nested span that shortens its parent, the
+    wrong bracket trimmed."""
 
     def at(code, *places):
         return Assignment(code, "", tuple(Evidence(TEXT[a:b], a, b) for a, b in places))
 
-    one = CodedDocument("1", TEXT, (at("A00", (8, 24), (25, 33), (14, 16)), at("B00", (34, 39))))
-    assert [TEXT[a:b] for a, b, _, _ in spans_of(one, merge=True)] == ["acute on chronic systolic", "heart"]
+    adjacent = CodedDocument("1", TEXT, (at("A00", (8, 24), (25, 33), (14, 16)), at("B00", (34, 39))))
+    assert [TEXT[a:b] for a, b, _, _ in spans_of(adjacent, merge=True)] == ["acute on chronic systolic", "heart"]
     start = TEXT.index(" (CKD).")
     [trimmed] = spans_of(CodedDocument("1", TEXT, (at("N18.9", (start, start + 7)),)), trim=True)
     assert trimmed[2] == "(CKD)" and TEXT[trimmed[0] : trimmed[1]] == "(CKD)"
     [empty] = spans_of(CodedDocument("1", TEXT, (at("N18.9", (7, 8)),)), trim=True)
-    assert empty[2] == "" and empty[0] == empty[1]  # stays an item
+    assert empty[2] == "" and empty[0] == empty[1]  # stays a span
 
 
 def test_merge_and_trim_reach_the_summed_scores():
-    """Guards: options that change spans_of and no score; a quotation without a place left untrimmed."""
+    """Guards: options that change spans_of but no score; an unlocated quotation left untrimmed."""
 
-    def coded(*places, id="1", lost=()):
-        evidence = [Evidence(TEXT[a:b], a, b) for a, b in places] + [
-            Evidence(text, None, None, grounded=False) for text in lost
-        ]
+    def coded(*places, id="1", unlocated=()):
+        evidence = [Evidence(TEXT[a:b], a, b) for a, b in places]
+        evidence += [Evidence(text, None, None, grounded=False) for text in unlocated]
         return CodedDocument(id, TEXT, (Assignment("I50.23", "", tuple(evidence)),))
 
     gold = [coded((8, 24), (25, 33)), coded((34, 48), id="2")]  # "heart failure,"
-    found = [coded((8, 33)), coded((34, 47), id="2", lost=("(heart failure)",))]
-    options = ({}, {"merge": True}, {"merge": True, "trim": True})
-    plain, merged, both = (evidence_scores(gold, found, **one)["span_exact_match"]["recall"] for one in options)
-    assert [plain, merged, both] == pytest.approx([0, 1 / 2, 1], abs=1e-5)
-    places = evidence_scores(gold, found, merge=True, trim=True)
-    assert places["span_exact_match"]["precision"] == pytest.approx(2 / 3, abs=1e-5)
-    lost = CodedDocument("1", "", (Assignment("I10", "", (Evidence("- HTN.", None, None, grounded=False),)),))
-    assert spans_of(lost, trim=True) == [(None, None, "HTN", "I10")]
+    predicted = [coded((8, 33)), coded((34, 47), id="2", unlocated=("(heart failure)",))]
+    recalls = [
+        evidence_scores(gold, predicted, **options)["span_exact_match"]["recall"]
+        for options in ({}, {"merge": True}, {"merge": True, "trim": True})
+    ]
+    assert recalls == pytest.approx([0, 1 / 2, 1], abs=1e-5)
+    scores = evidence_scores(gold, predicted, merge=True, trim=True)
+    assert scores["span_exact_match"]["precision"] == pytest.approx(2 / 3, abs=1e-5)
+    unlocated = CodedDocument("1", "", (Assignment("I10", "", (Evidence("- HTN.", None, None, grounded=False),)),))
+    assert spans_of(unlocated, trim=True) == [(None, None, "HTN", "I10")]
 
 
 def test_codes_of_evidence_are_normalised():
-    """Guards: e1165 and E11.65 as two codes, in a key and when merging; evidence of procedures counted; a code given twice counted twice."""
+    """Guards: e1165 and E11.65 as two codes, in a key and when merging; evidence of PCS codes counted; a repeated code
+    counted twice."""
     gold = document(("E11.65", "DM2"), ("0BH17EZ", "12 kg gain"))
-    found = CodedDocument(
-        "1",
-        TEXT,
-        tuple(Assignment(code, "", (Evidence("DM2", *place),)) for code in ("e1165", "E11.65") for place in [(49, 52)]),
+    predicted = CodedDocument(
+        "1", TEXT, tuple(Assignment(code, "", (Evidence("DM2", 49, 52),)) for code in ("e1165", "E11.65"))
     )
     assert TEXT[49:52] == "DM2"
-    for name, counts in document_counts(gold, found).items():
+    for name, counts in document_counts(gold, predicted).items():
         assert counts == (1, 1, 1, 1), name
     parts = CodedDocument(
         "1",
@@ -125,13 +125,13 @@ def test_codes_of_evidence_are_normalised():
             Assignment("i5023", "", (Evidence(TEXT[25:33], 25, 33),)),
         ),
     )
-    assert [one[:2] for one in spans_of(parts, merge=True)] == [(8, 33)]
+    assert [span[:2] for span in spans_of(parts, merge=True)] == [(8, 33)]
 
 
 def test_mdaces_metrics_equal_a_naive_count():
-    """Guards all four keys: on random documents they are counted again by walking over lists, a code under any spelling. Tolerance 1e-9."""
+    """Guards all four keys: random documents, with codes in two spellings, are counted again with lists. 1e-9."""
     rng, text = random.Random(8), "Dm2 and 12 kg, DM2; hf: HF 9 and dm2."
-    ends = [place for place in range(len(text) + 1)]
+    ends = list(range(len(text) + 1))
     spellings = {"E11.9": ["E11.9", "e119"], "I50.9": ["I50.9", " i50.9"]}
 
     def side():
@@ -145,17 +145,17 @@ def test_mdaces_metrics_equal_a_naive_count():
         )
 
     def tokens(a, b):
-        """(begin, token) of the words of text[a:b], letter by letter."""
-        found, place = [], a
+        """(begin, token) of the tokens of text[a:b], character by character."""
+        pairs, place = [], a
         while place < b:
             end = place
             while end < b and (text[end].isalnum() or text[end] == "_"):
                 end += 1
             token = text[place:end].lower()
             if token and not (token.isdigit() and int(token) > 10):
-                found.append((place, token))
+                pairs.append((place, token))
             place = max(end, place + 1)
-        return found
+        return pairs
 
     naive = {
         "span_exact_match": lambda code, a, b: [(a, b, code)],
@@ -165,36 +165,36 @@ def test_mdaces_metrics_equal_a_naive_count():
     }
     for _ in range(300):
         pairs = [(side(), side()) for _ in range(3)]
-        scores_ = evidence_scores(
+        scores = evidence_scores(
             [coded(str(n), gold) for n, (gold, _) in enumerate(pairs)],
-            [coded(str(n), found) for n, (_, found) in enumerate(pairs)],
+            [coded(str(n), predicted) for n, (_, predicted) in enumerate(pairs)],
         )
         for name, keys in naive.items():
-            right = wrong = missed = 0
-            for gold, found in pairs:
-                expected, answered = [], []
-                for spans, listed in ((gold, expected), (found, answered)):
+            tp = fp = fn = 0
+            for gold, predicted in pairs:
+                gold_keys, predicted_keys = [], []
+                for spans, side_keys in ((gold, gold_keys), (predicted, predicted_keys)):
                     for key in (key for span in spans for key in keys(*span)):
-                        listed += [key] if key not in listed else []
-                right += sum(key in expected for key in answered)
-                wrong += sum(key not in expected for key in answered)
-                missed += sum(key not in answered for key in expected)
-            p, r = right / (right + wrong + 1e-6), right / (right + missed + 1e-6)
-            assert scores_[name] == pytest.approx(
+                        side_keys += [key] if key not in side_keys else []
+                tp += sum(key in gold_keys for key in predicted_keys)
+                fp += sum(key not in gold_keys for key in predicted_keys)
+                fn += sum(key not in predicted_keys for key in gold_keys)
+            p, r = tp / (tp + fp + 1e-6), tp / (tp + fn + 1e-6)
+            assert scores[name] == pytest.approx(
                 {"precision": p, "recall": r, "f1": 2 * p * r / (p + r + 1e-6)}, abs=1e-9
             ), name
 
 
 def test_unicode_does_not_move_tokens():
-    """Guards: `İ`, two letters once lower-cased, which moves every later offset; `²`, a digit that int() refuses."""
+    """Guards: `İ`, two characters when lower-cased, which moves later offsets; `²`, a digit that int() refuses."""
     text = "İstanbul fever 9² m²"
     gold = document(("R50.9", "İstanbul fever 9² m²"), text=text)
-    assert scores(gold, gold)["token_exact_match"] == pytest.approx(1, abs=1e-5)
-    assert scores(gold, document(("R50.9", "fever"), text=text))["token_exact_match"] > 0.3
+    assert f1_scores(gold, gold)["token_exact_match"] == pytest.approx(1, abs=1e-5)
+    assert f1_scores(gold, document(("R50.9", "fever"), text=text))["token_exact_match"] > 0.3
 
 
-def test_overlap_needs_more_than_half_and_a_content_word():
-    """Guards: a match on half of the tokens, on function words or numbers alone, on tokens that are not next to one another."""
+def test_overlap_needs_more_than_half_and_a_content_token():
+    """Guards: a match on half of the tokens, on function words or numbers alone, on tokens that are not contiguous."""
     for a, b, expected in [
         ("heart failure", "heart failure", True),
         ("systolic heart failure", "heart failure", True),
@@ -207,49 +207,32 @@ def test_overlap_needs_more_than_half_and_a_content_word():
         ("of", "of", True),
         ("pain", "chest pain on exertion", True),
     ]:
-        assert overlaps(words(a), words(b)) == overlaps(words(b), words(a)) == expected, (a, b)
+        assert tokens_overlap(tokens_of(a), tokens_of(b)) == expected, (a, b)
+        assert tokens_overlap(tokens_of(b), tokens_of(a)) == expected, (b, a)
 
 
-def naive_overlaps(a, b):
+def naive_overlap(a, b):
     n = min(len(a), len(b)) // 2 + 1
-    plain = {
-        "a",
-        "an",
-        "and",
-        "at",
-        "by",
-        "due",
-        "for",
-        "in",
-        "is",
-        "of",
-        "on",
-        "or",
-        "p",
-        "s",
-        "the",
-        "to",
-        "was",
-        "with",
-    }
+    function_words = {"a", "an", "and", "at", "by", "due", "for", "in", "is", "of", "on", "or", "p", "s", "the", "to"}
+    function_words |= {"was", "with"}
     for i in range(len(a)):
         for j in range(len(b)):
             run = a[i : i + n]
             if (
                 len(run) == n
                 and run == b[j : j + n]
-                and any(t not in plain and any(c.isalpha() for c in t) for t in run)
+                and any(t not in function_words and any(c.isalpha() for c in t) for t in run)
             ):
                 return True
     return a == b
 
 
 def test_overlap_counts_equal_scipys_matching():
-    """Guards a greedy matching: on thousands of random documents the one-to-one counts are those of scipy's maximum matching."""
+    """Guards a greedy matching: on 1,500 random documents the one-to-one counts equal scipy's maximum matching."""
     sparse = pytest.importorskip("scipy.sparse")
     csgraph = pytest.importorskip("scipy.sparse.csgraph")
     rng, vocabulary = random.Random(3), ["heart", "failure", "acute", "of", "the", "12", "renal"]
-    for number in range(1500):
+    for _ in range(1500):
 
         def side():
             return [
@@ -257,32 +240,31 @@ def test_overlap_counts_equal_scipys_matching():
                 for _ in range(rng.randrange(7))
             ]
 
-        gold, found = side(), side()
-        counts = document_counts(document(*gold, text=""), document(*found, text=""))
-        for who in ("agnostic", "per_code"):
+        gold, predicted = side(), side()
+        counts = document_counts(document(*gold, text=""), document(*predicted, text=""))
+        for mode in ("agnostic", "per_code"):
             sides = [
-                sorted({(words(text), code if who == "per_code" else "") for code, text in one})
-                for one in (gold, found)
+                sorted({(tokens_of(text), code if mode == "per_code" else "") for code, text in spans})
+                for spans in (gold, predicted)
             ]
-            graph = [[int(c == d and naive_overlaps(a, b)) for b, d in sides[1]] for a, c in sides[0]]
+            graph = [[int(c == d and naive_overlap(a, b)) for b, d in sides[1]] for a, c in sides[0]]
             size = 0
             if graph and graph[0]:
                 size = sum(csgraph.maximum_bipartite_matching(sparse.csr_matrix(graph), perm_type="column") >= 0)
-            assert counts[f"overlap_{who}_one_to_one"] == (size, len(sides[0]), size, len(sides[1]))
-            rows, columns = sum(map(any, graph)), sum(map(any, zip(*graph))) if graph else 0
-            assert counts[f"overlap_{who}_many_to_one"] == (rows, len(sides[0]), columns, len(sides[1]))
+            assert counts[f"overlap_{mode}_one_to_one"] == (size, len(sides[0]), size, len(sides[1]))
+            rows, columns = sum(map(any, graph)), sum(map(any, zip(*graph, strict=True))) if graph else 0
+            assert counts[f"overlap_{mode}_many_to_one"] == (rows, len(sides[0]), columns, len(sides[1]))
 
 
 def test_offset_counts_equal_scipys_matching():
-    """Guards: spans that only touch, a quotation without a place that matches, one place counted twice."""
+    """Guards: adjacent spans matched, an unlocated quotation matched, a place counted twice."""
     sparse, csgraph = pytest.importorskip("scipy.sparse"), pytest.importorskip("scipy.sparse.csgraph")
     rng, text = random.Random(4), "abcdefghijklmnop"
     for _ in range(500):
 
         def side():
-            found = [(rng.choice(["I10", "N17.9"]), *sorted(rng.sample(range(17), 2))) for _ in range(rng.randrange(6))]
-            lost = [("I10", None, None)] * rng.randrange(2)
-            return found + lost
+            spans = [(rng.choice(["I10", "N17.9"]), *sorted(rng.sample(range(17), 2))) for _ in range(rng.randrange(6))]
+            return spans + [("I10", None, None)] * rng.randrange(2)
 
         def coded(spans):
             return CodedDocument(
@@ -294,12 +276,12 @@ def test_offset_counts_equal_scipys_matching():
                 ),
             )
 
-        gold, found = side(), side()
-        counts = document_counts(coded(gold), coded(found))
-        for who in ("agnostic", "per_code"):
+        gold, predicted = side(), side()
+        counts = document_counts(coded(gold), coded(predicted))
+        for mode in ("agnostic", "per_code"):
             sides = [
-                sorted({(a, b, code if who == "per_code" else "") for code, a, b in one}, key=str)
-                for one in (gold, found)
+                sorted({(a, b, code if mode == "per_code" else "") for code, a, b in spans}, key=str)
+                for spans in (gold, predicted)
             ]
             graph = [
                 [
@@ -313,19 +295,19 @@ def test_offset_counts_equal_scipys_matching():
                 if graph and graph[0]
                 else 0
             )
-            assert counts[f"offset_{who}_one_to_one"] == (size, len(sides[0]), size, len(sides[1]))
-            rows, columns = sum(map(any, graph)), sum(map(any, zip(*graph))) if graph else 0
-            assert counts[f"offset_{who}_many_to_one"] == (rows, len(sides[0]), columns, len(sides[1]))
+            assert counts[f"offset_{mode}_one_to_one"] == (size, len(sides[0]), size, len(sides[1]))
+            rows, columns = sum(map(any, graph)), sum(map(any, zip(*graph, strict=True))) if graph else 0
+            assert counts[f"offset_{mode}_many_to_one"] == (rows, len(sides[0]), columns, len(sides[1]))
 
 
-def test_matching_is_maximum_where_greed_fails():
-    """Guards: the first neighbour taken for good."""
+def test_matching_is_maximum_where_greedy_fails():
+    """Guards: a match that is never revised."""
     assert maximum_matching([[0, 1], [0]]) == 2 and maximum_matching([[0], [0], []]) == 1 and maximum_matching([]) == 0
     assert maximum_matching([[0, 1], [0, 2], [0], [2, 3]]) == 4
 
 
 def test_mdace_f1_equals_scikit_learn():
-    """Guards the summing over documents: keys as labels of one binary problem."""
+    """Guards the sums over documents: all keys as the samples of one binary problem."""
     metrics = pytest.importorskip("sklearn.metrics")
     rng, vocabulary = random.Random(5), TEXT.split()
     for _ in range(200):
@@ -339,13 +321,18 @@ def test_mdace_f1_equals_scikit_learn():
             ]
             for _ in range(2)
         ]
-        total = evidence_scores(*pairs)
-        actual, answer = [], []
-        for gold, found in zip(*pairs, strict=True):
-            keys = [{(e.start, e.end, c.code) for c in one.codes for e in c.evidence} for one in (gold, found)]
-            for key in keys[0] | keys[1]:
-                actual.append(int(key in keys[0]))
-                answer.append(int(key in keys[1]))
-        if actual:
-            p, r, f, _ = metrics.precision_recall_fscore_support(actual, answer, average="binary", zero_division=0)
-            assert total["span_exact_match"] == pytest.approx({"precision": p, "recall": r, "f1": f}, abs=1e-5)
+        scores = evidence_scores(*pairs)
+        in_gold, in_predicted = [], []
+        for documents in zip(*pairs, strict=True):
+            gold, predicted = (
+                {(quotation.start, quotation.end, code.code) for code in side.codes for quotation in code.evidence}
+                for side in documents
+            )
+            for key in gold | predicted:
+                in_gold.append(int(key in gold))
+                in_predicted.append(int(key in predicted))
+        if in_gold:
+            p, r, f, _ = metrics.precision_recall_fscore_support(
+                in_gold, in_predicted, average="binary", zero_division=0
+            )
+            assert scores["span_exact_match"] == pytest.approx({"precision": p, "recall": r, "f1": f}, abs=1e-5)

@@ -1,4 +1,4 @@
-"""Scores of predictions against gold: codes (codes.py), evidence (evidence.py), and what stands beside them in the table."""
+"""Scores of predictions against gold: codes (codes.py), evidence (evidence.py), and how well-formed the answers are."""
 
 from minscl.score.codes import code_scores
 from minscl.score.evidence import evidence_scores

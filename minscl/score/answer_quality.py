@@ -1,39 +1,37 @@
-"""How often an answer could not be scored as it was written, and how often its codes are none of the list (EVALUATION 4).
+"""Rates of answers that could not be scored as written, and of codes that are not in the Tabular List (EVALUATION 4).
 
-    documents with `output` and `warnings` → read again as generate read them → shares of gold's documents, and of the predicted codes
+    `output`, `truncated`, `continued` of documents → parsed again as `generate` parsed them → shares of gold documents
 
-Read next: data/parse.py, which reads an answer; infer/coder.py, which writes `output` and the warnings.
+Read next: data/parse.py, which reads an answer; infer/coder.py, which sets the three fields.
 """
 
-import re
+from collections.abc import Sequence
 
+from minscl.data.chains import split_chains
 from minscl.data.icd import CodeBook
 from minscl.data.parse import parse_document
-
-CHAIN = re.compile(r"^--- chain \d+ of \d+\n", re.MULTILINE)  # what coder.py writes between cot-sc's answers
-CUT = re.compile(
-    r"(?:the answer|(\d+) of \d+ chains) (?:stopped at|was brought to its end by) (?:its|their) length limit"
-)  # and how it warns of a cut answer
-NO_HEADINGS = "the answer has no section headings"
+from minscl.data.types import CodedDocument
+from minscl.score.codes import LabelSets
 
 
-def rates(gold, predicted, sets) -> dict[str, float]:
-    """Of gold's documents: without prediction, without codes, cut at the length limit, without headings, with malformed code lines; of the predicted
-    ICD-10-CM codes (`sets`: metrics.code_sets): not in the Tabular List, not billable. The chains of cot-sc are equal parts of their document.
+def rates(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument], sets: LabelSets) -> dict[str, float]:
+    """Each rate by name, 0 to 1.
+
+    Over gold's documents: `missing` (no prediction), `empty` (no codes), `truncated` (stopped at the length limit),
+    `sectionless` (no headings), `with malformed lines` (a code line that begins with no code); the chains of cot-sc
+    are equal parts of their document. Over the predicted ICD-10-CM codes of `sets` (codes.code_sets), 0 if there are
+    none: `unlisted codes` (not in the Tabular List), `codes not billable`.
     """
-    book, answers, codes = (
-        CodeBook.load(),
-        {one.id: one for one in predicted},
-        [code for _, found in sets for code in found],
-    )
-    missing, read = len(gold) - len(answers), [(0.0, 0.0, 0.0), *map(read_output, answers.values())]
-    truncated, sectionless, malformed = map(sum, zip(*read, strict=True))
+    book = CodeBook.load()
+    codes = [code for _, predicted_codes in sets for code in predicted_codes]
+    missing = len(gold) - len(predicted)
+    defects = [answer_defects(document) for document in predicted]
     counts = {
         "missing": missing,
-        "empty": missing + sum(not one.codes for one in answers.values()),
-        "truncated": truncated,
-        "sectionless": sectionless,
-        "with malformed lines": malformed,
+        "empty": missing + sum(not document.codes for document in predicted),
+        "truncated": sum(truncated for truncated, _, _ in defects),
+        "sectionless": sum(sectionless for _, sectionless, _ in defects),
+        "with malformed lines": sum(malformed for _, _, malformed in defects),
     }
     return {name: number / len(gold) for name, number in counts.items()} | {
         "unlisted codes": sum(book.description(code) is None for code in codes) / max(1, len(codes)),
@@ -41,30 +39,24 @@ def rates(gold, predicted, sets) -> dict[str, float]:
     }
 
 
-def read_output(document) -> tuple[float, float, float]:
-    """(truncated, sectionless, with malformed lines) of a CodedDocument's `output`, each 0 or 1, or the share of its chains.
+def answer_defects(document: CodedDocument) -> tuple[float, float, float]:
+    """(truncated, sectionless, with malformed lines) of a prediction, each 0 or 1, or the share of its chains.
 
-    An answer without headings that `generate` did not warn of goes on from given evidence, whose last line is the heading "Codes:".
+    A prediction without the field `truncated` counts as not truncated, one without `output` as well-formed.
     """
-    cut = next(filter(None, map(CUT.match, document.warnings or ())), None)
+    truncated_answers = document.truncated or 0
     if document.output is None:
-        return float(cut is not None), 0.0, 0.0
-    chains = (
-        [one.removesuffix("\n") for one in CHAIN.split(document.output)[1:]]
-        if document.output.startswith("--- chain 1 of ")
-        else []
-    )
-    texts = chains or [document.output]
-    truncated = 0.0 if cut is None else int(cut[1] or 1) / len(texts)
-    parsed = [
-        parse_document(text, _known_category, truncated == 1) for text in texts
-    ]  # of several chains it is not said which was cut
-    if not chains and parsed[0].sectionless and document.warnings is not None and NO_HEADINGS not in document.warnings:
-        parsed = [parse_document(f"Codes:\n{document.output}", _known_category, truncated == 1)]
+        return float(truncated_answers > 0), 0.0, 0.0
+    answers = split_chains(document.output)
+    if document.continued:  # the evidence that was given ended with the heading "Codes:"
+        answers = [f"Codes:\n{answer}" for answer in answers]
+    truncated = truncated_answers / len(answers)
+    # which of several chains was truncated is not recorded
+    parsed = [parse_document(answer, _known_category, truncated == 1) for answer in answers]
     return (
         truncated,
-        sum(one.sectionless for one in parsed) / len(texts),
-        sum(one.malformed > 0 for one in parsed) / len(texts),
+        sum(answer.sectionless for answer in parsed) / len(answers),
+        sum(answer.malformed > 0 for answer in parsed) / len(answers),
     )
 
 

@@ -1,104 +1,101 @@
-"""What a code belongs to: its kind, its chapter; seen or unseen in training, and which spans cover an unseen one (Figure 4).
+"""Groups of codes that are scored by themselves: seen and unseen in training, and unseen by the source of their spans.
 
-    documents trained on → seen codes; all other codes are unseen → covered by span pairs or not; of which source, in two views
+    gold, training documents, span pairs → {GroupName: Group}   (Figure 4)
 
-A group is scored by leaving the codes outside it out on both sides: a made-up code is a false positive among the unseen. The groups by source
-hold unseen codes of the test's gold alone. Shares are of gold's codes, for what is unseen by its spans of gold's unseen codes.
+A code is *seen* if it occurs in the training documents, else *unseen*. An unseen code is *covered* if a span pair has
+it. A group's scores leave the codes outside it out of gold and predictions alike, so a hallucinated code is a false
+positive of the unseen codes. The groups by span source hold unseen codes of the evaluated gold only, in two views:
+`any`, where a code counts under every source that it has, and `first`, where it counts under the first of SOURCE_ORDER.
 
-Read next: metrics.py, which scores; evidence.py.
+Read next: codes.py for the metrics; systems.py, which applies them to each group.
 """
 
-import functools
-import re
-import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from minscl.data.icd import CodeBook
+from minscl.data.types import CodedDocument, Pair
+from minscl.score.codes import cm_codes, read_code
 
-_PCS = re.compile(r"[0-9BCDFGHX][0-9A-HJ-NP-Z]{6}")
-FIRST = ("gold", "silver", "synthetic", "synthetic-template")  # precedence of a code's source
-
-
-@functools.cache
-def read_code(text: str) -> tuple[str, str]:
-    """(kind, code): "cm" with the canonical code, or "pcs" or "malformed". A well-formed code that the List lacks is kept as it is."""
-    code = CodeBook.load().normalise(text)
-    if code:
-        return "cm", code
-    bare = re.sub(r"\s", "", unicodedata.normalize("NFKC", text)).upper()  # a dot stays: PCS has none
-    return ("pcs" if _PCS.fullmatch(bare) else "malformed"), ""
+SOURCE_ORDER = ("gold", "silver", "synthetic", "synthetic-template")  # precedence in the view `first`
 
 
-def cm_codes(texts) -> frozenset[str]:
-    """The ICD-10-CM codes among `texts`, normalised; others are left out."""
-    return frozenset(code for kind, code in map(read_code, texts) if kind == "cm")
+class GroupName(NamedTuple):
+    """Which group: `part` is "seen" or "unseen"; unseen codes by `view`: "covered", "uncovered", or "any" or "first"
+    of a span `source`."""
 
+    part: str
+    view: str = ""
+    source: str = ""
 
-@functools.cache
-def chapter_of(code: str) -> str:
-    """The official chapter range that the category lies in, compared as text; "?" outside all."""
-    return next((number for number, first, last in chapter_ranges() if first <= code[:3] <= last), "?")
-
-
-@functools.cache
-def chapter_ranges() -> tuple[tuple[str, str, str], ...]:
-    """(number, first category, last category) of each chapter, from its sections."""
-    book, found = CodeBook.load(), []
-    for number in range(1, 23):
-        sections = [name.removeprefix("section ").split("-") for name in book.children(str(number))]
-        ends = sorted(end for section in sections for end in (section[0], section[-1]))
-        found.append((str(number), ends[0], ends[-1]))
-    return tuple(found)
+    def __str__(self) -> str:
+        """The name in tables and JSON: "seen", "unseen, covered", "unseen, first gold"."""
+        return self.part + (f", {self.view}" if self.view else "") + (f" {self.source}" if self.source else "")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Codes that are scored by themselves: `codes`, or with `others` all but these. `about`: share and number of gold's codes, and of span pairs."""
+    """The codes in `codes`, or with `complement` all codes but these.
+
+    `about`: `share` and number (`codes`) of the evaluated gold's codes, as a share of all of them for seen and unseen,
+    of the unseen ones for their subgroups; for a source also `span_share` and number (`spans`) of the pairs.
+    """
 
     codes: frozenset[str]
     about: dict[str, float] = field(default_factory=dict)
-    others: bool = False
+    complement: bool = False
 
     def __contains__(self, code: str) -> bool:
-        return (code in self.codes) != self.others
+        return (code in self.codes) != self.complement
 
 
-def code_groups(gold, train, pairs=None) -> dict[str, Group]:
-    """Groups by name. `train`: the documents that were trained on; `pairs`: the span pairs, where given. A source that covers nothing is left out."""
-    actual, seen = (cm_codes(code.code for one in documents for code in one.codes) for documents in (gold, train))
-    unseen = actual - seen
+def code_groups(
+    gold: Sequence[CodedDocument], train: Sequence[CodedDocument], pairs: Sequence[Pair] | None = None
+) -> dict[GroupName, Group]:
+    """The groups of `gold`'s codes. `train`: the documents, `pairs`: the span pairs that the systems were trained on.
 
-    def about(codes, among) -> dict[str, float]:
+    Without `pairs`, seen and unseen only. A source that covers no unseen gold code has no group.
+    """
+    gold_codes, seen = _codes_of(gold), _codes_of(train)
+    unseen = gold_codes - seen
+
+    def about(codes: frozenset[str], among: frozenset[str]) -> dict[str, float]:
         return {"share": len(codes) / max(1, len(among)), "codes": len(codes)}
 
     groups = {
-        "seen": Group(seen, about(actual & seen, actual)),
-        "unseen": Group(seen, about(unseen, actual), others=True),
+        GroupName("seen"): Group(seen, about(gold_codes & seen, gold_codes)),
+        GroupName("unseen"): Group(seen, about(unseen, gold_codes), complement=True),
     }
     if pairs is None:
         return groups
     covered = cm_codes(pair.code for pair in pairs) - seen
-    groups["unseen, covered"] = Group(covered, about(unseen & covered, unseen))
-    groups["unseen, uncovered"] = Group(seen | covered, about(unseen - covered, unseen), others=True)
-    number = Counter((code, pair.source) for pair in pairs if (code := read_code(pair.code)[1]) in unseen)
-    for name, codes, spans in _sources(unseen, number):
+    groups[GroupName("unseen", "covered")] = Group(covered, about(unseen & covered, unseen))
+    groups[GroupName("unseen", "uncovered")] = Group(seen | covered, about(unseen - covered, unseen), complement=True)
+    pair_counts = Counter((code, pair.source) for pair in pairs if (code := read_code(pair.code)[1]) in unseen)
+    for name, codes, spans in _by_source(unseen, pair_counts):
         if codes:
-            groups[name] = Group(
-                codes, about(codes, unseen) | {"span_share": spans / max(1, number.total()), "spans": spans}
-            )
+            span_share = spans / max(1, pair_counts.total())
+            groups[name] = Group(codes, about(codes, unseen) | {"span_share": span_share, "spans": spans})
     return groups
 
 
-def _sources(codes, number: Counter):
-    """(name, codes, span pairs) of both views; `number`: (code, source) → pairs.
+def _codes_of(documents: Iterable[CodedDocument]) -> frozenset[str]:
+    return cm_codes(assignment.code for document in documents for assignment in document.codes)
 
-    `any`: a code counts under every source it has, with that source's pairs; `first`: under the first in FIRST alone, with all its pairs.
+
+def _by_source(
+    unseen: frozenset[str], pair_counts: Counter[tuple[str, str]]
+) -> Iterator[tuple[GroupName, frozenset[str], int]]:
+    """(name, codes, number of span pairs) of each source in both views; `pair_counts`: (code, source) → span pairs.
+
+    In the view `any` a source has its own pairs; in `first` its codes have the pairs of all sources.
     """
-    for source in FIRST:
-        having = frozenset(code for code in codes if number[code, source])
-        yield f"unseen, any {source}", having, sum(number[code, source] for code in having)
-    first = {code: next((source for source in FIRST if number[code, source]), "none") for code in codes}
-    for source in (*FIRST, "none"):
-        having = frozenset(code for code in codes if first[code] == source)
-        yield f"unseen, first {source}", having, sum(number[code, other] for code in having for other in FIRST)
+    for source in SOURCE_ORDER:
+        codes = frozenset(code for code in unseen if pair_counts[code, source])
+        yield GroupName("unseen", "any", source), codes, sum(pair_counts[code, source] for code in codes)
+    first = {code: next((source for source in SOURCE_ORDER if pair_counts[code, source]), "none") for code in unseen}
+    for source in (*SOURCE_ORDER, "none"):
+        codes = frozenset(code for code in unseen if first[code] == source)
+        spans = sum(pair_counts[code, other] for code in codes for other in SOURCE_ORDER)
+        yield GroupName("unseen", "first", source), codes, spans

@@ -1,82 +1,131 @@
-"""Scores of codes, as set arithmetic over counts. Any 0/0 is 0; every macro names its label set.
+"""Scores of codes: set arithmetic over counts of true positives (TP), false positives (FP) and false negatives (FN).
 
-    documents → sets of normalised codes → a Tally of true positives, false positives, false negatives → counts a code → scores
+    documents → sets of normalised codes → Tally of TP, FP, FN → counts per code → precision, recall, F1
 
-`micro` sums over all documents and codes. A macro is the unweighted mean of per-code values over `union` (codes in gold or predictions, what scikit-learn
-does) or `gold` (codes with gold occurrences). `micro_gold_restricted` leaves out predictions of codes that gold never has, as Edin et al. (2023)
-do; only `macro_union` charges codes that are made up. The bootstrap resamples documents, and with them the macro label sets.
-deviates: the SCL paper does not say over which codes its macro-F1 is taken.
+For a code or a sum over codes, P = TP / (TP + FP), R = TP / (TP + FN), F1 = 2PR / (P + R); any 0/0 is 0. Metrics and
+their label sets:
 
-Read next: evidence.py; evaluate.py, which prints them.
+- `micro`: TP, FP, FN summed over all documents and codes.
+- `macro_union`: unweighted mean of per-code P, R and F1 over the codes in gold or predictions, as scikit-learn does.
+  The only macro that charges hallucinated codes.
+- `macro_gold`: the same mean over the codes that occur in gold. False positives of these codes count.
+- `micro_gold_restricted`: micro over the codes that occur in gold, as Edin et al. (2023) score.
+- `macro_f1_of_averages`, on request, as in older work: the F1 of macro_union's mean precision and mean recall.
+
+deviates: the SCL paper does not state the label set of its macro-F1, so both macros are reported.
+
+Read next: code_groups.py for seen and unseen codes; evidence.py; systems.py, which applies both to a prediction file.
 """
 
 import functools
+import re
+import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from minscl.data.icd import CodeBook
+from minscl.data.types import CodedDocument
 from minscl.errors import InputError
-from minscl.score.code_groups import chapter_of, cm_codes, read_code
-from minscl.score.evidence import evidence_scores
 
-__all__ = [
-    "NAMES",
-    "Tally",
-    "all_scores",
-    "bootstrap_rows",
-    "chapter_of",
-    "code_scores",
-    "code_sets",
-    "evidence_scores",
-    "listed",
-    "mapped",
-    "per_chapter",
-    "read_code",
-    "scores_of",
-    "tally",
-]
+CODE_METRICS = ("micro", "macro_union", "macro_gold", "micro_gold_restricted")
+COLUMNS = ("precision", "recall", "f1")
+_PCS = re.compile(r"[0-9BCDFGHX][0-9A-HJ-NP-Z]{6}")
 
-NAMES = ("micro", "macro_union", "macro_gold", "micro_gold_restricted")
+LabelSets = list[tuple[frozenset[str], frozenset[str]]]  # (gold labels, predicted labels) of each document
 
 
-def code_sets(gold, predicted, dropped: Counter | None = None) -> list[tuple[frozenset[str], frozenset[str]]]:
-    """(gold codes, predicted codes) a gold document, matched by id; a gold document without prediction counts as empty.
+@functools.cache
+def read_code(text: str) -> tuple[str, str]:
+    """(kind, code): ("cm", canonical code), ("pcs", "") or ("malformed", "").
 
-    PCS and malformed codes are left out, and counted in `dropped`. Raises InputError for a prediction whose document gold does not know.
+    A well-formed ICD-10-CM code that the Tabular List lacks is "cm" too: predicting it is a false positive.
     """
-    answers, dropped = {one.id: one for one in predicted}, Counter() if dropped is None else dropped
-    unknown = sorted(answers.keys() - {one.id for one in gold})
+    code = CodeBook.load().normalise(text)
+    if code:
+        return "cm", code
+    bare = re.sub(r"\s", "", unicodedata.normalize("NFKC", text)).upper()  # dots stay: a PCS code has none
+    return ("pcs" if _PCS.fullmatch(bare) else "malformed"), ""
+
+
+def cm_codes(texts: Iterable[str]) -> frozenset[str]:
+    """The ICD-10-CM codes among `texts`, in canonical form."""
+    return frozenset(code for kind, code in map(read_code, texts) if kind == "cm")
+
+
+@functools.cache
+def chapter_of(code: str) -> str:
+    """The number of the chapter whose official range holds the code's category; "?" outside all 22 ranges."""
+    return next((number for number, first, last in chapter_ranges() if first <= code[:3] <= last), "?")
+
+
+@functools.cache
+def chapter_ranges() -> tuple[tuple[str, str, str], ...]:
+    """(number, first category, last category) of each chapter, from its sections; categories compare as strings."""
+    book, ranges = CodeBook.load(), []
+    for number in range(1, 23):
+        sections = [name.removeprefix("section ").split("-") for name in book.children(str(number))]
+        ends = sorted(end for section in sections for end in (section[0], section[-1]))
+        ranges.append((str(number), ends[0], ends[-1]))
+    return tuple(ranges)
+
+
+def code_sets(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument]) -> LabelSets:
+    """(gold codes, predicted codes) of each gold document, matched by id, canonical ICD-10-CM only.
+
+    A gold document without prediction has an empty predicted set. Raises InputError for a prediction whose document
+    gold does not have.
+    """
+    predictions = {document.id: document for document in predicted}
+    unknown = sorted(predictions.keys() - {document.id for document in gold})
     if unknown:
         raise InputError(
-            f"prediction for document {unknown[0]!r}, which gold does not have; score against the gold file it was made for"
+            f"prediction for document {unknown[0]!r}, which gold does not have; "
+            "score against the gold file it was made for"
         )
 
-    def codes(document, side: str) -> frozenset[str]:
-        read = [read_code(one.code) for one in document.codes] if document else []
-        dropped.update(f"{side} {kind}" for kind, _ in read if kind != "cm")
-        return frozenset(code for kind, code in read if kind == "cm")
+    def codes(document: CodedDocument | None) -> frozenset[str]:
+        return cm_codes(assignment.code for assignment in document.codes) if document else frozenset()
 
-    return [(codes(one, "gold"), codes(answers.get(one.id), "predicted")) for one in gold]
+    return [(codes(document), codes(predictions.get(document.id))) for document in gold]
 
 
-def listed(sets) -> list[tuple[frozenset[str], frozenset[str]]]:
-    """The sets without the predictions that the Tabular List lacks. Gold is never filtered."""
+def dropped_codes(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument]) -> dict[str, int]:
+    """How many codes code_sets leaves out, by side and kind: "gold pcs", "predicted malformed", …"""
+    predictions = {document.id: document for document in predicted}
+    dropped: Counter[str] = Counter()
+    for gold_document in gold:
+        for side, document in (("gold", gold_document), ("predicted", predictions.get(gold_document.id))):
+            kinds = [read_code(assignment.code)[0] for assignment in document.codes] if document else []
+            dropped.update(f"{side} {kind}" for kind in kinds if kind != "cm")
+    return dict(dropped)
+
+
+def drop_unlisted(sets: LabelSets) -> LabelSets:
+    """The sets without predicted codes that the Tabular List lacks. Gold is never filtered."""
     book = CodeBook.load()
-    return [(gold, frozenset(code for code in found if book.description(code) is not None)) for gold, found in sets]
+    return [
+        (gold, frozenset(code for code in predicted if book.description(code) is not None)) for gold, predicted in sets
+    ]
+
+
+def to_level(sets: LabelSets, level: str) -> LabelSets:
+    """The sets with each code replaced by its "category" (three characters) or "chapter", once per document."""
+    ancestor = (lambda code: code[:3]) if level == "category" else chapter_of
+    return [(frozenset(map(ancestor, gold)), frozenset(map(ancestor, predicted))) for gold, predicted in sets]
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Where the true positives, false positives and false negatives are: for each kind, parallel arrays of document and label numbers."""
+    """Every TP, FP and FN. `events`: for each of the three, parallel int64 arrays of document and label indices."""
 
     labels: tuple[str, ...]
-    documents: int
     events: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     def counts(self, weights: np.ndarray | None = None) -> np.ndarray:
-        """(3, labels): how often each label was right, wrong and missed; `weights`: how often each document counts."""
+        """(3, labels): TP, FP, FN of each label. `weights` (documents,): how often each document counts."""
         return np.stack(
             [
                 np.bincount(labels, None if weights is None else weights[documents], len(self.labels))
@@ -86,93 +135,86 @@ class Tally:
 
     @functools.cached_property
     def chapters(self) -> tuple[list[str], np.ndarray]:
-        """The chapters that occur, in order, and for each label the place of its own among them."""
-        each = [chapter_of(label) for label in self.labels]
-        order = sorted(set(each), key=lambda one: (not one.isdigit(), one.zfill(2)))
-        return order, np.array([order.index(one) for one in each], dtype=np.int64)
+        """The chapters that occur, in order, and for each label the index of its chapter among them (int64)."""
+        chapters = [chapter_of(label) for label in self.labels]
+        order = sorted(set(chapters), key=lambda chapter: (not chapter.isdigit(), chapter.zfill(2)))
+        return order, np.array([order.index(chapter) for chapter in chapters], dtype=np.int64)
 
 
-def tally(sets) -> Tally:
-    """The events of (gold, predicted) sets of labels, one pair a document."""
-    labels = sorted(frozenset().union(*(one for pair in sets for one in pair)))
-    number = {label: place for place, label in enumerate(labels)}
+def tally(sets: LabelSets) -> Tally:
+    """The events of (gold, predicted) label sets, one pair per document."""
+    labels = sorted(frozenset().union(*(side for pair in sets for side in pair)))
+    index_of = {label: index for index, label in enumerate(labels)}
     events = []
-    for pick in (lambda gold, found: gold & found, lambda gold, found: found - gold, lambda gold, found: gold - found):
-        rows = [(document, number[label]) for document, pair in enumerate(sets) for label in pick(*pair)]
-        events.append(tuple(np.array([row[column] for row in rows], dtype=np.int64) for column in range(2)))
-    return Tally(tuple(labels), len(sets), tuple(events))
+    for kind in (
+        [gold & predicted for gold, predicted in sets],
+        [predicted - gold for gold, predicted in sets],
+        [gold - predicted for gold, predicted in sets],
+    ):
+        rows = [(document, index_of[label]) for document, members in enumerate(kind) for label in members]
+        documents, indices = (np.array([row[column] for row in rows], dtype=np.int64) for column in range(2))
+        events.append((documents, indices))
+    return Tally(tuple(labels), tuple(events))
 
 
-def scores_of(counts: np.ndarray) -> np.ndarray:
-    """(4, 3): precision, recall and F1 in the order of NAMES, from counts (3, labels)."""
-    right, wrong, missed = counts
-    in_gold = right + missed > 0
-    each = _ratios(right, wrong, missed)  # (3, labels)
-    union = in_gold | (wrong > 0)
-    return np.stack(
-        [
-            _ratios(right.sum(), wrong.sum(), missed.sum()),
-            _mean(each, union),
-            _mean(each, in_gold),
-            _ratios(right.sum(), wrong[in_gold].sum(), missed.sum()),
-        ]
-    )
+def scores_from_counts(counts: np.ndarray, *, f1_of_averages: bool = False) -> dict[str, np.ndarray]:
+    """{metric: (precision, recall, F1)} of `counts` (3, labels): CODE_METRICS, and macro_f1_of_averages on request."""
+    tp, fp, fn = counts
+    in_gold = tp + fn > 0
+    per_code = _ratios(tp, fp, fn)  # (3, labels)
+    scores = {
+        "micro": _ratios(tp.sum(), fp.sum(), fn.sum()),
+        "macro_union": _mean(per_code, in_gold | (fp > 0)),
+        "macro_gold": _mean(per_code, in_gold),
+        "micro_gold_restricted": _ratios(tp.sum(), fp[in_gold].sum(), fn.sum()),
+    }
+    if f1_of_averages:
+        precision, recall, _ = map(float, scores["macro_union"])
+        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        scores["macro_f1_of_averages"] = np.array([precision, recall, f1])
+    return scores
 
 
-def _ratios(right, wrong, missed) -> np.ndarray:
+def _ratios(tp, fp, fn) -> np.ndarray:
     """(3, ...) float64: precision, recall and F1 of counts; 0 where a denominator is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        precision, recall = np.nan_to_num(right / (right + wrong)), np.nan_to_num(right / (right + missed))
+        precision, recall = np.nan_to_num(tp / (tp + fp)), np.nan_to_num(tp / (tp + fn))
         return np.stack([precision, recall, np.nan_to_num(2 * precision * recall / (precision + recall))])
 
 
-def _mean(each: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    return each[:, kept].mean(axis=1) if kept.any() else np.zeros(3)
-
-
-def all_scores(counts: np.ndarray, labels, fixed=None, f1_of_averages: bool = False) -> dict[str, np.ndarray]:
-    """{metric: (precision, recall, F1)} of `counts` (3, labels): NAMES, and on request, for comparison with older work,
-
-    macro_fixed, the macro over the codes of `fixed`, one that never occurs being 0; and macro_f1_of_averages, whose F1 is that of macro_union's
-    precision and recall.
-    """
-    found = dict(zip(NAMES, scores_of(counts), strict=True))
-    if fixed is not None:
-        inside = np.array([label in fixed for label in labels], dtype=bool)
-        found["macro_fixed"] = _ratios(*counts[:, inside]).sum(axis=1) / max(1, len(fixed))
-    if f1_of_averages:
-        precision, recall, _ = map(float, found["macro_union"])
-        found["macro_f1_of_averages"] = np.array(
-            [precision, recall, 2 * precision * recall / (precision + recall) if precision + recall else 0.0]
-        )
-    return found
-
-
-def code_scores(
-    gold, predicted, *, fixed=None, unlisted: bool = True, f1_of_averages: bool = False
-) -> dict[str, dict[str, float]]:
-    """Scores of `predicted` (CodedDocuments) against `gold`: {metric: {precision, recall, f1}}; see all_scores for what `fixed` (codes as people
-    write them) and `f1_of_averages` add. unlisted=False leaves out predictions that the Tabular List lacks.
-    """
-    sets = code_sets(gold, predicted)
-    table = tally(sets if unlisted else listed(sets))
-    found = all_scores(table.counts(), table.labels, None if fixed is None else cm_codes(fixed), f1_of_averages)
-    return {name: dict(zip(("precision", "recall", "f1"), map(float, row), strict=True)) for name, row in found.items()}
-
-
-def bootstrap_rows(documents: int, rounds: int, seed: int) -> np.ndarray:
-    """(rounds, documents): which documents each round draws, with replacement. The same for every system, so that differences are paired."""
-    return np.random.RandomState(seed).randint(documents, size=(rounds, documents))
-
-
-def mapped(sets, level: str) -> list[tuple[frozenset[str], frozenset[str]]]:
-    """The sets at a higher `level`, "category" or "chapter", each label once a document."""
-    up = (lambda code: code[:3]) if level == "category" else chapter_of
-    return [(frozenset(map(up, gold)), frozenset(map(up, found))) for gold, found in sets]
+def _mean(per_code: np.ndarray, label_set: np.ndarray) -> np.ndarray:
+    """(3,): means of `per_code` (3, labels) over the boolean mask `label_set`; 0 where it is empty."""
+    return per_code[:, label_set].mean(axis=1) if label_set.any() else np.zeros(3)
 
 
 def per_chapter(table: Tally, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """{chapter: (precision, recall, F1)}, micro over the full codes of each chapter that occurs; `counts` (3, labels) are those of `table`."""
-    order, places = table.chapters
-    sums = [np.bincount(places, row, len(order)) for row in counts]
+    """{chapter: (precision, recall, F1)}: micro over the full codes of each chapter that occurs.
+
+    `counts` (3, labels) are those of `table`.
+    """
+    order, chapter_indices = table.chapters
+    sums = [np.bincount(chapter_indices, row, len(order)) for row in counts]
     return dict(zip(order, _ratios(*sums).T, strict=True))
+
+
+def named_columns(row: Iterable[float]) -> dict[str, float]:
+    """(precision, recall, F1) as {"precision", "recall", "f1"} of plain floats."""
+    return dict(zip(COLUMNS, map(float, row), strict=True))
+
+
+def code_scores(
+    gold: Sequence[CodedDocument],
+    predicted: Sequence[CodedDocument],
+    *,
+    unlisted: bool = True,
+    f1_of_averages: bool = False,
+) -> dict[str, dict[str, float]]:
+    """{metric: {"precision", "recall", "f1"}} of `predicted` against `gold`, documents matched by id.
+
+    `unlisted=False` drops predicted codes that the Tabular List lacks; `f1_of_averages` adds macro_f1_of_averages.
+    Raises InputError for a prediction whose document gold does not have.
+    """
+    sets = code_sets(gold, predicted)
+    counts = tally(sets if unlisted else drop_unlisted(sets)).counts()
+    scores = scores_from_counts(counts, f1_of_averages=f1_of_averages)
+    return {name: named_columns(row) for name, row in scores.items()}

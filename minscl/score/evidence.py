@@ -1,210 +1,267 @@
-"""Scores of evidence: MDACE's four (Cheng et al. 2023), and matching by overlap in place of a judge. Set arithmetic, documents summed.
+"""Scores of evidence spans: MDACE's four metrics (Cheng et al. 2023), and overlap matching instead of an LLM judge.
 
-    counts(document) → (true positives, false positives, false negatives) of each metric → summed over documents → precision, recall, F1
+    gold, prediction → MatchCounts of each metric → summed over documents → precision, recall, F1
 
-MDACE compares sets of keys, never by overlap: spans or tokens, at their place or wherever they stand, always with the code. Codes are normalised, and
-evidence of ICD-10-CM codes alone is counted, here and below.
-deviates from MDACE's program: it crashes or miscounts in four corners (an absent prediction, nested spans when merging, `İ`, `²`); here an
-absent prediction is empty, merging takes the larger end, tokens are found before they are lower-cased, and a number is what `isdecimal` says.
+Only evidence of ICD-10-CM codes counts; codes are normalised. A missing prediction counts as empty.
 
-Overlap (deviates: the paper's Table 4 asks GPT-5.1): two spans match if their tokens are equal, or if they share a run of more than half of the shorter
-one's tokens with a content word in it. The paper gives no cardinality, so both are here: `one_to_one` is a maximum matching, `many_to_one` counts
-the spans of each side that have any match. Never a reproduction of Table 4. `offset_*`: the same, where a shared character of the text is a match.
+MDACE: TP, FP and FN by set intersection of keys, here of (document, key): `span_exact_match` (begin, end, code),
+`span_position_independent` (lower-cased text, code), `token_exact_match` (token begin, code) and
+`token_position_independent` (token, code). P = TP / (TP + FP + 1e-6), R = TP / (TP + FN + 1e-6), F1 = 2PR / (P + R +
+1e-6). deviates from MDACE's program, which crashes on a missing prediction and on `²`, truncates a merged span when a
+nested one follows, and lets offsets drift on `İ`: here merging takes the larger end, tokens are found before they are
+lower-cased, and numbers are what `isdecimal` accepts.
 
-Read next: metrics.py for the codes, evaluate.py for the table.
+Overlap: `overlap_*` spans match if their token sequences are equal, or share a contiguous run of more than half of the
+shorter one's tokens that contains a content token; `offset_*` spans match if they share a character. `agnostic` ignores
+codes, `per_code` compares only spans of the same code. `one_to_one` is the size of a maximum bipartite matching,
+`many_to_one` counts the spans of each side with any match, `exact` those with equal tokens. Any 0/0 is 0.
+deviates: the paper's Table 4 asks GPT-5.1 and states no cardinality; these scores do not reproduce it.
+
+Read next: systems.py, which counts a whole prediction file.
 """
 
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
-from minscl.score.code_groups import read_code
+from minscl.data.types import CodedDocument, Evidence
+from minscl.score.codes import read_code
 
-NOT_CONTENT = frozenset("a an and at by due for in is of on or p s the to was with".split())
-PUNCTUATION = r"[\s!-/:-@\[-`{-~]*"  # ASCII's, and white space
-TRIMMED = "-.,/ \n\t"  # at both ends of a span; and ")" before, "(" after
-SMALL = 1e-6  # MDACE adds it to denominators
+FUNCTION_WORDS = frozenset(
+    ("a", "an", "and", "at", "by", "due", "for", "in", "is", "of", "on", "or", "p", "s", "the", "to", "was", "with")
+)
+PUNCTUATION = re.compile(r"[\s!-/:-@\[-`{-~]*")  # ASCII punctuation and white space
+TRIMMED = "-.,/ \n\t"  # stripped at both ends of a span, with ")" at the start and "(" at the end
+EPSILON = 1e-6  # MDACE adds it to denominators
 MDACE = ("span_exact_match", "span_position_independent", "token_exact_match", "token_position_independent")
-WHO = ("agnostic", "per_code")
+CODE_MODES = ("agnostic", "per_code")
 OVERLAP = (
-    *(f"overlap_{who}_{how}" for who in WHO for how in ("one_to_one", "many_to_one", "exact")),
-    *(f"offset_{who}_{how}" for who in WHO for how in ("one_to_one", "many_to_one")),
+    *(f"overlap_{mode}_{matching}" for mode in CODE_MODES for matching in ("one_to_one", "many_to_one", "exact")),
+    *(f"offset_{mode}_{matching}" for mode in CODE_MODES for matching in ("one_to_one", "many_to_one")),
 )
 
+Tokens = tuple[str, ...]
+Place = tuple[int, int] | str  # (start, end), or the text of a quotation that is not in the document
+Item = TypeVar("Item", Tokens, Place)
 
-def spans_of(document, *, merge: bool = False, trim: bool = False) -> list[tuple]:
-    """(start, end, text, code) of each quotation of each ICD-10-CM code, the code normalised; start and end None where it was not found in the text.
 
-    `merge`: spans of a code with nothing but punctuation or white space between them become one. `trim`: punctuation off both ends.
-    deviates: MDACE merges within a note. A document that is a whole admission does not say where its notes begin, so a span that ends a note and one
-    of the same code that begins the next become one.
+class Span(NamedTuple):
+    """A quotation with its code. `start` and `end` (half-open characters) are None where it is not in the document."""
+
+    start: int | None
+    end: int | None
+    text: str
+    code: str
+
+
+class MatchCounts(NamedTuple):
+    """How many spans (or keys) of each side there are, and how many of them match the other side."""
+
+    gold_matched: int
+    gold: int
+    predicted_matched: int
+    predicted: int
+
+
+def spans_of(document: CodedDocument, *, merge: bool = False, trim: bool = False) -> list[Span]:
+    """The evidence of each ICD-10-CM code, code by code, the code in canonical form.
+
+    `merge`: spans of a code with nothing but ASCII punctuation or white space between them become one. `trim`: strip
+    punctuation off both ends; an empty rest stays a span.
+    deviates: MDACE merges within a note. A document that is a whole admission does not record where its notes begin, so
+    a span that ends a note and one of the same code that begins the next are merged.
     """
-    quoted: dict[str, list] = {}
-    for one in document.codes:
-        kind, code = read_code(one.code)
+    evidence_of: dict[str, list[Evidence]] = {}
+    for assignment in document.codes:
+        kind, code = read_code(assignment.code)
         if kind == "cm":
-            quoted.setdefault(code, []).extend(one.evidence)
-    found = []
-    for code, evidence in quoted.items():
-        placed = sorted((one.start, one.end) for one in evidence if one.start is not None)
-        spans = [
-            (start, end, document.text[start:end])
-            for start, end in (_merged(placed, document.text) if merge else placed)
-        ]
-        spans += [(None, None, one.text) for one in evidence if one.start is None]
-        found += [(*(_trimmed(*span) if trim else span), code) for span in spans]
-    return found
+            evidence_of.setdefault(code, []).extend(assignment.evidence)
+    spans: list[Span] = []
+    for code, evidence in evidence_of.items():
+        offsets = sorted(
+            (quotation.start, quotation.end)
+            for quotation in evidence
+            if quotation.start is not None and quotation.end is not None
+        )
+        if merge:
+            offsets = _merged(offsets, document.text)
+        code_spans = [Span(start, end, document.text[start:end], code) for start, end in offsets]
+        code_spans += [Span(None, None, quotation.text, code) for quotation in evidence if quotation.start is None]
+        spans += map(_trimmed, code_spans) if trim else code_spans
+    return spans
 
 
-def _merged(places, text: str) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
-    for start, end in places:
-        if found and (start <= found[-1][1] or re.fullmatch(PUNCTUATION, text[found[-1][1] : start])):
-            found[-1] = (found[-1][0], max(found[-1][1], end))
+def _merged(offsets: Sequence[tuple[int, int]], text: str) -> list[tuple[int, int]]:
+    """Sorted `offsets` with those that overlap, or have only punctuation between them, joined."""
+    merged: list[tuple[int, int]] = []
+    for start, end in offsets:
+        if merged and (start <= merged[-1][1] or PUNCTUATION.fullmatch(text, merged[-1][1], start)):
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
         else:
-            found.append((start, end))
-    return found
+            merged.append((start, end))
+    return merged
 
 
-def _trimmed(start: int | None, end: int | None, text: str) -> tuple[int | None, int | None, str]:
-    rest = text.lstrip(TRIMMED + ")")
-    kept = rest.rstrip(TRIMMED + "(")
-    if start is None:
-        return None, None, kept
-    start += len(text) - len(rest)
-    return start, start + len(kept), kept
+def _trimmed(span: Span) -> Span:
+    rest = span.text.lstrip(TRIMMED + ")")
+    text = rest.rstrip(TRIMMED + "(")
+    if span.start is None:
+        return Span(None, None, text, span.code)
+    start = span.start + len(span.text) - len(rest)
+    return Span(start, start + len(text), text, span.code)
 
 
-def mdace_keys(spans) -> dict[str, set]:
-    """The four sets of keys of one document's spans; all are ICD-10-CM, so the system is left out."""
-    keys: dict[str, set] = {name: set() for name in MDACE}
+def mdace_keys(spans: Iterable[Span]) -> dict[str, set[tuple]]:
+    """The set of keys of each MDACE metric for one document. All codes are ICD-10-CM, so keys leave the system out."""
+    keys: dict[str, set[tuple]] = {name: set() for name in MDACE}
     for start, end, text, code in spans:
-        place = ("not found", text) if start is None else start
-        keys["span_exact_match"].add((place, end, code))
+        # a quotation that is not in the document gets a place that no gold key has
+        keys["span_exact_match"].add((("not found", text) if start is None else start, end, code))
         keys["span_position_independent"].add((text.lower(), code))
         for match in re.finditer(r"\w+", text):
             token = match[0].lower()
             if token.isdecimal() and int(token) > 10:
                 continue
-            keys["token_exact_match"].add(
-                (place + match.start() if start is not None else (*place, match.start()), code)
-            )
+            begin = ("not found", text, match.start()) if start is None else start + match.start()
+            keys["token_exact_match"].add((begin, code))
             keys["token_position_independent"].add((token, code))
     return keys
 
 
-def words(text: str) -> tuple[str, ...]:
+def tokens_of(text: str) -> Tokens:
+    """The tokens that overlap matching compares: NFKC, casefolded, `\\w+`."""
     return tuple(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
 
 
-def overlaps(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
-    """Whether two spans' tokens match; see the module."""
+def tokens_overlap(a: Tokens, b: Tokens) -> bool:
+    """Whether spans match: equal tokens, or a shared run of min(len) // 2 + 1 tokens, one of them a content token."""
     if a == b:
         return True
     length = min(len(a), len(b)) // 2 + 1
-    runs = {a[place : place + length] for place in range(len(a) - length + 1)}
+    runs = {a[start : start + length] for start in range(len(a) - length + 1)}
     return any(
-        b[place : place + length] in runs and any(map(_content, b[place : place + length]))
-        for place in range(len(b) - length + 1)
+        b[start : start + length] in runs and any(map(_is_content, b[start : start + length]))
+        for start in range(len(b) - length + 1)
     )
 
 
-def _content(token: str) -> bool:
-    return token not in NOT_CONTENT and any(letter.isalpha() for letter in token)
+def _is_content(token: str) -> bool:
+    return token not in FUNCTION_WORDS and any(character.isalpha() for character in token)
 
 
-def maximum_matching(neighbours: list[list[int]]) -> int:
-    """Size of a maximum matching: neighbours[i] are the right-hand nodes that left node i may take (augmenting paths, no recursion)."""
-    owner: dict[int, int] = {}
-    for node in range(len(neighbours)):
-        came_from, waiting, free = {}, [node], None
-        while waiting and free is None:
-            left = waiting.pop()
-            for right in neighbours[left]:
-                if right not in came_from:
-                    came_from[right] = left
-                    if right not in owner:
-                        free = right
-                        break
-                    waiting.append(owner[right])
-        taken = {left: right for right, left in owner.items()}
-        while free is not None:  # turn the path around
-            left = came_from[free]
-            owner[free], free = left, taken.get(left)
-    return len(owner)
-
-
-def overlap_counts(gold, found) -> dict[str, tuple[int, int, int, int]]:
-    """(gold spans matched, gold spans, predicted spans matched, predicted spans) of one document in each mode."""
-    counts = {}
-    for who in WHO:
-        sides = [
-            list(
-                dict.fromkeys(
-                    (words(text), code if who == "per_code" else "") for _, _, text, code in spans if words(text)
-                )
-            )
-            for spans in (gold, found)
-        ]
-        same = len(set(sides[0]) & set(sides[1]))
-        counts |= _matched(f"overlap_{who}", sides, overlaps)
-        counts[f"overlap_{who}_exact"] = (same, len(sides[0]), same, len(sides[1]))
-        # a quotation that was not found in the text is told apart by its words, and touches nothing
-        places = [
-            list(
-                dict.fromkeys(
-                    ((start, end) if start is not None else text, code if who == "per_code" else "")
-                    for start, end, text, code in spans
-                )
-            )
-            for spans in (gold, found)
-        ]
-        counts |= _matched(f"offset_{who}", places, touch)
-    return counts
-
-
-def touch(a, b) -> bool:
-    """Whether two (start, end) share a character; a text, which has no place, shares none."""
+def offsets_overlap(a: Place, b: Place) -> bool:
+    """Whether two (start, end) share a character; a quotation that is not in the document shares none."""
     return isinstance(a, tuple) and isinstance(b, tuple) and max(a[0], b[0]) < min(a[1], b[1])
 
 
-def _matched(name: str, sides, match) -> dict[str, tuple[int, int, int, int]]:
-    """The counts `name`_one_to_one and _many_to_one of two lists of (span, code)."""
-    matches = [[j for j, (b, other) in enumerate(sides[1]) if code == other and match(a, b)] for a, code in sides[0]]
-    paired, gold, found = maximum_matching(matches), len(sides[0]), len(sides[1])
+def maximum_matching(neighbours: Sequence[Sequence[int]]) -> int:
+    """The size of a maximum bipartite matching; neighbours[i]: the right nodes that left node i may be matched with.
+
+    Augmenting paths (Kuhn 1955), without recursion.
+    """
+    match_of: dict[int, int] = {}  # right node → its left node
+    for root in range(len(neighbours)):
+        reached_from: dict[int, int] = {}  # right node → the left node that the search came from
+        stack, free = [root], None
+        while stack and free is None:
+            left = stack.pop()
+            for right in neighbours[left]:
+                if right not in reached_from:
+                    reached_from[right] = left
+                    if right not in match_of:
+                        free = right
+                        break
+                    stack.append(match_of[right])
+        right_of = {left: right for right, left in match_of.items()}
+        while free is not None:  # flip the edges of the augmenting path, back to its root
+            left = reached_from[free]
+            match_of[free], free = left, right_of.get(left)
+    return len(match_of)
+
+
+def overlap_counts(gold: Sequence[Span], predicted: Sequence[Span]) -> dict[str, MatchCounts]:
+    """The counts of each metric of OVERLAP for one document.
+
+    Spans are de-duplicated by tokens (spans without tokens are discarded) or by offsets, with the code in `per_code`.
+    """
+    counts: dict[str, MatchCounts] = {}
+    for mode in CODE_MODES:
+
+        def key_code(span: Span, mode=mode) -> str:
+            return span.code if mode == "per_code" else ""
+
+        gold_tokens, predicted_tokens = (
+            list(dict.fromkeys((tokens, key_code(span)) for span in spans if (tokens := tokens_of(span.text))))
+            for spans in (gold, predicted)
+        )
+        equal = len(set(gold_tokens) & set(predicted_tokens))
+        counts |= _match_counts(f"overlap_{mode}", gold_tokens, predicted_tokens, tokens_overlap)
+        counts[f"overlap_{mode}_exact"] = MatchCounts(equal, len(gold_tokens), equal, len(predicted_tokens))
+        gold_places, predicted_places = (
+            list(dict.fromkeys((_place(span), key_code(span)) for span in spans)) for spans in (gold, predicted)
+        )
+        counts |= _match_counts(f"offset_{mode}", gold_places, predicted_places, offsets_overlap)
+    return counts
+
+
+def _place(span: Span) -> Place:
+    return span.text if span.start is None or span.end is None else (span.start, span.end)
+
+
+def _match_counts(
+    name: str,
+    gold: Sequence[tuple[Item, str]],
+    predicted: Sequence[tuple[Item, str]],
+    is_match: Callable[[Item, Item], bool],
+) -> dict[str, MatchCounts]:
+    """The counts NAME_one_to_one and NAME_many_to_one of two lists of (item, code)."""
+    neighbours = [
+        [index for index, (b, b_code) in enumerate(predicted) if a_code == b_code and is_match(a, b)]
+        for a, a_code in gold
+    ]
+    matching = maximum_matching(neighbours)
+    gold_matched, predicted_matched = sum(map(bool, neighbours)), len({index for row in neighbours for index in row})
     return {
-        f"{name}_one_to_one": (paired, gold, paired, found),
-        f"{name}_many_to_one": (sum(map(bool, matches)), gold, len({j for row in matches for j in row}), found),
+        f"{name}_one_to_one": MatchCounts(matching, len(gold), matching, len(predicted)),
+        f"{name}_many_to_one": MatchCounts(gold_matched, len(gold), predicted_matched, len(predicted)),
     }
 
 
 def document_counts(
-    gold, predicted, *, merge: bool = False, trim: bool = False
-) -> dict[str, tuple[int, int, int, int]]:
-    """One document's (gold matched, gold, predicted matched, predicted) of every metric; `predicted` may be None."""
-    actual = spans_of(gold, merge=merge, trim=trim)
-    answer = spans_of(predicted, merge=merge, trim=trim) if predicted is not None else []
-    keys, other = mdace_keys(actual), mdace_keys(answer)
-    both = {name: len(keys[name] & other[name]) for name in MDACE}
-    return {name: (both[name], len(keys[name]), both[name], len(other[name])) for name in MDACE} | overlap_counts(
-        actual, answer
-    )
+    gold: CodedDocument, predicted: CodedDocument | None, *, merge: bool = False, trim: bool = False
+) -> dict[str, MatchCounts]:
+    """The counts of every metric for one document; `merge` and `trim` as for spans_of."""
+    gold_spans = spans_of(gold, merge=merge, trim=trim)
+    predicted_spans = spans_of(predicted, merge=merge, trim=trim) if predicted is not None else []
+    gold_keys, predicted_keys = mdace_keys(gold_spans), mdace_keys(predicted_spans)
+    counts = {}
+    for name in MDACE:
+        shared = len(gold_keys[name] & predicted_keys[name])
+        counts[name] = MatchCounts(shared, len(gold_keys[name]), shared, len(predicted_keys[name]))
+    return counts | overlap_counts(gold_spans, predicted_spans)
 
 
-def evidence_ratios(name: str, counts) -> dict[str, float]:
-    """Precision, recall and F1 of summed counts: MDACE's with its small constant, overlap's plain with 0/0 = 0."""
-    matched, gold, right, found = (float(one) for one in counts)
-    small = SMALL if name in MDACE else 0.0
-    precision = right / (found + small) if found else 0.0
-    recall = matched / (gold + small) if gold else 0.0
-    both = precision + recall
-    return {"precision": precision, "recall": recall, "f1": 2 * precision * recall / (both + small) if both else 0.0}
+def evidence_ratios(name: str, counts: Iterable[float]) -> dict[str, float]:
+    """Precision, recall and F1 of summed MatchCounts: with EPSILON for MDACE's metrics, plain for overlap; 0/0 is 0."""
+    gold_matched, gold, predicted_matched, predicted = map(float, counts)
+    epsilon = EPSILON if name in MDACE else 0.0
+    precision = predicted_matched / (predicted + epsilon) if predicted else 0.0
+    recall = gold_matched / (gold + epsilon) if gold else 0.0
+    total = precision + recall
+    f1 = 2 * precision * recall / (total + epsilon) if total else 0.0
+    return {"precision": precision, "recall": recall, "f1": f1}
 
 
-def evidence_scores(gold, predicted, *, merge: bool = False, trim: bool = False) -> dict[str, dict[str, float]]:
-    """Every metric over lists of CodedDocuments, matched by id; a gold document without prediction counts as empty."""
-    answers, total = {one.id: one for one in predicted}, {name: Counter() for name in (*MDACE, *OVERLAP)}
-    for one in gold:
-        for name, counts in document_counts(one, answers.get(one.id), merge=merge, trim=trim).items():
-            total[name].update(dict(enumerate(counts)))
-    return {name: evidence_ratios(name, [total[name][place] for place in range(4)]) for name in total}
+def evidence_scores(
+    gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument], *, merge: bool = False, trim: bool = False
+) -> dict[str, dict[str, float]]:
+    """{metric: {"precision", "recall", "f1"}} over all documents, matched by id; `merge` and `trim` as for spans_of."""
+    predictions = {document.id: document for document in predicted}
+    totals: dict[str, Counter[int]] = {name: Counter() for name in (*MDACE, *OVERLAP)}
+    for document in gold:
+        rows = document_counts(document, predictions.get(document.id), merge=merge, trim=trim)
+        for name, counts in rows.items():
+            totals[name].update(dict(enumerate(counts)))
+    return {name: evidence_ratios(name, [total[field] for field in range(4)]) for name, total in totals.items()}

@@ -17,6 +17,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
+from minscl.data.chains import join_chains
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import parse_codes, render_reasoning_prompt
 from minscl.data.types import Assignment, CodedDocument, Note
@@ -80,7 +81,7 @@ def count_votes(note: Note, chains: list[Generation], tokenizer) -> CodedDocumen
     warnings += [
         f"{item.code} is not a billable code of the Tabular List" for item in codes if not book.is_billable(item.code)
     ]
-    output = "\n".join(f"--- chain {number} of {len(texts)}\n{text}" for number, text in enumerate(texts, 1))
+    output = join_chains(texts)
     return CodedDocument(
         note.id, note.text, codes, output=output, warnings=tuple(warnings), truncated=truncated or None
     )
