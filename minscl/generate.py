@@ -28,7 +28,7 @@ from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError, replace_file
 from minscl.hardware import choose_device, free_memory, memory_errors
 from minscl.infer.coder import BATCH_SIZE, code_notes, filter_by_score
-from minscl.infer.linear import RowLinear, lay_out, pack_weights
+from minscl.infer.linear import pack_weights
 from minscl.infer.report import html_page
 from minscl.infer.systems import SYSTEMS, System
 from minscl.pretrained import load_pretrained
@@ -165,19 +165,10 @@ def code(config: GenerateConfig, notes: list[Note], evidence, skip):
         return
     system = System(config.system, config.chains, config.temperature, config.top_p, config.seed)
     device, _ = choose_device(config.device, config.dtype)
-    together = min(config.batch_size, len(notes) * len(system.samplers("")))
-    if config.compile and device.type not in ("cpu", "cuda"):
-        raise InputError(f"--compile: made for cpu and cuda, and the model would be on {device}; leave the flag out")
-    if config.compile and device.type == "cpu" and together > 1:
-        raise InputError(
-            f"--compile: on a CPU it serves one answer at a time, and {together} would be written together, which is faster for many; "
-            "give --batch-size 1, or leave the flag out"
-        )
+    if config.compile and device.type != "cuda":
+        raise InputError(f"--compile: needs a GPU, and the model would be on {device}; leave the flag out")
     model, tokenizer = load_pretrained(config.model, config.adapter, device=config.device, dtype=config.dtype)
-    if config.compile and device.type == "cpu":
-        lay_out(model, RowLinear)
-    else:
-        pack_weights(model)
+    pack_weights(model)
     memory = int(config.memory * 1e9) or free_memory(device) * 3 // 4
     coded = code_notes(
         model,
@@ -188,7 +179,7 @@ def code(config: GenerateConfig, notes: list[Note], evidence, skip):
         grounded=config.grounded,
         batch_size=config.batch_size,
         memory=memory,
-        compile=config.compile,
+        cuda_graphs=config.compile,
         skip=skip,
     )
     with memory_errors("a smaller --memory"):

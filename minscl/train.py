@@ -66,7 +66,7 @@ def forward_backward(model, step: Step, device) -> float:
             one.input_ids[None],
             positions=one.positions[None],
             mask=SharedPrefixMask(one.lengths, one.parents),
-            rows=trained,
+            logits_to_keep=trained,
         )  # (N, C)
         total = total + target_loss(model.lm_head, hidden, one.labels[trained], step.target_tokens)
     return total.item()

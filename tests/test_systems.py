@@ -77,7 +77,7 @@ def test_chains_read_their_prompt_once(embedded):
     prompt = note_prompt(model, tokenizer, NOTE, None, system)
     engine = Engine(model, slots=4, length=len(prompt) + 8, stop_ids=tokenizer.stop_ids)
     answers = dict(engine.run(Request(prompt, 8, sampler=one) for one in system.samplers("n")))
-    assert engine.asked == 4 * len(prompt) and engine.computed == len(prompt) + 3
+    assert engine.prompt_tokens == 4 * len(prompt) and engine.computed_tokens == len(prompt) + 3
     assert len({tuple(one.ids) for one in answers.values()}) > 1
 
 

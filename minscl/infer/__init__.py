@@ -1,4 +1,4 @@
-"""Inference: a note coded with its evidence (coder.py), by many answers at once (engine.py) with keys and values kept (cache.py)."""
+"""Inference: a note coded with its evidence (coder.py), many sequences at once (engine.py) with a KV cache."""
 
 from minscl.infer.coder import code_note, code_notes
 from minscl.infer.decode import generate, greedy

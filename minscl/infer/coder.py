@@ -18,12 +18,12 @@ from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.infer.cache import KVCache
 from minscl.infer.constrained import Guide, check_room
+from minscl.infer.decode import BATCH_SIZE
 from minscl.infer.engine import Engine, Request
 from minscl.infer.speculate import Drafter
 from minscl.infer.systems import System, vote
 
 MAX_NEW_TOKENS = 1024  # an answer of 30 codes with their evidence is about 900 tokens
-BATCH_SIZE = 8
 SCL = System()
 LOG = logging.getLogger("minscl")
 
@@ -55,13 +55,13 @@ def code_notes(
     grounded: bool = False,
     batch_size: int = BATCH_SIZE,
     memory: int | None = None,
-    compile: bool = False,
+    cuda_graphs: bool = False,
     skip=None,
 ):
     """Code many notes; yields a CodedDocument a note, in order, each as soon as it and those before it are finished.
 
     `evidence` maps note ids to human quotations; it and `grounded` are SCL's alone. At most `batch_size` answers are written at a time, and no
-    more than `memory` bytes of keys and values allow; `compile` as for Engine. A note that cannot be coded is handed to `skip(note, error)` and left
+    more than `memory` bytes of keys and values allow; `cuda_graphs` as for Engine. A note that cannot be coded is handed to `skip(note, error)` and left
     out; without it, InputError is raised before any is coded.
     """
     if batch_size < 1:
@@ -88,14 +88,14 @@ def code_notes(
     length = max(len(prompt) + answer_room(model, prompt) for prompt in prompts)
     chains = len(system.samplers(""))
     slots = slots_for(model, length, min(batch_size, len(good) * chains), memory)
-    engine = Engine(model, slots=slots, length=length, stop_ids=tokenizer.stop_ids, compile=compile)
+    engine = Engine(model, slots=slots, length=length, stop_ids=tokenizer.stop_ids, cuda_graphs=cuda_graphs)
 
     def requests():
         for note, prompt in zip(good, prompts, strict=True):
             room = answer_room(model, prompt)
             guide = Guide(tokenizer, note.text, room, evidence.get(note.id)) if grounded else None
             alone = (
-                slots == 1 and not compile and system.name == "scl"
+                slots == 1 and not cuda_graphs and system.name == "scl"
             )  # several answers fill the machine without guesses
             drafter = Drafter(tokenizer, prompt) if alone else None
             for sampler in system.samplers(note.id):
@@ -181,7 +181,7 @@ def read_answer(note: Note, answer, tokenizer, given=None, system: System = SCL)
         )
     hurried = (
         ["the answer was brought to its end by its length limit; evidence or codes may be missing"]
-        if answer.hurried
+        if answer.closed_by_limit
         else []
     )
     codes, book = [], CodeBook.load()

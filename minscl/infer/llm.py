@@ -61,8 +61,8 @@ class LocalLLM:
             engine = Engine(self.model, slots=slots, length=length, stop_ids=self.tokenizer.stop_ids)
             for number, answer in engine.run(Request(ids[one], ANSWER_TOKENS) for one in fits):
                 yield fits[number], self.tokenizer.decode(answer.ids)
-            self.asked += engine.asked
-            self.computed += engine.computed
+            self.asked += engine.prompt_tokens
+            self.computed += engine.computed_tokens
 
 
 class EndpointLLM:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from minscl.data.prompts import render_document_prompt, render_reasoning_prompt
 from minscl.errors import InputError
-from minscl.infer.sequence import Sampler
+from minscl.infer.sampling import Sampler
 
 SYSTEMS = ("scl", "sft", "cot", "cot-sc")
 
