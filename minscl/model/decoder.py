@@ -119,7 +119,7 @@ class MLP(nn.Module):
 def fuse_linears(parent: nn.Module, names: tuple[str, ...]) -> nn.Linear | None:
     """One frozen nn.Linear that gives the outputs of these children of `parent` end to end; the children are deleted.
 
-    The children must agree in having a bias. None, and nothing done, where one is not a plain nn.Linear.
+    Either all children have a bias or none has. None, and nothing done, where a child is not a plain nn.Linear.
     """
     linears = [getattr(parent, name) for name in names]
     if not all(isinstance(linear, nn.Linear) for linear in linears):
@@ -204,7 +204,7 @@ class DecoderModel(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A causal language model: `model` gives hidden states, `lm_head` the logits of those one needs."""
+    """A causal language model: `model` gives hidden states, `lm_head` turns the needed ones into logits."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
