@@ -4,7 +4,7 @@
 
 A 125 M-parameter Llama (the shape of benchmarks/train.py). Its blocks are random; its output head is laid so that token i is followed by its
 successor on one ring through the whole vocabulary, with a wide margin: greedy decoding walks the ring, never loops and never stops, and both sides
-write the same tokens (checked). Three jobs, no speculation: `one`, a 1,500-token prompt and 128 new tokens, by either side also compiled; `eight` of them
+write the same tokens (checked). Three jobs, no speculation: `one`, a 1,500-token prompt and 128 new tokens, by transformers also compiled; `eight` of them
 at once; `documents`, 32 prompts of 300 to 2,500 tokens and 64 new tokens each, where the peer takes them sorted by length, in batches of 8 or one by
 one, whichever is faster. Sides take turns in one process; medians. The bandwidth limit is what this machine reads a second, measured before and after
 every answer of `one`, over the bytes that a token needs: the weights, or these and its keys and values. A prompt's rate of products is held against
@@ -32,7 +32,7 @@ from minscl.infer.cache import KVCache
 from minscl.infer.coder import note_prompt
 from minscl.infer.constrained import Guide
 from minscl.infer.engine import Engine, Request
-from minscl.infer.linear import RowLinear, lay_out, pack_weights
+from minscl.infer.linear import pack_weights
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, save_model
 from study.build_demo import texts
 from study.codes import codebook
@@ -78,11 +78,9 @@ def read_bandwidth() -> list[float]:
     return rates
 
 
-def ours(model, asked, new_tokens: int, compile: bool = False):
+def ours(model, asked, new_tokens: int):
     """(answers, seconds)."""
-    engine = Engine(
-        model, slots=min(8, len(asked)), length=max(map(len, asked)) + new_tokens, stop_ids=(), compile=compile
-    )
+    engine = Engine(model, slots=min(8, len(asked)), length=max(map(len, asked)) + new_tokens, stop_ids=())
     began = time.perf_counter()
     answers = dict(engine.run(Request(one, new_tokens) for one in asked))
     return [answers[number].ids for number in range(len(asked))], time.perf_counter() - began
@@ -117,12 +115,11 @@ def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[lis
     kind = getattr(torch, dtype)
     prepare_cpu(kind)
     teacher = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa").eval()
-    plain, rowwise = load_model(folder, dtype=kind), load_model(folder, dtype=kind)
+    plain = load_model(folder, dtype=kind)
     weights = sum(one.numel() for name, one in plain.named_parameters() if "embed" not in name)
     below_head = weights - plain.lm_head.weight.numel()
     size = weights * kind.itemsize
     pack_weights(plain)
-    lay_out(rowwise, RowLinear)
     rows, reading = [], []
     for job, (_, new_tokens, times) in JOBS.items():
         asked = prompts(job)
@@ -131,12 +128,10 @@ def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[lis
             "transformers": lambda room: theirs(teacher, asked, room, min(8, len(asked))),
         }
         if job == "one":
-            ways["minscl, compiled"] = lambda room: ours(rowwise, asked, room, compile=True)
             ways["transformers, compiled"] = lambda room: theirs(
                 teacher, asked, room, 1, cache_implementation="static", compile_config=everywhere()
             )
-            for way in ("minscl, compiled", "transformers, compiled"):
-                ways[way](2)  # compiles
+            ways["transformers, compiled"](2)  # compiles
         if job == "documents":
             ways["transformers, one by one"] = lambda room: theirs(teacher, asked, room, 1)
         needed = size, size + KVCache.bytes_per_slot(plain.config, len(asked[0]) + new_tokens // 2, kind)

@@ -47,7 +47,7 @@ def write(tokenizer, note, pick, room=ROOM, evidence=None):
     guide, stops = Guide(tokenizer, note, room, evidence), frozenset(tokenizer.stop_ids)
     while True:
         for token in guide.forced():
-            guide.take(token)
+            guide.advance(token)
         if guide.finished:
             break
         allowed = guide.allowed(stops)
@@ -55,7 +55,7 @@ def write(tokenizer, note, pick, room=ROOM, evidence=None):
         token = pick(allowed, guide)
         if token in stops:
             break
-        guide.take(token)
+        guide.advance(token)
     return tokenizer.decode(guide.ids[guide.given :]), len(guide.ids) - guide.given
 
 
@@ -132,11 +132,11 @@ def test_what_a_good_model_wants_is_allowed_to_the_token(tokenizer):
     while len(guide.ids) < len(wanted):
         for token in guide.forced():
             assert token == wanted[len(guide.ids)], (guide.written, token)
-            guide.take(token)
+            guide.advance(token)
         if len(guide.ids) < len(wanted):
             token = wanted[len(guide.ids)]
             assert token in guide.allowed(stops), (guide.written, token)
-            guide.take(token)
+            guide.advance(token)
     assert stops <= set(guide.allowed(stops)) and tokenizer.decode(guide.ids).strip() == target
 
 
@@ -167,7 +167,7 @@ def test_allowed_tokens_are_those_that_the_grammar_spells(tokenizer):
             ]
         if not allowed:
             break
-        guide.take(rng.choice(allowed))
+        guide.advance(rng.choice(allowed))
 
 
 def spells(grammar, state, piece) -> bool:

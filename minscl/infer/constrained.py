@@ -62,7 +62,7 @@ def check_room(max_new_tokens: int) -> None:
 class Guide:
     """One answer on its way: asked for the tokens that may come next, told the one that came.
 
-    `evidence`: human quotations that the prompt ends with. `hurried`: the room made an end that the model might not have. Raises InputError where `max_new_tokens` leave no room for an answer.
+    `evidence`: human quotations that the prompt ends with. `closed_by_limit`: the room made an end that the model might not have. Raises InputError where `max_new_tokens` leave no room for an answer.
     """
 
     def __init__(self, tokenizer, note: str, max_new_tokens: int, evidence=None):
@@ -79,7 +79,7 @@ class Guide:
             self.before = render_evidence(evidence)
             self.state = self.grammar.after_evidence(sum(line != "none" for line in self.before.split("\n")[1:-2]))
         self.ids = tokenizer.encode_answer_start(self.before) if self.before else []
-        self.given, self.written, self.hurried = len(self.ids), b"", False
+        self.given, self.written, self.closed_by_limit = len(self.ids), b"", False
 
     @property
     def finished(self) -> bool:
@@ -99,7 +99,7 @@ class Guide:
                 waiting += [(below[byte], after) for byte, after in self.grammar.moves(state).items() if byte in below]
         return found
 
-    def take(self, token: int) -> None:
+    def advance(self, token: int) -> None:
         """The token that came, one that was allowed or forced."""
         for byte in self.vocabulary.pieces[token]:
             self.state = self.grammar.moves(self.state)[byte]
@@ -135,4 +135,4 @@ class Guide:
         used = len(self.ids) - self.given
         quoting = isinstance(self.state, (Evidence, Quote))
         self.grammar.hurry = self.room - used < LAST_LINE or quoting and used > EVIDENCE_SHARE * self.room
-        self.hurried = self.hurried or self.grammar.hurry
+        self.closed_by_limit = self.closed_by_limit or self.grammar.hurry

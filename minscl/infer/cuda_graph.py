@@ -31,7 +31,8 @@ class Graph:
 
     def __init__(self, model, cache: KVCache, slots: int, width: int, pool=None):
         device, config = cache.device, model.config
-        self.model, self.cache, self.width, self.graph = model, cache, width, None
+        self.model, self.cache, self.width = model, cache, width
+        self.graph: torch.cuda.CUDAGraph | None = None
         self.logits = torch.empty(0)
         self.tokens = torch.zeros(slots, 1, dtype=torch.int64, device=device)  # (B, 1)
         # (B, 1); at first the scratch position, where warm-ups do no harm
@@ -64,9 +65,10 @@ class Graph:
             for _ in range(WARM_UPS):
                 self.compute()
         torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool, stream=stream):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool, stream=stream):
             self.compute()
+        self.graph = graph
 
     def __call__(self, tokens: list[int], positions: list[int]) -> torch.Tensor:
         """Slot b reads tokens[b] at positions[b]; gives float32 logits (B, V), overwritten by the next call."""

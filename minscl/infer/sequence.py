@@ -74,7 +74,7 @@ class Sequence:
     @property
     def generation(self) -> Generation:
         """The answer so far."""
-        closed_by_limit = bool(self.guide and self.guide.hurried)
+        closed_by_limit = bool(self.guide and self.guide.closed_by_limit)
         return Generation(self.ids, self.probabilities, self.stopped, self.forwards, closed_by_limit)
 
     def _append_forced(self) -> list[int]:
@@ -98,7 +98,7 @@ class Sequence:
         self.ids.append(token)
         self.probabilities.append(probability)
         if self.guide:
-            self.guide.take(token)
+            self.guide.advance(token)
 
 
 def common_prefix_length(a: list[int], b: list[int]) -> int:

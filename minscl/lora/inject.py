@@ -88,7 +88,7 @@ def _pattern(text: str):
 
 
 def wrap(model: nn.Module, names, *, rank: int, alpha: float, dropout: float, seed: int) -> None:
-    """Freeze `model` and replace each linear layer of `names` by a LoRALinear, drawn from `seed` in that order.
+    """Freeze `model` and replace each linear layer of `names` by a LoRALinear, drawn from `seed` in model order.
 
     Raises InputError for a rank or dropout out of range and for a tied weight.
     """
@@ -96,9 +96,9 @@ def wrap(model: nn.Module, names, *, rank: int, alpha: float, dropout: float, se
         raise InputError(f"LoRA rank {rank!r}: give a whole number of at least 1")
     if not 0 <= dropout < 1:
         raise InputError(f"LoRA dropout {dropout!r}: give a probability of at least 0 and below 1")
-    linears = [model.get_submodule(name) for name in names]
+    linears = linear_modules(model, names)
     owners = [id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False)]
-    for name, linear in zip(names, linears, strict=True):
+    for name, linear in linears.items():
         if owners.count(id(linear.weight)) > 1:
             raise InputError(
                 f"LoRA target {name}: its weight is tied to another module's, so an update could not be merged; "
@@ -106,7 +106,7 @@ def wrap(model: nn.Module, names, *, rank: int, alpha: float, dropout: float, se
             )
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
-    for name, linear in zip(names, linears, strict=True):
+    for name, linear in linears.items():
         _replace(model, name, LoRALinear(linear, rank, alpha, dropout, generator))
 
 
@@ -124,6 +124,11 @@ def merge_lora(model: nn.Module) -> list[str]:
     for name, layer in layers:
         _replace(model, name, layer.merged())
     return [name for name, _ in layers]
+
+
+def linear_modules(model: nn.Module, names) -> dict[str, nn.Linear]:
+    """The plain nn.Linear modules of these names, in model order."""
+    return {name: module for name, module in model.named_modules() if name in names and isinstance(module, nn.Linear)}
 
 
 def lora_layers(model: nn.Module) -> list[tuple[str, LoRALinear]]:

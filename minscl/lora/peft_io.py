@@ -14,6 +14,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,14 +22,14 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from minscl.errors import InputError, read_json_object, replace_file
-from minscl.lora.inject import lora_layers, match_targets, wrap
+from minscl.lora.inject import linear_modules, lora_layers, match_targets, wrap
 
 CONFIG_FILE, TENSOR_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
 
-# The values accepted for a setting; None: any, because it does not change a trained adapter's arithmetic. A setting that
-# is not listed may only be null, false, 0, "", [] or {}.
-ACCEPTED = {
+# The values accepted for a setting; None: any, since it does not change a trained adapter's arithmetic. A setting that is
+# not listed may only be null, false, 0, "", [] or {}.
+ACCEPTED: dict[str, tuple | None] = {
     "peft_type": ("LORA",),
     "task_type": ("CAUSAL_LM", None),
     "bias": ("none",),
@@ -74,7 +75,7 @@ def save_adapter(model: nn.Module, folder, base_model_name: str = "") -> None:
             f"{folder}: layers differ in (rank, alpha, dropout): {sorted(settings)}; one adapter holds one setting"
         )
     rank, alpha, dropout = settings.pop()
-    config = {
+    config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base_model_name or None,
@@ -117,7 +118,7 @@ def load_adapter(model: nn.Module, folder) -> None:
     _check_tensors(
         folder / TENSOR_FILE,
         tensors,
-        {name: layers[name].linear if layers else model.get_submodule(name) for name in names},
+        {name: layer.linear for name, layer in layers.items()} or linear_modules(model, names),
         config.rank,
     )
     if not layers:
@@ -136,7 +137,8 @@ def read_adapter_config(folder) -> AdapterConfig:
     if "peft_type" not in settings:
         raise InputError(f"{path}: no peft_type, so this is not a PEFT adapter; give a folder that holds one")
     for field, value in settings.items():
-        harmless = ACCEPTED[field] is None or value in ACCEPTED[field] if field in ACCEPTED else not value
+        accepted = ACCEPTED.get(field, ())
+        harmless = accepted is None or value in accepted if field in ACCEPTED else not value
         if not harmless:
             raise InputError(
                 f"{path}: {field} = {json.dumps(value)} is not supported (plain LoRA only: one rank, no bias, base "

@@ -10,11 +10,7 @@ import sys
 import warnings
 
 import torch
-
-try:
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-except ImportError:  # torch built without it
-    flex_attention = None
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 
 @functools.cache
@@ -47,7 +43,7 @@ def usable(device: torch.device) -> bool:
 
     Where it fails on a GPU, one line on stderr says so; attention is then computed segment by segment.
     """
-    if flex_attention is None or device.type != "cuda":
+    if device.type != "cuda":
         return False
     try:
         q = torch.randn(1, 2, 256, 64, device=device, dtype=torch.bfloat16, requires_grad=True)

@@ -129,7 +129,7 @@ def save_model(model: Decoder, folder) -> None:
     Raises InputError where LoRA is not merged, and where the folder cannot be written.
     """
     folder = Path(folder)
-    tensors = dict(model.named_parameters())
+    tensors: dict[str, torch.Tensor] = dict(model.named_parameters())
     unmerged = [name for name in tensors if "lora_" in name]
     if unmerged:
         raise InputError(

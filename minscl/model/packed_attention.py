@@ -33,8 +33,8 @@ def shared_prefix_attention(
         if mask.parents[segment] < 0 or length > MAX_BATCHED_LENGTH:
             parts[segment] = single_segment_attention(split, (*mask.ancestors(segment), segment))
     for batch in sibling_batches(mask, MAX_BATCHED_LENGTH):
-        own = [x[0][:, batch.index].transpose(0, 1) for x in (query, key, value)]  # (N, H or K, L, D)
-        output = sibling_attention(*own, split, (*mask.ancestors(batch.parent), batch.parent))  # (N, H, L, D)
+        q, k, v = (x[0][:, batch.positions].transpose(0, 1) for x in (query, key, value))  # (N, H or K, L, D)
+        output = sibling_attention(q, k, v, split, (*mask.ancestors(batch.parent), batch.parent))  # (N, H, L, D)
         for child, row in zip(batch.children, output, strict=True):
             parts[child] = row[None, :, : mask.lengths[child]]
     return torch.cat(parts, dim=2)
@@ -60,11 +60,11 @@ def single_segment_attention(split, path) -> torch.Tensor:
 
 
 class SiblingBatch(NamedTuple):
-    """Short children of `parent` of similar length. index (N, L): their positions in the pack, the last repeated."""
+    """Short children of `parent` of similar length; positions, int64 (N, L): theirs in the pack, the last repeated."""
 
     parent: int
     children: list[int]
-    index: torch.Tensor
+    positions: torch.Tensor
 
 
 def sibling_attention(query, key, value, split, path) -> torch.Tensor:

@@ -148,7 +148,8 @@ class _SentencePiece:
     def decode(self, ids: list[int], skip_special: bool) -> str:
         if skip_special:
             return self._processor.decode([id for id in ids if not self._processor.is_control(id)])
-        text, pending = "", []
+        text = ""
+        pending: list[int] = []
         for id in ids:
             if self._processor.is_control(id):
                 text += (self._processor.decode(pending) if pending else "") + self._processor.id_to_piece(id)
