@@ -4,7 +4,7 @@
 
 A 125 M-parameter Llama (the shape of benchmarks/train.py). Its blocks are random; its output head is laid so that token i is followed by its
 successor on one ring through the whole vocabulary, with a wide margin: greedy decoding walks the ring, never loops and never stops, and both sides
-write the same tokens (checked). Three jobs, no speculation: `one`, a 1,500-token prompt and 128 new tokens, by either side also compiled; `eight` of them
+write the same tokens (checked). Three jobs, no speculation: `one`, a 1,500-token prompt and 128 new tokens, by transformers also compiled; `eight` of them
 at once; `documents`, 32 prompts of 300 to 2,500 tokens and 64 new tokens each, where the peer takes them sorted by length, in batches of 8 or one by
 one, whichever is faster. Sides take turns in one process; medians. The bandwidth limit is what this machine reads a second, measured before and after
 every answer of `one`, over the bytes that a token needs: the weights, or these and its keys and values. A prompt's rate of products is held against
@@ -32,7 +32,7 @@ from minscl.infer.cache import KVCache
 from minscl.infer.coder import note_prompt
 from minscl.infer.constrained import Guide
 from minscl.infer.engine import Engine, Request
-from minscl.infer.linear import RowLinear, lay_out, pack_weights
+from minscl.infer.linear import pack_weights
 from minscl.model import load_model, load_tokenizer, save_model
 from study.build_demo import texts
 from study.codes import codebook
@@ -83,10 +83,10 @@ def read_bandwidth(device="cpu", numbers: int = 2**28) -> list[float]:
     return rates
 
 
-def ours(model, asked, new_tokens: int, compile: bool = False):
+def ours(model, asked, new_tokens: int):
     """(answers, seconds)."""
     slots, length = min(8, len(asked)), max(map(len, asked)) + new_tokens
-    return run_engine(Engine(model, slots=slots, length=length, stop_ids=(), compile=compile), asked, new_tokens)
+    return run_engine(Engine(model, slots=slots, length=length, stop_ids=()), asked, new_tokens)
 
 
 def run_engine(engine: Engine, asked, new_tokens: int):
@@ -128,12 +128,11 @@ def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[lis
     kind = getattr(torch, dtype)
     choose_float32_matmul(kind)
     teacher = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa").eval()
-    plain, rowwise = load_model(folder, dtype=kind), load_model(folder, dtype=kind)
+    plain = load_model(folder, dtype=kind)
     weights = sum(one.numel() for name, one in plain.named_parameters() if "embed" not in name)
     below_head = weights - plain.lm_head.weight.numel()
     size = weights * kind.itemsize
     pack_weights(plain)
-    lay_out(rowwise, RowLinear)
     rows, reading = [], []
     for job, (_, new_tokens, times) in JOBS.items():
         asked = prompts(job)
@@ -142,12 +141,10 @@ def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[lis
             "transformers": lambda room: theirs(teacher, asked, room, min(8, len(asked))),
         }
         if job == "one":
-            ways["minscl, compiled"] = lambda room: ours(rowwise, asked, room, compile=True)
             ways["transformers, compiled"] = lambda room: theirs(
                 teacher, asked, room, 1, cache_implementation="static", compile_config=everywhere()
             )
-            for way in ("minscl, compiled", "transformers, compiled"):
-                ways[way](2)  # compiles
+            ways["transformers, compiled"](2)  # compiles
         if job == "documents":
             ways["transformers, one by one"] = lambda room: theirs(teacher, asked, room, 1)
         needed = size, size + KVCache.bytes_per_slot(plain.config, len(asked[0]) + new_tokens // 2, kind)
@@ -198,11 +195,11 @@ def everywhere():
     return config
 
 
-def grounding(model, tokenizer, rounds: int, compile: bool = False) -> str:
+def grounding(model, tokenizer, rounds: int, cuda_graphs: bool = False) -> str:
     """What a pass takes after an invented note, free and grounded; prompts apart."""
     note = documents("test")[0]
     prompt = note_prompt(model, tokenizer, Note(note.id, note.text))
-    engine = Engine(model, slots=1, length=len(prompt) + ROOM, stop_ids=(), compile=compile)
+    engine = Engine(model, slots=1, length=len(prompt) + ROOM, stop_ids=(), cuda_graphs=cuda_graphs)
 
     def run(room: int, grounded: bool):
         guide = Guide(tokenizer, note.text, ROOM) if grounded else None

@@ -112,13 +112,13 @@ def cuda_graphs_equal_eager(device: torch.device, toy: bool) -> str:
     """The engine's answers with CUDA graphs and without: prompts on both sides of a graph's width, more of them than
     slots, so that slots are taken over and moved."""
     model, rng = random_model(TOY if toy else SMALL, device=device, std=0.1).eval(), random.Random(1)
-    widths = (20, 40) if toy else (cuda_graph.EXTENT - 40, cuda_graph.EXTENT + 40)
+    widths = (20, 40) if toy else (cuda_graph.WIDTH_STEP - 40, cuda_graph.WIDTH_STEP + 40)
     lengths = [rng.randint(*widths) for _ in range(5 if toy else 12)]
     prompts = [[rng.randrange(3, TOY["vocab_size"]) for _ in range(length)] for length in lengths]
     requests = [Request(prompt, rng.randint(8, 16) if toy else rng.randint(30, 90)) for prompt in prompts]
     answers = {}
     for graphs in (False, device.type == "cuda"):
-        engine = Engine(model, slots=4, length=max(map(len, prompts)) + 90, stop_ids=(), compile=graphs)
+        engine = Engine(model, slots=4, length=max(map(len, prompts)) + 90, stop_ids=(), cuda_graphs=graphs)
         answers[graphs] = dict(engine.run(requests))
     eager, recorded = answers[False], answers[device.type == "cuda"]
     for number, answer in eager.items():

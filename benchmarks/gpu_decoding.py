@@ -108,7 +108,7 @@ class Decoding:
         )
 
     def measure_engine(self, batch: int, side: str, graphs: bool) -> None:
-        engine = Engine(self.model, slots=batch, length=self.prompt + self.new, stop_ids=(), compile=graphs)
+        engine = Engine(self.model, slots=batch, length=self.prompt + self.new, stop_ids=(), cuda_graphs=graphs)
         self.measure(batch, side, lambda prompts, new: run_engine(engine, prompts, new))
 
 

@@ -2,15 +2,14 @@
 
     python -m benchmarks.speculate [--notes 12] [--write]
 
-Every note is coded six ways, free and grounded: plainly, with drafts, and with compiled passes in their place (`generate --compile`, whose time to
-compile is left out). Printed: seconds, passes of the model, tokens a pass, and whether any token differed from plain decoding's.
+Every note is coded four ways, free and grounded, plainly and with drafts. Printed: seconds, passes of the model, tokens a pass, and whether any token
+differed from plain decoding's.
 
-Which of the two helps depends on the model's size, so a second table has a pass's time by size (random weights in three models' shapes, behind
-1,000 tokens): with one token, with a guess of three besides, and compiled.
+How much drafts help depends on the model's size, so a second table has a pass's time by size (random weights in three models' shapes, behind
+1,000 tokens): with one token, and with a guess of three besides.
 """
 
 import argparse
-import copy
 import itertools
 import statistics
 import time
@@ -24,14 +23,13 @@ from minscl.data.types import Note
 from minscl.infer.cache import KVCache
 from minscl.infer.coder import MAX_NEW_TOKENS, note_prompt
 from minscl.infer.constrained import Guide
-from minscl.infer.cuda_graph import Compiled
-from minscl.infer.engine import Engine, Request, read_tokens
-from minscl.infer.linear import RowLinear, lay_out, pack_weights
+from minscl.infer.engine import Engine, Request, decode_step
+from minscl.infer.linear import pack_weights
 from minscl.infer.speculate import Drafter
 from minscl.pretrained import load_pretrained
 from study.notes import documents
 
-WAYS = ("plainly", "with drafts", "compiled")
+WAYS = ("plainly", "with drafts")
 HELD, GUESS, TIMES = (
     1000,
     3,
@@ -76,7 +74,7 @@ def milliseconds(run, cache: KVCache, count: int) -> float:
         began = time.perf_counter()
         run()
         took.append(time.perf_counter() - began)
-        cache.retract(0, count)
+        cache.rollback(0, count)
     return 1e3 * statistics.median(took)
 
 
@@ -84,21 +82,13 @@ def milliseconds(run, cache: KVCache, count: int) -> float:
 def by_size(name: str, dtype: torch.dtype) -> str:
     """A row of the second table."""
     model = random_model(SHAPES[name], dtype=dtype).eval()
-    rowwise = copy.deepcopy(model)
     pack_weights(model)
-    lay_out(rowwise, RowLinear)
-    caches = [
-        KVCache(model.config, 1, HELD + GUESS + 1, device="cpu", dtype=dtype, grows=grows)
-        for grows in (dtype != torch.float32, False)
-    ]
-    for cache in caches:
-        cache.take([[1] * HELD])
-    compiled = Compiled(rowwise, caches[1])
-    one, guessed = (
-        milliseconds(lambda: read_tokens(model, [[1]], [[1] * count], caches[0]), caches[0], 1 + count)
-        for count in (0, GUESS)
+    cache = KVCache(model.config, 1, HELD + GUESS + 1, device="cpu", dtype=dtype, grows=dtype != torch.float32)
+    cache.reserve([[1] * HELD])
+    plain, guessed = (
+        milliseconds(lambda: decode_step(model, [[1]], [[1] * count], cache), cache, 1 + count) for count in (0, GUESS)
     )
-    return f"| {name} | {str(dtype).removeprefix('torch.')} | {one:.1f} | {guessed:.1f} | {milliseconds(lambda: compiled([1]), caches[1], 1):.1f} |"
+    return f"| {name} | {str(dtype).removeprefix('torch.')} | {plain:.1f} | {guessed:.1f} |"
 
 
 def main() -> None:
@@ -107,28 +97,19 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     args = parser.parse_args()
     model, tokenizer = load_pretrained(DEMO)
-    rowwise = copy.deepcopy(model)
-    lay_out(rowwise, RowLinear)
     seconds, passes, tokens, different = {}, {}, {}, {}
     for document in list(documents("test", 0))[: args.notes]:
         prompt = note_prompt(model, tokenizer, Note(document.id, document.text))
         for grounded, how in itertools.product((False, True), WAYS):
-            way, compiled = (grounded, how), how == "compiled"
+            way = (grounded, how)
             guide = Guide(tokenizer, document.text, MAX_NEW_TOKENS) if grounded else None
             drafter = Drafter(tokenizer, prompt) if how == "with drafts" else None
-            engine = Engine(
-                rowwise if compiled else model,
-                slots=1,
-                length=len(prompt) + MAX_NEW_TOKENS,
-                stop_ids=tokenizer.stop_ids,
-                compile=compiled,
-            )
+            engine = Engine(model, slots=1, length=len(prompt) + MAX_NEW_TOKENS, stop_ids=tokenizer.stop_ids)
             began = time.perf_counter()
             [(_, answer)] = engine.run([Request(prompt, MAX_NEW_TOKENS, guide, drafter)])
             seconds[way] = seconds.get(way, 0.0) + time.perf_counter() - began
             passes[way] = passes.get(way, 0) + answer.forwards
             tokens[way] = tokens.get(way, 0) + len(answer.ids)
-            plain = answer.ids if how == "plainly" else plain
             different[how] = different.get(how, 0) + (answer.ids != plain)
     lines = [
         f"{source()}; {args.notes} invented test notes, the embedded model in float32, one note at a time",
@@ -144,14 +125,14 @@ def main() -> None:
         )
     lines += [
         "",
-        f"Of {2 * args.notes} answers, drafts changed {different['with drafts']}, compiled passes {different['compiled']}.",
+        f"Of {2 * args.notes} answers, drafts changed {different['with drafts']}.",
     ]
     lines += [
         "",
         f"A pass in ms behind {HELD:,} tokens, random weights; medians of {TIMES}. A guess has {GUESS} tokens.",
         "",
-        "| shape | precision | a token | a token and a guess | a token, compiled |",
-        "|-|-|-|-|-|",
+        "| shape | precision | a token | a token and a guess |",
+        "|-|-|-|-|",
         *(by_size(name, dtype) for name, dtype in itertools.product(SHAPES, (torch.float32, torch.bfloat16))),
     ]
     print("\n".join(lines))

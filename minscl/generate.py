@@ -25,9 +25,9 @@ from minscl.data.notes import Skip, already_coded, read_evidence, read_notes
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError, replace_file
 from minscl.hardware import choose_device, free_memory, memory_errors
+from minscl.infer import BATCH_SIZE
 from minscl.infer.answer import filter_by_score
 from minscl.infer.coder import code_notes
-from minscl.infer.decode import BATCH_SIZE
 from minscl.infer.linear import pack_weights
 from minscl.infer.report import html_page, text_table
 from minscl.infer.systems import SYSTEMS, Sampling, choose_system

@@ -1,4 +1,4 @@
-"""An adapter's files on a toy network: there and back, and every file that is refused. test_peft.py trades them with PEFT."""
+"""An adapter's files on a toy network: the round trip, and every file that is refused. test_peft.py swaps with PEFT."""
 
 import json
 
@@ -9,19 +9,19 @@ from torch import nn
 
 from minscl.errors import InputError
 from minscl.lora import add_lora, load_adapter, lora_parameters, save_adapter
-from tests.toy_lora import KINDS, inputs, toy, trained
+from tests.toy_lora import PROJECTIONS, inputs, toy, trained
 
 
 def test_adapter_round_trip_and_its_names(tmp_path):
-    """Guards: keys without PEFT's prefix, lost metadata, a reload that trains or drops out."""
+    """Guards: keys without PEFT's prefix, lost settings, a loaded adapter in training mode or with dropout active."""
     model, x = toy(), inputs()
-    add_lora(model, rank=2, alpha=3, dropout=0.25, targets=KINDS)
+    add_lora(model, rank=2, alpha=3, dropout=0.25, targets=PROJECTIONS)
     save_adapter(trained(model), tmp_path / "new" / "adapter", base_model_name="base")
     folder = tmp_path / "new" / "adapter"
     assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     assert "base_model.model.layers.1.down_proj.lora_B.weight" in load_file(folder / "adapter_model.safetensors")
     config = json.loads((folder / "adapter_config.json").read_text())
-    assert config["target_modules"] == sorted(KINDS) and config["base_model_name_or_path"] == "base"
+    assert config["target_modules"] == sorted(PROJECTIONS) and config["base_model_name_or_path"] == "base"
     again = toy()
     load_adapter(again, folder)
     assert torch.equal(again(x), model(x))
@@ -32,7 +32,7 @@ def test_adapter_round_trip_and_its_names(tmp_path):
     assert torch.equal(again(x), model(x)) and layer.dropout == 0.25
 
 
-def test_layers_chosen_one_by_one_keep_their_full_names(tmp_path):
+def test_layers_targeted_by_full_name_keep_it(tmp_path):
     """Guards: target_modules that would wrap more layers on loading than were saved."""
     model = toy()
     add_lora(model, rank=2, targets=["layers.1.q_proj"])
@@ -45,7 +45,7 @@ def test_layers_chosen_one_by_one_keep_their_full_names(tmp_path):
 @pytest.fixture
 def saved(tmp_path):
     model = toy()
-    add_lora(model, rank=2, targets=KINDS)
+    add_lora(model, rank=2, targets=PROJECTIONS)
     save_adapter(model, tmp_path)
     return tmp_path
 
@@ -75,7 +75,7 @@ REFUSED = {
     "use_bdlora": {"nblocks": 2},
     "peft_type": "IA3",
     "task_type": "SEQ_CLS",
-    "something_of_next_year": 1,
+    "setting_of_a_future_release": 1,
     "r": 0,
     "lora_alpha": "16",
     "lora_dropout": 1.5,
@@ -84,8 +84,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("field", REFUSED)
-def test_settings_we_do_not_compute_are_refused_by_name(saved, field):
-    """Guards: an adapter of another kind, or of a future PEFT, that loads and gives other numbers."""
+def test_settings_that_are_not_implemented_are_refused_by_name(saved, field):
+    """Guards: an adapter of another kind, or of a future PEFT, that loads and computes something else."""
     path = saved / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: REFUSED[field]}))
     with pytest.raises(InputError) as error:
@@ -96,24 +96,20 @@ def test_settings_we_do_not_compute_are_refused_by_name(saved, field):
 
 
 def test_harmless_settings_are_not_refused(saved):
-    """Guards: refusing what every PEFT release writes without effect."""
+    """Guards: refusing settings without effect that every PEFT release writes."""
     path = saved / "adapter_config.json"
-    path.write_text(
-        json.dumps(
-            json.loads(path.read_text())
-            | {
-                "megatron_core": "megatron.core",
-                "qalora_group_size": 16,
-                "peft_version": "9.9",
-                "revision": "main",
-                "auto_mapping": {"x": "y"},
-                "task_type": None,
-                "init_lora_weights": "gaussian",
-                "something_of_next_year": None,
-                "target_modules": [*KINDS, "projection_of_another_architecture"],
-            }
-        )
-    )
+    harmless = {
+        "megatron_core": "megatron.core",
+        "qalora_group_size": 16,
+        "peft_version": "9.9",
+        "revision": "main",
+        "auto_mapping": {"x": "y"},
+        "task_type": None,
+        "init_lora_weights": "gaussian",
+        "setting_of_a_future_release": None,
+        "target_modules": [*PROJECTIONS, "projection_of_another_architecture"],
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | harmless))
     load_adapter(toy(), saved)
 
 
@@ -139,7 +135,7 @@ KEY = "base_model.model.layers.0.q_proj.lora_A.weight"
     ],
 )
 def test_an_adapter_for_another_model_names_file_and_tensor(saved, change, message):
-    """Guards: silently loading part of an adapter."""
+    """Guards: part of an adapter loaded silently."""
     damage(saved, change)
     with pytest.raises(InputError) as error:
         load_adapter(model := toy(), saved)
@@ -148,10 +144,10 @@ def test_an_adapter_for_another_model_names_file_and_tensor(saved, change, messa
 
 
 def test_files_that_are_not_an_adapter(saved):
-    """Guards: a traceback, or a pickle opened, where a folder is not what it should be."""
+    """Guards: a traceback, or a pickle opened, for a folder that holds something else."""
     config, tensors = saved / "adapter_config.json", saved / "adapter_model.safetensors"
     other = toy()
-    add_lora(other, rank=4, targets=KINDS)
+    add_lora(other, rank=4, targets=PROJECTIONS)
     with pytest.raises(InputError, match="already has LoRA of rank 4"):
         load_adapter(other, saved)
     with pytest.raises(InputError, match="match no layer of this model"):
@@ -165,12 +161,16 @@ def test_files_that_are_not_an_adapter(saved):
     (saved / "adapter_model.bin").unlink()
     with pytest.raises(InputError, match="adapter_model.safetensors: no such file"):
         load_adapter(toy(), saved)
-    for content, message in (("{", "not JSON"), ("[]", "expected a JSON object"), ("{}", "no peft_type")):
+    for content, message in (
+        ("{", "not JSON"),
+        ("[]", "adapter_config.json: holds no JSON object"),
+        ("{}", "no peft_type"),
+    ):
         config.write_text(content)
         with pytest.raises(InputError, match=message):
             load_adapter(toy(), saved)
     config.unlink()
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="adapter_config.json: cannot be read"):
         load_adapter(toy(), saved)
     with pytest.raises(InputError, match="nothing to save"):
         save_adapter(toy(), saved)

@@ -90,14 +90,14 @@ def test_a_training_step_on_a_gpu(pretended, tmp_path):
 def test_answers_on_a_gpu(pretended, monkeypatch, tmp_path, graphs):
     """Guards: tokens, slots, positions or masks of a pass over the cache left on the CPU: prompts read in several
     passes, slots taken over and moved, passes of a CUDA graph (computed)."""
-    monkeypatch.setattr(engine_module, "PASS", 24)
-    monkeypatch.setattr(cuda_graph, "EXTENT", 16)
+    monkeypatch.setattr(engine_module, "MAX_PREFILL_TOKENS", 24)
+    monkeypatch.setattr(cuda_graph, "WIDTH_STEP", 16)
     model, on_gpu = both("llama3.1", tmp_path)
     prompts = make_prompts([40, 5, 17, 64, 33, 2, 21])
     requests = [Request(prompt, 3 + number % 5) for number, prompt in enumerate(prompts)]
     answers = []
     for side, prepared in ((model, False), (on_gpu, graphs)):
-        engine = Engine(side, slots=3, length=80, stop_ids=(), compile=prepared)
+        engine = Engine(side, slots=3, length=80, stop_ids=(), cuda_graphs=prepared)
         answers.append({number: answer.ids for number, answer in engine.run(requests)})
         assert all(isinstance(keys, PretendTensor) == (side is on_gpu) for keys in engine.cache.keys)
     assert answers[0] == answers[1]

@@ -1,111 +1,110 @@
-"""Weights in oneDNN's layout: the same numbers, and the plain model wherever that cannot be had."""
+"""Weights in oneDNN's layout: the plain model's numbers, and the plain model itself where packing is not available."""
 
 import copy
-import shutil
 import weakref
 
 import pytest
 import torch
 
-from minscl.infer import linear as packed
-from minscl.infer.cache import KVCache
-from minscl.infer.cuda_graph import Compiled
+from minscl.infer import linear as linear_module
 from minscl.infer.decode import greedy
-from minscl.infer.engine import prefill
+from minscl.lora import add_lora
 from tests.tiny_models import V, decoder
 
-CAN = (
+AVAILABLE = (
     all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
     and torch.backends.mkldnn.is_available()
 )
 
 
-@pytest.mark.skipif(not CAN, reason="this torch has no packed linear layers")
+@pytest.mark.skipif(not AVAILABLE, reason="this torch has no packed linear layers")
 @pytest.mark.parametrize("family", ["llama3.1", "qwen2"])  # without and with biases
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_a_packed_model_writes_the_same(family, dtype, tolerance, monkeypatch):
-    """Guards: a bias left out, k's output given for v's, activations kept after a pass, a layout made for one batch size and read with another, an embedding that is packed with the head it is tied to."""
-    monkeypatch.setattr(packed, "packs", lambda linear: True)
+def test_a_packed_model_computes_the_same(family, dtype, tolerance, monkeypatch):
+    """Guards: a bias left out, k's output used as v's, a layout for one batch size read with another, an embedding
+    packed with the output head that it is tied to."""
+    monkeypatch.setattr(linear_module, "packing_works", lambda linear: True)
     plain = decoder(family, dtype)
     model = copy.deepcopy(plain)
-    assert packed.pack_weights(model) and not any(isinstance(one, torch.nn.Linear) for one in model.modules())
-    shared = [one for one in model.modules() if isinstance(one, packed.Shared)]
-    assert len(shared) == 2 * model.config.num_hidden_layers  # q, k and v; gate and up
+    assert linear_module.pack_weights(model)
+    assert not any(isinstance(module, torch.nn.Linear) for module in model.modules())
+    for block in model.model.layers:
+        assert isinstance(block.self_attn.qkv_proj, linear_module.PackedLinear)
+        assert isinstance(block.mlp.gate_up_proj, linear_module.PackedLinear)
     with torch.inference_mode():
-        for rows in (1, 3, 40):
-            ids = torch.randint(V, (2, rows), generator=torch.Generator().manual_seed(rows))
-            found, wanted = model(ids).float(), plain(ids).float()
-            assert (found - wanted).norm() <= tolerance * wanted.norm()
-            assert all(one.x is None and not one.outputs for one in shared)
+        for tokens in (1, 3, 40):
+            ids = torch.randint(V, (2, tokens), generator=torch.Generator().manual_seed(tokens))
+            packed_logits, logits = model(ids).float(), plain(ids).float()
+            assert (packed_logits - logits).norm() <= tolerance * logits.norm()
     if dtype == torch.float32:
         prompts = [[5, 9, 2, 7], [1, 3]]
-        answers = [
-            [one.ids for one in greedy(each, prompts, max_new_tokens=12, stop_ids=())] for each in (plain, model)
-        ]
-        assert answers[0] == answers[1]
+        plain_answers, packed_answers = (
+            [answer.ids for answer in greedy(m, prompts, max_new_tokens=12, stop_ids=())] for m in (plain, model)
+        )
+        assert plain_answers == packed_answers
 
 
-@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
-@pytest.mark.parametrize(
-    "family, dtype, tolerance",
-    [
-        ("llama3.1", torch.float32, 1e-5),
-        ("qwen2", torch.float32, 1e-5),
-        ("qwen3", torch.float32, 1e-5),
-        ("llama3.1", torch.bfloat16, 2e-2),
-    ],
-)  # without biases, with, with norms of each head
-def test_a_compiled_pass_over_rows_gives_the_same(family, dtype, tolerance):
-    """Guards: a bias left out, heads of a group mixed up, a scale or a norm that the compiled sums leave out, float32 sums that end in another dtype."""
-    plain, ids = decoder(family, dtype), torch.randint(V, (21,), generator=torch.Generator().manual_seed(1)).tolist()
-    model = copy.deepcopy(plain)
-    packed.lay_out(model, packed.RowLinear)
-    assert not any(isinstance(one, torch.nn.Linear) for one in model.modules())
-    with torch.inference_mode():
-        wanted = plain(torch.tensor([ids])).float()[0]
-        cache = KVCache(model.config, 1, 30, device="cpu", dtype=dtype)
-        found = [prefill(model, {0: ids[:10]}, cache)[0]]
-        one_token = Compiled(model, cache)
-        found = torch.stack(found + [one_token([token])[0][0].clone() for token in ids[10:]])
-    assert (found - wanted[9:]).norm() <= tolerance * wanted[9:].norm()
+@pytest.mark.parametrize("family", ["llama3.1", "qwen2", "qwen3"])  # without biases, with, with norms of each head
+def test_fused_projections_compute_the_same(family):
+    """Guards: projections split at the wrong sizes, a bias left out; float64 1e-12."""
+    plain, ids = decoder(family, torch.float64), torch.arange(20)[None]
+    fused = copy.deepcopy(plain)
+    for block in fused.model.layers:
+        block.self_attn.fuse_projections()
+        block.mlp.fuse_projections()
+        assert not hasattr(block.self_attn, "q_proj") and not hasattr(block.mlp, "up_proj")
+    torch.testing.assert_close(fused(ids), plain(ids), atol=1e-12, rtol=0)
 
 
-@pytest.mark.skipif(not CAN, reason="this torch has no packed linear layers")
-def test_weights_are_given_back_as_they_are_packed(monkeypatch):
+def test_projections_with_lora_are_not_fused():
+    """Guards: an adapter's update lost where LoRA is not merged."""
+    model, ids = decoder(), torch.arange(20)[None]
+    add_lora(model, rank=2, targets=["q_proj", "gate_proj"])
+    expected = model(ids)
+    for block in model.model.layers:
+        block.self_attn.fuse_projections()
+        block.mlp.fuse_projections()
+    assert torch.equal(model(ids), expected) and hasattr(model.model.layers[0].self_attn, "q_proj")
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="this torch has no packed linear layers")
+def test_weights_are_freed_as_they_are_packed(monkeypatch):
     """Guards: twice the weights in memory until the last layer is packed."""
-    monkeypatch.setattr(packed, "packs", lambda linear: True)
+    monkeypatch.setattr(linear_module, "packing_works", lambda linear: True)
     model = decoder("llama3.1", torch.float32)
-    weights = [weakref.ref(one.weight) for one in model.modules() if isinstance(one, torch.nn.Linear)]
+    weights = [weakref.ref(module.weight) for module in model.modules() if isinstance(module, torch.nn.Linear)]
     alive = []
-    make = packed.PackedLinear.__init__
+    plain_init = linear_module.PackedLinear.__init__
 
-    def counting(self, *linears):
-        make(self, *linears)
-        alive.append(sum(one() is not None for one in weights))
+    def counting_init(self, linear):
+        plain_init(self, linear)
+        alive.append(sum(weight() is not None for weight in weights))
 
-    monkeypatch.setattr(packed.PackedLinear, "__init__", counting)
-    assert packed.pack_weights(model)
-    assert alive == sorted(alive, reverse=True) and alive[-1] < 4 and not any(one() is not None for one in weights)
+    monkeypatch.setattr(linear_module.PackedLinear, "__init__", counting_init)
+    assert linear_module.pack_weights(model)
+    assert alive == sorted(alive, reverse=True) and alive[-1] < 4
+    assert not any(weight() is not None for weight in weights)
 
 
 def test_without_the_operators_the_model_stays_as_it_is(monkeypatch):
-    """Guards: a crash on a torch that has renamed them, on a float64 model, on one that is on no CPU."""
+    """Guards: a crash on a torch that has renamed them, on a float64 model, on a model that is not on a CPU."""
     model = decoder("llama3.1", torch.float32)
     before = dict(model.named_modules())
 
     def missing(linear):
         raise AttributeError("no such operator")
 
-    monkeypatch.setattr(packed, "PackedLinear", missing)
-    monkeypatch.setattr(packed, "SMALLEST", 0)
-    assert not packed.pack_weights(model) and dict(model.named_modules()) == before
+    monkeypatch.setattr(linear_module, "PackedLinear", missing)
+    monkeypatch.setattr(linear_module, "MIN_WEIGHTS", 0)
+    assert not linear_module.pack_weights(model) and dict(model.named_modules()) == before
     monkeypatch.undo()
-    monkeypatch.setattr(packed, "SMALLEST", 0)
-    assert not packed.packs(torch.nn.Linear(4, 4).double()) and not packed.packs(torch.nn.Linear(4, 4, device="meta"))
+    monkeypatch.setattr(linear_module, "MIN_WEIGHTS", 0)
+    assert not linear_module.packing_works(torch.nn.Linear(4, 4).double())
+    assert not linear_module.packing_works(torch.nn.Linear(4, 4, device="meta"))
 
 
-def test_wrong_products_are_not_used(monkeypatch):
-    """Guards: an operator that computes something else after a change of its meaning."""
+def test_an_operator_that_computes_something_else_is_not_used(monkeypatch):
+    """Guards: wrong answers after an operator has changed its meaning."""
 
     class Wrong(torch.nn.Module):
         def __init__(self, linear):
@@ -114,6 +113,6 @@ def test_wrong_products_are_not_used(monkeypatch):
         def forward(self, x):
             return torch.zeros(*x.shape[:-1], 64)
 
-    monkeypatch.setattr(packed, "PackedLinear", Wrong)
-    monkeypatch.setattr(packed, "SMALLEST", 0)
-    assert not packed.packs(torch.nn.Linear(32, 64))
+    monkeypatch.setattr(linear_module, "PackedLinear", Wrong)
+    monkeypatch.setattr(linear_module, "MIN_WEIGHTS", 0)
+    assert not linear_module.packing_works(torch.nn.Linear(32, 64))

@@ -1,4 +1,4 @@
-"""Model folders: strict loading, low memory, and a `save_model` that transformers reads without a word."""
+"""Model folders: strict loading, low memory, and a `save_model` that transformers reads without a warning."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def shard(folder):
-    """Split model.safetensors in two files with an index, as large models come."""
+    """Split model.safetensors into two files with an index, as large models are published."""
     tensors = load_file(folder / "model.safetensors")
     names = sorted(tensors)
     parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
@@ -40,7 +40,7 @@ def shard(folder):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_saved_and_loaded_is_the_same_model(family, tmp_path):
-    """Guards: a tensor or setting lost on the way; tied weights untied."""
+    """Guards: a tensor or setting lost in the round trip; tied weights untied."""
     model = decoder(family)
     save_model(model, tmp_path)
     again = load_model(tmp_path)
@@ -50,7 +50,7 @@ def test_saved_and_loaded_is_the_same_model(family, tmp_path):
 
 
 def test_shards_load_as_one_file_does(folder):
-    """Guards: a shard forgotten; sharded output of `save_model`."""
+    """Guards: a shard that is not read."""
     expected = load_model(folder)(IDS)
     shard(folder)
     assert torch.equal(load_model(folder)(IDS), expected)
@@ -66,10 +66,10 @@ def test_large_models_are_saved_in_shards(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_weights_take_the_dtype_asked_for(folder, dtype):
+def test_weights_take_the_requested_dtype(folder, dtype):
     """Guards: a norm left in another dtype; names of dtypes not understood."""
-    for asked in (dtype, str(dtype).removeprefix("torch.")):
-        assert {parameter.dtype for parameter in load_model(folder, dtype=asked).parameters()} == {dtype}
+    for requested in (dtype, str(dtype).removeprefix("torch.")):
+        assert {parameter.dtype for parameter in load_model(folder, dtype=requested).parameters()} == {dtype}
     assert load_model(folder).lm_head.weight.dtype == torch.float32  # config.json's
 
 
@@ -80,7 +80,7 @@ def change_tensors(folder, change):
 
 
 @pytest.mark.parametrize(
-    "damage, words",
+    "damage, message",
     [
         (lambda f: change_tensors(f, lambda t: t.pop("model.norm.weight")), "tensor model.norm.weight is missing"),
         (lambda f: change_tensors(f, lambda t: t.update(extra=torch.zeros(2))), "unexpected tensor extra"),
@@ -107,7 +107,10 @@ def change_tensors(folder, change):
             lambda f: (shard(f), (f / "model-00002-of-00002.safetensors").unlink()),
             "names shard model-00002-of-00002.safetensors",
         ),
-        (lambda f: (shard(f), (f / "model.safetensors.index.json").write_text("[]")), "not a safetensors index"),
+        (
+            lambda f: (shard(f), (f / "model.safetensors.index.json").write_text("[]")),
+            "model.safetensors.index.json: holds no JSON object",
+        ),
         (
             lambda f: (
                 shard(f),
@@ -119,16 +122,16 @@ def change_tensors(folder, change):
         ),
     ],
 )
-def test_damage_is_named_with_its_file(folder, damage, words):
-    """Guards: a model that loads with random or foreign weights; an error that does not say what to mend."""
+def test_damage_is_reported_with_its_file(folder, damage, message):
+    """Guards: a model that loads with random or foreign weights; an error without a remedy."""
     damage(folder)
-    with pytest.raises(InputError, match=words) as caught:
+    with pytest.raises(InputError, match=message) as error:
         load_model(folder)
-    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(folder) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_an_index_cannot_name_a_file_elsewhere(folder):
-    """Guards: a path in a downloaded index that leads out of the folder."""
+    """Guards: a path in a downloaded index that points outside the folder."""
     index = shard(folder)
     index["weight_map"] = {name: "../" + file for name, file in index["weight_map"].items()}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -155,10 +158,10 @@ def test_transformers_loads_our_folder_without_a_warning(family, tmp_path, caplo
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
         warnings.simplefilter("error")
         theirs, notes = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
-    expected = (
-        ["YaRN"] if family == "yarn" else []
-    )  # its factor 4 does not fill the 256 positions: said of the config, not of the folder
-    assert [one.getMessage() for one in caplog.records if not any(word in one.getMessage() for word in expected)] == []
+    # YaRN's factor 4 does not fill the 256 positions: a warning about the test's config, not about the folder.
+    expected = ["YaRN"] if family == "yarn" else []
+    messages = [record.getMessage() for record in caplog.records]
+    assert [message for message in messages if not any(word in message for word in expected)] == []
     assert not any(notes[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     with torch.no_grad():
         torch.testing.assert_close(theirs(IDS).logits, model(IDS), atol=1e-4, rtol=0)
@@ -175,9 +178,11 @@ print(peak * 1024 / sum(p.numel() * p.element_size() for p in model.parameters()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
-@pytest.mark.parametrize("stored, asked", [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "bfloat16")])
-def test_peak_memory_is_the_weights_themselves(tmp_path, stored, asked):
-    """Guards: a second copy of the model while it loads. At most 1.15 times the weights, in the dtype asked for."""
+@pytest.mark.parametrize(
+    "stored, requested", [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "bfloat16")]
+)
+def test_peak_memory_is_the_weights_themselves(tmp_path, stored, requested):
+    """Guards: a second copy of the model while it loads. At most 1.15 times the weights in the requested dtype."""
     from minscl.model import Decoder, ModelConfig
     from tests.tiny_models import SIZE
 
@@ -192,6 +197,6 @@ def test_peak_memory_is_the_weights_themselves(tmp_path, stored, asked):
     save_model(model, tmp_path)
     del model
     result = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(tmp_path), asked], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURE, str(tmp_path), requested], capture_output=True, text=True, check=True
     )
     assert float(result.stdout) <= 1.15, result.stdout

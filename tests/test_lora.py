@@ -1,4 +1,4 @@
-"""LoRA on a toy network, against its definition: no transformers, no PEFT (test_peft.py has those). test_adapter.py has the files."""
+"""LoRA on a toy network, against its definition. test_peft.py compares with PEFT, test_adapter.py has the files."""
 
 import pytest
 import torch
@@ -6,14 +6,14 @@ from torch import nn
 
 from minscl.errors import InputError
 from minscl.lora import TARGETS, LoRALinear, add_lora, lora_parameters, merge_lora
-from tests.toy_lora import KINDS, inputs, toy, trained
+from tests.toy_lora import PROJECTIONS, inputs, toy, trained
 
 
 def test_a_fresh_adapter_changes_nothing():
     """Guards: B not zero at the start."""
     model, x = toy(), inputs()
     before = model(x)
-    add_lora(model, rank=3, targets=KINDS)
+    add_lora(model, rank=3, targets=PROJECTIONS)
     assert torch.equal(model(x), before)
 
 
@@ -23,27 +23,18 @@ def test_the_update_is_its_definition():
     layer = LoRALinear(linear, 2, 5, 0.0, torch.Generator().manual_seed(0))
     layer.lora_B.data = torch.randn(8, 2)
     x = torch.randn(4, 6)
-    expected = torch.stack(
-        [
-            torch.stack(
-                [
-                    sum(
-                        (linear.weight[o, i] + 5 / 2 * sum(layer.lora_B[o, r] * layer.lora_A[r, i] for r in range(2)))
-                        * row[i]
-                        for i in range(6)
-                    )
-                    + linear.bias[o]
-                    for o in range(8)
-                ]
-            )
-            for row in x
-        ]
-    )
+    expected = torch.zeros(4, 8)
+    for n in range(4):
+        for o in range(8):
+            expected[n, o] = linear.bias[o]
+            for i in range(6):
+                update = sum(layer.lora_B[o, r] * layer.lora_A[r, i] for r in range(2))
+                expected[n, o] += (linear.weight[o, i] + 5 / 2 * update) * x[n, i]
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=0)
 
 
 def test_default_targets_are_the_seven_projections_of_every_block():
-    """Guards: a projection forgotten, or the head wrapped by default."""
+    """Guards: a projection left out, or the output head wrapped by default."""
     block = nn.ModuleDict({name: nn.Linear(4, 4) for name in TARGETS})
     model = nn.ModuleDict({"layers": nn.ModuleList([block]), "lm_head": nn.Linear(4, 4)})
     assert add_lora(model) == [f"layers.0.{name}" for name in TARGETS]
@@ -53,17 +44,17 @@ def test_default_targets_are_the_seven_projections_of_every_block():
 def test_only_the_adapter_is_trainable_and_float32():
     """Guards: a base weight, bias or norm that trains; an adapter in bfloat16, where small steps vanish."""
     model = toy(torch.bfloat16)
-    add_lora(model, rank=2, targets=KINDS)
+    add_lora(model, rank=2, targets=PROJECTIONS)
     trainable = {name: parameter.dtype for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trainable == {name: torch.float32 for name, _ in lora_parameters(model)} and len(trainable) == 12
     assert model(inputs(torch.bfloat16)).dtype == torch.bfloat16
-    assert add_lora(double := toy(torch.float64), targets=KINDS) and {p.dtype for _, p in lora_parameters(double)} == {
-        torch.float64
-    }
+    assert add_lora(double := toy(torch.float64), targets=PROJECTIONS) and {
+        p.dtype for _, p in lora_parameters(double)
+    } == {torch.float64}
 
 
-def test_a_is_kaiming_uniform_and_belongs_to_the_seed():
-    """Guards: a draw from the global generator, one A for all layers, the wrong bound."""
+def test_a_is_kaiming_uniform_and_depends_on_the_seed_alone():
+    """Guards: a draw from the global generator, the same A in all layers, the wrong bound."""
     values = {}
     for run, seed in (("a", 4), ("b", 4), ("c", 5)):
         model = nn.ModuleList([nn.Linear(64, 8), nn.Linear(64, 8)])
@@ -71,7 +62,7 @@ def test_a_is_kaiming_uniform_and_belongs_to_the_seed():
         add_lora(model, rank=64, targets=["0", "1"], seed=seed)
         assert torch.equal(torch.get_rng_state(), state)
         values[run] = [layer.lora_A.detach() for layer in model]
-    assert all(torch.equal(a, b) for a, b in zip(values["a"], values["b"]))
+    assert all(torch.equal(a, b) for a, b in zip(values["a"], values["b"], strict=True))
     assert not torch.equal(values["a"][0], values["c"][0]) and not torch.equal(values["a"][0], values["a"][1])
     bound = 1 / 64**0.5
     assert values["a"][0].abs().max() <= bound and abs(values["a"][0].std() - bound / 3**0.5) < 0.01 * bound
@@ -87,16 +78,16 @@ def test_dropout_acts_on_the_input_of_a_and_only_in_training():
     assert not layer.training
     torch.manual_seed(1)
     torch.testing.assert_close(layer(x) - linear(x), torch.full((1, 2), 1000.0), atol=1e-3, rtol=0)
-    update = layer.train()(x) - linear(x)  # 2 · (how many of 1000 inputs were kept), the same for both outputs
+    update = layer.train()(x) - linear(x)  # 2 · (how many of 1000 inputs survived), the same for both outputs
     torch.testing.assert_close(update[0, 0], update[0, 1], atol=1e-3, rtol=0)
     assert 800 < update[0, 0] < 1200 and update[0, 0].round() % 2 == 0 and update[0, 0].round() != 1000
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 4e-2)])
 def test_merged_equals_unmerged(dtype, tolerance):
-    """Guards: a merge without scaling or transposed; in bfloat16 only the rounding of W may show."""
+    """Guards: a merge without scaling, or transposed. In bfloat16 only the rounding of W may differ."""
     model, x = toy(dtype), inputs(dtype)
-    names = add_lora(model, rank=3, alpha=6, dropout=0.5, targets=KINDS)
+    names = add_lora(model, rank=3, alpha=6, dropout=0.5, targets=PROJECTIONS)
     before, plain = trained(model)(x), toy(dtype)(x)
     assert (before - plain).abs().max() > 0.1  # the adapter does something
     base = [model.get_submodule(name).linear for name in names]
@@ -112,21 +103,21 @@ def test_merged_equals_unmerged(dtype, tolerance):
 def test_merge_leaves_the_loaded_tensor_alone():
     """Guards: writing into a tensor that may be the memory-mapped model file."""
     model = toy()
-    add_lora(model, targets=KINDS)
+    add_lora(model, targets=PROJECTIONS)
     weight = model.layers[0].q_proj.linear.weight
     copy = weight.clone()
     merge_lora(trained(model))
     assert torch.equal(weight, copy) and not torch.equal(model.layers[0].q_proj.weight, copy)
 
 
-def test_targets_by_full_name_pattern_and_word():
-    """Guards: a suffix match that cuts inside a word; patterns that must match the whole name."""
+def test_targets_by_full_name_pattern_and_all_linear():
+    """Guards: a suffix match inside a name's component; patterns that match only part of the name."""
     assert add_lora(toy(), targets=["layers.1.q_proj"]) == ["layers.1.q_proj"]
     assert add_lora(toy(), targets=r"layers\.0\.(q|k)_proj") == ["layers.0.q_proj", "layers.0.k_proj"]
-    assert add_lora(toy(), targets="all-linear") == [f"layers.{i}.{kind}" for i in range(2) for kind in KINDS]
-    for nothing in (["proj"], ["0.q_proj", "_proj"], "q_proj", r"q_proj.*"):
+    assert add_lora(toy(), targets="all-linear") == [f"layers.{i}.{name}" for i in range(2) for name in PROJECTIONS]
+    for unmatched in (["proj"], ["0.q_proj", "_proj"], "q_proj", r"q_proj.*"):
         with pytest.raises(InputError, match="matches no linear layer"):
-            add_lora(toy(), targets=nothing)
+            add_lora(toy(), targets=unmatched)
 
 
 def test_bad_requests_leave_the_model_untouched():
@@ -139,16 +130,16 @@ def test_bad_requests_leave_the_model_untouched():
         ({"targets": ["embed_tokens"]}, "embed_tokens, a Embedding"),
         ({"targets": "q_(proj"}, "not a regular expression"),
         ({"targets": []}, "matches no linear layer"),
-        ({"targets": KINDS, "rank": 0}, "rank 0"),
-        ({"targets": KINDS, "rank": 2.0}, "rank 2.0"),
-        ({"targets": KINDS, "dropout": 1.0}, "dropout 1.0"),
+        ({"targets": PROJECTIONS, "rank": 0}, "rank 0"),
+        ({"targets": PROJECTIONS, "rank": 2.0}, "rank 2.0"),
+        ({"targets": PROJECTIONS, "dropout": 1.0}, "dropout 1.0"),
     ]:
         model = toy()
         with pytest.raises(InputError) as error:
             add_lora(model, **arguments)
         assert message in str(error.value) and "\n" not in str(error.value)
         assert all(parameter.requires_grad for parameter in model.parameters()) and not lora_parameters(model)
-    add_lora(model, targets=KINDS)
+    add_lora(model, targets=PROJECTIONS)
     with pytest.raises(InputError, match="already has LoRA"):
         add_lora(model, targets=["lm_head"])
     with pytest.raises(InputError, match="no LoRA layers"):

@@ -1,7 +1,7 @@
-"""LoRA against PEFT, live (the `teacher` extra): outputs, gradients, and adapters that travel both ways.
+"""LoRA against PEFT, live (the `teacher` extra): outputs, gradients, and adapters exchanged both ways.
 
-PEFT wraps a transformers model. Ours wraps a copy of the same model, so that LoRA alone is compared, or minscl's decoder
-with the same weights, as in use.
+PEFT wraps a transformers model. minscl's LoRA wraps a copy of the same model, so that LoRA alone is compared, or
+minscl's decoder with the same weights, as in use.
 """
 
 import copy
@@ -34,15 +34,14 @@ SIZE = dict(
 )
 FAMILIES = {
     "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZE)),
-    "qwen2": lambda: transformers.Qwen2ForCausalLM(
-        transformers.Qwen2Config(**SIZE, tie_word_embeddings=True)
-    ),  # biases on q, k, v
+    # with biases on q, k, v
+    "qwen2": lambda: transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**SIZE, tie_word_embeddings=True)),
     "qwen3": lambda: transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**SIZE, head_dim=16)),
 }
 SUBSETS = {
     "all": list(TARGETS),
     "attention": ["q_proj", "v_proj"],
-    "one layer": ["layers.1.mlp.down_proj"],
+    "single layer": ["layers.1.mlp.down_proj"],
     "pattern": r".*\.(k|up)_proj",
 }
 
@@ -75,7 +74,7 @@ def with_peft(base, targets, **settings):
 
 
 def peft_parameters(model):
-    """PEFT's A and B under our names."""
+    """PEFT's A and B under minscl's names."""
     return {
         name.removeprefix("base_model.model.").removesuffix(".default.weight"): parameter
         for name, parameter in model.named_parameters()
@@ -84,7 +83,7 @@ def peft_parameters(model):
 
 
 def masked_backward(model):
-    """Loss on a third of the positions of a fixed batch, and its backward."""
+    """Logits of a fixed batch, after the backward of a loss on a third of its positions."""
     generator = torch.Generator().manual_seed(2)
     ids = torch.randint(97, (2, 12), generator=generator)
     labels = torch.where(torch.rand(2, 12, generator=generator) < 0.33, ids, -100)
@@ -98,24 +97,24 @@ def masked_backward(model):
 
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_outputs_and_gradients_equal_peft(base, subset):
-    """Guards: scaling, the place of the casts, a layer that PEFT wraps and we do not, a base weight that trains."""
+    """Guards: scaling, the place of the casts, a layer that only PEFT wraps, a base weight that trains."""
     teacher = with_peft(base, SUBSETS[subset])
     ours = copy.deepcopy(base) if subset != "all" else minscl_decoder(base)
     add_lora(ours, rank=4, alpha=6, targets=SUBSETS[subset])
-    theirs, mine = peft_parameters(teacher), dict(lora_parameters(ours))
-    assert theirs.keys() == mine.keys()
+    theirs, own = peft_parameters(teacher), dict(lora_parameters(ours))
+    assert theirs.keys() == own.keys()
     with torch.no_grad():
-        for name, parameter in mine.items():
+        for name, parameter in own.items():
             parameter.copy_(theirs[name])
     torch.testing.assert_close(masked_backward(ours), masked_backward(teacher), atol=1e-5, rtol=0)
-    for name, parameter in mine.items():
+    for name, parameter in own.items():
         assert parameter.grad.abs().max() > 1e-6  # there is a gradient to compare
         torch.testing.assert_close(parameter.grad, theirs[name].grad, atol=1e-5, rtol=1e-5)
     assert all(parameter.grad is None for name, parameter in ours.named_parameters() if "lora_" not in name)
 
 
 def test_dropout_equals_peft(base, tmp_path):
-    """Guards: dropout at another place or of another strength: from the same global seed the masks are the same."""
+    """Guards: dropout at another place or rate. From the same global seed the dropout masks are the same."""
     teacher = with_peft(base, list(TARGETS), lora_dropout=0.4)
     teacher.save_pretrained(tmp_path)
     ours = copy.deepcopy(base)
@@ -128,33 +127,36 @@ def test_dropout_equals_peft(base, tmp_path):
 
 
 def test_bfloat16_base_is_as_exact_as_peft_under_autocast(base):
-    """Guards: an update or a gradient rounded more often than in the usual mixed-precision training. Errors are measured against PEFT in float64
-    with the same bfloat16 weights; ours may be a tenth larger. A and B, and their gradients, stay float32."""
-    low = base.to(torch.bfloat16)
-    teacher, exact = with_peft(low, list(TARGETS)), with_peft(low, list(TARGETS)).double()
-    ours = copy.deepcopy(low)
+    """Guards: an update or a gradient rounded more often than in the usual mixed-precision training.
+
+    Errors are measured against PEFT in float64 with the same bfloat16 weights; minscl's may be a tenth larger than
+    PEFT's under autocast. A and B, and their gradients, stay float32.
+    """
+    bfloat16 = base.to(torch.bfloat16)
+    teacher, exact = with_peft(bfloat16, list(TARGETS)), with_peft(bfloat16, list(TARGETS)).double()
+    ours = copy.deepcopy(bfloat16)
     add_lora(ours, rank=4, alpha=6)
-    theirs, mine, truth = peft_parameters(teacher), dict(lora_parameters(ours)), peft_parameters(exact)
+    theirs, own, truth = peft_parameters(teacher), dict(lora_parameters(ours)), peft_parameters(exact)
     with torch.no_grad():
-        for name, parameter in mine.items():
+        for name, parameter in own.items():
             assert parameter.dtype == theirs[name].dtype == torch.float32
             parameter.copy_(theirs[name])
             truth[name].copy_(theirs[name])
-    found, wanted = masked_backward(ours), masked_backward(exact)
+    logits, exact_logits = masked_backward(ours), masked_backward(exact)
     with torch.autocast("cpu", torch.bfloat16):
-        peers = masked_backward(teacher)
-    assert (found - wanted).norm() <= 1.1 * (peers - wanted).norm()
-    assert all(parameter.grad.dtype == torch.float32 for parameter in mine.values())
+        teacher_logits = masked_backward(teacher)
+    assert (logits - exact_logits).norm() <= 1.1 * (teacher_logits - exact_logits).norm()
+    assert all(parameter.grad.dtype == torch.float32 for parameter in own.values())
 
     def error(parameters):
         return sum((parameter.grad - truth[name].grad).square().sum() for name, parameter in parameters.items()).sqrt()
 
-    assert error(mine) <= 1.1 * error(theirs)
+    assert error(own) <= 1.1 * error(theirs)
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_peft_loads_our_adapter(base, subset, tmp_path):
-    """Guards: a key without PEFT's prefix (it only warns and keeps its own values), settings PEFT reads otherwise."""
+    """Guards: a key without PEFT's prefix (it only warns and keeps its own values), a setting PEFT reads otherwise."""
     ours = minscl_decoder(base)
     add_lora(ours, rank=4, alpha=6, targets=SUBSETS[subset], seed=3)
     with torch.no_grad():
@@ -172,7 +174,7 @@ def test_peft_loads_our_adapter(base, subset, tmp_path):
 
 
 @pytest.mark.parametrize("subset", [*SUBSETS, "all-linear"])
-def test_we_load_pefts_adapter_and_merge_it(base, subset, tmp_path):
+def test_an_adapter_from_peft_loads_and_merges(base, subset, tmp_path):
     """Guards: PEFT's list, pattern and "all-linear" targets; a merge that differs from PEFT's."""
     teacher = with_peft(base, SUBSETS.get(subset, subset))
     teacher.save_pretrained(tmp_path)
@@ -210,7 +212,7 @@ PEFT_KINDS = {
 
 @pytest.mark.parametrize("field", PEFT_KINDS)
 def test_other_kinds_of_peft_adapters_are_refused(field, tmp_path):
-    """Guards: a field name in our table that PEFT spells otherwise."""
+    """Guards: a setting in peft_io.ACCEPTED that PEFT spells otherwise."""
     torch.manual_seed(0)
     targets = ["k_proj"] if field == "lora_bias" else ["q_proj", "v_proj"]
     family = "qwen2" if field == "lora_bias" else "llama"  # a LoRA bias needs a base bias
@@ -223,7 +225,7 @@ def test_other_kinds_of_peft_adapters_are_refused(field, tmp_path):
 
 
 def test_a_plain_peft_adapter_of_this_release_is_accepted(tmp_path):
-    """Guards: a default that this release of PEFT writes and our table refuses."""
+    """Guards: a default that this release of PEFT writes and peft_io refuses."""
     config = peft.LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM")
     model = FAMILIES["llama"]()
     peft.get_peft_model(copy.deepcopy(model), config).save_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""Attention over a forest of segments against the dense mask, and against separate sequences."""
+"""Attention under a SharedPrefixMask against the dense mask, and against separate sequences."""
 
 import pytest
 import torch
@@ -6,31 +6,40 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minscl.model import SharedPrefixMask, flex
-from minscl.model import shared_prefix as forest_module
+from minscl.model import SharedPrefixMask, flex, packed_attention
+from minscl.model.ops import attention
 from tests.tiny_models import V, decoder
 
 
 @st.composite
-def forests(draw):
+def masks(draw):
     lengths = tuple(draw(st.lists(st.integers(1, 9), min_size=1, max_size=9)))
     return SharedPrefixMask(lengths, tuple(draw(st.integers(-1, index - 1)) for index in range(len(lengths))))
 
 
-@pytest.mark.parametrize("alone", [0, 4, 96])
+@pytest.fixture(autouse=True)
+def restore_threshold():
+    """test_segment_by_segment_equals_the_dense_mask changes it, so that short segments go through both paths."""
+    before = packed_attention.MAX_BATCHED_LENGTH
+    yield
+    packed_attention.MAX_BATCHED_LENGTH = before
+
+
+@pytest.mark.parametrize("max_batched", [0, 4, 96])
 @settings(max_examples=80, deadline=None)
-@given(forest=forests(), seed=st.integers(0, 99))
-def test_segment_by_segment_equals_the_dense_mask(alone, forest, seed):
-    """Guards: ancestors in the wrong order or left out, padding attended to, gradients lost through the shared copy. float64, 1e-12."""
+@given(mask=masks(), seed=st.integers(0, 99))
+def test_segment_by_segment_equals_the_dense_mask(max_batched, mask, seed):
+    """Guards: ancestors in the wrong order or left out, padding attended to, gradients lost through the shared prefix.
+    float64, 1e-12."""
     generator = torch.Generator().manual_seed(seed)
-    forest_module.ALONE = alone
-    T = sum(forest.lengths)
+    packed_attention.MAX_BATCHED_LENGTH = max_batched
+    T = sum(mask.lengths)
     q, k, v = (
         torch.randn(1, heads, T, 4, dtype=torch.float64, generator=generator).requires_grad_() for heads in (4, 2, 2)
     )
     weight = torch.randn(1, 4, T, 4, dtype=torch.float64, generator=generator)
-    dense = F.scaled_dot_product_attention(q, k, v, attn_mask=forest.allowed(), enable_gqa=True)
-    ours = forest.attention(q, k, v)
+    dense = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.dense(), enable_gqa=True)
+    ours = attention(q, k, v, mask)
     torch.testing.assert_close(ours, dense, atol=1e-12, rtol=0)
     for a, b in zip(
         torch.autograd.grad((ours * weight).sum(), (q, k, v)),
@@ -40,21 +49,33 @@ def test_segment_by_segment_equals_the_dense_mask(alone, forest, seed):
         torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
 
 
+def test_a_pass_without_gradients_does_not_spoil_a_later_backward():
+    """Guards: an index made in inference mode, cached, and then needed by autograd for the same mask."""
+    mask = SharedPrefixMask((3, 2, 2), (-1, 0, 0))
+    packed_attention.sibling_batches.cache_clear()
+    q, k, v = (torch.randn(1, heads, 7, 4) for heads in (4, 2, 2))
+    with torch.inference_mode():
+        expected = attention(q, k, v, mask)
+    output = attention(q.requires_grad_(), k.requires_grad_(), v.requires_grad_(), mask)
+    output.sum().backward()
+    assert torch.equal(output, expected) and v.grad is not None
+
+
 @settings(max_examples=15, deadline=None)
-@given(forest=forests(), seed=st.integers(0, 99))
-def test_the_block_mask_of_the_gpu_equals_the_dense_mask(forest, seed):
-    """Guards: a second definition of the mask, for FlexAttention alone. Forward, uncompiled, float32 1e-5; its backward and speed need a GPU."""
-    generator, T = torch.Generator().manual_seed(seed), sum(forest.lengths)
+@given(mask=masks(), seed=st.integers(0, 99))
+def test_flex_attention_equals_the_dense_mask(mask, seed):
+    """Guards: a mask_mod that FlexAttention reads differently. Forward, uncompiled, float32 1e-5; its backward and
+    its speed need a GPU."""
+    generator, T = torch.Generator().manual_seed(seed), sum(mask.lengths)
     q, k, v = (torch.randn(1, heads, T, 16, generator=generator) for heads in (4, 2, 2))
-    found = flex.attend(q, k, v, forest.blocks(q.device))
-    torch.testing.assert_close(
-        found, F.scaled_dot_product_attention(q, k, v, attn_mask=forest.allowed(), enable_gqa=True), atol=1e-5, rtol=0
-    )
+    output = flex.attend(q, k, v, packed_attention.block_mask(mask, q.device))
+    dense = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.dense(), enable_gqa=True)
+    torch.testing.assert_close(output, dense, atol=1e-5, rtol=0)
     assert not flex.usable(q.device)  # a CPU goes segment by segment
 
 
 def test_a_gpu_without_a_compiler_goes_segment_by_segment(monkeypatch, capsys):
-    """Guards: a training that dies on a machine without Triton."""
+    """Guards: a training run that crashes on a machine without Triton."""
 
     def broken(*args):
         raise RuntimeError("no compiler")
@@ -65,37 +86,29 @@ def test_a_gpu_without_a_compiler_goes_segment_by_segment(monkeypatch, capsys):
     flex.usable.cache_clear()
 
 
-@pytest.fixture(autouse=True)
-def usual_threshold():
-    """The tests change it to drive short forests through both ways."""
-    yield
-    forest_module.ALONE = 96
-
-
 @settings(max_examples=60, deadline=None)
-@given(forests())
-def test_the_mask_is_its_definition(forest):
-    """Guards: the one mask that everything else is held to: walked here token by token."""
-    segment = [index for index, length in enumerate(forest.lengths) for _ in range(length)]
-    for query, row in enumerate(forest.allowed().tolist()):
+@given(masks())
+def test_the_dense_mask_is_its_definition(mask):
+    """Guards the mask that everything else is compared with: checked here token by token, up the ancestors."""
+    segment_of = [index for index, length in enumerate(mask.lengths) for _ in range(length)]
+    for query, row in enumerate(mask.dense().tolist()):
         for key, allowed in enumerate(row):
-            above = segment[query]
-            while above >= 0 and above != segment[key]:
-                above = forest.parents[above]
-            assert allowed == (above == segment[key] and key <= query)
+            ancestor = segment_of[query]
+            while ancestor >= 0 and ancestor != segment_of[key]:
+                ancestor = mask.parents[ancestor]
+            assert allowed == (ancestor == segment_of[key] and key <= query)
 
 
 @pytest.mark.parametrize("family", ["llama3.1", "qwen3", "yarn"])
-def test_branches_of_one_beginning_equal_whole_sequences(family):
-    """Guards: positions that do not continue after the shared beginning."""
+def test_branches_of_a_shared_prefix_equal_whole_sequences(family):
+    """Guards: positions that do not continue after the shared prefix."""
     model = decoder(family, torch.float64)
     generator = torch.Generator().manual_seed(1)
     root, *branches = (torch.randint(V, (length,), generator=generator) for length in (11, 5, 1, 9))
-    forest = SharedPrefixMask(tuple(map(len, (root, *branches))), (-1, 0, 0, 0))
-    positions = torch.cat([torch.arange(11), *(11 + torch.arange(len(one)) for one in branches)])[None]
+    mask = SharedPrefixMask(tuple(map(len, (root, *branches))), (-1, 0, 0, 0))
+    positions = torch.cat([torch.arange(11), *(11 + torch.arange(len(branch)) for branch in branches)])[None]
     with torch.no_grad():
-        together = model.model(torch.cat((root, *branches))[None], positions=positions, mask=forest)[0].split(
-            forest.lengths
-        )
-        for branch, found in zip(branches, together[1:], strict=True):
-            torch.testing.assert_close(found, model.model(torch.cat((root, branch))[None])[0, 11:], atol=1e-9, rtol=0)
+        packed = model.model(torch.cat((root, *branches))[None], positions=positions, mask=mask)[0]
+        for branch, hidden in zip(branches, packed.split(mask.lengths)[1:], strict=True):
+            alone = model.model(torch.cat((root, branch))[None])[0, 11:]
+            torch.testing.assert_close(hidden, alone, atol=1e-9, rtol=0)

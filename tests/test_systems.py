@@ -72,7 +72,7 @@ def test_chains_compute_their_prompt_once(embedded):
     engine = Engine(model, slots=4, length=len(prompt) + 8, stop_ids=tokenizer.stop_ids)
     requests = [Request(prompt, 8, sampler=system.sampler("n", chain)) for chain in range(system.chains)]
     answers = dict(engine.run(requests))
-    assert engine.asked == 4 * len(prompt) and engine.computed == len(prompt) + 3
+    assert engine.prompt_tokens == 4 * len(prompt) and engine.computed_tokens == len(prompt) + 3
     assert len({tuple(answer.ids) for answer in answers.values()}) > 1
 
 

@@ -1,6 +1,6 @@
 """Tokenizers and chat formats against transformers' `apply_chat_template`, id for id, on tiny tokenizers trained here.
 
-The templates are the families' own, cut down to what they say of system, user and assistant turns (no tools).
+The templates are the families' own, reduced to system, user and assistant turns (no tools).
 """
 
 import json
@@ -19,22 +19,27 @@ from study.tokenizer import SPECIAL, train_tokenizer
 LLAMA2 = (
     "{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}{% set system = messages[0]['content'] %}"
     "{% else %}{% set rest = messages %}{% set system = false %}{% endif %}{% for message in rest %}"
-    "{% if loop.index0 == 0 and system != false %}{% set content = '<<SYS>>\n' + system + '\n<</SYS>>\n\n' + message['content'] %}"
+    "{% if loop.index0 == 0 and system != false %}{% set content = '<<SYS>>\n' + system + '\n<</SYS>>\n\n' + "
+    "message['content'] %}"
     "{% else %}{% set content = message['content'] %}{% endif %}"
     "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
     "{% else %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
 )
 LLAMA3 = (
-    "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' %}"
+    "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + "
+    "'<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' %}"
     "{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 LLAMA31 = (
     "{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = '26 Jul 2024' %}{%- endif %}"
-    "{%- if messages[0]['role'] == 'system' %}{%- set system = messages[0]['content'] | trim %}{%- set messages = messages[1:] %}"
+    "{%- if messages[0]['role'] == 'system' %}{%- set system = messages[0]['content'] | trim %}{%- set messages = "
+    "messages[1:] %}"
     "{%- else %}{%- set system = '' %}{%- endif %}"
-    "{{- '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: ' + date_string + '\n\n' + system + '<|eot_id|>' }}"
-    "{%- for message in messages %}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}{%- endfor %}"
+    "{{- '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: ' + "
+    "date_string + '\n\n' + system + '<|eot_id|>' }}"
+    "{%- for message in messages %}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + "
+    "message['content'] | trim + '<|eot_id|>' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
 )
 LLAMA32 = LLAMA31.replace(
@@ -42,7 +47,8 @@ LLAMA32 = LLAMA31.replace(
     "set date_string = strftime_now('%d %b %Y') if strftime_now is defined else '26 Jul 2024'",
 )
 CHATML = (
-    "{% for message in messages %}DEFAULT{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% for message in messages %}DEFAULT{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + "
+    "'<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 SYSTEM = (
@@ -53,11 +59,13 @@ QWEN25 = CHATML.replace(
     "DEFAULT", SYSTEM.replace("PROMPT", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.")
 )
 QWEN3 = (
-    "{%- set ns = namespace(last=-1) %}{%- for message in messages %}{%- if message.role == 'user' %}{%- set ns.last = loop.index0 %}{%- endif %}{%- endfor %}"
+    "{%- set ns = namespace(last=-1) %}{%- for message in messages %}{%- if message.role == 'user' %}{%- set "
+    "ns.last = loop.index0 %}{%- endif %}{%- endfor %}"
     "{%- for message in messages %}{%- if message.role == 'assistant' and loop.index0 > ns.last and loop.last %}"
     "{{- '<|im_start|>assistant\n<think>\n\n</think>\n\n' + message.content.lstrip('\n') + '<|im_end|>\n' }}"
     "{%- else %}{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- if enable_thinking is defined and enable_thinking is false %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- if enable_thinking is defined and "
+    "enable_thinking is false %}"
     "{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}"
 )
 LLAMA3_SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
@@ -77,8 +85,14 @@ FORMATS = {
     "minscl": None,
 }
 CORPUS = [
-    "Code this note in ICD-10-CM. Acute systolic (congestive) heart failure, 45% EF; A1c of 9.4.\nsystem user assistant [INST] [/INST] <<SYS>> <</SYS>>",
-    "Cutting Knowledge Date: December 2023 Today Date: 26 Jul 2024 You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+    (
+        "Code this note in ICD-10-CM. Acute systolic (congestive) heart failure, 45% EF; A1c of 9.4.\nsystem user "
+        "assistant [INST] [/INST] <<SYS>> <</SYS>>"
+    ),
+    (
+        "Cutting Knowledge Date: December 2023 Today Date: 26 Jul 2024 You are Qwen, created by Alibaba Cloud. You are "
+        "a helpful assistant."
+    ),
     "naïve café, ß 日本語 emoji 🙂 <s> </s> <|eot_id|> <think>",
 ] * 6
 CONVERSATIONS = [
@@ -91,7 +105,7 @@ CONVERSATIONS = [
 
 
 def byte_level(folder, special, plain_added=()):
-    """A byte-level BPE as Llama 3's and Qwen's; `plain_added` are added tokens that are not special (Qwen3's <think>)."""
+    """A byte-level BPE like Llama 3's and Qwen's; `plain_added` are added tokens that are not special: <think>."""
     from tokenizers import AddedToken
 
     tokenizer = Fast(models.BPE())
@@ -103,12 +117,12 @@ def byte_level(folder, special, plain_added=()):
         trainers.BpeTrainer(vocab_size=500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False),
     )
     tokenizer.add_special_tokens(special)
-    tokenizer.add_tokens([AddedToken(one, special=False, normalized=False) for one in plain_added])
+    tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in plain_added])
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def sentence_piece(folder):
-    """A sentencepiece BPE with byte fallback as Llama 2's."""
+    """A sentencepiece BPE with byte fallback like Llama 2's."""
     (folder / "corpus.txt").write_text("\n".join(CORPUS * 20))
     sentencepiece.SentencePieceTrainer.train(
         input=str(folder / "corpus.txt"),
@@ -127,8 +141,29 @@ def sentence_piece(folder):
     )
 
 
+def convert_to_json(folder, settings, metaspace):
+    """Replace tokenizer.model by a tokenizer.json, in either of the two forms that transformers' conversion has had."""
+    transformers = pytest.importorskip("transformers", reason="the teacher extra is not installed")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    converted = json.loads(transformers.AutoTokenizer.from_pretrained(folder).backend_tokenizer.to_str())
+    if metaspace:
+        pre_tokenizer = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+        converted["pre_tokenizer"] = pre_tokenizer
+    else:
+        converted["pre_tokenizer"] = None
+        converted["normalizer"] = {
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+            ],
+        }
+    (folder / "tokenizer.json").write_text(json.dumps(converted))
+    (folder / "tokenizer.model").unlink()
+
+
 def make_folder(folder, name):
-    """A folder with tokenizer and chat template of one format."""
+    """`folder` with the tokenizer and the chat template of the format `name`."""
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "chat_template": FORMATS[name],
@@ -144,31 +179,8 @@ def make_folder(folder, name):
             "legacy": not name.endswith("new"),
         }
         (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
-        if name.endswith(
-            ("fast", "metaspace")
-        ):  # what transformers converts tokenizer.model to, the two ways it has had
-            transformers = pytest.importorskip("transformers", reason="the teacher extra is not installed")
-            (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-            converted = transformers.AutoTokenizer.from_pretrained(folder).backend_tokenizer
-            plain = json.loads(converted.to_str())
-            if name.endswith("fast"):
-                plain["pre_tokenizer"] = None
-                plain["normalizer"] = {
-                    "type": "Sequence",
-                    "normalizers": [
-                        {"type": "Prepend", "prepend": "▁"},
-                        {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-                    ],
-                }
-            else:
-                plain["pre_tokenizer"] = {
-                    "type": "Metaspace",
-                    "replacement": "▁",
-                    "prepend_scheme": "first",
-                    "split": False,
-                }
-            (folder / "tokenizer.json").write_text(json.dumps(plain))
-            (folder / "tokenizer.model").unlink()
+        if name.endswith(("fast", "metaspace")):
+            convert_to_json(folder, settings, metaspace=name.endswith("metaspace"))
             settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     elif name == "minscl":
         train_tokenizer(CORPUS, folder, vocab_size=400)
@@ -190,7 +202,7 @@ def folder(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def both(folder):
-    """(ours, transformers' tokenizer of the same folder)."""
+    """(minscl's tokenizer, transformers') of the same folder."""
     transformers = pytest.importorskip("transformers", reason="the teacher extra is not installed")
     kind = transformers.AutoTokenizer if (folder / "tokenizer.model").exists() else transformers.PreTrainedTokenizerFast
     return load_tokenizer(folder), kind.from_pretrained(folder)
@@ -202,7 +214,7 @@ def as_messages(conversation):
 
 @pytest.mark.parametrize("conversation", CONVERSATIONS)
 def test_chat_ids_equal_transformers(both, conversation):
-    """Guards: a header, line break, space or default system prompt that the family was not trained with."""
+    """Guards: a header, line break, space or default system message that the family was not trained on."""
     ours, theirs = both
     for generation in (True, False):
         expected = theirs.apply_chat_template(
@@ -223,26 +235,25 @@ def test_chat_ids_equal_transformers(both, conversation):
 def test_plain_text_ids_equal_transformers(both, text):
     """Guards: a normaliser or a space prefix lost with the special tokens.
 
-    A text that begins with a space is not compared: sentencepiece puts its own before it, transformers' copy of it does not.
+    Texts that begin with a space are not compared: sentencepiece puts another space first, transformers' conversion
+    does not.
     """
     ours, theirs = both
     assert ours.encode(text) == theirs.encode(text, add_special_tokens=False)
 
 
-def test_an_answer_after_the_prompt_is_the_whole_conversation(folder):
-    """Guards: a target tokenised otherwise than the template would: what is trained must be what is generated after."""
+def test_prompt_and_answer_are_the_whole_conversation(folder):
+    """Guards: a training target tokenised otherwise than the template would be at generation."""
     ours = load_tokenizer(folder)
     question, answer = {"role": "user", "content": "Pt with DM2."}, "Evidence:\n1. DM2\nCodes:\nE11.9 Type 2 [1]"
     whole = ours.encode_chat([question, {"role": "assistant", "content": answer}], add_generation_prompt=False)
-    mine = ours.encode_chat([question]) + ours.encode_answer(answer)
-    assert mine == whole[: len(mine)] and whole[len(mine) :] in ([], ours.encode("\n"))
-    assert mine[-1] in ours.stop_ids
+    prompt_ids, answer_ids = ours.encode_chat([question]), ours.encode_answer(answer)
+    ids = prompt_ids + answer_ids
+    assert ids == whole[: len(ids)] and whole[len(ids) :] in ([], ours.encode("\n"))
+    assert ids[-1] in ours.stop_ids
     start = ours.encode_answer_start("Evidence:\n1. DM2\nCodes:\n")
-    assert (
-        mine[: len(mine) - len(ours.encode_answer(answer))] + start
-        == mine[: len(ours.encode_chat([question])) + len(start)]
-    )
-    assert ours.decode(ours.encode_answer(answer)).strip() == answer
+    assert start == answer_ids[: len(start)]
+    assert ours.decode(answer_ids).strip() == answer
 
 
 HOSTILE = [
@@ -265,18 +276,18 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_user_text_never_becomes_a_special_token(folder, text):
-    """Guards: a note that ends its own turn, or speaks as the system."""
+    """Guards: a note that ends its own turn, or poses as the system message."""
     ours = load_tokenizer(folder)
     special = set(ours._backend.special.values())
     ids = ours.encode(f"before {text} after{text}{text}")
     assert special.isdisjoint(ids)
     assert ours.decode(ids, skip_special=False).strip(" ") == f"before {text} after{text}{text}"
     plain, hostile = (ours.encode_chat([{"role": "user", "content": f"a {word} b"}]) for word in ("x", text))
-    assert [one for one in plain if one in special] == [one for one in hostile if one in special]
+    assert [id for id in plain if id in special] == [id for id in hostile if id in special]
 
 
 def test_any_text_survives(folder):
-    """Guards: text that is lost on the way to ids and back, special names cut in pieces included."""
+    """Guards: text lost on the way to ids and back, also where a special token's name has been split."""
     ours = load_tokenizer(folder)
     special = set(ours._backend.special.values())
 
@@ -298,7 +309,7 @@ def test_any_text_survives(folder):
 
 
 def test_stop_ids_come_from_generation_config_then_config_then_chat(tmp_path):
-    """Guards: generation that runs on because the end token of the chat is not the end token of the text."""
+    """Guards: generation that runs on because the chat's end token is not the end-of-text token."""
     make_folder(tmp_path, "llama3")
     end = load_tokenizer(tmp_path)._backend.special["<|eot_id|>"]
     assert load_tokenizer(tmp_path).stop_ids == (end,)
@@ -308,8 +319,8 @@ def test_stop_ids_come_from_generation_config_then_config_then_chat(tmp_path):
     assert load_tokenizer(tmp_path).stop_ids == (8, 9)
 
 
-def test_what_cannot_be_used_is_refused(tmp_path):
-    """Guards: a base model, or a broken folder, used with a format that nobody trained it on."""
+def test_unusable_folders_are_refused(tmp_path):
+    """Guards: a base model, or a broken folder, used with a chat format that it was not trained on."""
     with pytest.raises(InputError, match="no tokenizer.json and no tokenizer.model"):
         load_tokenizer(tmp_path)
     byte_level(tmp_path, ["<|endoftext|>"])
@@ -320,6 +331,9 @@ def test_what_cannot_be_used_is_refused(tmp_path):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match="not a tokenizer.json"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("[]")
+    with pytest.raises(InputError, match="tokenizer.json: holds no JSON object"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "tokenizer.model").write_text("no")

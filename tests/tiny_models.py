@@ -1,7 +1,7 @@
-"""Tiny random models of every supported family, the same on every machine: what the teacher tests compare on.
+"""Tiny random models of every supported family, the same on every machine, for the comparisons with transformers.
 
-`decoder(family)` is ours, `teacher(ours)` transformers' model with the same weights (skips the test where the extra is absent), `naive` the plainest
-greedy decoding.
+`decoder(family)` is minscl's model, `teacher(ours)` transformers' with the same weights (the test is skipped where the
+extra is not installed), `naive` greedy decoding without a cache.
 """
 
 import numpy as np
@@ -51,7 +51,10 @@ FAMILIES = {
 
 
 def decoder(family="llama3.1", dtype=torch.float32) -> Decoder:
-    """Tiny, random, and far from uniform, so that answers differ and logits do not tie. numpy's RandomState never changes its stream."""
+    """Random weights, far from uniform, so that answers differ and logits do not tie.
+
+    Drawn from numpy's RandomState, whose stream is the same in every release.
+    """
     model = Decoder(ModelConfig.from_dict(SIZE | FAMILIES[family])).eval()
     random = np.random.RandomState(21)
     with torch.no_grad():
@@ -68,11 +71,11 @@ def make_prompts(lengths) -> list[list[int]]:
 
 
 def teacher(ours: Decoder):
-    """transformers' model with our weights, in their dtype."""
+    """transformers' model with the weights of `ours`, in their dtype."""
     transformers = pytest.importorskip("transformers", reason="the teacher extra is not installed")
     config = transformers.AutoConfig.for_model(**ours.config.to_dict())
     model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
-    for parameter in model.parameters():  # not the buffers: `from_pretrained` too keeps RoPE's frequencies in float32
+    for parameter in model.parameters():  # not the buffers: from_pretrained keeps RoPE's frequencies in float32 too
         parameter.data = parameter.data.to(ours.lm_head.weight.dtype)
     model.load_state_dict(ours.state_dict())
     return model
@@ -80,7 +83,7 @@ def teacher(ours: Decoder):
 
 @torch.no_grad()
 def naive(model, prompt, max_new_tokens, stop_ids=()):
-    """(ids, probabilities, stopped) with no cache, no batch, no padding."""
+    """(ids, probabilities, stopped) of greedy decoding with no cache, no batch, no padding."""
     ids, probabilities = [], []
     for _ in range(max_new_tokens):
         distribution = model(torch.tensor([prompt + ids]))[0, -1].softmax(-1)

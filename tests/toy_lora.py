@@ -1,4 +1,4 @@
-"""A toy network to put LoRA on, with the names of a decoder."""
+"""A toy network with a decoder's module names, for the LoRA tests."""
 
 import torch
 from torch import nn
@@ -7,6 +7,8 @@ from minscl.lora import lora_parameters
 
 
 class Block(nn.Module):
+    """x + down(norm(tanh(q(x)) · k(x))): x (..., 6) → the same shape."""
+
     def __init__(self):
         super().__init__()
         self.q_proj, self.k_proj = nn.Linear(6, 8), nn.Linear(6, 8, bias=False)
@@ -17,7 +19,7 @@ class Block(nn.Module):
 
 
 class Toy(nn.Module):
-    """Two blocks and a head, with the names of a decoder."""
+    """Two blocks and an output head."""
 
     def __init__(self):
         super().__init__()
@@ -30,16 +32,17 @@ class Toy(nn.Module):
         return self.lm_head(x)
 
 
-KINDS = ("q_proj", "k_proj", "down_proj")
+PROJECTIONS = ("q_proj", "k_proj", "down_proj")
 
 
 def toy(dtype=torch.float32) -> Toy:
+    """The same random network at every call."""
     torch.manual_seed(7)
     return Toy().to(dtype).eval()
 
 
 def trained(model, seed=1):
-    """Give every B values, as training would."""
+    """`model` with random values in every B, as training would leave."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in lora_parameters(model):
         if name.endswith("lora_B"):
@@ -47,5 +50,6 @@ def trained(model, seed=1):
     return model
 
 
-def inputs(dtype=torch.float32):
+def inputs(dtype=torch.float32) -> torch.Tensor:
+    """The same random inputs (2, 5, 6) at every call."""
     return torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(3)).to(dtype)

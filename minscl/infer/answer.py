@@ -33,7 +33,7 @@ def read_answer(
         support = [quotations[number - 1] for number in item.references if 1 <= number <= len(quotations)]
         description = book.description(item.code) or item.description
         codes.append(Assignment(item.code, description, tuple(dict.fromkeys(support)), score=score))
-    closed_by_limit = generation.hurried  # core: closed_by_limit
+    closed_by_limit = generation.closed_by_limit
     warnings = list(answer_warnings(parsed, quotations, codes, system))
     if closed_by_limit:
         warnings.insert(0, "the answer was brought to its end by its length limit; evidence or codes may be missing")
@@ -50,12 +50,12 @@ def read_answer(
 
 def locate_all(text: str, quotations: Iterable[str]) -> list[Evidence]:
     """Each quotation as Evidence: the note's own text where it is located, else the quotation without offsets."""
-    used: set[tuple[int, int] | None] = set()
+    used: set[tuple[int, int]] = set()
     located = []
     for quotation in quotations:
         span = locate(text, quotation, used)
-        used.add(span)
         if span:
+            used.add(span)
             located.append(Evidence(text[slice(*span)], *span, grounded=True))
         else:
             located.append(Evidence(quotation, None, None, grounded=False))

@@ -17,10 +17,10 @@ from minscl.data.notes import Skip
 from minscl.data.prompts import render_evidence
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
+from minscl.infer import BATCH_SIZE
 from minscl.infer.answer import read_answer
 from minscl.infer.cache import KVCache
 from minscl.infer.constrained import Guide, check_max_new_tokens
-from minscl.infer.decode import BATCH_SIZE
 from minscl.infer.engine import Engine, Request
 from minscl.infer.sequence import Generation
 from minscl.infer.speculate import Drafter
@@ -92,7 +92,7 @@ def code_notes(
         slots=slots,
         length=length,
         stop_ids=tokenizer.stop_ids,
-        compile=cuda_graphs,  # core: cuda_graphs
+        cuda_graphs=cuda_graphs,
     )
     # With several answers at once the machine is busy without draft tokens.
     speculate = slots == 1 and not cuda_graphs and system.names_evidence

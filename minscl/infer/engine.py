@@ -1,14 +1,16 @@
-"""Many answers at once: a prompt is admitted whenever an answer before it is finished, and what prompts share is read once.
+"""Continuous batching: a prompt is admitted as soon as an answer finishes, and a shared prefix is read once.
 
-    step    1. admit: free slots take waiting prompts; each keeps the part that some slot has already read, the rest is read without padding
-            2. read: every answer's new tokens and its draft, one pass for all
-            3. settle: each answer writes what its logits choose; finished ones are given out and their slots are free
+    step    1. admit: free slots take waiting prompts; each keeps the prefix that some slot has already read, and the
+               rest is read without padding (prefill)
+            2. decode: every sequence's pending tokens and its draft, in one pass for all
+            3. settle: each sequence appends what its logits choose; finished ones are given out and their slots freed
 
-So the common instruction is computed once, and a note about which many questions are asked (silver.py) is computed once too. Slots never see one
-another: an answer's tokens are those it gets alone, up to rounding where two logits tie.
+So the instruction that all prompts share is computed once, and so is a note that many questions are asked about
+(data/spans/silver.py). Slots never see one another: a sequence's tokens are those it would get alone, up to rounding
+where two logits tie.
 
-Letters: B slots in use, T new tokens, C hidden, V vocabulary.
-Read next: cache.py.
+Letters: B slots in use, T new tokens, S cached positions, C hidden, V vocabulary.
+Read next: sequence.py, then cache.py.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,19 +20,18 @@ from typing import Any
 import torch
 
 from minscl.infer.cache import KVCache
-from minscl.infer.cuda_graph import prepared
-from minscl.infer.sequence import Answer, Generation, choose, common_prefix_length
+from minscl.infer.cuda_graph import Graphs
+from minscl.infer.sampling import most_probable
+from minscl.infer.sequence import Generation, Sequence, common_prefix_length
 
-PASS = 2048  # prompt tokens read in one pass; on a CPU more are slower, since what is computed of them leaves the cache
-PAIRS = (
-    2**26
-)  # of a token and one that it may see, in a pass: with long notes a pass reads less, so that masks stay small
-WORTH_SHARING = 16  # tokens; prompts that begin with fewer in common are read side by side
+MAX_PREFILL_TOKENS = 2048  # in a pass; with more, activations no longer fit in a CPU's caches
+MAX_ATTENTION_PAIRS = 2**26  # (query, key) pairs in a prefill pass, which bounds the masks of long notes
+MIN_SHARED_PREFIX = 16  # tokens; prompts that share fewer are read side by side
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt as token ids and the most tokens of its answer, the stop token included; `guide`, `drafter` and `sampler` as for Answer."""
+    """Prompt ids and the answer's limit, stop token included; `guide`, `drafter` and `sampler` as for Sequence."""
 
     prompt: list[int]
     max_new_tokens: int
@@ -40,126 +41,136 @@ class Request:
 
 
 class Engine:
-    """`slots` answers at a time, each with its prompt within `length` tokens. `computed` and `asked` count prompt tokens, read and in all.
+    """Decodes `slots` sequences at a time, each of at most `length` tokens, prompt and answer.
 
-    `compile`: passes of one token a slot are prepared beforehand (compiled.py).
+    cuda_graphs: passes of one token a slot are recorded as CUDA graphs and replayed (cuda_graph.py).
+    `prompt_tokens` counts the tokens of all prompts, `computed_tokens` those of them that were not shared.
     """
 
-    def __init__(self, model, *, slots: int, length: int, stop_ids, compile: bool = False):
+    def __init__(self, model, *, slots: int, length: int, stop_ids, cuda_graphs: bool = False):
         weight = model.model.embed_tokens.weight
-        grows = weight.device.type == "cpu" and weight.dtype != torch.float32 and not compile
+        grows = weight.device.type == "cpu" and weight.dtype != torch.float32 and not cuda_graphs
         with torch.inference_mode():
             self.cache = KVCache(model.config, slots, length, device=weight.device, dtype=weight.dtype, grows=grows)
         self.model, self.stop_ids = model, frozenset(stop_ids)
-        self.prepared = prepared(model, self.cache) if compile else None
-        self.live: dict[int, tuple[int, Answer]] = {}  # slot → number of its request, and its answer
-        self.waiting: tuple[int, Answer] | None = None  # taken from the requests, not yet admitted
-        self.asked = self.computed = 0
+        self.graphs = Graphs(model, self.cache) if cuda_graphs else None
+        self.active: dict[int, tuple[int, Sequence]] = {}  # slot → (index of its request, its sequence)
+        self.waiting: tuple[int, Sequence] | None = None  # taken from the requests, not yet admitted
+        self.prompt_tokens = self.computed_tokens = 0
 
     def run(self, requests: Iterable[Request]) -> Iterator[tuple[int, Generation]]:
-        """Yields (number of the request, its answer) as they finish; takes a request from `requests` when there is room for it."""
-        requests, training = enumerate(requests), self.model.training
-        self.model.eval()  # no dropout meanwhile
+        """Yields (index of the request, its answer) as they finish; takes the next request when a slot is free."""
+        indexed, training = enumerate(requests), self.model.training
+        self.model.eval()  # dropout off
         try:
             while True:
-                yield from self._admit(requests)
-                if not self.live:
+                yield from self._admit(indexed)
+                if not self.active:
                     return
-                yield from self._read()
+                yield from self._decode()
         finally:
             self.model.train(training)
 
-    def _admit(self, requests) -> list[tuple[int, Generation]]:
-        """Fill the free slots; those that finish at once are given out and their slots filled again."""
+    def _admit(self, requests: Iterator[tuple[int, Request]]) -> list[tuple[int, Generation]]:
+        """Prefill waiting prompts into free slots; a sequence that finishes at once is given out, its slot refilled."""
         finished = []
         with torch.inference_mode():
-            while group := self._group(requests):
-                rows = prefill(
-                    self.model, {slot: self.live[slot][1].pending[held:] for slot, held in group.items()}, self.cache
-                )
-                finished += self._settle({slot: row[None] for slot, row in rows.items()})
+            while shared := self._assign_slots(requests):
+                unread = {slot: self.active[slot][1].pending[count:] for slot, count in shared.items()}
+                logits = prefill(self.model, unread, self.cache)
+                finished += self._settle({slot: row[None] for slot, row in logits.items()})
         return finished
 
-    def _group(self, requests) -> dict[int, int]:
-        """Give free slots to waiting requests: slot → tokens of its prompt that it holds already. Ends before a prompt that begins as one in the
-        group does: that part is read first, and shared then."""
-        group: dict[int, int] = {}
-        while len(self.live) < len(self.cache.ids):
+    def _assign_slots(self, requests: Iterator[tuple[int, Request]]) -> dict[int, int]:
+        """Assign free slots to waiting requests: slot → how many tokens of the prompt it already holds.
+
+        Ends before a prompt that shares a prefix with one assigned here: that is read first, then shared.
+        """
+        assigned: dict[int, int] = {}
+        while len(self.active) < len(self.cache.ids):
             if self.waiting is None:
-                number, one = next(requests, (0, None))
-                if one is None:
+                if (item := next(requests, None)) is None:
                     break
-                self.waiting = (
-                    number,
-                    Answer(one.prompt, one.max_new_tokens, self.stop_ids, one.guide, one.drafter, one.sampler),
-                )
-            number, answer = self.waiting
-            prompt = answer.pending
+                index, request = item
+                self.waiting = index, self._sequence(request)
+            prompt = self.waiting[1].pending
             shared = [min(common_prefix_length(prompt, ids), len(prompt) - 1) for ids in self.cache.ids]
-            source = max(range(len(shared)), key=lambda slot: (shared[slot], slot not in self.live))
-            if any(
-                common_prefix_length(prompt, self.live[slot][1].pending) >= shared[source] + WORTH_SHARING
-                for slot in group
-            ):
+            source = max(range(len(shared)), key=lambda slot: (shared[slot], slot not in self.active))
+            threshold = shared[source] + MIN_SHARED_PREFIX
+            if any(common_prefix_length(prompt, self.active[slot][1].pending) >= threshold for slot in assigned):
                 break
-            free = [slot for slot in range(len(shared)) if slot not in self.live]
+            free = [slot for slot in range(len(shared)) if slot not in self.active]
             slot = source if source in free else min(free, key=lambda slot: (shared[slot], slot))
             self.cache.copy(source, slot, shared[source])
-            self.live[slot], self.waiting, group[slot] = (number, answer), None, shared[source]
-            self.asked += len(prompt)
-            self.computed += len(prompt) - shared[source]
-        return group
+            self.active[slot], self.waiting, assigned[slot] = self.waiting, None, shared[source]
+            self.prompt_tokens += len(prompt)
+            self.computed_tokens += len(prompt) - shared[source]
+        return assigned
 
-    def _read(self) -> list[tuple[int, Generation]]:
-        """One pass for all answers: what is pending, and drafts."""
+    def _sequence(self, request: Request) -> Sequence:
+        return Sequence(
+            request.prompt,
+            request.max_new_tokens,
+            self.stop_ids,
+            guide=request.guide,
+            drafter=request.drafter,
+            sampler=request.sampler,
+        )
+
+    def _decode(self) -> list[tuple[int, Generation]]:
+        """One pass for all active sequences: their pending tokens and drafts."""
         with torch.inference_mode():
             self._compact()
-            answers = [self.live[slot][1] for slot in range(len(self.live))]
-            pending, drafts = [one.pending for one in answers], [one.draft for one in answers]
-            single = self.prepared and max(map(len, pending)) == 1 and not any(drafts)
-            rows = self.prepared([one for [one] in pending]) if single else None
-            return self._settle(dict(enumerate(rows or read_tokens(self.model, pending, drafts, self.cache))))
+            sequences = [self.active[slot][1] for slot in range(len(self.active))]
+            pending, drafts = [s.pending for s in sequences], [s.draft for s in sequences]
+            if self.graphs and max(map(len, pending)) == 1 and not any(drafts):
+                logits = self.graphs([token for [token] in pending])
+            else:
+                logits = decode_step(self.model, pending, drafts, self.cache)
+            return self._settle(dict(enumerate(logits)))
 
     def _compact(self) -> None:
-        """Move the last answers into free slots before them, so that a pass has no idle rows."""
-        for slot in range(len(self.live)):
-            if slot not in self.live:
-                last = max(self.live)
+        """Move the last sequences into free slots before them, so that a pass has no idle rows."""
+        for slot in range(len(self.active)):
+            if slot not in self.active:
+                last = max(self.active)
                 self.cache.copy(last, slot, len(self.cache.ids[last]))
-                self.live[slot] = self.live.pop(last)
+                self.active[slot] = self.active.pop(last)
 
-    def _settle(self, rows: dict[int, torch.Tensor]) -> list[tuple[int, Generation]]:
-        """Slot → logits (1 + draft, V): let the answers write; gives those that are finished."""
-        found, finished, first = list(rows.values()), [], 0
-        tokens, probabilities = (one.tolist() for one in choose(torch.cat(found) if len(found) > 1 else found[0]))
-        for slot, logits in rows.items():
-            number, answer = self.live[slot]
-            last = first + len(logits)
-            kept, first = answer.accept(logits, tokens[first:last], probabilities[first:last]), last
-            self.cache.retract(slot, len(logits) - 1 - kept)
-            if answer.done:
-                finished.append((number, answer.generation))
-                del self.live[slot]
+    def _settle(self, logits: dict[int, torch.Tensor]) -> list[tuple[int, Generation]]:
+        """Slot → logits (1 + draft, V): let the sequences append their tokens; gives those that are finished."""
+        rows, finished, start = list(logits.values()), [], 0
+        tokens, probabilities = (x.tolist() for x in most_probable(torch.cat(rows) if len(rows) > 1 else rows[0]))
+        for slot, own in logits.items():
+            index, sequence = self.active[slot]
+            stop = start + len(own)
+            accepted = sequence.accept(own, tokens[start:stop], probabilities[start:stop])
+            start = stop
+            self.cache.rollback(slot, len(own) - 1 - accepted)
+            if sequence.done:
+                finished.append((index, sequence.generation))
+                del self.active[slot]
         return finished
 
 
 def prefill(model, unread: dict[int, list[int]], cache: KVCache) -> dict[int, torch.Tensor]:
-    """Slot → tokens to read; gives slot → float32 logits (V,) after the last one. Prompts are laid end to end, at most PASS tokens in a pass;
-    one that is longer takes several.
+    """Append `unread[slot]` to each slot; gives slot → float32 logits (V,) after its last token.
 
-    The last block's MLP and the output head, as wide as the vocabulary, are computed for one position a prompt.
+    Prompts are packed, at most MAX_PREFILL_TOKENS in a pass; a longer one takes several. The last block's MLP and the
+    output head, as wide as the vocabulary, are computed for one position a prompt.
     """
     device, unread, last = model.model.embed_tokens.weight.device, dict(unread), {}
     while unread:
-        parts, room = {}, max(1, min(PASS, PAIRS // cache.max_length))
+        parts: dict[int, list[int]] = {}
+        budget = max(1, min(MAX_PREFILL_TOKENS, MAX_ATTENTION_PAIRS // cache.max_length))
         for slot, tokens in unread.items():
-            if room and (len(tokens) <= room or not parts):
-                parts[slot] = tokens[:room]
-                room -= len(parts[slot])
-        positions, mask = cache.claim(parts)
+            if budget and (len(tokens) <= budget or not parts):
+                parts[slot] = tokens[:budget]
+                budget -= len(parts[slot])
+        positions, mask = cache.append_packed(parts)
         ids = torch.tensor([[token for part in parts.values() for token in part]], device=device)  # (1, T)
         ends = torch.tensor([len(part) for part in parts.values()], device=device).cumsum(0) - 1  # (B,)
-        hidden = model.model(ids, positions=positions, mask=mask, cache=cache, rows=ends)[0]  # (B, C)
+        hidden = model.model(ids, positions=positions, mask=mask, cache=cache, logits_to_keep=ends)[0]  # (B, C)
         for (slot, part), state in zip(parts.items(), hidden, strict=True):
             unread[slot] = unread[slot][len(part) :]
             if not unread[slot]:
@@ -169,15 +180,17 @@ def prefill(model, unread: dict[int, list[int]], cache: KVCache) -> dict[int, to
     return dict(zip(last, logits, strict=True))
 
 
-def read_tokens(model, pending: list[list[int]], drafts: list[list[int]], cache: KVCache) -> list[torch.Tensor]:
-    """Append to slot b its `pending[b]`, at least one token, and its draft; gives float32 logits (1 + draft, V) a slot, after the last pending
-    token and after each of the draft's."""
+def decode_step(model, pending: list[list[int]], drafts: list[list[int]], cache: KVCache) -> list[torch.Tensor]:
+    """Append to slot b its `pending[b]`, at least one token, and its draft, in one padded pass.
+
+    Gives float32 logits (1 + draft, V) a slot: after the last pending token and after each draft token.
+    """
     device, parts = model.model.embed_tokens.weight.device, [a + b for a, b in zip(pending, drafts, strict=True)]
     longest = max(map(len, parts))
-    tokens = torch.tensor([part + [0] * (longest - len(part)) for part in parts], device=device)  # (B, T)
-    positions, mask = cache.advance(parts)  # (B, T), (B, 1, T, S)
-    hidden = model.model(tokens, positions=positions, mask=mask, cache=cache)  # (B, T, C)
-    asked = torch.cat(
+    ids = torch.tensor([part + [0] * (longest - len(part)) for part in parts], device=device)  # (B, T)
+    positions, mask = cache.append_padded(parts)  # (B, T), (B, 1, T, S)
+    hidden = model.model(ids, positions=positions, mask=mask, cache=cache)  # (B, T, C)
+    needed = torch.cat(
         [row[len(part) - len(draft) - 1 : len(part)] for row, part, draft in zip(hidden, parts, drafts, strict=True)]
     )
-    return list(model.lm_head(asked).float().split([1 + len(draft) for draft in drafts]))
+    return list(model.lm_head(needed).float().split([1 + len(draft) for draft in drafts]))

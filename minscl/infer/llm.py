@@ -69,8 +69,8 @@ class LocalLLM:
         requests = (Request(prompt_ids[number], MAX_ANSWER_TOKENS) for number in fitting)
         for position, generation in engine.run(requests):
             yield fitting[position], self.tokenizer.decode(generation.ids)
-        self.prompt_tokens += engine.asked
-        self.computed_tokens += engine.computed
+        self.prompt_tokens += engine.prompt_tokens
+        self.computed_tokens += engine.computed_tokens
 
     def token_counts(self) -> list[tuple[str, int]]:
         """Prompt tokens, and how many of them were computed."""

@@ -1,4 +1,4 @@
-"""LoRA into a model and out of it again: wrap linear layers in place, list what is trainable, merge.
+"""LoRA into a model and out again: wrap linear layers in place, list the trainable parameters, merge.
 
 Works on any nn.Module with nn.Linear children; names are those of `model.named_modules()`, such as
 `model.layers.0.self_attn.q_proj`.
@@ -21,11 +21,11 @@ ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output h
 def add_lora(
     model: nn.Module, rank: int = 8, alpha: float = 16, dropout: float = 0.0, targets=TARGETS, seed: int = 0
 ) -> list[str]:
-    """Freeze `model` and wrap the linear layers that `targets` names, in place; gives their names in model order.
+    """Freeze `model` and wrap the linear layers that `targets` matches, in place; gives their names in model order.
 
-    `targets` as in PEFT: names, each matching a whole module name or its end after a dot; or one string, a regular
-    expression for the whole module name, or "all-linear". `seed` determines every A. The only parameters left with
-    requires_grad are the adapter's.
+    targets: as in PEFT, names, each matching a whole module name or its end after a dot; or one string, a regular
+    expression for the whole module name, or "all-linear". seed: determines every A. Only the adapter's parameters keep
+    requires_grad.
 
     Raises InputError where a target matches nothing or something that is not an nn.Linear, where the model already
     has LoRA, for a weight shared with another module (tied embeddings: merging would change both), and for a rank or
@@ -48,19 +48,21 @@ def add_lora(
 
 
 def match_targets(model: nn.Module, targets) -> tuple[list[str], list[str]]:
-    """(names of the linear layers that `targets` matches, in model order; targets that match nothing)."""
-    if isinstance(targets, str):
-        targets, matches = (targets,), _pattern(targets)
-    else:
-        targets, matches = tuple(targets), lambda target, name: name == target or name.endswith(f".{target}")
+    """(names of the linear layers that `targets` matches, in model order; targets that match nothing).
+
+    Raises InputError where a target matches a module that is not an nn.Linear.
+    """
+    matches = _pattern(targets) if isinstance(targets, str) else _matches_end
+    targets = (targets,) if isinstance(targets, str) else tuple(targets)
     matched, used = [], set()
     for name, module in model.named_modules():
         hits = {target for target in targets if matches(target, name)}
         if hits and not isinstance(module, nn.Linear):
-            if targets == (ALL_LINEAR,):  # it names a kind of module, so the other kinds are no mistake
+            if targets == (ALL_LINEAR,):  # means linear layers only, so other modules are no mistake
                 continue
             raise InputError(
-                f"LoRA target {min(hits)!r} matches {name}, a {type(module).__name__}; only nn.Linear layers can be wrapped"
+                f"LoRA target {min(hits)!r} matches {name}, a {type(module).__name__}; "
+                "only nn.Linear layers can be wrapped"
             )
         if hits:
             matched.append(name)
@@ -68,8 +70,12 @@ def match_targets(model: nn.Module, targets) -> tuple[list[str], list[str]]:
     return matched, [target for target in targets if target not in used] if targets else ["(none given)"]
 
 
+def _matches_end(target: str, name: str) -> bool:
+    return name == target or name.endswith(f".{target}")
+
+
 def _pattern(text: str):
-    """PEFT's reading of a `targets` string, as a function of (text, module name)."""
+    """What a `targets` string matches, as PEFT reads it: a function of (text, module name)."""
     if text == ALL_LINEAR:
         return lambda _, name: name.rpartition(".")[2] != "lm_head"
     try:
@@ -82,29 +88,33 @@ def _pattern(text: str):
 
 
 def wrap(model: nn.Module, names, *, rank: int, alpha: float, dropout: float, seed: int) -> None:
-    """Freeze `model` and put a LoRALinear in place of each linear layer of `names`, drawn from `seed` in that order."""
+    """Freeze `model` and replace each linear layer of `names` by a LoRALinear, drawn from `seed` in model order.
+
+    Raises InputError for a rank or dropout out of range and for a tied weight.
+    """
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise InputError(f"LoRA rank {rank!r}: give a whole number of at least 1")
     if not 0 <= dropout < 1:
         raise InputError(f"LoRA dropout {dropout!r}: give a probability of at least 0 and below 1")
-    linears = [model.get_submodule(name) for name in names]
+    linears = linear_modules(model, names)
     owners = [id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False)]
-    for name, linear in zip(names, linears, strict=True):
+    for name, linear in linears.items():
         if owners.count(id(linear.weight)) > 1:
             raise InputError(
-                f"LoRA target {name}: its weight is tied to another module's, so an update could not be merged; leave it out"
+                f"LoRA target {name}: its weight is tied to another module's, so an update could not be merged; "
+                "leave it out"
             )
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
-    for name, linear in zip(names, linears, strict=True):
+    for name, linear in linears.items():
         _replace(model, name, LoRALinear(linear, rank, alpha, dropout, generator))
 
 
 def merge_lora(model: nn.Module) -> list[str]:
-    """Fold every update into its base weight and restore the plain nn.Linear, in place; gives the names merged.
+    """Add every update to its base weight and restore the plain nn.Linear, in place; gives the layers' names.
 
-    Outputs stay what they were, up to rounding in the base dtype (the sum is made in float32). Raises InputError where
-    the model has no LoRA.
+    Outputs stay the same up to rounding in the base dtype (the sum is taken in float32). Raises InputError where the
+    model has no LoRA.
     """
     layers = lora_layers(model)
     if not layers:
@@ -114,6 +124,11 @@ def merge_lora(model: nn.Module) -> list[str]:
     for name, layer in layers:
         _replace(model, name, layer.merged())
     return [name for name, _ in layers]
+
+
+def linear_modules(model: nn.Module, names) -> dict[str, nn.Linear]:
+    """The plain nn.Linear modules of these names, in model order."""
+    return {name: module for name, module in model.named_modules() if name in names and isinstance(module, nn.Linear)}
 
 
 def lora_layers(model: nn.Module) -> list[tuple[str, LoRALinear]]:

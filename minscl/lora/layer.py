@@ -16,11 +16,12 @@ from torch import nn
 
 
 class AddLowRank(torch.autograd.Function):
-    """base + scaling · B A x, added to base in place: base (..., out), x (..., in), lora_A (R, in), lora_B (out, R) → (..., out).
+    """base + scaling · B A x, added to base in place: base (..., out), x (..., in), A (R, in), B (out, R) → (..., out).
 
-    Computed in base's dtype: A and B, float32 beside a bfloat16 base, are rounded for the products (which add up in float32) as autocast would, and their
-    gradients are given in float32. Written out because plain autograd would keep an x for each of a block's seven layers, where this keeps the one
-    they share, and because products with so short a side are several times faster on a CPU with the short side first.
+    Computed in base's dtype: A and B, float32 beside a bfloat16 base, are rounded for the matmuls (which accumulate in
+    float32) as autocast would, and their gradients are float32. Written by hand for two reasons: plain autograd would
+    keep an x for each of a block's seven layers, where this keeps the one they share; and on a CPU a matmul with so
+    short a side is several times faster with the short side first.
     """
 
     @staticmethod
@@ -28,9 +29,8 @@ class AddLowRank(torch.autograd.Function):
         low = F.linear(x.to(base.dtype), lora_A.to(base.dtype))  # (..., R)
         context.save_for_backward(x, low, lora_A, lora_B)
         context.scaling = scaling
-        base.view(-1, base.shape[-1]).addmm_(
-            low.flatten(0, -2), lora_B.T.to(base.dtype), alpha=scaling
-        )  # nobody else needs the frozen layer's own output
+        # In place: nothing else needs the frozen layer's own output.
+        base.view(-1, base.shape[-1]).addmm_(low.flatten(0, -2), lora_B.T.to(base.dtype), alpha=scaling)
         context.mark_dirty(base)
         return base
 
@@ -38,21 +38,20 @@ class AddLowRank(torch.autograd.Function):
     def backward(context, gradient):  # (..., out)
         x, low, lora_A, lora_B = context.saved_tensors
         needs_x, needs_A, needs_B = context.needs_input_grad[1:4]
-        rows = gradient.flatten(0, -2)  # (N, out)
-        into_low = F.linear(rows, lora_B.T.to(rows.dtype).contiguous()) * context.scaling  # (N, R)
-        for_x = (into_low @ lora_A.to(rows.dtype)).view(x.shape).to(x.dtype) if needs_x else None
-        for_A = (into_low.T @ x.flatten(0, -2).to(rows.dtype)).to(lora_A.dtype) if needs_A else None  # (R, in)
-        for_B = (low.flatten(0, -2).T @ rows).T.to(lora_B.dtype) * context.scaling if needs_B else None  # (out, R)
-        return gradient, for_x, for_A, for_B, None
+        rows = gradient.flatten(0, -2)  # (N, out), N positions
+        grad_low = F.linear(rows, lora_B.T.to(rows.dtype).contiguous()) * context.scaling  # (N, R)
+        grad_x = (grad_low @ lora_A.to(rows.dtype)).view(x.shape).to(x.dtype) if needs_x else None
+        grad_A = (grad_low.T @ x.flatten(0, -2).to(rows.dtype)).to(lora_A.dtype) if needs_A else None  # (R, in)
+        grad_B = (low.flatten(0, -2).T @ rows).T.to(lora_B.dtype) * context.scaling if needs_B else None  # (out, R)
+        return gradient, grad_x, grad_A, grad_B, None
 
 
 class LoRALinear(nn.Module):
     """`linear` wrapped: its weight frozen, `lora_A` (R, in) and `lora_B` (out, R) trainable.
 
     Both are float32 even where the base is bfloat16 or float16 (an AdamW step of lr 1e-4 is lost in eight bits of
-    mantissa), and float64 where the base is float64. A is Kaiming-uniform from `generator` (a CPU generator: the
-    same seed gives the same adapter on every device) and B is zero, so the wrapped layer starts as the base layer.
-    Dropout draws from torch's global generator, as in PEFT.
+    mantissa), and float64 where the base is float64. A is Kaiming-uniform, drawn from `generator` on the CPU (so a seed
+    gives the same adapter on every device), and B is zero, so the wrapped layer starts as the base layer.
     """
 
     def __init__(self, linear: nn.Linear, rank: int, alpha: float, dropout: float, generator: torch.Generator):
@@ -65,23 +64,28 @@ class LoRALinear(nn.Module):
         lora_B = torch.zeros(linear.out_features, rank, dtype=dtype)  # (out, R)
         self.lora_A = nn.Parameter(lora_A.to(linear.weight.device))
         self.lora_B = nn.Parameter(lora_B.to(linear.weight.device))
-        self.train(linear.training)  # a model in eval mode stays in eval mode: no dropout sneaks in
+        self.train(linear.training)  # a model in eval mode stays without dropout
 
     @property
     def scaling(self) -> float:
+        """alpha / R, the factor on B A x."""
         return self.alpha / self.rank
 
-    def forward(self, x):
-        base = self.linear(x)  # (..., out), base dtype
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (..., in) in the base weight's dtype → W x + b + alpha/R · B A dropout(x), (..., out) in the same dtype.
+
+        Dropout acts in training mode only and draws from torch's global generator, as in PEFT.
+        """
+        base = self.linear(x)  # (..., out)
         if self.dropout and self.training:
             x = F.dropout(x, self.dropout)  # (..., in)
         return AddLowRank.apply(base, x, self.lora_A, self.lora_B, self.scaling)
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """The base layer with W + alpha/R · B A as its weight: summed in float32, then cast to the base dtype.
+        """The base layer with W + alpha/R · B A as its weight, summed in float32 and cast to the base dtype.
 
-        The weight is a new tensor: the old one may be the memory-mapped model file.
+        The weight is a new tensor, because the old one may be the memory-mapped model file.
         """
         update = self.lora_B @ self.lora_A * self.scaling  # (out, in), float32
         weight = self.linear.weight

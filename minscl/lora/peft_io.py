@@ -4,42 +4,41 @@ A tensor's key is PEFT's `base_model.model.` + the module's name + `.lora_A.weig
 `model.`, so keys read `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`. Nothing is unpickled:
 `adapter_model.bin` is refused.
 
-deviates: PEFT knows some thirty settings that change the arithmetic. Those we do not compute are refused by name, and
+deviates: PEFT has some thirty settings that change the arithmetic. Those not implemented here are refused by name, and
 so is any unknown setting with a value: better no answer than another model's answer.
+
+Read next: inject.py.
 """
 
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from minscl.errors import InputError, replace_file
-from minscl.lora.inject import lora_layers, match_targets, wrap
+from minscl.errors import InputError, read_json_object, replace_file
+from minscl.lora.inject import linear_modules, lora_layers, match_targets, wrap
 
 CONFIG_FILE, TENSOR_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
 
-# What a setting may say. None: anything, it does not touch the arithmetic of a finished adapter. A setting that is
+# The values accepted for a setting; None: any, since it does not change a trained adapter's arithmetic. A setting that is
 # not listed may only be null, false, 0, "", [] or {}.
-ACCEPTED = {
+ACCEPTED: dict[str, tuple | None] = {
     "peft_type": ("LORA",),
     "task_type": ("CAUSAL_LM", None),
     "bias": ("none",),
-    "init_lora_weights": (
-        True,
-        False,
-        "gaussian",
-        "orthogonal",
-    ),  # others (PiSSA, OLoRA, CorDA, LoftQ) change the base weights
+    # Others (PiSSA, OLoRA, CorDA, LoftQ) change the base weights.
+    "init_lora_weights": (True, False, "gaussian", "orthogonal"),
     "r": None,
     "lora_alpha": None,
     "lora_dropout": None,
-    "target_modules": None,  # read and checked below
+    "target_modules": None,  # checked in _plain_settings
     "auto_mapping": None,
     "base_model_name_or_path": None,
     "inference_mode": None,
@@ -47,7 +46,7 @@ ACCEPTED = {
     "revision": None,
     "megatron_core": None,  # the name of a package, used only with megatron_config
     "qalora_group_size": None,  # used only with use_qalora
-    "runtime_config": None,  # where PEFT keeps weights while it computes
+    "runtime_config": None,  # where PEFT keeps the weights at run time
 }
 
 
@@ -62,10 +61,10 @@ class AdapterConfig:
 
 
 def save_adapter(model: nn.Module, folder, base_model_name: str = "") -> None:
-    """Write the model's LoRA as a PEFT adapter folder; tensors float32, or float64 over a float64 base.
+    """Write the model's LoRA as a PEFT adapter folder; tensors float32, or float64 on a float64 base.
 
-    Each file is replaced whole; the settings come last, so a folder with `adapter_config.json` is complete. Raises
-    InputError where the model has no LoRA or its layers differ in rank, alpha or dropout.
+    Each file is replaced atomically, the settings last, so a folder with `adapter_config.json` is complete. Raises
+    InputError where the model has no LoRA, or its layers differ in rank, alpha or dropout.
     """
     layers = lora_layers(model)
     if not layers:
@@ -76,7 +75,7 @@ def save_adapter(model: nn.Module, folder, base_model_name: str = "") -> None:
             f"{folder}: layers differ in (rank, alpha, dropout): {sorted(settings)}; one adapter holds one setting"
         )
     rank, alpha, dropout = settings.pop()
-    config = {
+    config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base_model_name or None,
@@ -104,22 +103,22 @@ def save_adapter(model: nn.Module, folder, base_model_name: str = "") -> None:
 
 
 def load_adapter(model: nn.Module, folder) -> None:
-    """Put a PEFT LoRA adapter into `model`, in place: the base frozen, the update not merged, training mode unchanged.
+    """Load a PEFT LoRA adapter into `model`, in place: the base frozen, the update not merged, training mode unchanged.
 
-    A model that already has LoRA must have the adapter's rank, alpha and layers; its values are replaced (dropout too).
-    Tensors of any float dtype are cast to the layer's (float32). Everything is checked before the model is touched.
-    Raises InputError naming the file and the setting or tensor: a setting we do not compute, an adapter for another
-    model (layers, shapes, missing or unexpected tensors), a truncated file, a pickle.
+    A model that already has LoRA must have the adapter's rank, alpha and layers; A, B and dropout are replaced.
+    Tensors of any float dtype are cast to the layer's (float32). Everything is checked before the model is changed.
+    Raises InputError naming the file and the setting or tensor: a setting that is not implemented, an adapter for
+    another model (layers, shapes, missing or unexpected tensors), a truncated file, a pickle.
     """
     folder = Path(folder)
-    config = read_config(folder)
+    config = read_adapter_config(folder)
     tensors = _read_tensors(folder)
     names = _layer_names(model, config, folder)
     layers = dict(lora_layers(model))
     _check_tensors(
         folder / TENSOR_FILE,
         tensors,
-        {name: layers[name].linear if layers else model.get_submodule(name) for name in names},
+        {name: layer.linear for name, layer in layers.items()} or linear_modules(model, names),
         config.rank,
     )
     if not layers:
@@ -131,53 +130,44 @@ def load_adapter(model: nn.Module, folder) -> None:
         layer.dropout = config.dropout
 
 
-def read_config(folder) -> AdapterConfig:
-    """The settings of an adapter folder; InputError names the file and the first setting we cannot honour."""
+def read_adapter_config(folder) -> AdapterConfig:
+    """The settings of an adapter folder. Raises InputError naming the file and the first setting not implemented."""
     path = Path(folder) / CONFIG_FILE
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot read ({error.strerror}); give a folder that holds a PEFT adapter") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); save the adapter again") from error
-    if not isinstance(settings, dict):
-        raise InputError(f"{path}: expected a JSON object of settings; save the adapter again")
+    settings = read_json_object(path, "give a folder that holds a PEFT adapter, saved whole")
     if "peft_type" not in settings:
         raise InputError(f"{path}: no peft_type, so this is not a PEFT adapter; give a folder that holds one")
     for field, value in settings.items():
-        harmless = ACCEPTED[field] is None or value in ACCEPTED[field] if field in ACCEPTED else not value
+        accepted = ACCEPTED.get(field, ())
+        harmless = accepted is None or value in accepted if field in ACCEPTED else not value
         if not harmless:
             raise InputError(
-                f"{path}: {field} = {json.dumps(value)} is not supported (plain LoRA only: one rank, no bias, base weights "
-                "unchanged); merge this adapter into its base with PEFT and load the merged model"
+                f"{path}: {field} = {json.dumps(value)} is not supported (plain LoRA only: one rank, no bias, base "
+                "weights unchanged); merge this adapter into its base with PEFT and load the merged model"
             )
     return _plain_settings(path, settings)
 
 
 def _plain_settings(path: Path, settings: dict) -> AdapterConfig:
-    """Check and take the four settings that are read."""
+    """Check and convert the four settings that are used."""
 
-    def number(value) -> bool:
+    def is_number(value) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
+    def is_targets(value) -> bool:
+        names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+        return bool(value) and (isinstance(value, str) or names)
+
     checks = {
-        "r": ("a whole number of at least 1", lambda value: number(value) and isinstance(value, int) and value >= 1),
-        "lora_alpha": ("a number", number),
-        "lora_dropout": ("a probability of at least 0 and below 1", lambda value: number(value) and 0 <= value < 1),
-        "target_modules": (
-            "a list of layer names, or a string",
-            lambda value: (
-                bool(value)
-                and (isinstance(value, str) or isinstance(value, list) and all(isinstance(one, str) for one in value))
-            ),
-        ),
+        "r": ("a whole number of at least 1", lambda x: is_number(x) and isinstance(x, int) and x >= 1),
+        "lora_alpha": ("a number", is_number),
+        "lora_dropout": ("a probability of at least 0 and below 1", lambda x: is_number(x) and 0 <= x < 1),
+        "target_modules": ("a list of layer names, or a string", is_targets),
     }
     settings = {"lora_dropout": 0.0, **settings}
-    for field, (wanted, valid) in checks.items():
-        if not valid(settings.get(field)):
-            raise InputError(
-                f"{path}: {field} = {json.dumps(settings.get(field))}: expected {wanted}; save the adapter again"
-            )
+    for field, (expected, is_valid) in checks.items():
+        value = settings.get(field)
+        if not is_valid(value):
+            raise InputError(f"{path}: {field} = {json.dumps(value)}: expected {expected}; save the adapter again")
     targets = settings["target_modules"]
     return AdapterConfig(
         settings["r"],
@@ -188,7 +178,7 @@ def _plain_settings(path: Path, settings: dict) -> AdapterConfig:
 
 
 def _layer_names(model: nn.Module, config: AdapterConfig, folder: Path) -> list[str]:
-    """The layers that the adapter updates; where the model already has LoRA, it must be the same."""
+    """The layers that the adapter updates. Raises InputError where there are none, or the model's LoRA differs."""
     layers = lora_layers(model)
     if not layers:
         names, _ = match_targets(model, config.targets)  # as in PEFT, some targets may be another architecture's
@@ -201,19 +191,20 @@ def _layer_names(model: nn.Module, config: AdapterConfig, folder: Path) -> list[
     for _, layer in layers:
         if (layer.rank, layer.alpha) != (config.rank, config.alpha):
             raise InputError(
-                f"{folder / CONFIG_FILE}: r = {config.rank}, lora_alpha = {config.alpha}, but the model already has LoRA of rank "
-                f"{layer.rank}, alpha {layer.alpha}; load the adapter into the base model"
+                f"{folder / CONFIG_FILE}: r = {config.rank}, lora_alpha = {config.alpha}, but the model already has "
+                f"LoRA of rank {layer.rank}, alpha {layer.alpha}; load the adapter into the base model"
             )
     return [name for name, _ in layers]
 
 
 def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """The adapter's tensors by key. Raises InputError for a missing or truncated file, and for a pickle."""
     path = folder / TENSOR_FILE
     if not path.exists():
         if (folder / PICKLE_FILE).exists():
             raise InputError(
-                f"{folder / PICKLE_FILE}: a pickle can run code and is never opened; load it once with PEFT where you trust it "
-                f"and save_pretrained(folder, safe_serialization=True) to get {TENSOR_FILE}"
+                f"{folder / PICKLE_FILE}: a pickle can run code and is never opened; load it once with PEFT where you "
+                f"trust it and save_pretrained(folder, safe_serialization=True) to get {TENSOR_FILE}"
             )
         raise InputError(f"{path}: no such file; give a folder that holds a PEFT adapter")
     try:
@@ -223,7 +214,7 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def _check_tensors(path: Path, tensors: dict, linears: dict[str, nn.Linear], rank: int) -> None:
-    """Exactly the tensors that the layers need, each of its shape."""
+    """Raise InputError unless `tensors` are exactly those that the layers need, in their shapes."""
     shapes = {}
     for name, linear in linears.items():
         shapes[_key(name, "A")] = (rank, linear.in_features)
@@ -233,26 +224,27 @@ def _check_tensors(path: Path, tensors: dict, linears: dict[str, nn.Linear], ran
             raise InputError(f"{path}: tensor {key} is missing; the adapter was made for another model or other layers")
         if tuple(tensors[key].shape) != shape or not tensors[key].is_floating_point():
             raise InputError(
-                f"{path}: tensor {key} is {tensors[key].dtype} {tuple(tensors[key].shape)}, this model and r = {rank} need "
-                f"floats of shape {shape}; the adapter was made for another model"
+                f"{path}: tensor {key} is {tensors[key].dtype} {tuple(tensors[key].shape)}, this model and r = {rank} "
+                f"need floats of shape {shape}; the adapter was made for another model"
             )
     for key in tensors:
         if key not in shapes:
             raise InputError(
-                f"{path}: unexpected tensor {key}; the adapter was made for another model or holds more than plain LoRA"
+                f"{path}: unexpected tensor {key}; the adapter was made for another model, "
+                "or holds more than plain LoRA"
             )
 
 
 def _shortest_targets(model: nn.Module, names: list[str]) -> list[str]:
-    """Target names that match exactly the layers `names`: their last parts where that does, else the names in full."""
+    """Target names that match exactly the layers `names`: their last components where that is enough, else in full."""
     short = {name.rpartition(".")[2] for name in names}
-    bases = {layer.linear for _, layer in lora_layers(model)}
-    left = {
+    wrapped = {layer.linear for _, layer in lora_layers(model)}
+    others = {
         name.rpartition(".")[2]
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module not in bases
+        if isinstance(module, nn.Linear) and module not in wrapped
     }
-    return names if left & short else sorted(short)
+    return names if others & short else sorted(short)
 
 
 def _tensors(layers) -> dict[str, nn.Parameter]:

@@ -8,9 +8,9 @@ from minscl.model.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
     "Decoder",
-    "SharedPrefixMask",
     "ModelConfig",
     "RopeConfig",
+    "SharedPrefixMask",
     "Tokenizer",
     "load_model",
     "load_tokenizer",

@@ -1,6 +1,7 @@
 """The shape of a decoder, read from a Hugging Face `config.json` and written back to one.
 
-Supported: Llama 2, 3, 3.1, 3.2, 3.3 and Qwen2, Qwen2.5, Qwen3, dense, with full attention. Anything else is refused by name.
+Supported: Llama 2, 3, 3.1, 3.2, 3.3 and Qwen2, Qwen2.5, Qwen3, dense, with full attention. Anything else is refused
+by name.
 
 Read next: ops.py (RoPE's frequencies), decoder.py.
 """
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from minscl.errors import InputError
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
-# Type → what it cannot do without.
+# RoPE type → the settings it requires.
 ROPE_TYPES = {
     "default": (),
     "linear": ("factor",),
@@ -22,7 +23,7 @@ ROPE_TYPES = {
 
 @dataclass(frozen=True)
 class RopeConfig:
-    """RoPE's settings under Hugging Face's names; `None` where the type does not use the field."""
+    """RoPE's settings under Hugging Face's names; None where the type does not use the field."""
 
     rope_type: str = "default"
     rope_theta: float = 10000.0
@@ -40,7 +41,7 @@ class RopeConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A decoder's shape; the field names are config.json's."""
+    """A decoder's shape and settings; the field names are config.json's."""
 
     model_type: str
     vocab_size: int
@@ -60,96 +61,93 @@ class ModelConfig:
     torch_dtype: str
 
     @classmethod
-    def from_dict(cls, found: dict, source: str = "config.json") -> "ModelConfig":
-        """From config.json's content; raises InputError naming what is not supported. `source` names the file."""
-        kind = found.get("model_type")
-        if kind not in ARCHITECTURES:
+    def from_dict(cls, settings: dict, source: str = "config.json") -> "ModelConfig":
+        """From config.json's content. Raises InputError, naming `source` and what is missing or not supported."""
+        model_type = settings.get("model_type")
+        if model_type not in ARCHITECTURES:
             raise InputError(
-                f"{source}: model_type {kind!r} is not supported; supported: {', '.join(ARCHITECTURES)} (dense)"
+                f"{source}: model_type {model_type!r} is not supported; supported: {', '.join(ARCHITECTURES)} (dense)"
             )
-        _refuse(found, kind, source)
+        _refuse_unsupported(settings, model_type, source)
         try:
-            hidden, heads = found["hidden_size"], found["num_attention_heads"]
+            hidden, heads = settings["hidden_size"], settings["num_attention_heads"]
             return cls(
-                model_type=kind,
-                vocab_size=found["vocab_size"],
+                model_type=model_type,
+                vocab_size=settings["vocab_size"],
                 hidden_size=hidden,
-                intermediate_size=found["intermediate_size"],
-                num_hidden_layers=found["num_hidden_layers"],
+                intermediate_size=settings["intermediate_size"],
+                num_hidden_layers=settings["num_hidden_layers"],
                 num_attention_heads=heads,
-                num_key_value_heads=found.get("num_key_value_heads") or heads,
-                head_dim=found.get("head_dim") or (128 if kind == "qwen3" else hidden // heads),
-                max_position_embeddings=found["max_position_embeddings"],
-                rms_norm_eps=found.get("rms_norm_eps", 1e-6),
-                tie_word_embeddings=found.get("tie_word_embeddings", False),
-                attention_bias=kind == "qwen2" or found.get("attention_bias", False),
-                mlp_bias=found.get("mlp_bias", False),
-                qk_norm=kind == "qwen3",
-                rope=_rope(found, source),
-                torch_dtype=found.get("dtype") or found.get("torch_dtype") or "float32",
+                num_key_value_heads=settings.get("num_key_value_heads") or heads,
+                head_dim=settings.get("head_dim") or (128 if model_type == "qwen3" else hidden // heads),
+                max_position_embeddings=settings["max_position_embeddings"],
+                rms_norm_eps=settings.get("rms_norm_eps", 1e-6),
+                tie_word_embeddings=settings.get("tie_word_embeddings", False),
+                attention_bias=model_type == "qwen2" or settings.get("attention_bias", False),
+                mlp_bias=settings.get("mlp_bias", False),
+                qk_norm=model_type == "qwen3",
+                rope=_read_rope(settings, source),
+                torch_dtype=settings.get("dtype") or settings.get("torch_dtype") or "float32",
             )
         except KeyError as error:
             raise InputError(f"{source}: {error.args[0]} is missing; it is needed to build the model") from error
 
     def to_dict(self) -> dict:
         """A config.json that transformers loads (the older spelling of RoPE, which every version reads)."""
-        kept = dataclasses.asdict(self)
-        rope = {name: value for name, value in kept.pop("rope").items() if value is not None}
-        kept.pop("qk_norm")
+        fields = dataclasses.asdict(self)
+        rope = {name: value for name, value in fields.pop("rope").items() if value is not None}
+        fields.pop("qk_norm")
         theta = rope.pop("rope_theta")
-        if rope["rope_type"] == "default":
-            rope = None
         if self.model_type == "qwen2":
-            kept.pop("attention_bias")
+            fields.pop("attention_bias")
         if self.model_type != "llama":
-            kept.pop("mlp_bias")
+            fields.pop("mlp_bias")
         return {
             "architectures": [ARCHITECTURES[self.model_type]],
             "hidden_act": "silu",
             "rope_theta": theta,
-            "rope_scaling": rope,
-            **kept,
+            "rope_scaling": None if rope["rope_type"] == "default" else rope,
+            **fields,
         }
 
 
-def _refuse(found: dict, kind: str, source: str) -> None:
-    """Raise InputError for what would change the arithmetic and is not implemented."""
-    architecture = (found.get("architectures") or [ARCHITECTURES[kind]])[0]
-    if architecture != ARCHITECTURES[kind]:
+def _refuse_unsupported(settings: dict, model_type: str, source: str) -> None:
+    """Raise InputError for a setting that would change the arithmetic and is not implemented."""
+    architecture = (settings.get("architectures") or [ARCHITECTURES[model_type]])[0]
+    if architecture != ARCHITECTURES[model_type]:
         raise InputError(
             f"{source}: architecture {architecture} is not supported; supported: {', '.join(ARCHITECTURES.values())}"
         )
-    if found.get("hidden_act", "silu") != "silu":
-        raise InputError(f"{source}: hidden_act {found['hidden_act']!r} is not supported; supported: silu (SwiGLU)")
-    if found.get("quantization_config"):
+    if settings.get("hidden_act", "silu") != "silu":
+        raise InputError(f"{source}: hidden_act {settings['hidden_act']!r} is not supported; supported: silu (SwiGLU)")
+    if settings.get("quantization_config"):
         raise InputError(f"{source}: quantization_config is not supported; use the unquantised weights")
-    sliding = found.get("sliding_window") if found.get("use_sliding_window", kind == "llama") else None
-    if sliding or any(one != "full_attention" for one in found.get("layer_types") or ()):
+    sliding = settings.get("sliding_window") if settings.get("use_sliding_window", model_type == "llama") else None
+    if sliding or any(layer != "full_attention" for layer in settings.get("layer_types") or ()):
         raise InputError(
             f"{source}: sliding-window attention is in use, which is not supported; supported: full attention"
         )
-    if found.get("num_experts") or found.get("num_local_experts"):
+    if settings.get("num_experts") or settings.get("num_local_experts"):
         raise InputError(f"{source}: a mixture of experts is not supported; supported: dense models")
-    if found.get("partial_rotary_factor", 1.0) != 1.0:
+    if settings.get("partial_rotary_factor", 1.0) != 1.0:
         raise InputError(
-            f"{source}: partial_rotary_factor {found['partial_rotary_factor']} is not supported; supported: 1.0"
+            f"{source}: partial_rotary_factor {settings['partial_rotary_factor']} is not supported; supported: 1.0"
         )
 
 
-def _rope(found: dict, source: str) -> RopeConfig:
-    """Both spellings: `rope_parameters`, or `rope_theta` beside `rope_scaling`."""
-    settings = {**(found.get("rope_scaling") or {}), **(found.get("rope_parameters") or {})}
-    kind = settings.pop("rope_type", None) or settings.pop("type", None) or "default"
-    settings.pop("type", None)
-    if kind not in ROPE_TYPES:
-        raise InputError(f"{source}: rope type {kind!r} is not supported; supported: {', '.join(ROPE_TYPES)}")
-    settings.setdefault("rope_theta", found.get("rope_theta", 10000.0))
-    unknown = sorted(settings.keys() - {one.name for one in dataclasses.fields(RopeConfig)} - {"partial_rotary_factor"})
-    if unknown or settings.pop("partial_rotary_factor", 1.0) != 1.0:
-        raise InputError(
-            f"{source}: rope setting {(unknown or ['partial_rotary_factor'])[0]!r} is not supported with rope type {kind!r}"
-        )
-    for name in ROPE_TYPES[kind]:
-        if settings.get(name) is None:
-            raise InputError(f"{source}: rope type {kind!r} needs {name}, which is missing; fetch the file again")
-    return RopeConfig(rope_type=kind, **settings)
+def _read_rope(settings: dict, source: str) -> RopeConfig:
+    """RoPE's settings in either spelling: `rope_parameters`, or `rope_theta` beside `rope_scaling`."""
+    rope = {**(settings.get("rope_scaling") or {}), **(settings.get("rope_parameters") or {})}
+    rope_type = rope.pop("rope_type", None) or rope.pop("type", None) or "default"
+    rope.pop("type", None)
+    if rope_type not in ROPE_TYPES:
+        raise InputError(f"{source}: rope type {rope_type!r} is not supported; supported: {', '.join(ROPE_TYPES)}")
+    rope.setdefault("rope_theta", settings.get("rope_theta", 10000.0))
+    unknown = sorted(rope.keys() - {field.name for field in dataclasses.fields(RopeConfig)} - {"partial_rotary_factor"})
+    if unknown or rope.pop("partial_rotary_factor", 1.0) != 1.0:
+        name = (unknown or ["partial_rotary_factor"])[0]
+        raise InputError(f"{source}: rope setting {name!r} is not supported with rope type {rope_type!r}")
+    for name in ROPE_TYPES[rope_type]:
+        if rope.get(name) is None:
+            raise InputError(f"{source}: rope type {rope_type!r} needs {name}, which is missing; fetch the file again")
+    return RopeConfig(rope_type=rope_type, **rope)

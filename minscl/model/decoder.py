@@ -1,9 +1,12 @@
-"""The decoder: Llama and Qwen as one stack of blocks, with Hugging Face's parameter names, so that weights load as they are.
+"""The decoder: Llama and Qwen as one stack of blocks, with Hugging Face's parameter names, so that weights load as is.
 
-    input_ids (B, T) → embed_tokens → blocks: x + attention(norm(x)); x + mlp(norm(x)) → norm → lm_head → logits (B, T, V)
+    input_ids (B, T) → embed_tokens → blocks → norm → lm_head → logits (B, T, V)
+    block              x + attention(norm(x)), then x + mlp(norm(x))
 
-Positions and masks are passed in; a cache, where given, keeps keys and values (infer/cache.py) and the decoder holds no state.
-Shapes: B batch, T new tokens, S cached keys, C hidden, H query heads, K key/value heads, D head_dim, F intermediate, V vocabulary.
+Positions and masks are passed in. A KV cache, where there is one, keeps keys and values (infer/cache.py); the decoder
+itself holds no state.
+Shapes: B batch, T new tokens, S cached keys, C hidden, H query heads, K key/value heads, D head_dim, F intermediate,
+V vocabulary, N tokens whose output is needed.
 
 Read next: ops.py for the maths, load.py for the weights.
 """
@@ -14,10 +17,12 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from minscl.model.config import ModelConfig
-from minscl.model.ops import attention, rms_norm, rope_frequencies, rotate
+from minscl.model.ops import Mask, apply_rope, attention, rms_norm, rope_frequencies
 
 
 class RMSNorm(nn.Module):
+    """rms_norm with a weight: x (..., size) → the same shape and dtype."""
+
     def __init__(self, size: int, eps: float):
         super().__init__()
         self.weight, self.eps = nn.Parameter(torch.ones(size)), eps
@@ -27,42 +32,63 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention, with Qwen2's biases and Qwen3's norms on each head's query and key."""
+    """Grouped-query attention, with Qwen2's biases and Qwen3's norms of each head's query and key."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.head_dim = config.head_dim
-        hidden, queries, keys = (
-            config.hidden_size,
-            config.num_attention_heads * config.head_dim,
-            config.num_key_value_heads * config.head_dim,
-        )
-        self.q_proj = nn.Linear(hidden, queries, bias=config.attention_bias)
-        self.k_proj = nn.Linear(hidden, keys, bias=config.attention_bias)
-        self.v_proj = nn.Linear(hidden, keys, bias=config.attention_bias)
-        self.o_proj = nn.Linear(queries, hidden, bias=config.attention_bias and config.model_type != "qwen2")
+        hidden, bias = config.hidden_size, config.attention_bias
+        self.qkv_sizes = [
+            heads * config.head_dim
+            for heads in (config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads)
+        ]
+        self.q_proj = nn.Linear(hidden, self.qkv_sizes[0], bias=bias)
+        self.k_proj = nn.Linear(hidden, self.qkv_sizes[1], bias=bias)
+        self.v_proj = nn.Linear(hidden, self.qkv_sizes[2], bias=bias)
+        self.qkv_proj: nn.Module | None = None
+        self.o_proj = nn.Linear(self.qkv_sizes[0], hidden, bias=bias and config.model_type != "qwen2")
         if config.qk_norm:
             self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
     def forward(
-        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, positions, mask, layer, rows=None
+        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, positions, mask, layer_cache, logits_to_keep
     ) -> torch.Tensor:
-        """`rows`: as for DecoderModel.forward. With a cache only these attend; without, a training mask wants all queries, and they are picked after it."""
+        """x (B, T, C) → (B, T, C), or (B, N, C) with `logits_to_keep`, in x's dtype.
+
+        cos, sin: (B, 1, T, D) in x's dtype, from DecoderModel.rope_cos_sin. positions: int64 (B, T), where the cache
+        stores the new keys. mask: as for ops.attention; with a cache it covers S cached keys. layer_cache: a
+        cache.LayerCache, or None. logits_to_keep: as for DecoderModel.forward. With a cache, only the queries of these
+        tokens attend; without, all do, because a training mask describes all queries.
+        """
         B, T, _ = x.shape
-        query = self.q_proj(x).view(B, T, -1, self.head_dim)  # (B, T, H, D)
-        key = self.k_proj(x).view(B, T, -1, self.head_dim)  # (B, T, K, D)
-        value = self.v_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, K, T, D)
+        query, key, value = (projected.view(B, T, -1, self.head_dim) for projected in self.project(x))
         if hasattr(self, "q_norm"):
             query, key = self.q_norm(query), self.k_norm(key)
-        query = rotate(query.transpose(1, 2), cos, sin)  # (B, H, T, D)
-        key = rotate(key.transpose(1, 2), cos, sin)  # (B, K, T, D)
-        if layer is not None:
-            key, value = layer.update(key, value, positions)  # (B, K, S, D)
-            query = query if rows is None else query[:, :, rows]
-        mixed = attention(query, key, value, mask).transpose(1, 2)  # (B, T, H, D)
-        mixed = mixed if rows is None or layer is not None else mixed[:, rows]
-        return self.o_proj(mixed.flatten(2))  # (B, T, C), or (B, N, C) for N rows
+        query = apply_rope(query.transpose(1, 2), cos, sin)  # (B, H, T, D)
+        key = apply_rope(key.transpose(1, 2), cos, sin)  # (B, K, T, D)
+        value = value.transpose(1, 2)  # (B, K, T, D)
+        if layer_cache is not None:
+            key, value = layer_cache.update(key, value, positions)  # (B, K, S, D)
+            if logits_to_keep is not None:
+                query, mask = query[:, :, logits_to_keep], mask.last_queries()  # (B, H, N, D)
+        output = attention(query, key, value, mask).transpose(1, 2)  # (B, T or N, H, D)
+        if layer_cache is None and logits_to_keep is not None:
+            output = output[:, logits_to_keep]  # (B, N, H, D)
+        return self.o_proj(output.flatten(2))
+
+    def project(self, x: torch.Tensor):
+        """x (B, T, C) → queries (B, T, H·D), keys and values (B, T, K·D)."""
+        if self.qkv_proj is not None:
+            return self.qkv_proj(x).split(self.qkv_sizes, dim=-1)
+        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
+
+    def fuse_projections(self) -> None:
+        """Replace q_proj, k_proj and v_proj by one frozen qkv_proj, in place: one matmul. For inference only.
+
+        The layer can no longer be trained, saved or wrapped by LoRA. Does nothing where LoRA wraps one of them.
+        """
+        self.qkv_proj = fuse_linears(self, ("q_proj", "k_proj", "v_proj"))
 
 
 class MLP(nn.Module):
@@ -72,13 +98,45 @@ class MLP(nn.Module):
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.gate_up_proj: nn.Module | None = None
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # (B, T, F) inside
+        gate, up = self.project(x)
+        return self.down_proj(F.silu(gate) * up)
+
+    def project(self, x: torch.Tensor):
+        """x (B, T, C) → gate and up, each (B, T, F)."""
+        if self.gate_up_proj is not None:
+            return self.gate_up_proj(x).chunk(2, dim=-1)
+        return self.gate_proj(x), self.up_proj(x)
+
+    def fuse_projections(self) -> None:
+        """As Attention.fuse_projections: gate_proj and up_proj become one gate_up_proj."""
+        self.gate_up_proj = fuse_linears(self, ("gate_proj", "up_proj"))
+
+
+def fuse_linears(parent: nn.Module, names: tuple[str, ...]) -> nn.Linear | None:
+    """One frozen nn.Linear that gives the outputs of these children of `parent` end to end; the children are deleted.
+
+    Either all children have a bias or none has. None, and nothing done, where a child is not a plain nn.Linear.
+    """
+    linears = [getattr(parent, name) for name in names]
+    if not all(isinstance(linear, nn.Linear) for linear in linears):
+        return None
+    in_features, out_features = linears[0].in_features, sum(linear.out_features for linear in linears)
+    fused = nn.Linear(in_features, out_features, bias=linears[0].bias is not None, device="meta")
+    fused.weight = nn.Parameter(torch.cat([linear.weight.detach() for linear in linears]), requires_grad=False)
+    if fused.bias is not None:
+        fused.bias = nn.Parameter(torch.cat([linear.bias.detach() for linear in linears]), requires_grad=False)
+    for name in names:
+        delattr(parent, name)
+    return fused
 
 
 class Block(nn.Module):
+    """One decoder block: attention and MLP, each on a normed copy of the residual stream and added to it."""
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.self_attn = Attention(config)
@@ -86,10 +144,12 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: torch.Tensor, cos, sin, positions, mask, layer, rows=None) -> torch.Tensor:
-        """`layer`: this block's part of a cache, or None."""
-        attended = self.self_attn(self.input_layernorm(x), cos, sin, positions, mask, layer, rows)
-        x = (x if rows is None else x[:, rows]) + attended
+    def forward(
+        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, positions, mask, layer_cache, logits_to_keep
+    ) -> torch.Tensor:
+        """x (B, T, C) → (B, T, C), or (B, N, C) with `logits_to_keep`, in x's dtype; arguments as for Attention."""
+        attended = self.self_attn(self.input_layernorm(x), cos, sin, positions, mask, layer_cache, logits_to_keep)
+        x = (x if logits_to_keep is None else x[:, logits_to_keep]) + attended
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -99,36 +159,42 @@ class DecoderModel(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        table = torch.empty(
-            config.vocab_size, config.hidden_size
-        )  # on load.py's meta device normal_ would import torch's compiler: a second at every start
+        table = torch.empty(config.vocab_size, config.hidden_size)
+        # normal_ on load.py's meta device would import torch's compiler: a second at every start
         self.embed_tokens = nn.Embedding.from_pretrained(table if table.is_meta else table.normal_(), freeze=False)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.recompute = (
-            False  # in training, keep each block's input alone and run the block again in the backward pass
-        )
+        self.recompute = False  # gradient checkpointing: keep a block's input alone and rerun the block in backward
 
-    def forward(self, input_ids: torch.Tensor, positions=None, mask=None, cache=None, rows=None) -> torch.Tensor:
-        """input_ids and positions int64 (B, T), mask as for ops.attention → (B, T, C) after the last norm; (B, N, C) where `rows`, bool (T,) or
-        int64 (N,), says which are wanted: with a cache, the last token of each slot that reads. After the last attention tokens no longer see one
-        another, so the rest is left out there."""
+    def forward(
+        self, input_ids: torch.Tensor, positions=None, mask: Mask = None, cache=None, logits_to_keep=None
+    ) -> torch.Tensor:
+        """input_ids and positions int64 (B, T) → hidden states (B, T, C) after the last norm, in the weights' dtype.
+
+        positions: 0 .. T-1 by default. mask: as for ops.attention. cache: a cache.KVCache, or None.
+        logits_to_keep: bool (T,) or int64 (N,): the tokens whose hidden states are needed → (B, N, C); the others are
+        dropped in the last block, after which tokens no longer see one another. With a cache these must be the last
+        token of each of the mask's segments.
+        """
         B, T = input_ids.shape
         if positions is None:
             positions = torch.arange(T, device=input_ids.device).expand(B, T)
         x = self.embed_tokens(input_ids)  # (B, T, C)
-        cos, sin = self.angles(positions, x.dtype)
-        for number, block in enumerate(self.layers):
-            layer = cache.layer(number) if cache is not None else None
-            wanted = rows if number == len(self.layers) - 1 else None
+        cos, sin = self.rope_cos_sin(positions, x.dtype)
+        for index, block in enumerate(self.layers):
+            layer_cache = cache.layer(index) if cache is not None else None
+            keep = logits_to_keep if index == len(self.layers) - 1 else None
             if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(block, x, cos, sin, positions, mask, layer, wanted, use_reentrant=False)
+                x = checkpoint(block, x, cos, sin, positions, mask, layer_cache, keep, use_reentrant=False)
             else:
-                x = block(x, cos, sin, positions, mask, layer, wanted)
+                x = block(x, cos, sin, positions, mask, layer_cache, keep)
         return self.norm(x)
 
-    def angles(self, positions: torch.Tensor, dtype: torch.dtype):
-        """cos and sin (B, 1, T, D) as for ops.rotate: angles in float32 whatever the weights' dtype, then cast."""
+    def rope_cos_sin(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin for ops.apply_rope: positions (B, T) → (B, 1, T, D) each.
+
+        Angles are float32 whatever the weights' dtype; cos and sin are then cast to `dtype`.
+        """
         frequencies, factor = rope_frequencies(
             self.config.rope, self.config.head_dim, self.config.max_position_embeddings, positions.device
         )
@@ -138,7 +204,7 @@ class DecoderModel(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A causal language model. `decoder.model` gives hidden states, `decoder.lm_head` logits of the rows one wants."""
+    """A causal language model: `model` gives hidden states, `lm_head` turns the needed ones into logits."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -148,7 +214,7 @@ class Decoder(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, input_ids: torch.Tensor, positions=None, mask=None, cache=None) -> torch.Tensor:
-        """int64 (B, T) → float32 logits (B, T, V); see DecoderModel.forward for the other arguments."""
+    def forward(self, input_ids: torch.Tensor, positions=None, mask: Mask = None, cache=None) -> torch.Tensor:
+        """int64 (B, T) → float32 logits (B, T, V), float64 for float64 weights; arguments as for DecoderModel."""
         logits = self.lm_head(self.model(input_ids, positions, mask, cache))
         return logits if logits.dtype == torch.float64 else logits.float()

@@ -1,8 +1,8 @@
-"""A SharedPrefixMask's attention on a GPU: its definition `sees` as a block mask of FlexAttention, compiled once for all lengths.
+"""FlexAttention on a GPU: a mask_mod as a block mask, compiled once for all lengths.
 
-Blocks of 128 × 128 in which nobody sees anybody are not computed, so siblings cost nothing to each other.
+Blocks of 128 × 128 in which no query sees a key are not computed, so siblings cost nothing to one another.
 
-Read next: forest.py, which computes the same without a mask, segment by segment, on a CPU.
+Read next: packed_attention.py, which computes the same segment by segment on a CPU.
 """
 
 import functools
@@ -10,48 +10,51 @@ import sys
 import warnings
 
 import torch
-
-try:
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-except ImportError:  # built without it
-    flex_attention = None
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 
 @functools.cache
-def compiled():
+def compiled_flex_attention():
+    """flex_attention compiled for dynamic shapes."""
     return torch.compile(flex_attention, dynamic=True)
 
 
-def block_mask(sees, tokens: int, device):
-    """FlexAttention's BlockMask of `sees(query, key)`, (T, T)."""
-    return create_block_mask(
-        lambda batch, head, query, key: sees(query, key), None, None, tokens, tokens, device=device
-    )
+def block_mask(mask_mod, tokens: int, device):
+    """FlexAttention's BlockMask (tokens, tokens) of `mask_mod(batch, head, query, key)`."""
+    return create_block_mask(mask_mod, None, None, tokens, tokens, device=device)
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask) -> torch.Tensor:
-    """query (1, H, T, D), key and value (1, K, T, D), a BlockMask → (1, H, T, D). On a CPU forward only, and slow: for tests."""
+    """query (1, H, T, D), key and value (1, K, T, D), a BlockMask → (1, H, T, D).
+
+    On a CPU uncompiled, slow and forward only: for tests.
+    """
     grouped = query.shape[1] != key.shape[1]
     query, key = query.to(value.dtype), key.to(value.dtype)  # RoPE widens them under autocast
     if query.is_cuda:
-        return compiled()(query, key, value, block_mask=mask, enable_gqa=grouped)
+        return compiled_flex_attention()(query, key, value, block_mask=mask, enable_gqa=grouped)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "without torch.compile()"
+        warnings.simplefilter("ignore")  # "flex_attention called without torch.compile()"
         return flex_attention(query, key, value, block_mask=mask, enable_gqa=grouped)
 
 
 @functools.cache
 def usable(device: torch.device) -> bool:
-    """Whether FlexAttention runs here, tried once: it needs Triton and a compiler. If not, one line says so and segments are computed one by one."""
-    if flex_attention is None or device.type != "cuda":
+    """Whether FlexAttention runs on `device`, tried once: it needs a GPU, Triton and a compiler.
+
+    Where it fails on a GPU, one line on stderr says so; attention is then computed segment by segment.
+    """
+    if device.type != "cuda":
         return False
     try:
         q = torch.randn(1, 2, 256, 64, device=device, dtype=torch.bfloat16, requires_grad=True)
-        attend(q, q, q, block_mask(lambda query, key: query >= key, 256, device)).sum().backward()
+        causal = block_mask(lambda batch, head, query, key: query >= key, 256, device)
+        attend(q, q, q, causal).sum().backward()
         return True
     except Exception as error:  # whatever the compiler raises
         print(
-            f"minscl: FlexAttention does not run here ({type(error).__name__}); attention goes segment by segment, which is slower",
+            f"minscl: FlexAttention does not run here ({type(error).__name__}); "
+            "attention is computed segment by segment, which is slower",
             file=sys.stderr,
         )
         return False

@@ -108,7 +108,7 @@ def forward_backward(model: Decoder, step: Step, device: torch.device) -> float:
             pack.input_ids[None],
             positions=pack.positions[None],
             mask=SharedPrefixMask(pack.lengths, pack.parents),
-            rows=is_target,
+            logits_to_keep=is_target,
         )  # (N, C): states of the N target positions
         leaf = hidden.detach().requires_grad_()
         chunks = zip(leaf.split(LOGIT_CHUNK), pack.labels[is_target].split(LOGIT_CHUNK), strict=True)

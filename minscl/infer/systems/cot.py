@@ -22,7 +22,8 @@ from minscl.data.icd import CodeBook
 from minscl.data.prompts import parse_codes, render_reasoning_prompt
 from minscl.data.types import Assignment, CodedDocument, Note
 from minscl.errors import InputError
-from minscl.infer.sequence import Generation, Sampler
+from minscl.infer.sampling import Sampler
+from minscl.infer.sequence import Generation
 from minscl.infer.systems.system import System, known_category
 
 COT = System("cot", render_reasoning_prompt, parse_codes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import Parsed
-from minscl.infer.sequence import Sampler
+from minscl.infer.sampling import Sampler
 
 
 def known_category(code: str) -> bool:

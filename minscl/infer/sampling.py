@@ -1,0 +1,33 @@
+"""Choosing a token from logits: the most probable one, or a draw with temperature and nucleus (top-p) sampling.
+
+Read next: sequence.py, which uses both.
+"""
+
+import torch
+
+
+class Sampler:
+    """Draws tokens with a random state of its own, so that a seed gives the same answer in any batch.
+
+    temperature: divides the logits. top_p: the most probable tokens that together reach this probability are kept.
+    """
+
+    def __init__(self, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0):
+        self.temperature, self.top_p, self.generator = temperature, top_p, torch.Generator().manual_seed(seed)
+
+    def __call__(self, logits: torch.Tensor) -> int:
+        """float32 logits (V,) → a token id.
+
+        Drawn on the CPU in float64 from the cumulative distribution, so that rounding hardly ever changes a token.
+        """
+        scaled = logits.double().cpu() / self.temperature
+        probabilities, tokens = scaled.softmax(-1).sort(descending=True, stable=True)
+        cumulative = probabilities.cumsum(-1)
+        nucleus = int((cumulative - probabilities < self.top_p).sum())  # the token that crosses top_p is in it
+        draw = torch.rand((), generator=self.generator, dtype=torch.float64) * cumulative[nucleus - 1]
+        return int(tokens[min(int((cumulative[:nucleus] <= draw).sum()), nucleus - 1)])
+
+
+def most_probable(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each row's most probable token and its probability: float32 (B, V) → int64 (B,), float32 (B,)."""
+    return logits.argmax(dim=-1), logits.softmax(dim=-1).amax(dim=-1)
