@@ -1,29 +1,29 @@
 """Command: public corpora as documents and notes (Eq. 4); span pairs by data expansion (Eq. 5), and their coverage.
 
-    python -m minscl.expand gold --out gold.jsonl [--tables neoplasm,external-cause,drug] python -m minscl.expand silver
-    --notes labels.jsonl --out silver.jsonl [--model DIR | --endpoint URL --model NAME] python -m minscl.expand
-    synthetic --pairs gold.jsonl,silver.jsonl --out synthetic.jsonl [--model ... | --template] python -m minscl.expand
-    coverage gold.jsonl [more.jsonl] [--json] [--plot coverage.png] python -m minscl.expand documents mdace --mdace
-    MDACE --noteevents NOTEEVENTS.csv.gz --split train --out docs.jsonl python -m minscl.expand documents mimic-iv
-    --discharge discharge.csv.gz --diagnoses diagnoses_icd.csv.gz --out l.jsonl python -m minscl.expand documents
-    aci-bench --notes test1.csv --codes codes.csv --out aci.jsonl python -m minscl.expand notes aci-bench --notes
-    test1.csv --out notes.jsonl python -m minscl.expand notes documents --documents documents.jsonl --out notes.jsonl
+    python -m minscl.expand gold --out gold.jsonl [--tables neoplasm,external-cause,drug]
+    python -m minscl.expand silver --notes labels.jsonl --out silver.jsonl [--model DIR | --endpoint URL --model NAME]
+    python -m minscl.expand synthetic --pairs gold.jsonl,silver.jsonl --out synthetic.jsonl [--model DIR | --template]
+    python -m minscl.expand coverage gold.jsonl [more.jsonl] [--json] [--plot coverage.png]
+    python -m minscl.expand documents mdace --mdace MDACE --noteevents NOTEEVENTS.csv.gz --split train --out docs.jsonl
+    python -m minscl.expand documents mimic-iv --discharge discharge.csv.gz --diagnoses diagnoses_icd.csv.gz --out FILE
+    python -m minscl.expand documents aci-bench --notes test1.csv --codes codes.csv --out aci.jsonl
+    python -m minscl.expand notes aci-bench --notes test1.csv --out notes.jsonl
+    python -m minscl.expand notes documents --documents documents.jsonl --out notes.jsonl
     python -m minscl.expand notes folder --folder DIR --out notes.jsonl
 
-Read next: data/spans/gold.py, silver.py (Eq. 7, 8), synthetic.py (Eq. 9); data/corpora/mdace.py.
+Read next: expand_config.py for the flags; data/spans/gold.py, silver.py (Eq. 7, 8), synthetic.py (Eq. 9).
 """
 
 import json
 import sys
-from dataclasses import dataclass
 from typing import Any
 
-from minscl.cli import Parser, add_flags, flag, format_counts, make_config, path_flag, positional, require, run_command
+from minscl.cli import Parser, add_flags, format_counts, make_config, require, run_command
 from minscl.config import DEMO
 from minscl.data.corpora.aci_bench import aci_documents, aci_notes
-from minscl.data.corpora.counts import SPLITS, Counts
+from minscl.data.corpora.counts import Counts
 from minscl.data.corpora.folder import folder_notes
-from minscl.data.corpora.mdace import CATEGORIES, LEAKS, SETS, read_mdace
+from minscl.data.corpora.mdace import read_mdace
 from minscl.data.corpora.mimic_iv import mimic_iv_documents
 from minscl.data.icd import CodeBook
 from minscl.data.icd.index_tables import TABLES
@@ -34,122 +34,19 @@ from minscl.data.spans.silver import expand_silver
 from minscl.data.spans.synthetic import expand_synthetic
 from minscl.data.types import CodedDocument, Note, Pair
 from minscl.errors import InputError
-from minscl.infer import BATCH_SIZE
-
-
-@dataclass(frozen=True)
-class GoldConfig:
-    """`expand gold`."""
-
-    out: str = path_flag("span pairs to write, JSON Lines")
-    tables: str = flag("", f"tables to read beside the Index, with commas between: {', '.join(TABLES)}")
-
-
-@dataclass(frozen=True)
-class LLMConfig:
-    """The LLM of `silver` and `synthetic`: a server where --endpoint names one, else a local model."""
-
-    model: str = flag(
-        "",
-        "local model folder (default: the embedded model, too small to be of use), or the name of the endpoint's model",
-    )
-    adapter: str = flag("", "LoRA adapter folder of a local model")
-    dtype: str = flag("auto", "of a local model: float32, bfloat16 or float16")
-    device: str = flag("auto", "of a local model: cpu, cuda, cuda:1 ...")
-    together: int = flag(BATCH_SIZE, "prompts under way at a time")
-    endpoint: str = flag("", "OpenAI-compatible server, as http://127.0.0.1:8000/v1; key: variable MINSCL_API_KEY")
-    timeout: float = flag(120.0, "seconds of the endpoint's silence before a request is repeated")
-    retries: int = flag(5, "times that a request to the endpoint is repeated, with growing pauses")
-    allow_remote: bool = flag(False, "allow notes to leave this machine for the endpoint")
-
-    def __post_init__(self):
-        if self.together < 1:
-            raise InputError(f"--together {self.together}: must be at least 1")
-        if self.retries < 0:
-            raise InputError(f"--retries {self.retries}: must be at least 0")
-        if not 0 < self.timeout <= 86_400:
-            raise InputError(f"--timeout {self.timeout}: must be above 0, and at most a day's 86400 seconds")
-
-
-@dataclass(frozen=True)
-class SilverConfig(LLMConfig):
-    """`expand silver`."""
-
-    notes: str = path_flag("coded documents without evidence, JSON Lines (expand documents mimic-iv)")
-    out: str = path_flag("span pairs to write, JSON Lines; the logs of both stages' answers are kept beside it")
-
-
-@dataclass(frozen=True)
-class SyntheticConfig(LLMConfig):
-    """`expand synthetic`."""
-
-    pairs: str = path_flag("gold and silver pairs, JSON Lines; several files with commas between")
-    out: str = path_flag("span pairs to write, JSON Lines; the log of answers is kept beside it")
-    template: bool = flag(False, "no LLM: one phrase a code by rule")
-
-
-@dataclass(frozen=True)
-class CoverageConfig:
-    """`expand coverage`."""
-
-    files: tuple[str, ...] = positional("span pairs, JSON Lines; counted together", "FILE")
-    json: bool = flag(False, "print the counts as one JSON object")
-    plot: str = flag("", "write a bar chart of the chapters (.png, .svg, .pdf)")
-
-
-@dataclass(frozen=True)
-class MdaceConfig:
-    """`expand documents mdace`."""
-
-    mdace: str = path_flag("folder of github.com/3mcloud/MDACE, with data/ and splits/")
-    noteevents: str = path_flag("MIMIC-III's NOTEEVENTS.csv or NOTEEVENTS.csv.gz")
-    out: str = path_flag("coded documents to write, JSON Lines")
-    split: str = flag("train", "shipped split", choices=SPLITS)
-    set: str = flag("inpatient", "annotation set", choices=SETS)
-    unit: str = flag("admission", "what one document is; note: each note with a code", choices=("admission", "note"))
-    categories: str = flag("discharge", "notes read; codeable: discharge, radiology and physician", choices=CATEGORIES)
-    leak: str = flag("refuse", "Profee charts that Inpatient has in another split", choices=LEAKS)
-
-
-@dataclass(frozen=True)
-class MimicIVConfig:
-    """`expand documents mimic-iv`."""
-
-    discharge: str = path_flag("MIMIC-IV-Note's discharge.csv.gz")
-    diagnoses: str = path_flag("MIMIC-IV's hosp/diagnoses_icd.csv.gz")
-    out: str = path_flag("coded documents without evidence to write, JSON Lines")
-    split: str = flag("train", "split, by patient", choices=SPLITS)
-
-
-@dataclass(frozen=True)
-class AciNotesConfig:
-    """`expand notes aci-bench`."""
-
-    notes: str = path_flag("ACI-Bench's .csv, or .jsonl with id and note")
-    out: str = path_flag("JSON Lines to write")
-
-
-@dataclass(frozen=True)
-class AciDocumentsConfig(AciNotesConfig):
-    """`expand documents aci-bench`."""
-
-    codes: str = path_flag("CSV with the columns id,code, one code a row: the codes of Yuan et al. (2025)")
-
-
-@dataclass(frozen=True)
-class DocumentNotesConfig:
-    """`expand notes documents`."""
-
-    documents: str = path_flag("coded documents, JSON Lines, whose codes are left out")
-    out: str = path_flag("notes to write, JSON Lines")
-
-
-@dataclass(frozen=True)
-class FolderConfig:
-    """`expand notes folder`."""
-
-    folder: str = path_flag("folder whose .txt files, at any depth, are one note each")
-    out: str = path_flag("notes to write, JSON Lines")
+from minscl.expand_config import (
+    AciDocumentsConfig,
+    AciNotesConfig,
+    CoverageConfig,
+    DocumentNotesConfig,
+    FolderConfig,
+    GoldConfig,
+    LLMConfig,
+    MdaceConfig,
+    MimicIVConfig,
+    SilverConfig,
+    SyntheticConfig,
+)
 
 
 def gold(config: GoldConfig) -> None:

@@ -23,7 +23,8 @@ from minscl.data.spans.asking import prompt_digest
 from minscl.data.spans.silver import StageOneAnswer
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
-from minscl.expand import SilverConfig, main
+from minscl.expand import main
+from minscl.expand_config import SilverConfig
 from minscl.infer.llm import EndpointLLM, check_address
 from minscl.model import save_model
 from minscl.pretrained import load_pretrained

@@ -2,7 +2,7 @@
 
     answers → "--- chain 1 of 3\\n<answer>\\n--- chain 2 of 3\\n…" → answers
 
-Read next: infer/coder.py, which joins them; score/answer_quality.py, which splits them again.
+Read next: infer/systems/cot.py, which joins them; score/answer_quality.py, which splits them again.
 """
 
 import re

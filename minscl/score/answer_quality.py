@@ -1,4 +1,4 @@
-"""Rates of answers that could not be scored as written, and of codes that are not in the Tabular List (EVALUATION 4).
+"""Rates of answers that could not be scored as written, and of codes that are not in the Tabular List.
 
     `output`, `truncated`, `continued` of documents → parsed again as `generate` parsed them → shares of gold documents
 

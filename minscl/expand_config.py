@@ -1,0 +1,128 @@
+"""The flags of `expand`, a frozen dataclass a sub-command; each default stands here once.
+
+Read next: expand.py.
+"""
+
+from dataclasses import dataclass
+
+from minscl.cli import flag, path_flag, positional
+from minscl.data.corpora.counts import SPLITS
+from minscl.data.corpora.mdace import CATEGORIES, LEAKS, SETS
+from minscl.data.icd.index_tables import TABLES
+from minscl.errors import InputError
+from minscl.infer import BATCH_SIZE
+
+
+@dataclass(frozen=True)
+class GoldConfig:
+    """`expand gold`."""
+
+    out: str = path_flag("span pairs to write, JSON Lines")
+    tables: str = flag("", f"tables to read beside the Index, with commas between: {', '.join(TABLES)}")
+
+
+@dataclass(frozen=True)
+class LLMConfig:
+    """The LLM of `silver` and `synthetic`: a server where --endpoint names one, else a local model."""
+
+    model: str = flag(
+        "",
+        "local model folder (default: the embedded model, too small to be of use), or the name of the endpoint's model",
+    )
+    adapter: str = flag("", "LoRA adapter folder of a local model")
+    dtype: str = flag("auto", "of a local model: float32, bfloat16 or float16")
+    device: str = flag("auto", "of a local model: cpu, cuda, cuda:1 ...")
+    together: int = flag(BATCH_SIZE, "prompts under way at a time")
+    endpoint: str = flag("", "OpenAI-compatible server, as http://127.0.0.1:8000/v1; key: variable MINSCL_API_KEY")
+    timeout: float = flag(120.0, "seconds of the endpoint's silence before a request is repeated")
+    retries: int = flag(5, "times that a request to the endpoint is repeated, with growing pauses")
+    allow_remote: bool = flag(False, "allow notes to leave this machine for the endpoint")
+
+    def __post_init__(self):
+        if self.together < 1:
+            raise InputError(f"--together {self.together}: must be at least 1")
+        if self.retries < 0:
+            raise InputError(f"--retries {self.retries}: must be at least 0")
+        if not 0 < self.timeout <= 86_400:
+            raise InputError(f"--timeout {self.timeout}: must be above 0, and at most a day's 86400 seconds")
+
+
+@dataclass(frozen=True)
+class SilverConfig(LLMConfig):
+    """`expand silver`."""
+
+    notes: str = path_flag("coded documents without evidence, JSON Lines (expand documents mimic-iv)")
+    out: str = path_flag("span pairs to write, JSON Lines; the logs of both stages' answers are kept beside it")
+
+
+@dataclass(frozen=True)
+class SyntheticConfig(LLMConfig):
+    """`expand synthetic`."""
+
+    pairs: str = path_flag("gold and silver pairs, JSON Lines; several files with commas between")
+    out: str = path_flag("span pairs to write, JSON Lines; the log of answers is kept beside it")
+    template: bool = flag(False, "no LLM: one phrase a code by rule")
+
+
+@dataclass(frozen=True)
+class CoverageConfig:
+    """`expand coverage`."""
+
+    files: tuple[str, ...] = positional("span pairs, JSON Lines; counted together", "FILE")
+    json: bool = flag(False, "print the counts as one JSON object")
+    plot: str = flag("", "write a bar chart of the chapters (.png, .svg, .pdf)")
+
+
+@dataclass(frozen=True)
+class MdaceConfig:
+    """`expand documents mdace`."""
+
+    mdace: str = path_flag("folder of github.com/3mcloud/MDACE, with data/ and splits/")
+    noteevents: str = path_flag("MIMIC-III's NOTEEVENTS.csv or NOTEEVENTS.csv.gz")
+    out: str = path_flag("coded documents to write, JSON Lines")
+    split: str = flag("train", "shipped split", choices=SPLITS)
+    set: str = flag("inpatient", "annotation set", choices=SETS)
+    unit: str = flag("admission", "what one document is; note: each note with a code", choices=("admission", "note"))
+    categories: str = flag("discharge", "notes read; codeable: discharge, radiology and physician", choices=CATEGORIES)
+    leak: str = flag("refuse", "Profee charts that Inpatient has in another split", choices=LEAKS)
+
+
+@dataclass(frozen=True)
+class MimicIVConfig:
+    """`expand documents mimic-iv`."""
+
+    discharge: str = path_flag("MIMIC-IV-Note's discharge.csv.gz")
+    diagnoses: str = path_flag("MIMIC-IV's hosp/diagnoses_icd.csv.gz")
+    out: str = path_flag("coded documents without evidence to write, JSON Lines")
+    split: str = flag("train", "split, by patient", choices=SPLITS)
+
+
+@dataclass(frozen=True)
+class AciNotesConfig:
+    """`expand notes aci-bench`."""
+
+    notes: str = path_flag("ACI-Bench's .csv, or .jsonl with id and note")
+    out: str = path_flag("JSON Lines to write")
+
+
+@dataclass(frozen=True)
+class AciDocumentsConfig(AciNotesConfig):
+    """`expand documents aci-bench`."""
+
+    codes: str = path_flag("CSV with the columns id,code, one code a row: the codes of Yuan et al. (2025)")
+
+
+@dataclass(frozen=True)
+class DocumentNotesConfig:
+    """`expand notes documents`."""
+
+    documents: str = path_flag("coded documents, JSON Lines, whose codes are left out")
+    out: str = path_flag("notes to write, JSON Lines")
+
+
+@dataclass(frozen=True)
+class FolderConfig:
+    """`expand notes folder`."""
+
+    folder: str = path_flag("folder whose .txt files, at any depth, are one note each")
+    out: str = path_flag("notes to write, JSON Lines")
