@@ -22,6 +22,7 @@ from minscl.data.types import CodedDocument, Pair
 from minscl.errors import InputError
 from minscl.score.bootstrap import ROUNDS, bootstrap, bootstrap_rows
 from minscl.score.code_groups import Group, GroupName, code_groups
+from minscl.score.codes import read_code
 from minscl.score.plots import plot
 from minscl.score.report import Report, system_names, system_report
 from minscl.score.systems import System, count_system
@@ -44,6 +45,9 @@ class EvaluateConfig:
     merge: bool = flag(False, "evidence: join spans of a code that have only punctuation between them")
     trim: bool = flag(False, "evidence: strip punctuation off both ends of spans")
     unlisted: str = flag("keep", "predicted codes that the Tabular List lacks", choices=("keep", "drop"))
+    fixed: str = flag(
+        "", "a code a line: add macro_fixed, the macro over these codes, as in older work", metavar="FILE"
+    )
     f1_of_averages: bool = flag(
         False, "add macro_f1_of_averages, the F1 of macro_union's precision and recall, as in older work"
     )
@@ -79,6 +83,20 @@ def read_documents(path: str, flag: str) -> list[CodedDocument]:
     return documents
 
 
+def read_fixed(path: str) -> frozenset[str]:
+    """The canonical codes of a text file, one a line; PCS codes are left out. Raises InputError for any other line."""
+    try:
+        lines = require(path, "--fixed").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--fixed {path}: cannot be read ({error}); give a text file with a code a line") from error
+    codes = {line: read_code(line) for line in lines if line.strip()}
+    malformed = [line for line, (kind, _) in codes.items() if kind == "malformed"]
+    if malformed or not codes:
+        fault = f"{malformed[0]!r} is no code" if malformed else "no code in there"
+        raise InputError(f"--fixed {path}: {fault}; write a code a line")
+    return frozenset(code for kind, code in codes.values() if kind == "cm")
+
+
 def read_groups(config: EvaluateConfig, gold: list[CodedDocument]) -> dict[GroupName, Group]:
     """Seen and unseen codes by --train and --spans; none without --train."""
     if not config.train:
@@ -103,6 +121,7 @@ def read_system(
             merge=config.merge,
             trim=config.trim,
             unlisted=config.unlisted == "keep",
+            fixed=read_fixed(config.fixed) if config.fixed else None,
             f1_of_averages=config.f1_of_averages,
         )
     except InputError as error:

@@ -42,17 +42,29 @@ def test_scores_equal_scikit_learn():
             assert abs(scores[name]["f1"] - f) < 1e-12
 
 
-def test_f1_of_averages_and_dropping_unlisted_codes_on_request():
-    """Guards: the average of F1 in place of the F1 of averages; an unlisted code dropped unasked."""
+def test_scores_of_older_work_on_request():
+    """Guards: labels that never occur left out of the fixed list; the average of F1 in place of the F1 of averages; an
+    unlisted code dropped unasked. Against scikit-learn, 1e-12."""
+    metrics = pytest.importorskip("sklearn.metrics")
     rng, labels = random.Random(5), [f"A{i:02d}" for i in range(12)]
+    fixed = [*labels[3:], "I10", "J18.9"]
     for _ in range(50):
         gold, predicted = ([set(rng.sample(labels, rng.randrange(1, 6))) for _ in range(6)] for _ in range(2))
-        scores = code_scores(documents(gold), documents(predicted), f1_of_averages=True)
+        scores = code_scores(documents(gold), documents(predicted), fixed=fixed, f1_of_averages=True)
+        actual, answers = ([[int(code in codes) for code in fixed] for codes in side] for side in (gold, predicted))
+        expected = metrics.precision_recall_fscore_support(actual, answers, average="macro", zero_division=0)[:3]
+        assert list(scores["macro_fixed"].values()) == pytest.approx(list(map(float, expected)), abs=1e-12)
         p, r = scores["macro_union"]["precision"], scores["macro_union"]["recall"]
         assert scores["macro_f1_of_averages"]["f1"] == pytest.approx(2 * p * r / (p + r) if p + r else 0)
     gold, predicted = documents([{"I10"}]), documents([{"I10", "A10"}])  # the Tabular List has no category A10
     assert code_scores(gold, predicted)["micro"]["precision"] == 0.5
     assert code_scores(gold, predicted, unlisted=False)["micro"]["precision"] == 1
+
+
+def test_a_fixed_list_is_normalised():
+    """Guards: e119 in the list as a label of its own, and a procedure code that makes the list longer."""
+    gold = documents([{"E11.9"}])
+    assert code_scores(gold, gold, fixed=["e119", "E11.9", "0BH17EZ"])["macro_fixed"]["f1"] == 1
 
 
 def test_a_code_given_twice_counts_once():

@@ -168,16 +168,20 @@ def test_flags_that_change_a_score(tmp_path):
     ]
     write_jsonl(tmp_path / "gold.jsonl", gold)
     write_jsonl(tmp_path / "a.jsonl", predicted)
-    flags = ("--merge", "--trim", "--unlisted", "drop", "--f1-of-averages")
+    (tmp_path / "codes.txt").write_text("I50.21\nJ18.9\n")
+    flags = ("--merge", "--trim", "--unlisted", "drop", "--fixed", "codes.txt", "--f1-of-averages")
     arguments = ("--gold", "gold.jsonl", "--pred", "a.jsonl", "--json", "--rounds", 2)
     result = json.loads(evaluate(*arguments, *flags, cwd=tmp_path).stdout)
     assert result["evidence"]["span_exact_match"]["f1"] == pytest.approx(1, abs=1e-5)
     assert result["codes"]["micro"]["precision"] == 1
-    assert result["codes"] == code_scores(gold, predicted, unlisted=False, f1_of_averages=True)
+    assert result["codes"] == code_scores(
+        gold, predicted, fixed=["I50.21", "J18.9"], unlisted=False, f1_of_averages=True
+    )
+    assert result["codes"]["macro_fixed"]["f1"] == 0.5
     assert "macro_f1_of_averages" in result["intervals"] and result["rates"]["unlisted codes"] == 0.5
     plain = json.loads(evaluate(*arguments, cwd=tmp_path).stdout)
     assert plain["evidence"]["span_exact_match"]["f1"] == 0 and plain["codes"]["micro"]["precision"] == 0.5
-    assert "macro_f1_of_averages" not in plain["codes"]
+    assert not {"macro_fixed", "macro_f1_of_averages"} & plain["codes"].keys()
 
 
 def test_system_names_are_distinct():
@@ -193,6 +197,7 @@ def test_system_names_are_distinct():
         (["--rounds", "-1"], "--rounds -1"),
         (["--spans", "spans.jsonl"], "needs --train"),
         (["--pred", "empty.jsonl"], "--pred empty.jsonl: no document"),
+        (["--fixed", "words.txt"], "'pain' is no code"),
         (["--codes-only", "b.jsonl"], "not one of the --pred files"),
         (["--plot", "nowhere/x.png"], "--plot nowhere/x.png"),
         (["--plot", "x.doc"], "--plot x.doc"),
@@ -201,6 +206,7 @@ def test_system_names_are_distinct():
 def test_bad_usage_is_one_line_and_status_2(files, flags, words):
     """Guards tracebacks, a table lost because only the picture fails, an empty prediction file scored as 0."""
     (files / "empty.jsonl").write_text("")
+    (files / "words.txt").write_text("I10\npain\n")
     done = evaluate("--gold", "gold.jsonl", "--pred", "a.jsonl", "--rounds", 0, *flags, cwd=files)
     assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert done.stdout.startswith("F1, %") == ("--plot" in flags)

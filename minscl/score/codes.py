@@ -10,6 +10,7 @@ their label sets:
   The only macro that charges hallucinated codes.
 - `macro_gold`: the same mean over the codes that occur in gold. False positives of these codes count.
 - `micro_gold_restricted`: micro over the codes that occur in gold, as Edin et al. (2023) score.
+- `macro_fixed`, on request: the mean over a supplied list, in which a code that never occurs scores 0 (older work).
 - `macro_f1_of_averages`, on request, as in older work: the F1 of macro_union's mean precision and mean recall.
 
 deviates: the SCL paper does not state the label set of its macro-F1, so both macros are reported.
@@ -157,8 +158,17 @@ def tally(sets: LabelSets) -> Tally:
     return Tally(tuple(labels), tuple(events))
 
 
-def scores_from_counts(counts: np.ndarray, *, f1_of_averages: bool = False) -> dict[str, np.ndarray]:
-    """{metric: (precision, recall, F1)} of `counts` (3, labels): CODE_METRICS, and macro_f1_of_averages on request."""
+def scores_from_counts(
+    counts: np.ndarray,
+    labels: Sequence[str] = (),
+    *,
+    fixed: frozenset[str] | None = None,
+    f1_of_averages: bool = False,
+) -> dict[str, np.ndarray]:
+    """{metric: (precision, recall, F1)} of `counts` (3, labels): CODE_METRICS, and two of older work on request.
+
+    `fixed`: canonical codes, for macro_fixed; a code of it that is not among `labels` scores 0.
+    """
     tp, fp, fn = counts
     in_gold = tp + fn > 0
     per_code = _ratios(tp, fp, fn)  # (3, labels)
@@ -168,6 +178,9 @@ def scores_from_counts(counts: np.ndarray, *, f1_of_averages: bool = False) -> d
         "macro_gold": _mean(per_code, in_gold),
         "micro_gold_restricted": _ratios(tp.sum(), fp[in_gold].sum(), fn.sum()),
     }
+    if fixed is not None:
+        in_list = np.array([label in fixed for label in labels], dtype=bool)
+        scores["macro_fixed"] = per_code[:, in_list].sum(axis=1) / max(1, len(fixed))
     if f1_of_averages:
         precision, recall, _ = map(float, scores["macro_union"])
         f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
@@ -206,15 +219,18 @@ def code_scores(
     gold: Sequence[CodedDocument],
     predicted: Sequence[CodedDocument],
     *,
+    fixed: Iterable[str] | None = None,
     unlisted: bool = True,
     f1_of_averages: bool = False,
 ) -> dict[str, dict[str, float]]:
     """{metric: {"precision", "recall", "f1"}} of `predicted` against `gold`, documents matched by id.
 
-    `unlisted=False` drops predicted codes that the Tabular List lacks; `f1_of_averages` adds macro_f1_of_averages.
+    `fixed`: codes in any spelling, adds macro_fixed, the macro over them. `unlisted=False` drops predicted codes that
+    the Tabular List lacks; `f1_of_averages` adds macro_f1_of_averages.
     Raises InputError for a prediction whose document gold does not have.
     """
     sets = code_sets(gold, predicted)
-    counts = tally(sets if unlisted else drop_unlisted(sets)).counts()
-    scores = scores_from_counts(counts, f1_of_averages=f1_of_averages)
+    table = tally(sets if unlisted else drop_unlisted(sets))
+    label_set = None if fixed is None else cm_codes(fixed)
+    scores = scores_from_counts(table.counts(), table.labels, fixed=label_set, f1_of_averages=f1_of_averages)
     return {name: named_columns(row) for name, row in scores.items()}

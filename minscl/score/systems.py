@@ -64,6 +64,7 @@ class System:
     evidence: dict[str, np.ndarray]
     rates: dict[str, float]
     dropped: dict[str, int]
+    fixed: frozenset[str] | None = None
     f1_of_averages: bool = False
 
     def scores(self, weights: np.ndarray | None = None) -> dict[Metric, np.ndarray]:
@@ -75,7 +76,8 @@ class System:
 
         table = self.tallies[CODES]
         counts = table.counts(weights)
-        add(CODES, scores_from_counts(counts, f1_of_averages=self.f1_of_averages))
+        scores_of_codes = scores_from_counts(counts, table.labels, fixed=self.fixed, f1_of_averages=self.f1_of_averages)
+        add(CODES, scores_of_codes)
         for group, mask in self.group_masks.items():
             add(group, scores_from_counts(counts[:, mask]))
         add(PER_CHAPTER, per_chapter(table, counts))
@@ -97,13 +99,15 @@ def count_system(
     merge: bool = False,
     trim: bool = False,
     unlisted: bool = True,
+    fixed: frozenset[str] | None = None,
     f1_of_averages: bool = False,
 ) -> System:
     """Count `predicted` against `gold`; the order of `gold` is the order of the documents in the counts.
 
     `evidence=False`: the predictions were made from gold's evidence ("+ Evid."), so only codes are scored. `merge` and
-    `trim` as for evidence.spans_of; `unlisted` and `f1_of_averages` as for codes.code_scores. Raises InputError for a
-    prediction of a document that gold does not have, or with offsets into another text than gold's.
+    `trim` as for evidence.spans_of; `unlisted`, `fixed` (canonical codes) and `f1_of_averages` as for
+    codes.code_scores. Raises InputError for a prediction of a document that gold does not have, or with offsets into
+    another text than gold's.
     """
     _check_texts(gold, predicted)
     sets = code_sets(gold, predicted)
@@ -123,7 +127,7 @@ def count_system(
             metric: np.array([row[metric] for row in counts], dtype=np.float64) for metric in (*MDACE, *OVERLAP)
         }
     dropped = dropped_codes(gold, predicted)
-    return System(name, tallies, masks, evidence_rows, answer_rates, dropped, f1_of_averages)
+    return System(name, tallies, masks, evidence_rows, answer_rates, dropped, fixed, f1_of_averages)
 
 
 def _check_texts(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument]) -> None:

@@ -76,8 +76,8 @@ def _parse_note(path: Path, admission: int, note: dict, counts: Counts) -> Annot
         begin, end = item["begin"], item["end"]
         if not (type(begin) is type(end) is int and 0 <= begin < end):
             raise InputError(
-                f"{path}: note {note['note_id']}, code {item['code']}: offsets {short_repr(begin)}:{short_repr(end)} are no "
-                "span; fetch the file again"
+                f"{path}: note {note['note_id']}, code {item['code']}: offsets {short_repr(begin)}:{short_repr(end)} "
+                "are no span; fetch the file again"
             )
         annotations.append(Annotation(begin, end, item["code"], item["description"]))
     annotations.sort(key=lambda annotation: (annotation.begin, annotation.end))
@@ -123,7 +123,8 @@ def _chart_texts(file: Path, notes: list[dict]) -> dict[int, str]:
             if item["end"] > len(note["text"]) or item.get("covered_text", piece) != piece:
                 raise InputError(
                     f"{file}: note {note['note_id']}, code {item['code']}: characters {item['begin']}:{item['end']} "
-                    f"are {short_repr(piece)}, not {short_repr(item.get('covered_text'))}; the text is not the annotated one"
+                    f"are {short_repr(piece)}, not {short_repr(item.get('covered_text'))}; "
+                    "the text is not the annotated one"
                 )
     return {int(note["note_id"]): note["text"] for note in notes}
 
