@@ -27,8 +27,8 @@ from minscl.lora.inject import linear_modules, lora_layers, match_targets, wrap
 CONFIG_FILE, TENSOR_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
 
-# The values accepted for a setting; None: any, since it does not change a trained adapter's arithmetic. A setting that is
-# not listed may only be null, false, 0, "", [] or {}.
+# The values accepted for a setting; None: any, since it does not change the arithmetic of a trained adapter. A setting
+# that is not listed may only be null, false, 0, "", [] or {}.
 ACCEPTED: dict[str, tuple | None] = {
     "peft_type": ("LORA",),
     "task_type": ("CAUSAL_LM", None),
