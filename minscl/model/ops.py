@@ -8,7 +8,7 @@ Read next: decoder.py, which holds the weights; packed_attention.py, attention o
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +39,7 @@ class SegmentMask(Protocol):
     def segments(self) -> Sequence[Segment]: ...
 
 
-Mask = torch.Tensor | SharedPrefixMask | SegmentMask | None  # see `attention`
+Mask: TypeAlias = torch.Tensor | SharedPrefixMask | SegmentMask | None  # see `attention`
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
