@@ -62,8 +62,8 @@ IDLE_PACK = Pack(torch.tensor([0]), torch.tensor([0]), torch.tensor([IGNORE]), l
 class Step:
     """One optimiser step. `packs`: those of one process; the other fields count the whole step, over all processes.
 
-    `sample_indices` point into the data. `target_tokens` divides the loss. `tokens`: of all
-    samples, shared prefixes counted in each.
+    `sample_indices` point into the data. `target_tokens` divides the loss. `tokens`: of all samples,
+    shared prefixes counted in each.
     """
 
     packs: tuple[Pack, ...]

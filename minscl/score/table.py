@@ -1,8 +1,8 @@
-"""The table of `evaluate`: a column a system, a row a score with its 95% interval, then rates and dropped codes.
+"""The table of `evaluate`: one column per system, one row per score with its 95% interval; rates and dropped codes.
 
     reports (report.py) → text
 
-Read next: report.py for what a report holds; plots.py for the picture.
+Read next: report.py, the content of a report; plots.py.
 """
 
 from collections.abc import Mapping, Sequence

@@ -98,6 +98,10 @@ class CodeBook:
         """The first three characters; `code` need not be listed."""
         return code[:3]
 
+    def has_category(self, code: str) -> bool:
+        """Whether the List has the three-character category of `code`, which need not be listed itself."""
+        return self.category(code) in self._nodes
+
     def chapter(self, code: str) -> str | None:
         """The chapter ("1".."22") of a node; None if it is not listed."""
         if code not in self._nodes:
