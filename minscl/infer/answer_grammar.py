@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from minscl.data.icd import CodeBook
-from minscl.data.parse_line import read_heading, read_quotation
+from minscl.data.parse_line import every_category, read_heading, read_quotation
 from minscl.data.prompts import one_line, quotation_reads_back
 
 MAX_QUOTATION_BYTES = 300  # a longer quotation must end at the next word boundary
@@ -218,7 +218,7 @@ class Grammar:
 def is_read_as_evidence(text: str) -> bool:
     """Whether the parser reads the evidence line `1. text` as evidence, not as `none`, a heading or nothing at all."""
     line = f"1. {text}"
-    return read_quotation(line, lambda category: True) is not None and not read_heading(line)
+    return read_quotation(line, every_category) is not None and not read_heading(line)
 
 
 def spell(*options: tuple[bytes, State]) -> Transitions:

@@ -43,7 +43,7 @@ class OptimizerState(Protocol):
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM request a stop after the current step, so that no partial step is saved; a second stops at once.
+    """Ctrl-C and SIGTERM request a stop after the current step, so no partial step is saved; a second stops at once.
 
     with StopSignals() as stop:
         ...

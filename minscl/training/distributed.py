@@ -61,7 +61,7 @@ class ProcessGroup:
 
 
 def join_process_group(device: torch.device) -> tuple[ProcessGroup, torch.device]:
-    """(torchrun's process group, this process's device): NCCL with a GPU per process, or gloo on CPUs; else one process.
+    """(torchrun's process group, this process's device): NCCL with a GPU per process, gloo on CPUs; else one process.
 
     Raises InputError where there are more processes than GPUs.
     """

@@ -1,8 +1,7 @@
 """The training loop: learning rate, forward, backward, reduce, clip, step, log (Eq. 3 and 6).
 
 Eq. 3 is a sum of two expectations, over documents and over spans. They are trained mixed, as Section 3.2 says: both
-kinds in one shuffled list, so that the 16 samples of a step contain each kind in proportion. The loss of a step is Eq.
-6:
+kinds in one shuffled list, so that the 16 samples of a step contain each kind in proportion. A step's loss is Eq. 6:
 
     L = Σ over its samples, Σ over target tokens t, -log p(y_t | x, y_<t)  /  number of target tokens of the step
 
