@@ -29,7 +29,7 @@ class RunConfig:
     spans: str = flag("", "span pairs, JSONL (Eq. 5)")
     samples: str = flag("", "ready-made samples, JSONL, instead of documents and spans")
     no_evidence: bool = flag(
-        False, "train documents on their codes alone (Eq. 2): the baseline of generate --system sft"
+        False, "train documents on their codes only (Eq. 2): the baseline of generate --system sft"
     )
     out: str = flag("runs/scl", "folder of the adapter, the metrics and the checkpoints")
     resume: bool = flag(False, "continue from the newest checkpoint in --out")

@@ -195,7 +195,7 @@ COMMANDS = {  # sub-command, as words of the command line → (help, dataclass o
     ("silver",): ("pairs that an LLM quotes from notes with codes", SilverConfig, silver),
     ("synthetic",): ("pairs that an LLM writes for codes without any", SyntheticConfig, synthetic),
     ("documents", "mdace"): ("MDACE + MIMIC-III: codes with evidence", MdaceConfig, mdace),
-    ("documents", "mimic-iv"): ("MIMIC-IV: codes alone", MimicIVConfig, mimic_iv),
+    ("documents", "mimic-iv"): ("MIMIC-IV: codes only", MimicIVConfig, mimic_iv),
     ("documents", "aci-bench"): ("ACI-Bench with the codes of Yuan et al.", AciDocumentsConfig, aci_bench),
     ("notes", "aci-bench"): ("ACI-Bench", AciNotesConfig, aci_bench_notes),
     ("notes", "documents"): ("coded documents without their codes", DocumentNotesConfig, document_notes),

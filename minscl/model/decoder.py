@@ -166,7 +166,7 @@ class DecoderModel(nn.Module):
         self.embed_tokens = nn.Embedding.from_pretrained(table if table.is_meta else table.normal_(), freeze=False)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.recompute = False  # gradient checkpointing: keep a block's input alone and rerun the block in backward
+        self.recompute = False  # gradient checkpointing: save only each block's input and rerun the block in backward
 
     def forward(
         self, input_ids: torch.Tensor, positions=None, mask: Mask = None, cache=None, logits_to_keep=None

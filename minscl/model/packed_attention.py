@@ -1,8 +1,8 @@
 """Attention of a packed training sequence under a SharedPrefixMask, as pure functions.
 
 On a GPU it is FlexAttention with the mask's block mask (flex.py). On a CPU, and where no prefix is shared, it is
-computed segment by segment at the cost of the segments alone: short siblings together in a padded batch, every other
-segment on its own.
+computed segment by segment, without the masked part: short siblings together in a padded batch, every other segment on
+its own.
 
 Shapes: T tokens of the packed sequence, H query heads, K key/value heads, D head_dim, N siblings, L their longest.
 

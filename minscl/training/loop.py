@@ -5,7 +5,7 @@ kinds in one shuffled list, so that the 16 samples of a step contain each kind i
 
     L = Σ over its samples, Σ over target tokens t, -log p(y_t | x, y_<t)  /  number of target tokens of the step
 
-deviates: Eq. 6 prints the sum alone; with the division the learning rate means the same for any mix of lengths.
+deviates: Eq. 6 is the sum only; with the division the learning rate means the same for any mix of lengths.
 
 The path of a step: data/samples.py → data/packing.py → this file → model/decoder.py (ops.py) → data/loss.py. Beside it:
 lora/layer.py (LoRA), distributed.py (several processes; with one, its methods do nothing).

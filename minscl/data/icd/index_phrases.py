@@ -91,7 +91,7 @@ def join_subterms(head: str, titles: Iterable[str], prefix: str = "") -> str:
     for title in map(plain_title, titles):
         if not title:
             continue
-        if connective:  # the subterm above was a connective alone: "with"
+        if connective:  # the subterm above was only a connective: "with"
             phrase, connective = f"{phrase} {connective} {title}", ""
         elif CONNECTIVE.fullmatch(title):
             connective = title

@@ -1,7 +1,7 @@
 """The systems of the paper's Table 1 that generate, all run by the same decoder (../coder.py).
 
     scl      evidence, then codes (Eq. 1)                              scl.py
-    sft      codes alone (Eq. 2)                                       sft.py
+    sft      codes only (Eq. 2)                                        sft.py
     cot      zero-shot chain of thought: reason, then list the codes   cot.py
     cot-sc   self-consistency: a vote among several sampled chains     cot.py
 

@@ -49,7 +49,7 @@ class Sampling:
             )
 
     def sampler(self, note_id: str, chain: int) -> Sampler:
-        """A sampler whose draws depend on the seed, the note and the number of the chain alone, not on the batch."""
+        """A sampler whose draws depend only on the seed, the note and the number of the chain, not on the batch."""
         seed = random.Random(f"{self.seed}-{note_id}-{chain}").getrandbits(62)
         return Sampler(self.temperature, self.top_p, seed)
 
