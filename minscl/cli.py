@@ -1,4 +1,4 @@
-"""How every command is called: flags declared in one frozen dataclass, errors as one line, exit status.
+"""The command line of every command: flags declared in one frozen dataclass, one-line errors, exit status.
 
     @dataclass(frozen=True)
     class ExportConfig:
@@ -13,9 +13,9 @@
         run_command(main)
 
 A field's default is the flag's default and decides its type: a str, int or float takes one value, False makes a switch,
-() makes a flag that may be repeated. So each default stands once, and `--help` is generated from it.
+() makes a flag that may be repeated. So each default is written once, and `--help` is generated from it.
 
-Read next: config.py for the flags of training; any command for a use.
+Read next: config.py, the flags of training; export.py, the shortest command.
 """
 
 import argparse
@@ -45,24 +45,25 @@ def flag(default: Any, help: str, *, choices: Iterable[str] = (), metavar: str =
 
 
 def path_flag(help: str) -> Any:
-    """A flag that must be given: a file or folder."""
+    """A required flag that names a file or folder."""
     return field(default="", metadata={"help": help, "metavar": "PATH", "required": True})
 
 
 def positional(help: str, metavar: str) -> Any:
-    """One or more arguments without a flag, as a tuple of str."""
+    """One or more positional arguments, as a tuple of str."""
     return field(default=(), metadata={"help": help, "metavar": metavar, "positional": True})
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose usage error is an InputError, one line, and not a usage text of several; also in subparsers."""
+    """An ArgumentParser that raises InputError on a usage error instead of printing the usage; so do its subparsers."""
 
     def error(self, message: str) -> NoReturn:
+        """Called by argparse on a usage error; raises InputError."""
         raise InputError(f"{message}; see {self.prog} --help")
 
 
 def parse_flags(config_class: type[Config], command: str, description: str, argv: list[str] | None = None) -> Config:
-    """The `config_class` that `argv` (None: sys.argv) describes. Raises InputError for what cannot be parsed."""
+    """Parse `argv` (None: sys.argv[1:]) into a `config_class`. Raises InputError for flags that cannot be parsed."""
     parser = Parser(prog=f"python -m minscl.{command}", description=description)
     add_flags(parser, config_class)
     return make_config(config_class, vars(parser.parse_args(argv)))
@@ -71,7 +72,7 @@ def parse_flags(config_class: type[Config], command: str, description: str, argv
 def add_flags(parser: argparse.ArgumentParser, config_class: type[Dataclass]) -> None:
     """Add one flag per field of the dataclass `config_class`: type and default from the field, help from its metadata.
 
-    A flag that the command line leaves out has no parsed value, so that the dataclass's or a preset's default holds.
+    A flag that is not on the command line has no parsed value, so the default of the dataclass or preset applies.
     """
     for item in dataclasses.fields(config_class):
         if "help" not in item.metadata:
@@ -94,7 +95,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Dataclass]) ->
 
 
 def make_config(config_class: type[Config], values: Mapping[str, Any]) -> Config:
-    """`config_class` of parsed `values`. Raises InputError for a missing path and a value outside the choices."""
+    """A `config_class` of parsed `values`. Raises InputError for a missing path or a value outside the choices."""
     for item in dataclasses.fields(config_class):
         value = values.get(item.name, item.default)
         name = flag_name(item.name)
@@ -142,6 +143,6 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("minscl: interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of stdout (head, less) has closed it: no failure of ours
+    except BrokenPipeError:  # the reader of stdout (head, less) has closed it: not an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -1,9 +1,9 @@
 """Settings of a training run: `RunConfig`, the named presets, and the flags made from them.
 
-Every default of training stands here once; `train --help` is generated from it. From the paper (Appendix C): LoRA rank
-8, 16 samples a step, learning rate 1e-4, cosine schedule with a warm-up ratio of 0.1.
+Every default of training is set here, and only here; `train --help` is generated from it. From the paper (Appendix C):
+LoRA rank 8, 16 samples per step, learning rate 1e-4, cosine schedule with a warm-up ratio of 0.1.
 
-deviates: the paper prints no number of epochs. Its Table 2 gives 70 h an epoch for SFT, 4 h for SCL, and a total 5.2
+deviates: the paper prints no number of epochs. Its Table 2 gives 70 h per epoch for SFT, 4 h for SCL, and a total 5.2
 times smaller; 3 and 10 epochs are the smallest whole numbers that fit (210 h / 40 h), so the presets train 10. Alpha is
 not printed either: 16 is LLaMA-Factory's default, twice the rank.
 
@@ -27,9 +27,9 @@ class RunConfig:
     model: str = flag(str(DEMO), "model folder (Hugging Face layout)")
     documents: str = flag("", "coded documents, JSONL (Eq. 4)")
     spans: str = flag("", "span pairs, JSONL (Eq. 5)")
-    samples: str = flag("", "ready samples, JSONL, in place of documents and spans")
+    samples: str = flag("", "ready-made samples, JSONL, instead of documents and spans")
     no_evidence: bool = flag(
-        False, "train documents on their codes alone (Eq. 2): the baseline of generate --system sft"
+        False, "train documents on their codes only (Eq. 2): the baseline of generate --system sft"
     )
     out: str = flag("runs/scl", "folder of the adapter, the metrics and the checkpoints")
     resume: bool = flag(False, "continue from the newest checkpoint in --out")
@@ -37,7 +37,7 @@ class RunConfig:
     alpha: float = flag(16.0, "LoRA alpha; the update is scaled by alpha / rank")
     dropout: float = flag(0.0, "dropout on the input of LoRA's A")
     lr: float = flag(1e-4, "peak learning rate")
-    batch_size: int = flag(16, "samples in one optimiser step, however they are packed")
+    batch_size: int = flag(16, "samples per optimiser step, however they are packed")
     epochs: int = flag(10, "passes over the samples")
     warmup_ratio: float = flag(0.1, "share of the steps over which the learning rate rises")
     max_grad_norm: float = flag(1.0, "gradients of a larger norm are scaled down to it")
@@ -48,9 +48,7 @@ class RunConfig:
     dtype: str = flag("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")
     device: str = flag("auto", "cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
     save_every: int = flag(100, "steps between checkpoints")
-    recompute: bool = flag(
-        False, "keep less for the backward pass and compute it again: less memory, about half as long again"
-    )
+    recompute: bool = flag(False, "gradient checkpointing: less memory, steps take about 1.5 times as long")
     fsdp: bool = flag(False, "split the frozen weights among torchrun's processes")
     dry_run: bool = flag(False, "do everything but train, and show three samples with their trained tokens marked")
 
@@ -70,7 +68,7 @@ class RunConfig:
 
 
 def _instruct(name: str) -> RunConfig:
-    """The paper's settings on an instruction-tuned model kept in models/NAME."""
+    """The paper's settings on an instruction-tuned model in models/NAME."""
     return RunConfig(model=f"models/{name}", documents="documents.jsonl", spans="spans.jsonl")
 
 
@@ -95,7 +93,7 @@ PRESETS = {
 
 
 def parse_run(argv: list[str] | None = None) -> RunConfig:
-    """The preset named by --cfg with the other flags on top. Raises InputError for what cannot be parsed."""
+    """The preset named by --cfg, overridden by the other flags. Raises InputError for flags that cannot be parsed."""
     parser = Parser(prog="python -m minscl.train", description="Train a LoRA adapter on documents and spans.")
     parser.add_argument(
         "--cfg",

@@ -1,7 +1,7 @@
-"""Errors that the user can fix; atomic files; JSON objects read with an error that names the file.
+"""Errors that the user can fix, atomic file writes, and a JSON reader whose errors name the file.
 
 Every command turns an `InputError` into one line on stderr and exit status 2 (cli.run_command). Any module may import
-this one; it imports nothing of minscl.
+this one; it imports nothing from minscl.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ class InputError(ValueError):
 
 @contextlib.contextmanager
 def disk_errors(
-    path: str | Path, remedy: str = "make room and start again; what stood there before is untouched"
+    path: str | Path, remedy: str = "free some space and start again; the previous file is untouched"
 ) -> Iterator[None]:
     """Turns the OSError of a full or failing disk into an InputError that names `path` and `remedy`."""
     try:
@@ -68,7 +68,7 @@ def _umask() -> int:
 
 
 def read_json_object(path: str | Path, remedy: str = "fetch the file again") -> dict:
-    """The JSON object in `path`. Raises InputError with the file and `remedy` if it cannot be read or is no object."""
+    """The JSON object in `path`. Raises InputError with the file and `remedy` if there is none."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -76,5 +76,5 @@ def read_json_object(path: str | Path, remedy: str = "fetch the file again") -> 
     except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
         raise InputError(f"{path}: not JSON ({error}); {remedy}") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path}: holds no JSON object; {remedy}")
+        raise InputError(f"{path}: not a JSON object; {remedy}")
     return value

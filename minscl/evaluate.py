@@ -38,15 +38,21 @@ class EvaluateConfig:
         (), "predictions for them; repeat the flag to compare others with the first", metavar="PATH"
     )
     codes_only: tuple[str, ...] = flag(
-        (), "a --pred file made from gold's evidence: its evidence is not scored; may be repeated", metavar="PATH"
+        (),
+        "a --pred file coded from gold's evidence: its evidence is not scored; repeat the flag for several",
+        metavar="PATH",
     )
-    train: str = flag("", "the coded documents that were trained on: which codes were seen", metavar="FILE")
-    spans: str = flag("", "the span pairs that were trained on: which unseen codes they cover", metavar="FILE")
+    train: str = flag("", "the training documents, which tell seen codes from unseen ones", metavar="FILE")
+    spans: str = flag(
+        "", "the training span pairs, which tell covered unseen codes from uncovered ones", metavar="FILE"
+    )
     merge: bool = flag(False, "evidence: join spans of a code that have only punctuation between them")
     trim: bool = flag(False, "evidence: strip punctuation off both ends of spans")
     unlisted: str = flag("keep", "predicted codes that the Tabular List lacks", choices=("keep", "drop"))
     fixed: str = flag(
-        "", "a code a line: add macro_fixed, the macro over these codes, as in older work", metavar="FILE"
+        "",
+        "a file with one code per line: add macro_fixed, the macro over these codes, as in older work",
+        metavar="FILE",
     )
     f1_of_averages: bool = flag(
         False, "add macro_f1_of_averages, the F1 of macro_union's precision and recall, as in older work"
@@ -79,21 +85,23 @@ def read_documents(path: str, flag: str) -> list[CodedDocument]:
     else:
         documents = read_jsonl(source, CodedDocument)
     if not documents:
-        raise InputError(f"{flag} {path}: no document in there; give coded documents, one a line")
+        raise InputError(f"{flag} {path}: contains no document; give coded documents, one per line")
     return documents
 
 
 def read_fixed(path: str) -> frozenset[str]:
-    """The canonical codes of a text file, one a line; PCS codes are left out. Raises InputError for any other line."""
+    """The canonical codes of a text file, one per line; PCS codes are dropped. Raises InputError for any other line."""
     try:
         lines = require(path, "--fixed").read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--fixed {path}: cannot be read ({error}); give a text file with a code a line") from error
+        raise InputError(
+            f"--fixed {path}: cannot be read ({error}); give a text file with one code per line"
+        ) from error
     codes = {line: read_code(line) for line in lines if line.strip()}
     malformed = [line for line, (kind, _) in codes.items() if kind == "malformed"]
     if malformed or not codes:
-        fault = f"{malformed[0]!r} is no code" if malformed else "no code in there"
-        raise InputError(f"--fixed {path}: {fault}; write a code a line")
+        fault = f"{malformed[0]!r} is no code" if malformed else "contains no code"
+        raise InputError(f"--fixed {path}: {fault}; write one code per line")
     return frozenset(code for kind, code in codes.values() if kind == "cm")
 
 
@@ -144,6 +152,7 @@ def evaluate(config: EvaluateConfig) -> tuple[list[Report], dict[GroupName, Grou
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Parse the flags, score the predictions, print the table or JSON, draw the plot; returns the exit status."""
     config = parse_flags(EvaluateConfig, "evaluate", "Score predictions against gold.", argv)
     reports, groups = evaluate(config)
     if config.json:

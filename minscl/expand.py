@@ -62,7 +62,7 @@ def gold(config: GoldConfig) -> None:
 
 
 def silver(config: SilverConfig) -> None:
-    """Write the pairs that an LLM quotes and chooses; print the counts of both stages."""
+    """Write the pairs of both LLM stages, quoting and selecting; print the counts of both."""
     documents = read_jsonl(require(config.notes, "--notes"), CodedDocument)
     llm = load_llm(config)
     pairs, rows = expand_silver(documents, CodeBook.load(), llm, config.out)
@@ -86,7 +86,7 @@ def synthetic(config: SyntheticConfig) -> None:
 
 
 def load_llm(config: LLMConfig):
-    """The LLM that `config` names. Imports are local: they bring torch, which the rest of `expand` does without."""
+    """The LLM that `config` names. Imports are local: they load torch, which the rest of `expand` does not need."""
     from minscl.hardware import free_memory
     from minscl.infer.llm import EndpointLLM, LocalLLM
     from minscl.pretrained import load_pretrained
@@ -139,8 +139,8 @@ def mimic_iv(config: MimicIVConfig) -> None:
     documents = mimic_iv_documents(config.discharge, config.diagnoses, config.split, CodeBook.load(), counts)
     write_corpus(config.out, documents, counts)
     print(
-        "minscl: MIMIC-III and MIMIC-IV may share patients, and no id tells which: a test on MDACE after training on "
-        "MIMIC-IV may see a patient again",
+        "minscl: MIMIC-III and MIMIC-IV may share patients, and their ids cannot be matched: a test on MDACE "
+        "after training on MIMIC-IV may contain patients of the training set",
         file=sys.stderr,
     )
 
@@ -168,7 +168,7 @@ def text_notes(config: FolderConfig) -> None:
 
 
 def write_notes(out: str, notes: list[Note]) -> None:
-    """Write bare notes and print how many."""
+    """Write notes without codes and print how many."""
     counts = Counts()
     counts.numbers["notes written"] = len(notes)
     write_corpus(out, notes, counts)
@@ -177,7 +177,7 @@ def write_notes(out: str, notes: list[Note]) -> None:
 def write_corpus(out: str, records, counts: Counts) -> None:
     """Write `records`, then print the counts on stdout and the warnings on stderr."""
     if not write_jsonl(out, records):
-        counts.warnings.append(f"{out} is empty: nothing was left to write; the counts say why")
+        counts.warnings.append(f"{out} is empty: nothing was left to write; see the counts for the reason")
     for line in counts.warnings:
         print(f"minscl: warning: {line}", file=sys.stderr)
     print_written(out, counts.numbers.items())
@@ -189,13 +189,13 @@ def print_written(out: str, rows, *texts: str) -> None:
     print(f"written to {out}", file=sys.stderr)
 
 
-COMMANDS = {  # words of the command line → (help, flags, function of the flags)
+COMMANDS = {  # sub-command, as words of the command line → (help, dataclass of its flags, function that runs it)
     ("gold",): ("pairs of the Alphabetic Index and the Tabular List's inclusion terms", GoldConfig, gold),
     ("coverage",): ("which billable codes have pairs, by source and chapter", CoverageConfig, show_coverage),
     ("silver",): ("pairs that an LLM quotes from notes with codes", SilverConfig, silver),
     ("synthetic",): ("pairs that an LLM writes for codes without any", SyntheticConfig, synthetic),
     ("documents", "mdace"): ("MDACE + MIMIC-III: codes with evidence", MdaceConfig, mdace),
-    ("documents", "mimic-iv"): ("MIMIC-IV: codes alone", MimicIVConfig, mimic_iv),
+    ("documents", "mimic-iv"): ("MIMIC-IV: codes only", MimicIVConfig, mimic_iv),
     ("documents", "aci-bench"): ("ACI-Bench with the codes of Yuan et al.", AciDocumentsConfig, aci_bench),
     ("notes", "aci-bench"): ("ACI-Bench", AciNotesConfig, aci_bench_notes),
     ("notes", "documents"): ("coded documents without their codes", DocumentNotesConfig, document_notes),
@@ -204,7 +204,7 @@ COMMANDS = {  # words of the command line → (help, flags, function of the flag
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the sub-command that `argv` (sys.argv without the program) names; gives the exit status."""
+    """Run the sub-command that `argv` (sys.argv without the program) names; returns the exit status."""
     parser = Parser(
         prog="python -m minscl.expand", description="Make documents, notes and span pairs, and count what they cover."
     )

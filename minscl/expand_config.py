@@ -1,4 +1,4 @@
-"""The flags of `expand`, a frozen dataclass a sub-command; each default stands here once.
+"""The flags of `expand`: one frozen dataclass per sub-command, and the only place where a default is set.
 
 Read next: expand.py.
 """
@@ -18,7 +18,7 @@ class GoldConfig:
     """`expand gold`."""
 
     out: str = path_flag("span pairs to write, JSON Lines")
-    tables: str = flag("", f"tables to read beside the Index, with commas between: {', '.join(TABLES)}")
+    tables: str = flag("", f"tables to read besides the Index, comma-separated: {', '.join(TABLES)}")
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class LLMConfig:
     adapter: str = flag("", "LoRA adapter folder of a local model")
     dtype: str = flag("auto", "of a local model: float32, bfloat16 or float16")
     device: str = flag("auto", "of a local model: cpu, cuda, cuda:1 ...")
-    together: int = flag(BATCH_SIZE, "prompts under way at a time")
+    together: int = flag(BATCH_SIZE, "prompts answered concurrently")
     endpoint: str = flag("", "OpenAI-compatible server, as http://127.0.0.1:8000/v1; key: variable MINSCL_API_KEY")
-    timeout: float = flag(120.0, "seconds of the endpoint's silence before a request is repeated")
-    retries: int = flag(5, "times that a request to the endpoint is repeated, with growing pauses")
+    timeout: float = flag(120.0, "seconds without an answer from the endpoint before a request is repeated")
+    retries: int = flag(5, "times that a failed request to the endpoint is repeated, with growing pauses")
     allow_remote: bool = flag(False, "allow notes to leave this machine for the endpoint")
 
     def __post_init__(self):
@@ -52,16 +52,16 @@ class SilverConfig(LLMConfig):
     """`expand silver`."""
 
     notes: str = path_flag("coded documents without evidence, JSON Lines (expand documents mimic-iv)")
-    out: str = path_flag("span pairs to write, JSON Lines; the logs of both stages' answers are kept beside it")
+    out: str = path_flag("span pairs to write, JSON Lines; the answer logs of both stages are written beside it")
 
 
 @dataclass(frozen=True)
 class SyntheticConfig(LLMConfig):
     """`expand synthetic`."""
 
-    pairs: str = path_flag("gold and silver pairs, JSON Lines; several files with commas between")
-    out: str = path_flag("span pairs to write, JSON Lines; the log of answers is kept beside it")
-    template: bool = flag(False, "no LLM: one phrase a code by rule")
+    pairs: str = path_flag("gold and silver pairs, JSON Lines; several files comma-separated")
+    out: str = path_flag("span pairs to write, JSON Lines; the answer log is written beside it")
+    template: bool = flag(False, "no LLM: one phrase per code by rule")
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,14 @@ class AciNotesConfig:
 class AciDocumentsConfig(AciNotesConfig):
     """`expand documents aci-bench`."""
 
-    codes: str = path_flag("CSV with the columns id,code, one code a row: the codes of Yuan et al. (2025)")
+    codes: str = path_flag("CSV with the columns id,code, one code per row: the codes of Yuan et al. (2025)")
 
 
 @dataclass(frozen=True)
 class DocumentNotesConfig:
     """`expand notes documents`."""
 
-    documents: str = path_flag("coded documents, JSON Lines, whose codes are left out")
+    documents: str = path_flag("coded documents, JSON Lines; their codes are left out")
     out: str = path_flag("notes to write, JSON Lines")
 
 

@@ -40,7 +40,7 @@ class ExportConfig:
 def export(config: ExportConfig) -> Path:
     """Merge the adapter into the base model, in the base's dtype, and write it with the base's tokenizer files.
 
-    Gives the folder written. Raises InputError where it exists and is not empty, and for a missing model or adapter.
+    Returns the folder written. Raises InputError where it exists and is not empty, and for a missing model or adapter.
     """
     out = Path(config.out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -57,7 +57,7 @@ def export(config: ExportConfig) -> Path:
 
 
 def main(argv=None) -> int:
-    """Parse the flags, export, print the folder; gives the exit status."""
+    """Parse the flags, export, print the folder; returns the exit status."""
     print(export(parse_flags(ExportConfig, "export", "Merge an adapter into its base model.", argv)))
     return 0
 

@@ -1,11 +1,11 @@
 """Command: note(s) → evidence and codes, each quotation located in the note.
 
     python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE]
-    [--grounded]
-                              [--min-score P] [--system scl | sft | cot | cot-sc] [--json | --html FILE | --out FILE]
+                              [--grounded] [--min-score P] [--system scl | sft | cot | cot-sc]
+                              [--json | --html FILE | --out FILE]
 
 With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped. Nothing leaves the
-machine: the model is a local folder, and no module that this command uses opens a connection.
+machine: the model is a local folder, and no module used by this command opens a connection.
 
 Read next: infer/coder.py.
 """
@@ -40,35 +40,32 @@ class GenerateConfig:
 
     notes: tuple[str, ...] = positional("text files, one note each, or .jsonl files of notes", "NOTES")
     model: str = flag(str(DEMO), "model folder; the embedded model is a demonstration, not for clinical use")
-    adapter: str = flag("", "LoRA adapter folder (the embedded model brings its own); none: the model alone")
+    adapter: str = flag("", "LoRA adapter folder (the embedded model has its own); none: the model alone")
     evidence: str = flag(
         "",
-        "human evidence in place of the model's: for one note a text file with one quotation per line, in document "
+        "human evidence instead of the model's: for one note a text file with one quotation per line, in document "
         "order; for several a JSONL of coded documents with the notes' ids",
     )
-    grounded: bool = flag(False, "quote only from the note, and give only billable codes with evidence")
-    min_score: float = flag(
-        0.0, "leave out codes with a lower score (a warning names them); choose it on notes coded by hand"
-    )
-    system: str = flag("scl", "SCL, or a baseline that names no evidence (infer/systems)", choices=SYSTEMS)
+    grounded: bool = flag(False, "quote only from the note, and assign only billable codes with evidence")
+    min_score: float = flag(0.0, "drop codes with a lower score (a warning lists them); tune it on notes coded by hand")
+    system: str = flag("scl", "SCL, or a baseline without evidence (infer/systems)", choices=SYSTEMS)
     chains: int = flag(
-        Sampling.chains, "cot-sc: answers sampled per note; a code stands if at least half of them give it"
+        Sampling.chains, "cot-sc: answers sampled per note; a code is assigned if at least half of them have it"
     )
     temperature: float = flag(Sampling.temperature, "cot-sc: sampling temperature")
     top_p: float = flag(Sampling.top_p, "cot-sc: sample from the most probable tokens that reach this probability")
     seed: int = flag(Sampling.seed, "cot-sc: seed of the samples")
     batch_size: int = flag(BATCH_SIZE, "answers decoded together, at most")
     memory: float = flag(
-        0.0, "GB for keys and values, which may mean fewer answers together (default: three quarters of what is free)"
+        0.0,
+        "GB for the KV cache; may limit how many answers are decoded together (default: three quarters of free memory)",
     )
-    compile: bool = flag(False, "record each decoding step as a CUDA graph, in place of speculative decoding; GPU only")
+    compile: bool = flag(False, "replay decoding steps as CUDA graphs, instead of speculative decoding; GPU only")
     dtype: str = flag("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")
     device: str = flag("auto", "cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
     json: bool = flag(False, "print one coded document per line, as JSON")
-    out: str = flag(
-        "", "append one coded document per line to this file; notes that it already holds are not coded again"
-    )
-    html: str = flag("", "write one self-contained page with the evidence marked in the notes")
+    out: str = flag("", "append one coded document per line to this file; notes already in it are not coded again")
+    html: str = flag("", "write one self-contained page with the evidence highlighted in the notes")
 
     def __post_init__(self):
         if self.batch_size < 1 or not self.memory >= 0:
@@ -84,7 +81,7 @@ def code(config: GenerateConfig, notes: list[Note], evidence, skip: Skip | None)
     system = choose_system(config.system, Sampling(config.chains, config.temperature, config.top_p, config.seed))
     device, _ = choose_device(config.device, config.dtype)
     if config.compile and device.type != "cuda":
-        raise InputError(f"--compile: records CUDA graphs, and the model is on {device}; leave the flag out")
+        raise InputError(f"--compile: needs a GPU for CUDA graphs, and the model is on {device}; leave the flag out")
     model, tokenizer = load_pretrained(config.model, config.adapter, device=config.device, dtype=config.dtype)
     pack_weights(model)
     coded = code_notes(
@@ -105,7 +102,7 @@ def code(config: GenerateConfig, notes: list[Note], evidence, skip: Skip | None)
 
 
 def main(argv=None) -> int:
-    """Parse the flags, code the notes, print or write the documents; gives the exit status: 2 if a note was skipped."""
+    """Parse the flags, code the notes, print or write the documents; returns 2 if a note was skipped, else 0."""
     config = parse_flags(GenerateConfig, "generate", "Code clinical notes in ICD-10-CM, with the evidence.", argv)
     skipped: list[str] = []
 

@@ -1,7 +1,7 @@
-"""What the machine offers: device, number format, matmul rate, memory.
+"""Properties of the machine: device, dtype, matmul rate, memory.
 
-The numbers are measured on the machine itself, in a fraction of a second; nothing is looked up in a table of products.
-This file stands at the ground: of minscl it imports errors.py only.
+Rates are measured on the machine itself, in a fraction of a second, not looked up in a table of hardware.
+Of minscl, this module imports errors.py only.
 
 Read next: training/estimate.py, which turns the rate into hours.
 """
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from minscl.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-ONEDNN_MIN_SPEEDUP = 1.25  # of oneDNN's float32 matmul over torch's usual one, for it to be used
+ONEDNN_MIN_SPEEDUP = 1.25  # of oneDNN's float32 matmul over torch's default one, for it to be used
 FLOAT32_MAX_ERROR = 1e-5  # relative error of a float32 matmul; one with bfloat16 arithmetic inside has 3e-3
 
 
@@ -45,7 +45,7 @@ def choose_device(name: str, dtype: str) -> tuple[torch.device, torch.dtype]:
 
 
 def measure_matmul_rate(device: torch.device, dtype: torch.dtype, rows: int = 1024, columns: int = 1024) -> float:
-    """Floating-point operations a second of (rows, columns) @ (columns, columns), the best of several runs."""
+    """Floating-point operations per second of (rows, columns) @ (columns, columns), the best of several runs."""
     x, weight = (torch.randn(size, columns, device=device).to(dtype) for size in (rows, columns))
     fastest = float("inf")  # seconds
     for _ in range(6):
@@ -58,12 +58,12 @@ def measure_matmul_rate(device: torch.device, dtype: torch.dtype, rows: int = 10
 
 
 def choose_float32_matmul(dtype: torch.dtype, previous_mode: str | None = None) -> tuple[float, str]:
-    """Choose how the CPU multiplies float32 matrices; returns (operations a second in `dtype`, a summary for the log).
+    """Choose how the CPU multiplies float32 matrices; returns (operations/s in `dtype`, a summary for the log).
 
     oneDNN's own float32 matmul is reached by allowing it "tf32", which a CPU without such a unit ignores. It is used
-    where it is at least ONEDNN_MIN_SPEEDUP times as fast and as exact: a CPU that has the unit would lose digits, so
-    the error is measured too. What rounds to bfloat16 is only ever chosen by --dtype. `previous_mode`:
-    float32_matmul_mode() of a run that is resumed now; it is used again whatever today's measurement says, so that the
+    where it is at least ONEDNN_MIN_SPEEDUP times as fast and as exact: a CPU with such a unit would lose digits, so
+    the error is measured too. Arithmetic that rounds to bfloat16 is used only with --dtype bfloat16. `previous_mode`:
+    float32_matmul_mode() of the run that is resumed; it is used again whatever the measurement says now, so that the
     run's numbers stay the same.
     """
     cpu = torch.device("cpu")
@@ -91,7 +91,7 @@ def choose_float32_matmul(dtype: torch.dtype, previous_mode: str | None = None) 
 
 
 def float32_matmul_mode() -> str:
-    """How the CPU multiplies float32 matrices now: "tf32" through oneDNN (choose_float32_matmul), "none" as usual."""
+    """How the CPU multiplies float32 matrices now: "tf32" through oneDNN (choose_float32_matmul), "none" by default."""
     return getattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision", "none")
 
 
@@ -104,7 +104,7 @@ def measure_matmul_error(size: int = 256) -> float:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most this process has held so far, of the GPU if `device` is one."""
+    """Peak memory of this process so far in bytes: of the GPU if `device` is one, else of the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss: bytes on macOS, KiB on Linux
@@ -112,7 +112,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes still available: of the GPU, or of the machine and the container it may be in."""
+    """Available memory in bytes: of the GPU, or of the machine and the container that it may run in."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     available = []
@@ -134,7 +134,7 @@ def _read_int(path: str) -> int:
 
 @contextlib.contextmanager
 def memory_errors(remedy: str) -> Iterator[None]:
-    """Turns the error of a GPU whose memory is full into an InputError with `remedy`."""
+    """Turns CUDA's out-of-memory error into an InputError with `remedy`."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -1,7 +1,6 @@
 """A model folder and an adapter folder → a decoder with the adapter merged in, and its tokenizer.
 
-Several commands load both this way. It stands beside them because it joins rooms that do not import one another, model/
-and lora/.
+Several commands load both this way. It is a top-level module because model/ and lora/ do not import each other.
 
 Read next: model/load.py, lora/peft_io.py.
 """

@@ -14,7 +14,7 @@ from minscl.training.run import train_adapter
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train as the flags say; progress and the place of the adapter go to stderr, --dry-run's samples to stdout."""
+    """Train an adapter; progress and the adapter's folder go to stderr, --dry-run's samples to stdout. Returns 0."""
     config = parse_run(argv)
     check_paths(config)
     with memory_errors("--recompute, a smaller --pack-length with --max-length, or several GPUs with --fsdp"):

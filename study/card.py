@@ -50,9 +50,10 @@ notes (study/vary.py).
 
 ## Measured
 
-{machine}; torch {torch}; {today}. One run, greedy decoding, float32. Codes are compared as sets per note; evidence as
-(quotation, code) pairs, ignoring case. `--min-score` drops codes that score less; its value, of 0, 0.05 … 0.95, is the
-one with the best micro-F1 on the "val" notes, for free and for grounded decoding.
+{machine}; torch {torch}; {today}.
+One run, greedy decoding, float32. Codes are compared as sets per note; evidence as (quotation, code) pairs, ignoring
+case. `--min-score` drops codes that score less; its value, of 0, 0.05 … 0.95, is the one with the best micro-F1 on the
+"val" notes, for free and for grounded decoding.
 
 | {columns} |
 {rule}

@@ -8,7 +8,7 @@ OUT/NAME.command.json records the command and its input. Then minscl.evaluate sc
 with --grounded; `scl-evidence` gets gold's evidence ("+ Evid."), so only its codes are scored. cot and cot-sc are
 zero-shot, on the model without an adapter. Seconds per note add up over the runs, loading included.
 
-Read next: minscl/infer/systems.py.
+Read next: minscl/infer/systems/.
 """
 
 import argparse
@@ -147,7 +147,7 @@ def main() -> int:
     out, gold = Path(args.out), require(args.gold, "--gold")
     documents = read_jsonl(gold, CodedDocument)
     if not documents:
-        raise InputError(f"--gold {gold}: no document in there; give coded documents, one a line")
+        raise InputError(f"--gold {gold}: contains no document; give coded documents, one per line")
     write_jsonl(out / "notes.jsonl", [Note(document.id, document.text) for document in documents])
     write_jsonl(out / "gold.jsonl", documents)
     hashes = {file: hashlib.sha256((out / file).read_bytes()).hexdigest() for file in ("notes.jsonl", "gold.jsonl")}

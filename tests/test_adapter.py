@@ -163,7 +163,7 @@ def test_files_that_are_not_an_adapter(saved):
         load_adapter(toy(), saved)
     for content, message in (
         ("{", "not JSON"),
-        ("[]", "adapter_config.json: holds no JSON object"),
+        ("[]", "adapter_config.json: not a JSON object"),
         ("{}", "no peft_type"),
     ):
         config.write_text(content)

@@ -69,7 +69,7 @@ def test_systems_are_run_scored_and_kept(gold, tmp_path, monkeypatch, capfd, gen
         (["--run", "scl,mac"], "--run mac: choose from scl"),
         (["--run", "scl,sft"], "give --adapter sft=DIR"),
         (["--run", "scl", "--adapter", "scl"], "write scl=DIR"),
-        (["--run", "scl", "--gold", "empty.jsonl"], "no document in there"),
+        (["--run", "scl", "--gold", "empty.jsonl"], "contains no document"),
     ],
 )
 def test_bad_usage_is_one_line(gold, tmp_path, monkeypatch, arguments, words):

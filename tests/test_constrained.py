@@ -21,7 +21,6 @@ from minscl.infer import answer_grammar
 from minscl.infer.answer_grammar import Grammar, Quote
 from minscl.infer.coder import code_note, code_notes
 from minscl.infer.constrained import Guide
-from minscl.infer.systems import known_category
 from minscl.model import Decoder, ModelConfig, load_tokenizer
 from tests.test_tokenizer import make_folder
 from tests.tiny_models import SIZE
@@ -93,7 +92,7 @@ def test_the_worst_model_writes_a_sound_answer(tokenizer, character):
     """Guards: invented or truncated quotations, codes that are not billable or have no evidence, a code given twice, an
     answer that does not end."""
     output, used = write(tokenizer, NOTE, character(tokenizer))
-    parsed = parse_document(output, known_category=known_category)
+    parsed = parse_document(output, known_category=CodeBook.load().has_category)
     assert used <= MAX_NEW_TOKENS and parsed.malformed == 0 and not parsed.sectionless
     for text in parsed.evidence:
         assert text in one_line(NOTE) and text == text.strip() and text
@@ -216,7 +215,7 @@ def test_human_evidence_leaves_the_codes_to_the_model(tokenizer):
     """Guards "+ Evid.": references beyond the given lines; codes where no evidence was given."""
     evidence = ["DM2", "heart failure"]
     output, _ = write(tokenizer, NOTE, at_random(3)(tokenizer), evidence=evidence)
-    parsed = parse_document(render_evidence(evidence) + output, known_category=known_category)
+    parsed = parse_document(render_evidence(evidence) + output, known_category=CodeBook.load().has_category)
     assert parsed.evidence == tuple(evidence) and all(set(item.references) <= {1, 2} for item in parsed.codes)
     assert write(tokenizer, NOTE, at_random(3)(tokenizer), evidence=[])[0].strip() == "none"
 
@@ -225,7 +224,7 @@ def test_few_tokens_still_give_a_whole_answer(tokenizer):
     """Guards: an answer that is cut in the middle of a line."""
     for max_new_tokens in (640, 700, 800):
         output, used = write(tokenizer, NOTE, looping(tokenizer), max_new_tokens)
-        parsed = parse_document(output, known_category=known_category)
+        parsed = parse_document(output, known_category=CodeBook.load().has_category)
         assert used <= max_new_tokens and "Codes:\n" in output and parsed.malformed == 0
     with pytest.raises(InputError, match="630 tokens are left"):
         Guide(tokenizer, NOTE, 630)
@@ -257,7 +256,7 @@ def test_no_note_leads_to_a_dead_end(note, character, tokenizer):
     """Guards: a quotation that the parser drops (`none`, a heading, a row of stars), so that a code loses its evidence;
     a run of letters without an end, quoted until the tokens are used up; a state that nothing can follow."""
     output, used = write(tokenizer, note, character(tokenizer), max_new_tokens=700)
-    parsed = parse_document(output, known_category=known_category)
+    parsed = parse_document(output, known_category=CodeBook.load().has_category)
     assert used <= 700 and "Codes:\n" in output and not output.endswith("Codes:\n")
     assert all(text in one_line(note) for text in parsed.evidence)
     assert all(item.references and max(item.references) <= len(parsed.evidence) for item in parsed.codes)

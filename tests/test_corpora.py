@@ -205,13 +205,13 @@ def test_what_does_not_fit_is_counted_or_refused_by_name(corpus, tmp_path):
     assert "no row with ROW_ID 10 (admission 100)" in counts.warnings[0]
     assert [document.id for document in documents] == ["200", "100"]
     for name, make, message in [
-        ("none", lambda path: noteevents(path, order=(30,)), "holds none of the 3 notes"),
+        ("none", lambda path: noteevents(path, order=(30,)), "contains none of the 3 notes"),
         (
             "other",
             lambda path: noteevents(path, changed(11, admission=999)),
             "ROW_ID 11: HADM_ID is '999' where MDACE has 100",
         ),
-        ("twice", lambda path: noteevents(path, order=(11, 11, 20, 10)), "ROW_ID 11 comes twice"),
+        ("twice", lambda path: noteevents(path, order=(11, 11, 20, 10)), "ROW_ID 11 appears twice"),
         ("column", lambda path: write_csv(path, ["ROW_ID", "SUBJECT_ID", "TEXT"], []), "column HADM_ID is missing"),
         (
             "cells",

@@ -162,7 +162,7 @@ def test_several_tokens_at_once_see_what_they_would_one_by_one():
     assert positions.tolist() == [[3, 4, 5], [8, 9, 10]]
     torch.testing.assert_close(together, single, atol=1e-4, rtol=0)
     assert caches[0].ids == caches[1].ids == [prompts[0] + [5, 6, 7], prompts[1] + [8, 9, 10]]
-    with pytest.raises(ValueError, match="holds 12 tokens a slot, 13 are needed"):
+    with pytest.raises(ValueError, match="holds 12 tokens per slot, 13 are needed"):
         caches[1].append_padded([[1, 2], [1, 2]])
 
 

@@ -249,7 +249,7 @@ def test_silver_killed_on_the_way_gives_the_same_file(tmp_path, capsys):
     assert counts["codes asked about"] == "18" and "rejected: not in the note" in counts
     other = expand(*arguments, out, "--endpoint", "http://127.0.0.1:9/v1", "--model", "m")
     _, error = other.communicate(timeout=60)
-    assert other.returncode == 2 and error.count("\n") == 1 and "holds answers of" in error
+    assert other.returncode == 2 and error.count("\n") == 1 and "has answers of" in error
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def change_tensors(folder, change):
         (lambda f: (f / "config.json").unlink(), "config.json: cannot be read"),
         (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
         (lambda f: (f / "config.json").write_bytes(b"\xff{}"), "config.json: not JSON"),
-        (lambda f: (f / "config.json").write_text("[]"), "config.json: holds no JSON object"),
+        (lambda f: (f / "config.json").write_text("[]"), "config.json: not a JSON object"),
         (
             lambda f: (shard(f), (f / "model.safetensors.index.json").write_text('{"weight_map": 3}')),
             "not a safetensors index",
@@ -109,7 +109,7 @@ def change_tensors(folder, change):
         ),
         (
             lambda f: (shard(f), (f / "model.safetensors.index.json").write_text("[]")),
-            "model.safetensors.index.json: holds no JSON object",
+            "model.safetensors.index.json: not a JSON object",
         ),
         (
             lambda f: (

@@ -102,7 +102,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(training_folder, tmp_path, monke
 
     monkeypatch.setattr(checkpoint, "save_file", fail_at_third)
     message = (
-        "No space left on device.*the last complete checkpoint is step-00000008; make room and continue with --resume"
+        "No space left on device.*the last complete checkpoint is step-00000008; "
+        "free some space and continue with --resume"
     )
     with pytest.raises(InputError, match=message):
         train_adapter(run_config(training_folder, tmp_path / "run", save_every=4))
@@ -119,7 +120,8 @@ def test_a_full_disk_stops_the_log_in_one_line(training_folder, tmp_path, monkey
 
     monkeypatch.setattr(metrics_log.MetricsLog, "__init__", on_a_full_disk)
     config = run_config(training_folder, tmp_path / "run", save_every=4)
-    with pytest.raises(InputError, match="metrics.jsonl: cannot be written .*make room and continue with --resume"):
+    message = "metrics.jsonl: cannot be written .*free some space and continue with --resume"
+    with pytest.raises(InputError, match=message):
         train_adapter(config)
     monkeypatch.undo()
     train_adapter(dataclasses.replace(config, resume=True))

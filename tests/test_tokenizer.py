@@ -333,7 +333,7 @@ def test_unusable_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="not a tokenizer.json"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("[]")
-    with pytest.raises(InputError, match="tokenizer.json: holds no JSON object"):
+    with pytest.raises(InputError, match="tokenizer.json: not a JSON object"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "tokenizer.model").write_text("no")

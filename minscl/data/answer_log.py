@@ -47,7 +47,7 @@ class AnswerLog:
             os.fsync(self.handle.fileno())
         except OSError as error:
             raise InputError(
-                f"{self.path}: cannot write ({error.strerror}); make room and start again: complete lines are kept"
+                f"{self.path}: cannot write ({error.strerror}); free some space and start again; complete lines remain"
             ) from error
 
     def _lock(self) -> None:

@@ -12,7 +12,7 @@ _HEADER = re.compile(r"^--- chain \d+ of \d+\n", re.MULTILINE)
 
 
 def join_chains(answers: Sequence[str]) -> str:
-    """`answers` as one text, each below a line with its 1-based number."""
+    """`answers` as one text, each preceded by a header line with its 1-based number."""
     return "\n".join(f"--- chain {number} of {len(answers)}\n{answer}" for number, answer in enumerate(answers, 1))
 
 

@@ -1,4 +1,4 @@
-"""JSON Lines files of the records in types.py: UTF-8, one record a line, atomic writes. Also reads text notes.
+"""JSON Lines files of the records in types.py: UTF-8, one record per line, atomic writes. Also reads text notes.
 
 Every error names file:line, the value and the remedy. Only blank lines are skipped.
 
@@ -18,8 +18,8 @@ from minscl.errors import InputError, replace_file
 def read_jsonl(path, cls) -> list:
     """All records of the file `path`, in order, as instances of `cls` (a class with `from_dict`).
 
-    Raises InputError naming file:line for a line that is not such a record and for an id that an earlier line has, and
-    naming the file where it cannot be read.
+    Raises InputError naming file:line for a line that is not such a record and for a repeated id, and naming the file
+    where it cannot be read.
     """
     records = []
     line_of_id: dict[str, int] = {}
@@ -50,7 +50,7 @@ def read_samples(path) -> list[TextSample | Sample]:
 def write_jsonl(path, records: Iterable) -> int:
     """Write `records` (objects with `to_dict`) to `path` atomically and return their number.
 
-    Raises InputError where the folder cannot be written or the disk is full; `path` is then what it was before.
+    Raises InputError where the folder cannot be written or the disk is full; `path` is then unchanged.
     """
     count = 0
     with replace_file(path) as handle:
@@ -90,7 +90,7 @@ def _decode(line: bytes):
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{short_repr(text.strip())} is not JSON ({error}); write one object a line") from error
+        raise InputError(f"{short_repr(text.strip())} is not JSON ({error}); write one object per line") from error
 
 
 def _reject_duplicate_keys(items: list[tuple]) -> dict:
@@ -99,7 +99,7 @@ def _reject_duplicate_keys(items: list[tuple]) -> dict:
     if len(record) != len(items):
         keys = [key for key, _ in items]
         repeated = next(key for key in record if keys.count(key) > 1)
-        raise InputError(f"key {short_repr(repeated)} comes twice; keep one")
+        raise InputError(f"key {short_repr(repeated)} appears twice; keep one")
     return record
 
 
@@ -113,7 +113,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); name a text file or a notes JSONL") from error
     if b"\0" in content:
-        raise InputError(f"{path}: holds a zero byte, so it is not a text file; save the note as plain UTF-8 text")
+        raise InputError(f"{path}: contains a zero byte, so it is not a text file; save the note as plain UTF-8 text")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,8 +1,8 @@
 """Locates a quotation in a note: half-open character offsets, or None. A quotation is never repaired.
 
-Search order: the exact text, then the text regardless of case and white space. Within each, a
-match between non-word characters is preferred ("AF" is not located inside "AFEBRILE" while it occurs on its own
-elsewhere), and places already used by another quotation of the same document come last.
+Search order: the exact text, then the text ignoring case and white space. Within each, a match at word boundaries is
+preferred ("AF" is not located inside "AFEBRILE" if it also occurs as a word), and places already used by another
+quotation of the same document come last.
 
 Read next: ../infer/coder.py, which locates the model's quotations; spans/silver.py, which locates an LLM's.
 """

@@ -3,9 +3,9 @@
 "Masked": a prompt's tokens x have the label IGNORE, so the model is conditioned on them and not trained on them.
 
 deviates: training/loop.py divides the sum by the target tokens of the whole optimiser step, which is known only there.
-So a short span and a long note count by the target tokens they have, however they were packed.
+So a short span and a long note are weighted by their numbers of target tokens, however they were packed.
 
-Read next: training/loop.py, where the loss is used; it is the last stop of a training step.
+Read next: training/loop.py, which uses the loss.
 """
 
 import torch
@@ -16,7 +16,7 @@ IGNORE = -100  # the label of a position that is not trained; also F.cross_entro
 class NegativeLogLikelihood(torch.autograd.Function):
     """Σ_n -log softmax(logits_n)[label_n], a scalar, of logits (N, V) and labels (N,); gradient: softmax - one-hot.
 
-    Equals F.cross_entropy with reduction="sum", in a third of its time on a CPU (torch 2.13), and keeps one (N, V)
+    Equals F.cross_entropy with reduction="sum", in a third of its time on a CPU (torch 2.13), and saves one (N, V)
     tensor for the backward pass, not two: the exponentials, which the backward pass turns into the gradient in place.
     """
 
@@ -37,7 +37,7 @@ class NegativeLogLikelihood(torch.autograd.Function):
 
 
 def masked_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Eq. 6 over the positions given: the sum, a scalar, of -log softmax(logits)[label] where the label is not IGNORE.
+    """Eq. 6 over these positions: the sum, a scalar, of -log softmax(logits)[label] where the label is not IGNORE.
 
     logits (..., V) of any float dtype, labels (...) int64. Computed in float32, or in float64 where logits are float64.
     """

@@ -1,4 +1,4 @@
-"""Notes to be coded, human evidence for them, and what an earlier run has coded already.
+"""Notes to be coded, human evidence for them, and the documents that an earlier run has already coded.
 
 Read next: jsonl.py; ../infer/coder.py, which codes the notes.
 """
@@ -38,7 +38,7 @@ def read_notes(paths: Sequence[str | Path], skip: Skip | None = None) -> list[No
         seen.add(note.id)
     if not notes:
         raise InputError(
-            f'{", ".join(map(str, paths))}: no note to code; a notes JSONL holds one {{"id", "text"}} object per line'
+            f'{", ".join(map(str, paths))}: no note to code; a notes JSONL has one {{"id", "text"}} object per line'
         )
     return notes
 
@@ -46,9 +46,9 @@ def read_notes(paths: Sequence[str | Path], skip: Skip | None = None) -> list[No
 def read_evidence(path: str, notes: list[Note]) -> dict[str, list[str]] | None:
     """Human quotations by note id, in document order (the paper's "+ Evid."); None where `path` is empty.
 
-    A .jsonl file holds coded documents with the notes' ids and texts; the evidence of their ICD-10-CM codes is taken.
+    A .jsonl file holds coded documents with the notes' ids and texts; the evidence of their ICD-10-CM codes is used.
     Any other file holds one quotation per line, for a single note. Raises InputError where a note has no record or
-    another text.
+    a record with another text.
     """
     if not path:
         return None
@@ -57,7 +57,7 @@ def read_evidence(path: str, notes: list[Note]) -> dict[str, list[str]] | None:
         return {note.id: _document_evidence(path, records.get(note.id), note) for note in notes}
     if len(notes) != 1:
         raise InputError(
-            f"{path}: a text file holds the evidence of one note, but {len(notes)} notes are given; "
+            f"{path}: a text file has the evidence of one note, but there are {len(notes)} notes; "
             "use a JSONL of coded documents"
         )
     if not Path(path).exists():

@@ -1,4 +1,4 @@
-"""Packing: the samples of one optimiser step (Eq. 3) laid end to end in few sequences, shared prompt prefixes once.
+"""Packing: the samples of one optimiser step (Eq. 3) end to end in few sequences, shared prompt prefixes stored once.
 
     input_ids  [ instruction ][ rest of a | target a ][ rest of b | target b ][ prompt c | target c ]      (T,) tokens
     parents         -1                 0                       0                       -1
@@ -14,12 +14,12 @@ exact: in a causal model the states of a prefix do not depend on what follows it
 up in the one copy. Where spans and documents begin alike too (a chat format's header), that is one segment and their
 instructions are two below it.
 
-Promises, each tested:
-- every sample exactly once an epoch; nothing cut, nothing dropped;
+Guarantees, each tested:
+- every sample exactly once per epoch; nothing truncated, nothing dropped;
 - no label from another sample, no attention across samples;
-- the order is a pure function of (seed, epoch), by a private generator.
+- the order is a pure function of (seed, epoch), from a generator of its own.
 Which samples share a step is random, so that a step mixes documents and spans as the data does. Within the step they
-are bucketed by length: longest first, each into the first sequence that has room for it.
+are bucketed by length: longest first, each into the first sequence with enough space left.
 
 Read next: model/shared_prefix.py for the attention, or model/decoder.py and then loss.py.
 """
@@ -54,7 +54,7 @@ class Pack:
         return Pack(input_ids, positions, labels, self.lengths, self.parents)
 
 
-# One token without a label. A process with fewer packs than another fills up with it: FSDP's forward needs all of them.
+# One token without a label, for a process with fewer packs than another: FSDP's forward needs all processes.
 IDLE_PACK = Pack(torch.tensor([0]), torch.tensor([0]), torch.tensor([IGNORE]), lengths=(1,), parents=(-1,))
 
 
@@ -62,7 +62,8 @@ IDLE_PACK = Pack(torch.tensor([0]), torch.tensor([0]), torch.tensor([IGNORE]), l
 class Step:
     """One optimiser step. `packs`: those of one process; the other fields count the whole step, over all processes.
 
-    `sample_indices` point into the data. `target_tokens` divides the loss. `tokens`: as if each sample stood alone.
+    `sample_indices` point into the data. `target_tokens` divides the loss. `tokens`: of all samples,
+    shared prefixes counted in each.
     """
 
     packs: tuple[Pack, ...]
@@ -72,7 +73,7 @@ class Step:
 
     @property
     def computed_tokens(self) -> int:
-        """Tokens that `packs` really hold."""
+        """Tokens in `packs`: shared prefixes counted once."""
         return sum(len(pack.input_ids) for pack in self.packs)
 
 
@@ -106,7 +107,7 @@ def epoch_order(num_samples: int, batch_size: int, seed: int, epoch: int) -> lis
 def pack_step(
     samples: Sequence[Sample], indices: Sequence[int], pack_length: int, rank: int = 0, world_size: int = 1
 ) -> Step:
-    """The step of the samples `indices`, with the packs of process `rank`; every process has as many packs."""
+    """The step of the samples `indices`, with the packs of process `rank`; all processes have equally many packs."""
     bins = [
         first_fit_decreasing(samples, share, pack_length) for share in split_by_rank(samples, indices, world_size)
     ]  # process → pack → sample indices
@@ -132,7 +133,7 @@ def split_by_rank(samples: Sequence[Sample], indices: Sequence[int], world_size:
 
 
 def first_fit_decreasing(samples: Sequence[Sample], indices: Sequence[int], pack_length: int) -> list[list[int]]:
-    """Bin packing: longest sample first, each into the first bin that has room. Similar lengths end up together."""
+    """Bin packing: longest sample first, each into the first bin with enough space. Similar lengths end up together."""
     bins: list[list[int]] = []
     free_tokens: list[int] = []  # of each bin
     for index in longest_first(samples, indices):
@@ -153,7 +154,7 @@ def longest_first(samples: Sequence[Sample], indices: Sequence[int]) -> list[int
 
 
 def build_pack(samples: Sequence[Sample]) -> Pack:
-    """Lay samples end to end, shared prefixes once: the drawing at the top of this file."""
+    """Concatenate samples, shared prefixes once, as in the drawing at the top of this file."""
     input_ids: list[int] = []
     positions: list[int] = []
     labels: list[int] = []
@@ -188,7 +189,7 @@ def build_pack(samples: Sequence[Sample]) -> Pack:
 
 
 def shared_prefix_length(samples: Sequence[Sample], start: int = 0) -> int:
-    """Tokens that all prompts have in common from `start` on; 0 if fewer than MIN_SHARED_PREFIX.
+    """Number of tokens that all prompts share from `start` on; 0 if fewer than MIN_SHARED_PREFIX.
 
     The last token of each prompt is never shared: its label is the sample's own first target token.
     """

@@ -29,7 +29,7 @@ from minscl.data.parse_line import (
 )
 
 # Examples as in parse_line.py; tests/test_parse_line.py has the table.
-# References in which an answer stopped. "I10 Hypertension [1, 2" → " [1, 2", group 1 "1, ": the last number may be cut.
+# Cut-off references. "I10 Hypertension [1, 2" → " [1, 2", group 1 "1, ": the last number may be cut.
 CUT_REFERENCES = re.compile(r"\s*\[((?:[0-9]{1,4},\s*)*)[0-9]*$")
 # Reasoning. "<think>I21?</think>Codes:" → "<think>I21?</think>"; unclosed, everything to the end.
 THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.IGNORECASE | re.DOTALL)

@@ -1,8 +1,8 @@
 """Parses one line of an answer: a code token, an evidence line, a code line, a heading.
 
 Tolerant of models' habits (list marks, markup, quotation marks, labels, `-> CODE` links), but never repairing: text
-that does not have the shape of an ICD-10-CM code is not a code. prompts.py asks these functions
-whether a line that it is about to write would be parsed back unchanged.
+that is not shaped like an ICD-10-CM code is not a code. prompts.py uses these functions to check that a line it is
+about to write will be parsed back unchanged.
 
 Each regular expression has an example beside it: on the left what is searched, on the right what matches, or the
 groups. tests/test_parse_line.py has a table of matches and non-matches for each.
@@ -68,7 +68,7 @@ HEADING = re.compile(
 
 
 def every_category(category: str) -> bool:
-    """The KnownCategory that accepts all."""
+    """A KnownCategory that accepts everything."""
     return True
 
 
@@ -148,7 +148,7 @@ def looks_like_code(line: str) -> bool:
 def read_heading(line: str) -> re.Match | None:
     """The match of a heading line: group `evidence` or `codes` is set, and `rest` is what follows the colon.
 
-    A heading stands on its own line. Words may follow its colon ("Codes: I10, E11.9"), but not in a list item, and
+    A heading is a line of its own. Words may follow its colon ("Codes: I10, E11.9"), but not in a list item, and
     "Code: I10" is a code line.
     """
     match = HEADING.fullmatch(line)

@@ -1,4 +1,4 @@
-"""Prompts and the answers expected of them: the document and the span template (Eq. 1; Eq. 2 without evidence).
+"""Prompts and their expected answers: the document and the span template (Eq. 1; Eq. 2 without evidence).
 
     document: instruction + note → evidence and codes        span: instruction + evidence → code and description
 
@@ -14,8 +14,8 @@ The answer to a document prompt, E before C in one generation:
 
 Evidence is in document order, each text once: a text that supports two codes, or occurs at two places, is one line, and
 codes refer to it by number. Codes are ordered by their first evidence. A run of white space in a quotation becomes one
-space, because a quotation is one line (locating it in the note ignores white space). Nothing to code is `none`. The
-instruction comes first, so all samples of a kind share a prefix of tokens.
+space, because a quotation is one line (locating it in the note ignores white space). A note with nothing to code gives
+`none`. The instruction comes first, so all samples of a kind share a prefix of tokens.
 
 The prompts of the baselines (infer/systems/) are here too.
 
@@ -131,7 +131,7 @@ def render_document_target(document: CodedDocument, evidence_first: bool = True)
 def render_evidence(texts: Iterable[str]) -> str:
     """The evidence section and the heading after it: the beginning of the answer where the user supplies the evidence.
 
-    `texts` is in document order; repeated texts are left out, as in training. No evidence gives `none`.
+    `texts` is in document order; repeated texts are left out, as in training. Without evidence the section is `none`.
     """
     lines = []
     for number, text in enumerate(_distinct(texts), 1):
@@ -140,7 +140,7 @@ def render_evidence(texts: Iterable[str]) -> str:
 
 
 def quotation_reads_back(number: int, text: str) -> bool:
-    """Whether the evidence line `number` with `text` as it stands is parsed back to exactly `text`."""
+    """Whether the evidence line `number` with `text`, unquoted, is parsed back to exactly `text`."""
     line = f"{number}. {text}"
     return read_quotation(line, every_category) == (text, None) and not read_heading(line)
 

@@ -3,9 +3,9 @@
     CodedDocument  →  prompt: instruction + note        target: evidence and codes      x → E → C, first term of Eq. 3
     Pair           →  prompt: instruction + evidence    target: code and description    e → c, second term of Eq. 3
 
-A Sample holds `prompt_ids` and `target_ids`. The loss mask is that border: only the target's tokens, its end-of-turn
-token included, are trained. Nothing is ever cut: a document that is too long is skipped and named, a span that is too
-long raises.
+A Sample holds `prompt_ids` and `target_ids`. The loss mask is that boundary: only the target's tokens, its end-of-turn
+token included, are trained. Nothing is ever truncated: a document that is too long is skipped and reported, a span that
+is too long raises InputError.
 
 Read next: packing.py.
 """
@@ -22,11 +22,19 @@ from minscl.errors import InputError
 
 
 class Tokenizer(Protocol):
-    """What a sample needs of model.Tokenizer, which data/ is handed and does not import."""
+    """The methods of model.Tokenizer that are used here; data/ does not import model/."""
 
-    def encode_chat(self, messages: list[dict], add_generation_prompt: bool = True) -> list[int]: ...
-    def encode_answer(self, text: str) -> list[int]: ...
-    def decode(self, ids: list[int], skip_special: bool = True) -> str: ...
+    def encode_chat(self, messages: list[dict], add_generation_prompt: bool = True) -> list[int]:
+        """Token ids of a conversation."""
+        ...
+
+    def encode_answer(self, text: str) -> list[int]:
+        """Token ids of the assistant's answer, its end token included."""
+        ...
+
+    def decode(self, ids: list[int], skip_special: bool = True) -> str:
+        """Text of token ids."""
+        ...
 
 
 def document_sample(document: CodedDocument, evidence_first: bool = True) -> TextSample:
@@ -62,9 +70,9 @@ def encode_sample(tokenizer: Tokenizer, text: TextSample) -> Sample:
 def encode_samples(
     tokenizer: Tokenizer, texts: Iterable[TextSample | Sample], max_length: int
 ) -> tuple[list[Sample], list[str]]:
-    """(samples, one line per document that was skipped). Ready Samples pass as they are; `max_length` is in tokens.
+    """(samples, one line per document that was skipped). `max_length` is in tokens; Samples are passed through.
 
-    A document longer than `max_length` is skipped; any other sample that long raises InputError.
+    A document longer than `max_length` is skipped; any other sample of that length raises InputError.
     """
     samples, skipped = [], []
     for number, text in enumerate(texts, 1):
@@ -92,7 +100,7 @@ def read_training_data(
 ) -> tuple[list[Sample], Counter[str], list[str]]:
     """(samples in file order, their number by kind and source, one line per skipped document).
 
-    Reads the JSONL files `documents` and `spans`, or `ready_samples` in their place; "" stands for no file. Both terms
+    Reads the JSONL files `documents` and `spans`, or `ready_samples` instead of both; "" means no file. Both terms
     of Eq. 3 end up in one list, which training/loop.py shuffles. Raises InputError where no sample is left.
     """
     texts: list[TextSample | Sample] = []

@@ -4,8 +4,8 @@ A *document* is a note with its codes and their evidence (training data, gold an
 pair* is one evidence phrase with one code (Eq. 5). Offsets are half-open characters: `text[start:end]` is the
 evidence.
 
-`from_dict` validates everything a file can get wrong and raises InputError naming key, value and remedy. Constructors
-do not validate, so building records in code costs nothing. `to_dict` omits optional keys that are None.
+`from_dict` validates everything that can be wrong in a file and raises InputError naming key, value and remedy.
+Constructors do not validate, so building records in code costs nothing. `to_dict` omits optional keys that are None.
 
 Read next: jsonl.py, which reads files of these records; prompts.py, which turns them into text.
 """

@@ -21,7 +21,7 @@ _MODULES = {
 
 
 def __getattr__(name: str):
-    """The public names on demand: they bring torch, which takes seconds to import and which `expand` seldom needs."""
+    """Import a public name on first use: it loads torch, which takes seconds and which `expand` seldom needs."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

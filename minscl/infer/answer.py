@@ -1,4 +1,4 @@
-"""One answer read: tokens → text → evidence and codes → located in the note, scored, checked against the Tabular List.
+"""Read an answer: tokens → text → evidence and codes → located in the note, scored, checked against the Tabular List.
 
 Read next: data/parse.py, the parser; data/locate.py, the offsets.
 """
@@ -13,7 +13,7 @@ from minscl.data.locate import locate
 from minscl.data.prompts import Parsed, render_evidence
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.infer.sequence import Generation
-from minscl.infer.systems import SCL, System, known_category
+from minscl.infer.systems import SCL, System
 
 
 def read_answer(
@@ -25,9 +25,10 @@ def read_answer(
     """
     output = tokenizer.decode(generation.ids)
     prefix = render_evidence(evidence) if evidence is not None else ""
-    parsed = system.parse(prefix + output, known_category=known_category, truncated=not generation.stopped)
+    book = CodeBook.load()
+    parsed = system.parse(prefix + output, known_category=book.has_category, truncated=not generation.stopped)
     quotations = locate_all(note.text, parsed.evidence)
-    codes, book = [], CodeBook.load()
+    codes = []
     for item in parsed.codes:
         score = code_probability(tokenizer, generation, item.start - len(prefix), item.end - len(prefix))
         support = [quotations[number - 1] for number in item.references if 1 <= number <= len(quotations)]
@@ -79,7 +80,7 @@ def filter_by_score(document: CodedDocument, min_score: float) -> CodedDocument:
 
 
 def code_probability(tokenizer, generation: Generation, start: int, end: int) -> float:
-    """Product of the probabilities of the tokens that hold characters start..end of the decoded answer."""
+    """Product of the probabilities of the tokens that contain characters start..end of the decoded answer."""
 
     @functools.cache
     def decoded_length(tokens: int) -> int:
@@ -94,14 +95,14 @@ def code_probability(tokenizer, generation: Generation, start: int, end: int) ->
         return low
 
     first, last = tokens_before(start), tokens_before(end)
-    last += decoded_length(last) < end  # a token that extends beyond the code holds its end, too
+    last += decoded_length(last) < end  # include a token that extends beyond the end of the code
     return math.prod(generation.probabilities[first:last], start=1.0)
 
 
 def answer_warnings(
     parsed: Parsed, quotations: Iterable[Evidence], codes: Iterable[Assignment], system: System
 ) -> Iterator[str]:
-    """One line for each thing that a coder should look at before trusting the answer."""
+    """One line for each problem that a coder should review before relying on the answer."""
     if parsed.truncated:
         yield "the answer stopped at its length limit; the last codes may be missing"
     if parsed.sectionless:

@@ -6,11 +6,11 @@
     I50.23 <its description> [1, 2]                                    states Code, References; the description is fixed
 
 A state is a small immutable value; `transitions(state)` maps each byte that may come next to the state after it.
-Nothing here knows of tokens: constrained.py walks the vocabulary along these transitions. White space in the note
+Nothing here depends on tokens: constrained.py walks the vocabulary along these transitions. White space in the note
 counts as single spaces, since a quotation is one line (data/prompts.py).
 
-A Quote state keeps the note offsets just behind each occurrence of what has been written so far. At first these are all
-offsets where a quotation may start; each byte keeps the offsets that it continues.
+A Quote state holds the note offsets just after each occurrence of what has been written so far: at first all offsets
+where a quotation may start; each further byte keeps those that it continues.
 
     note "DM2 and DM1"      written ""  → offsets 0 4 8;      "D" → 1 9;      "DM" → 2 10;      "DM2" → 3
 
@@ -24,13 +24,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from minscl.data.icd import CodeBook
-from minscl.data.parse_line import read_heading, read_quotation
+from minscl.data.parse_line import every_category, read_heading, read_quotation
 from minscl.data.prompts import one_line, quotation_reads_back
 
 MAX_QUOTATION_BYTES = 300  # a longer quotation must end at the next word boundary
 MAX_BYTES_TO_END = 120  # from any offset where a quotation may start or continue to the next where it may end
-# Times that a quotation may be listed. After a slip, a second copy costs one line; if it were forbidden, the model
-# would have to quote more than it means. A third is forbidden, which ends loops.
+# Times that a quotation may be listed. If a second copy were forbidden, a model that repeats itself would have to go on
+# to a longer quotation than it intended. A third is forbidden, which ends loops.
 MAX_COPIES = 2
 MAX_LINES = 99  # of evidence, and of codes
 
@@ -52,7 +52,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Quote:
-    """In an evidence line: `offsets` into the note just behind each occurrence of the `length` bytes written so far."""
+    """In an evidence line: `offsets` into the note just after each occurrence of the `length` bytes written so far."""
 
     quotations: tuple[str, ...]
     offsets: tuple[int, ...]
@@ -61,7 +61,7 @@ class Quote:
 
 @dataclass(frozen=True)
 class Code:
-    """At a code line's code, of which `prefix` has been written; `codes` are those of the lines above."""
+    """In the code of a code line, of which `prefix` has been written; `codes` are those of the lines above."""
 
     evidence_lines: int
     codes: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ Transitions = dict[int, State]  # next byte → state after it
 
 
 class Grammar:
-    """The automaton for answers about one note. While `closing` is set, every choice leads towards its end.
+    """The automaton for answers about one note. While `closing` is set, only transitions towards the end remain.
 
     `starts` and `ends` are the byte offsets into `note_bytes` where a quotation may start and end.
     """
@@ -106,7 +106,7 @@ class Grammar:
         self.starts = tuple(offset for offset in starts if self._can_end(offset))
 
     def _next_end(self, offset: int) -> int:
-        """The first end behind `offset`; where there is none, an offset beyond MAX_BYTES_TO_END."""
+        """The first end after `offset`; where there is none, an offset beyond MAX_BYTES_TO_END."""
         index = bisect_right(self.sorted_ends, offset)
         return self.sorted_ends[index] if index < len(self.sorted_ends) else offset + MAX_BYTES_TO_END + 1
 
@@ -129,7 +129,7 @@ class Grammar:
 
     @staticmethod
     def after_evidence(evidence_lines: int) -> Code:
-        """The state behind `Codes:` where a human gave `evidence_lines` quotations ("+ Evid.")."""
+        """The state after `Codes:` where the prompt ends with `evidence_lines` human quotations ("+ Evid.")."""
         return Code(evidence_lines)
 
     def transitions(self, state: State) -> Transitions:
@@ -160,7 +160,7 @@ class Grammar:
         return spell(*options)
 
     def _in_quotation(self, state: Quote) -> Transitions:
-        continued: dict[int, list[int]] = {}  # next byte → offsets behind it
+        continued: dict[int, list[int]] = {}  # next byte → offsets after it
         for offset in state.offsets:
             at_end = offset in self.ends
             if offset < len(self.note_bytes) and (not at_end or self._next_end(offset) - offset <= MAX_BYTES_TO_END):
@@ -175,7 +175,7 @@ class Grammar:
         transitions: Transitions = {
             byte: Quote(state.quotations, tuple(offsets), state.length + 1) for byte, offsets in continued.items()
         }
-        # One copy too many, or a text that the parser would change a little, may end only where nothing else can
+        # One copy too many, or a text that the parser would not return unchanged, may end only where nothing else can
         # follow.
         if may_end and (preferred or not transitions):
             transitions[ord("\n")] = Evidence((*state.quotations, text))
@@ -199,7 +199,7 @@ class Grammar:
         return transitions
 
     def _in_references(self, state: References) -> Transitions:
-        allowed = range(state.last + 1, state.evidence_lines + 1)  # references rise
+        allowed = range(state.last + 1, state.evidence_lines + 1)  # references ascend
         transitions: Transitions = {}
         for digit in "0123456789":
             digits = state.digits + digit
@@ -218,7 +218,7 @@ class Grammar:
 def is_read_as_evidence(text: str) -> bool:
     """Whether the parser reads the evidence line `1. text` as evidence, not as `none`, a heading or nothing at all."""
     line = f"1. {text}"
-    return read_quotation(line, lambda category: True) is not None and not read_heading(line)
+    return read_quotation(line, every_category) is not None and not read_heading(line)
 
 
 def spell(*options: tuple[bytes, State]) -> Transitions:

@@ -1,14 +1,14 @@
 """The KV cache: keys and values of the tokens read so far, in a fixed number of slots, one per sequence.
 
-The cache owns position. Slot b holds the tokens `ids[b]` at positions 0 .. len(ids[b])-1. So prompts of different
+The cache defines positions. Slot b holds the tokens `ids[b]` at positions 0 .. len(ids[b])-1. So prompts of different
 lengths need no padding on the left, and a slot may be reused, rolled back or copied at any time.
 
-    position 0 1 2 3 4 5     slot 0 has read 5 tokens, slot 1 has read 3 (· is empty, or left from an earlier answer)
-    slot 0   a b c d e       its next token goes to position 5 and sees positions 0-5
-    slot 1   a b c · ·       its next token goes to position 3 and sees positions 0-3
+    position 0 1 2 3 4 5     slot 0 has read 5 tokens, slot 1 has read 3 (· is empty, or from an earlier answer)
+    slot 0   a b c d e       its next token gets position 5 and attends to 0-5
+    slot 1   a b c · ·       its next token gets position 3 and attends to 0-3
 
 Tokens are appended in two ways: `append_packed`, prompts laid end to end without padding; and `append_padded`, a few
-tokens of each of slots 0 .. B-1 at once, padded to the longest.
+tokens for each of slots 0 .. B-1, padded to the longest.
 
 Letters: B slots, T new tokens, S cached positions, K kv heads, D head_dim.
 Read next: engine.py, which drives it; model/decoder.py, which calls `update` in every layer.
@@ -21,14 +21,14 @@ import torch
 from minscl.errors import InputError
 from minscl.infer.masks import DecodeMask, PrefillMask
 
-CACHE_GROWTH = 256  # positions by which a growing cache grows
+CACHE_GROWTH = 256  # positions added at a time
 
 
 class KVCache:
-    """Room for `slots` times `max_length` tokens: per layer, keys and values (slots, K, max_length + 1, D) each.
+    """`slots` times `max_length` tokens: per layer, keys and values, (slots, K, max_length + 1, D) each.
 
-    One position more than max_length, the scratch position, takes the padding.
-    grows: positions are allocated as needed, and a pass sees all of them, masked. For bfloat16 on a CPU, where matmul
+    The position after max_length, the scratch position, is where padding is written.
+    grows: positions are allocated as needed, and a pass reads all of them, masked. For bfloat16 on a CPU, where matmul
     copies non-contiguous inputs first, which takes longer than the matmul itself.
     """
 
@@ -40,7 +40,7 @@ class KVCache:
         self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self.ids: list[list[int]] = [[] for _ in range(slots)]
-        # Of the coming pass: the slots written, int64 (B or 1, 1 or T), and the part of the cache that attention sees.
+        # For the next pass: the slots written, int64 (B or 1, 1 or T), and the part of the cache that attention reads.
         self._slots = torch.empty(0, dtype=torch.int64)
         self._visible = (slice(None), slice(None))
 
@@ -52,13 +52,13 @@ class KVCache:
 
     @property
     def scratch(self) -> int:
-        """The last position, where padding is written and no query looks."""
+        """The last position: padding is written there, and no query attends to it."""
         return self.keys[0].shape[2] - 1
 
     def append_packed(self, tokens: dict[int, list[int]]) -> tuple[torch.Tensor, PrefillMask]:
         """Append `tokens[slot]` to each slot for a packed pass.
 
-        Gives all positions end to end, int64 (1, T), and the mask. Raises InputError where a slot is full.
+        Returns all positions end to end, int64 (1, T), and the mask. Raises InputError where a slot is full.
         """
         lengths = [len(self.ids[slot]) for slot in tokens]
         self._append(tokens)
@@ -73,9 +73,10 @@ class KVCache:
     def append_padded(self, tokens: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor | DecodeMask | None]:
         """Append `tokens[b]`, at least one, to slot b, for a pass over slots 0 .. B-1 padded to T, the longest of them.
 
-        Gives the positions, int64 (B, T), and the mask, bool (B, 1, T, S): a token sees its own position and the
-        earlier ones of its slot. Where every slot reads one token: no mask if all slots are as long, and a DecodeMask
-        in float32 on a CPU, where each slot's matmul can be as short as the slot. Raises InputError where one is full.
+        Returns the positions, int64 (B, T), and the mask, bool (B, 1, T, S): a token attends to its own position and
+        the earlier ones of its slot. With one token per slot: no mask if all slots have the same length; else, in
+        float32 on a CPU, a DecodeMask, so that each slot's matmul is only as long as the slot. Raises InputError where
+        one is full.
         """
         lengths = torch.tensor(self.reserve(tokens))
         counts = torch.tensor([len(part) for part in tokens])
@@ -95,7 +96,7 @@ class KVCache:
         return positions.to(self.device), mask
 
     def reserve(self, tokens: list[list[int]]) -> list[int]:
-        """Append `tokens[b]` to the ids of slot b; gives the position of each slot's first new token.
+        """Append `tokens[b]` to the ids of slot b; returns the position of each slot's first new token.
 
         Raises InputError where a slot is full.
         """
@@ -104,15 +105,15 @@ class KVCache:
         return lengths
 
     def select(self, slots: torch.Tensor, rows: slice, positions: slice) -> None:
-        """For the coming pass: write into `slots`, int64 (B or 1, 1 or T); see the cache's `rows` and `positions`."""
+        """For the next pass: write into `slots`, int64 (B or 1, 1 or T); read the cache's `rows` and `positions`."""
         self._slots, self._visible = slots, (rows, positions)
 
     def layer(self, index: int) -> "LayerCache":
-        """What block `index` writes and sees in the coming pass."""
+        """What block `index` writes and reads in the next pass."""
         return LayerCache(self.keys[index], self.values[index], self._slots, *self._visible)
 
     def rollback(self, slot: int, count: int) -> None:
-        """Drop the last `count` tokens of `slot`; what they left is overwritten before it is seen."""
+        """Drop the last `count` tokens of `slot`; their keys and values are overwritten before they are read."""
         del self.ids[slot][len(self.ids[slot]) - count :]
 
     def copy(self, source: int, target: int, count: int) -> None:
@@ -126,8 +127,8 @@ class KVCache:
         for slot, part in tokens.items():
             if len(self.ids[slot]) + len(part) > self.max_length:
                 raise InputError(
-                    f"the KV cache holds {self.max_length} tokens a slot, {len(self.ids[slot]) + len(part)} are "
-                    "needed; make it with a larger max_length"
+                    f"the KV cache holds {self.max_length} tokens per slot, {len(self.ids[slot]) + len(part)} are "
+                    "needed; create it with a larger max_length"
                 )
             self.ids[slot].extend(part)
         longest = max(map(len, self.ids))
@@ -145,7 +146,7 @@ class KVCache:
 class LayerCache(NamedTuple):
     """One layer's keys and values (slots, K, max_length + 1, D) in one pass.
 
-    The pass writes into `slots`, int64 (B or 1, 1 or T), and sees `rows` and `visible` positions.
+    The pass writes into `slots`, int64 (B or 1, 1 or T), and reads `rows` and `visible` positions.
     """
 
     keys: torch.Tensor
@@ -157,7 +158,7 @@ class LayerCache(NamedTuple):
     def update(
         self, key: torch.Tensor, value: torch.Tensor, positions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store key and value (B, K, T, D) at `positions` (B, T); gives the visible part, two views (B, K, S, D)."""
+        """Store key and value (B, K, T, D) at `positions` (B, T); returns the visible part, two views (B, K, S, D)."""
         heads = torch.arange(key.shape[1], device=key.device)
         where = (self.slots[:, None], heads[:, None], positions[:, None])  # (B or 1, 1, 1 or T), (K, 1), (B, 1, T)
         self.keys[where], self.values[where] = key, value  # scatter_ is slow in bfloat16

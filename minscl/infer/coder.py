@@ -1,12 +1,12 @@
-"""The main job: note → prompt → tokens → text → evidence and codes → located in the note (Eq. 1).
+"""Coding a note: note → prompt → tokens → text → evidence and codes → located in the note (Eq. 1).
 
     x → E → C,  p(C, E | x) = p(E | x) p(C | x, E)
 
-One generation gives both: the evidence lines, then the codes that refer to them. With human evidence ("+ Evid." in
-Table 1) the evidence section is given as the beginning of the answer, and only p(C | x, E) is generated. The baselines
-(systems/) take the same path.
+One generation writes both: the evidence lines, then the codes that refer to them. With human evidence ("+ Evid." in
+Table 1) the evidence section is the beginning of the answer, appended to the prompt, and only p(C | x, E) is generated.
+The baselines (systems/) take the same path.
 
-Read next: systems/scl.py and data/prompts.py for the prompt, engine.py for the tokens, answer.py for the reading.
+Read next: systems/scl.py and data/prompts.py for the prompt, engine.py for the tokens, answer.py, which parses them.
 """
 
 import logging
@@ -32,7 +32,7 @@ LOG = logging.getLogger("minscl")
 
 @dataclass(frozen=True)
 class Job:
-    """A note to be coded: its prompt as token ids, the most tokens of its answer, and human evidence, if any."""
+    """A note to be coded: its prompt as token ids, the length limit of its answer, and human evidence, if any."""
 
     note: Note
     prompt: list[int]
@@ -41,7 +41,7 @@ class Job:
 
     @property
     def length(self) -> int:
-        """Tokens of the prompt and the longest answer."""
+        """Number of tokens of the prompt and the longest possible answer."""
         return len(self.prompt) + self.max_new_tokens
 
 
@@ -71,7 +71,7 @@ def code_notes(
     cuda_graphs: bool = False,
     skip: Skip | None = None,
 ) -> Iterator[CodedDocument]:
-    """Code many notes; yields a CodedDocument per note, in order, each as soon as it and those before it are finished.
+    """Code many notes; yields a CodedDocument per note, in order, each as soon as it and all before it are finished.
 
     `evidence` maps note ids to human quotations; it and `grounded` are for SCL only. At most `batch_size` answers are
     decoded together, fewer where `memory` bytes of keys and values do not allow as many. `cuda_graphs`: as for Engine.
@@ -94,7 +94,7 @@ def code_notes(
         stop_ids=tokenizer.stop_ids,
         cuda_graphs=cuda_graphs,
     )
-    # With several answers at once the machine is busy without draft tokens.
+    # With several answers at once the machine is busy enough without draft tokens.
     speculate = slots == 1 and not cuda_graphs and system.names_evidence
     requests = make_requests(tokenizer, jobs, system, grounded, speculate)
     for job, answers in zip(jobs, in_order(engine.run(requests), system.chains), strict=True):
@@ -105,7 +105,7 @@ def code_notes(
 
 
 def make_requests(tokenizer, jobs: Iterable[Job], system: System, grounded: bool, speculate: bool) -> Iterator[Request]:
-    """The requests of all jobs, `system.chains` for each; guides and drafters are made when their request is due."""
+    """The requests of all jobs, `system.chains` for each; guides and drafters are created on demand."""
     for job in jobs:
         for chain in range(system.chains):
             guide = Guide(tokenizer, job.note.text, job.max_new_tokens, job.evidence) if grounded else None
@@ -149,7 +149,7 @@ def make_jobs(
 def note_prompt(model, tokenizer, note: Note, evidence: list[str] | None = None, system: System = SCL) -> list[int]:
     """The prompt of a note as token ids; human `evidence` is appended as the beginning of the answer.
 
-    Raises InputError for an empty note and for a prompt that leaves the answer no token of the model's context.
+    Raises InputError for an empty note and for a prompt that leaves no room for an answer in the model's context.
     """
     if not note.text.strip():
         raise InputError(f"{note.id}: the note is empty; give a note with text")
@@ -167,7 +167,7 @@ def note_prompt(model, tokenizer, note: Note, evidence: list[str] | None = None,
 
 
 def slots_for(model, length: int, slots: int, memory: int | None) -> int:
-    """`slots`, or as many slots of `length` tokens as fit into `memory` bytes, with a log message; None is no limit."""
+    """`slots`, or as many slots of `length` tokens as fit into `memory` bytes, with a log message; None: no limit."""
     if memory is None or slots_within(model, length, memory) >= slots:
         return slots
     fitting = slots_within(model, length, memory)

@@ -1,15 +1,15 @@
 """Constrained decoding (--grounded): only tokens that keep the answer inside the grammar (answer_grammar.py).
 
-    allowed tokens = the vocabulary as a trie over bytes, walked together with the automaton from its present state
+    allowed tokens = the vocabulary as a trie over bytes, walked together with the automaton from its current state
 
 Any tokenisation of an allowed text is allowed, not only the tokenizer's own. Where the automaton leaves just one
 continuation, such as a code's description, its tokens are forced (jump-ahead): they are appended in the tokenizer's own
-tokenisation, and the model reads them in one pass instead of being asked for each.
+tokenisation, and the model reads them in one pass instead of choosing each.
 
 So, whatever the weights: every quotation occurs in the note; every code is billable, has the Tabular List's description
-and names evidence; and the answer ends within max_new_tokens.
+and cites evidence; and the answer ends within max_new_tokens.
 
-Read next: sequence.py, which asks a Guide for the tokens that may come next.
+Read next: sequence.py, which asks a Guide for the allowed tokens.
 """
 
 import functools
@@ -19,7 +19,7 @@ from minscl.errors import InputError
 from minscl.infer.answer_grammar import Evidence, Grammar, Quote, State
 
 EVIDENCE_SHARE = 0.5  # of max_new_tokens that the evidence section may use
-CLOSING_TOKENS = 320  # tokens reserved for closing the answer: the longest code line has fewer bytes
+CLOSING_TOKENS = 320  # reserved for closing the answer: the longest code line has fewer bytes
 MIN_NEW_TOKENS = 2 * CLOSING_TOKENS  # with fewer, none would be left for evidence
 MIN_FORCED_BYTES = 4  # a shorter continuation is left to the model
 
@@ -27,7 +27,7 @@ Node = tuple[int, int, int]  # tokens first..last of the sorted vocabulary, whic
 
 
 class TokenTrie:
-    """The vocabulary as a trie over token bytes. A node is a range of the sorted tokens; children are made on demand.
+    """The vocabulary as a trie over token bytes. A node is a range of sorted tokens; children are computed on demand.
 
     `token_bytes[id]` is a token's bytes, or None for a special token, which is not in the trie.
     """
@@ -55,7 +55,7 @@ class TokenTrie:
 
 @functools.lru_cache(maxsize=2)
 def token_trie(tokenizer) -> TokenTrie:
-    """The trie of `tokenizer`, kept, since it grows as it is walked."""
+    """The trie of `tokenizer`, cached together with the children computed so far."""
     return TokenTrie(tokenizer)
 
 
@@ -82,7 +82,7 @@ class Guide:
         self.grammar = Grammar(note)
         self.state: State
         if evidence is None:
-            self.prefix = ""  # the beginning of the answer that the prompt holds
+            self.prefix = ""  # the part of the answer that is already in the prompt
             self.state = self.grammar.start(bool(tokenizer.chat.before_answer))
         else:
             self.prefix = render_evidence(evidence)

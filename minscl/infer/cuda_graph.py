@@ -1,10 +1,10 @@
-"""Decoding passes of one token a slot, recorded as CUDA graphs (`generate --compile` on a GPU).
+"""Decoding passes of one token per slot, recorded as CUDA graphs (`generate --compile` on a GPU).
 
-A CUDA graph repeats the same work on the same addresses, started by one call instead of several hundred. So tokens and
-positions have tensors of their own, written before each replay, and a pass sees a fixed number of cache positions: the
+A CUDA graph replays the same kernels on the same addresses with one launch instead of several hundred. So tokens and
+positions have tensors of their own, written before each replay, and a pass reads a fixed number of cache positions: the
 longest slot's, rounded up to WIDTH_STEP, masked where nothing is stored yet. One graph is recorded for each number of
-slots and each width when it is first needed; the log says how long each took. Without a GPU passes are computed instead
-of replayed, which the tests use.
+slots and each width when it is first needed; the log says how long each took. Without a GPU passes are computed
+eagerly, which the tests use.
 
 Letters: B slots, S cached positions, C hidden, V vocabulary.
 Read next: engine.py, which asks for passes.
@@ -26,7 +26,7 @@ LOG = logging.getLogger("minscl")
 class Graph:
     """A pass of one token for each of slots 0 .. B-1 over `width` cached positions, in tensors at fixed addresses.
 
-    pool: memory of the recording, from torch.cuda.graph_pool_handle; None computes the pass instead.
+    pool: memory pool of the recording, from torch.cuda.graph_pool_handle; None computes the pass eagerly.
     """
 
     def __init__(self, model, cache: KVCache, slots: int, width: int, pool=None):
@@ -35,11 +35,11 @@ class Graph:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.logits = torch.empty(0)
         self.tokens = torch.zeros(slots, 1, dtype=torch.int64, device=device)  # (B, 1)
-        # (B, 1); at first the scratch position, where warm-ups do no harm
+        # (B, 1); initially the scratch position, so that warm-ups overwrite nothing
         self.positions = torch.full((slots, 1), cache.scratch, device=device)
         self.slots = torch.arange(slots, device=device)[:, None]  # (B, 1)
         self.key_positions = torch.arange(width, device=device)  # (S,)
-        # The recording knows this cached tensor by its address alone, so it is kept alive here.
+        # The graph refers to this cached tensor by its address, so keep it alive.
         self.frequencies = rope_frequencies(
             config.rope, config.head_dim, config.max_position_embeddings, self.tokens.device
         )
@@ -57,7 +57,7 @@ class Graph:
     def record(self, pool) -> None:
         """Warm up and capture on a side stream, as torch.cuda.graph requires.
 
-        All recordings share one pool, since each one's logits are used up before the next is replayed.
+        All recordings share one pool, since the logits of each are consumed before the next is replayed.
         """
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -71,7 +71,7 @@ class Graph:
         self.graph = graph
 
     def __call__(self, tokens: list[int], positions: list[int]) -> torch.Tensor:
-        """Slot b reads tokens[b] at positions[b]; gives float32 logits (B, V), overwritten by the next call."""
+        """Slot b reads tokens[b] at positions[b]; returns float32 logits (B, V), overwritten by the next call."""
         self.tokens.copy_(torch.tensor(tokens)[:, None])
         self.positions.copy_(torch.tensor(positions)[:, None])
         if self.graph is not None:
@@ -88,10 +88,10 @@ class Graphs:
         self.model, self.cache = model, cache
         self.graphs: dict[tuple[int, int], Graph] = {}
         on_gpu = torch.device(cache.device).type == "cuda"
-        self.pool = torch.cuda.graph_pool_handle() if on_gpu else None  # None: computed, not recorded
+        self.pool = torch.cuda.graph_pool_handle() if on_gpu else None  # None: computed eagerly
 
     def __call__(self, tokens: list[int]) -> list[torch.Tensor]:
-        """Slot b reads tokens[b]; gives float32 logits (1, V) a slot, as engine.decode_step does."""
+        """Slot b reads tokens[b]; returns float32 logits (1, V) per slot, as engine.decode_step does."""
         positions = self.cache.reserve([[token] for token in tokens])
         width = min(-(-(max(positions) + 1) // WIDTH_STEP) * WIDTH_STEP, self.cache.max_length)
         key = len(tokens), width

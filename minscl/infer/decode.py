@@ -1,6 +1,6 @@
 """Greedy decoding (Eq. 1: argmax p(E | x), p(C | x, E)): token ids in, token ids out.
 
-Read next: engine.py, which does it.
+Read next: engine.py, which runs it.
 """
 
 from minscl.errors import InputError
@@ -21,10 +21,10 @@ def generate(model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int =
 def greedy(
     model, prompts, *, max_new_tokens: int, stop_ids, batch_size: int = BATCH_SIZE, guides=None, drafters=None
 ) -> list[Generation]:
-    """Decode every prompt greedily, with dropout off; gives a Generation per prompt, in the prompts' order.
+    """Decode every prompt greedily, with dropout off; returns a Generation per prompt, in the prompts' order.
 
     prompts: lists of token ids, of any lengths. max_new_tokens: counts the stop token, as in transformers.
-    stop_ids: the ids that end an answer, possibly none. batch_size: prompts decoded at a time, at most.
+    stop_ids: the ids that end an answer, possibly none. batch_size: the most prompts decoded at a time.
     guides: per prompt a constrained.Guide or None. drafters: per prompt a function from the new ids to draft tokens
     (speculate.py) or None; drafts change the time and not the answer.
 

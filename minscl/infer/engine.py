@@ -1,13 +1,13 @@
-"""Continuous batching: a prompt is admitted as soon as an answer finishes, and a shared prefix is read once.
+"""Continuous batching: a prompt is admitted as soon as an answer finishes, and a shared prefix is computed once.
 
-    step    1. admit: free slots take waiting prompts; each keeps the prefix that some slot has already read, and the
-               rest is read without padding (prefill)
+    step    1. admit: free slots take waiting prompts; a prefix that some slot has already read is reused, the rest is
+               computed without padding (prefill)
             2. decode: every sequence's pending tokens and its draft, in one pass for all
-            3. settle: each sequence appends what its logits choose; finished ones are given out and their slots freed
+            3. settle: each sequence appends what its logits choose; finished ones are returned and their slots freed
 
 So the instruction that all prompts share is computed once, and so is a note that many questions are asked about
-(data/spans/silver.py). Slots never see one another: a sequence's tokens are those it would get alone, up to rounding
-where two logits tie.
+(data/spans/silver.py). Slots do not attend to one another: a sequence's tokens are those it would get alone, up to
+rounding where two logits tie.
 
 Letters: B slots in use, T new tokens, S cached positions, C hidden, V vocabulary.
 Read next: sequence.py, then cache.py.
@@ -24,9 +24,9 @@ from minscl.infer.cuda_graph import Graphs
 from minscl.infer.sampling import most_probable
 from minscl.infer.sequence import Generation, Sequence, common_prefix_length
 
-MAX_PREFILL_TOKENS = 2048  # in a pass; with more, activations no longer fit in a CPU's caches
-MAX_ATTENTION_PAIRS = 2**26  # (query, key) pairs in a prefill pass, which bounds the masks of long notes
-MIN_SHARED_PREFIX = 16  # tokens; prompts that share fewer are read side by side
+MAX_PREFILL_TOKENS = 2048  # per pass; with more, activations no longer fit in a CPU's caches
+MAX_ATTENTION_PAIRS = 2**26  # (query, key) pairs per prefill pass; bounds the masks of long notes
+MIN_SHARED_PREFIX = 16  # tokens; prompts that share fewer are prefilled together
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Request:
 class Engine:
     """Decodes `slots` sequences at a time, each of at most `length` tokens, prompt and answer.
 
-    cuda_graphs: passes of one token a slot are recorded as CUDA graphs and replayed (cuda_graph.py).
+    cuda_graphs: passes of one token per slot are recorded as CUDA graphs and replayed (cuda_graph.py).
     `prompt_tokens` counts the tokens of all prompts, `computed_tokens` those of them that were not shared.
     """
 
@@ -55,11 +55,11 @@ class Engine:
         self.model, self.stop_ids = model, frozenset(stop_ids)
         self.graphs = Graphs(model, self.cache) if cuda_graphs else None
         self.active: dict[int, tuple[int, Sequence]] = {}  # slot → (index of its request, its sequence)
-        self.waiting: tuple[int, Sequence] | None = None  # taken from the requests, not yet admitted
+        self.waiting: tuple[int, Sequence] | None = None  # fetched from the requests, not yet admitted
         self.prompt_tokens = self.computed_tokens = 0
 
     def run(self, requests: Iterable[Request]) -> Iterator[tuple[int, Generation]]:
-        """Yields (index of the request, its answer) as they finish; takes the next request when a slot is free."""
+        """Yields (index of the request, its answer) as they finish; fetches the next request when a slot is free."""
         indexed, training = enumerate(requests), self.model.training
         self.model.eval()  # dropout off
         try:
@@ -72,7 +72,7 @@ class Engine:
             self.model.train(training)
 
     def _admit(self, requests: Iterator[tuple[int, Request]]) -> list[tuple[int, Generation]]:
-        """Prefill waiting prompts into free slots; a sequence that finishes at once is given out, its slot refilled."""
+        """Prefill waiting prompts into free slots; returns those that finish at once and refills their slots."""
         finished = []
         with torch.inference_mode():
             while shared := self._assign_slots(requests):
@@ -84,7 +84,7 @@ class Engine:
     def _assign_slots(self, requests: Iterator[tuple[int, Request]]) -> dict[int, int]:
         """Assign free slots to waiting requests: slot → how many tokens of the prompt it already holds.
 
-        Ends before a prompt that shares a prefix with one assigned here: that is read first, then shared.
+        Stops before a prompt that shares a prefix with one assigned here: that one is prefilled first, then copied.
         """
         assigned: dict[int, int] = {}
         while len(self.active) < len(self.cache.ids):
@@ -138,7 +138,7 @@ class Engine:
                 self.active[slot] = self.active.pop(last)
 
     def _settle(self, logits: dict[int, torch.Tensor]) -> list[tuple[int, Generation]]:
-        """Slot → logits (1 + draft, V): let the sequences append their tokens; gives those that are finished."""
+        """Slot → logits (1 + draft, V): let the sequences append their tokens; returns the finished ones."""
         rows, finished, start = list(logits.values()), [], 0
         tokens, probabilities = (x.tolist() for x in most_probable(torch.cat(rows) if len(rows) > 1 else rows[0]))
         for slot, own in logits.items():
@@ -154,10 +154,10 @@ class Engine:
 
 
 def prefill(model, unread: dict[int, list[int]], cache: KVCache) -> dict[int, torch.Tensor]:
-    """Append `unread[slot]` to each slot; gives slot → float32 logits (V,) after its last token.
+    """Append `unread[slot]` to each slot; returns slot → float32 logits (V,) after its last token.
 
-    Prompts are packed, at most MAX_PREFILL_TOKENS in a pass; a longer one takes several. The last block's MLP and the
-    output head, as wide as the vocabulary, are computed for one position a prompt.
+    Prompts are packed, at most MAX_PREFILL_TOKENS per pass; a longer one takes several. The last block's MLP and the
+    output head are computed for the last position of each prompt only.
     """
     device, unread, last = model.model.embed_tokens.weight.device, dict(unread), {}
     while unread:
@@ -183,7 +183,7 @@ def prefill(model, unread: dict[int, list[int]], cache: KVCache) -> dict[int, to
 def decode_step(model, pending: list[list[int]], drafts: list[list[int]], cache: KVCache) -> list[torch.Tensor]:
     """Append to slot b its `pending[b]`, at least one token, and its draft, in one padded pass.
 
-    Gives float32 logits (1 + draft, V) a slot: after the last pending token and after each draft token.
+    Returns float32 logits (1 + draft, V) per slot: after the last pending token and after each draft token.
     """
     device, parts = model.model.embed_tokens.weight.device, [a + b for a, b in zip(pending, drafts, strict=True)]
     longest = max(map(len, parts))

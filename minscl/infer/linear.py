@@ -1,9 +1,9 @@
 """Weights in oneDNN's blocked layout: on a CPU, decoding one token reads every weight once and does little else.
 
 Projections of the same input (q, k and v; gate and up) are fused first, because a larger matmul comes closer to memory
-bandwidth. torch has no public call for the layout; the two operators that its own compiler uses are kept to this file.
-Where they are missing or disagree with F.linear, the model stays as it is.
-A packed model is for inference only: no gradients, nothing to save.
+bandwidth. torch has no public call for the layout; the two operators that its own compiler uses are called only here.
+Where they are missing or disagree with F.linear, the model stays as it is. A packed model is for inference only: it has
+no gradients and cannot be saved.
 
 Read next: engine.py.
 """
@@ -30,18 +30,19 @@ class PackedLinear(nn.Module):
             self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), LAYOUT_ROWS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (..., in) → (..., out)."""
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
 
 def pack_weights(model: nn.Module) -> bool:
     """Fuse the projections of every block and replace every nn.Linear by a PackedLinear, in place.
 
-    Each weight is freed as its copy is made. False, and nothing done, where packing is of no use here.
+    Each weight is freed as soon as it is copied. Returns False, with the model unchanged, where packing does not help.
     """
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not linears or not packing_works(max(linears[:-1] or linears, key=lambda linear: linear.weight.numel())):
         return False
-    del linears  # it would keep their weights alive until the end
+    del linears  # the list would keep all weights alive until the end
     for parent in [module for module in model.modules() if not isinstance(module, nn.Linear)]:
         if isinstance(parent, (Attention, MLP)):
             parent.fuse_projections()
@@ -52,7 +53,7 @@ def pack_weights(model: nn.Module) -> bool:
 
 @torch.inference_mode()
 def packing_works(linear: nn.Linear) -> bool:
-    """Whether a PackedLinear can be made of `linear` here, is worth it, and computes the same."""
+    """Whether a PackedLinear of `linear` can be built on this machine, is worth it, and agrees with F.linear."""
     weight = linear.weight
     if weight.device.type != "cpu" or weight.dtype not in TOLERANCE or weight.numel() < MIN_WEIGHTS:
         return False

@@ -1,7 +1,7 @@
 """A language model for data expansion (Eq. 7, 8, 9): the local decoder, or a server that the user names.
 
 Prompts hold patients' notes. So an address other than this machine's loopback is refused unless allowed, redirections
-and proxies are not followed, and no error message holds a prompt.
+and proxies are not followed, and no error message contains a prompt.
 
 Read next: engine.py; ../data/spans/asking.py, which calls `ask`.
 """
@@ -50,7 +50,7 @@ class LocalLLM:
         self.batch_size = batch_size
         self.memory = memory
         self.prompt_tokens = 0  # of all prompts answered so far
-        self.computed_tokens = 0  # of these, without the prefixes that were shared
+        self.computed_tokens = 0  # of these, those that were not in a shared prefix
 
     def ask(self, prompts: list[str]) -> Iterator[tuple[int, str | None]]:
         """See LLM.ask. Greedy; an answer has at most MAX_ANSWER_TOKENS tokens."""
@@ -73,7 +73,7 @@ class LocalLLM:
         self.computed_tokens += engine.computed_tokens
 
     def token_counts(self) -> list[tuple[str, int]]:
-        """Prompt tokens, and how many of them were computed."""
+        """See LLM.token_counts: prompt tokens, and how many of them were computed."""
         return [("prompt tokens asked", self.prompt_tokens), ("  of them computed", self.computed_tokens)]
 
 
@@ -118,7 +118,7 @@ class EndpointLLM:
     def ask(self, prompts: list[str]) -> Iterator[tuple[int, str | None]]:
         """See LLM.ask. Raises InputError once a request has failed for good.
 
-        No other request is begun then, and the answers to those under way are yielded first.
+        No further request is started then, and the answers to those in progress are yielded first.
         """
         failure: BaseException | None = None
         with ThreadPoolExecutor(self.concurrency) as pool:
@@ -140,11 +140,11 @@ class EndpointLLM:
             raise failure
 
     def token_counts(self) -> list[tuple[str, int]]:
-        """None: the server does not say how many tokens it computed."""
+        """See LLM.token_counts: no rows, because the server does not say how many tokens it computed."""
         return []
 
     def _answer(self, prompt: str) -> str | None:
-        """The server's answer, None for a prompt that is too long. Raises InputError, which never holds the prompt."""
+        """The server's answer, None for a prompt that is too long. Raises InputError, never with the prompt in it."""
         try:
             reply = self.client.chat.completions.create(
                 model=self.model,
@@ -161,7 +161,7 @@ class EndpointLLM:
             ) from error
         except self.openai.APIStatusError as error:
             raise InputError(
-                f"--endpoint {self.url}: answers {error.status_code} for model {self.model}; look at the server's log, "
+                f"--endpoint {self.url}: answers {error.status_code} for model {self.model}; see the server's log, "
                 "then start again: the answers so far are kept"
             ) from error
         except self.openai.OpenAIError as error:
@@ -177,7 +177,7 @@ class EndpointLLM:
 
 
 def check_address(url: str, allow_remote: bool) -> None:
-    """Raises InputError for what is no http address and, unless `allow_remote`, for every machine but this one."""
+    """Raises InputError for anything but an http address and, unless `allow_remote`, for any host but this machine."""
     host = _host(url)
     if not host:
         raise InputError(f"--endpoint {url}: not an address; give one like http://127.0.0.1:8000/v1")

@@ -1,4 +1,4 @@
-"""Which cached keys each query of a pass sees: descriptions that cache.py hands out and model/ops.py computes with.
+"""Which cached keys each query of a pass attends to: masks that cache.py creates and model/ops.py applies.
 
 Read next: model/ops.py, `attention` and `Segment`.
 """
@@ -20,6 +20,7 @@ class PrefillMask:
 
     @functools.cached_property
     def segments(self) -> tuple[Segment, ...]:
+        """One Segment per slot, in the order of the queries."""
         return tuple(
             Segment(slice(end - count, end), slot, length + count)
             for slot, length, count, end in zip(
@@ -28,19 +29,20 @@ class PrefillMask:
         )
 
     def last_queries(self) -> "DecodeMask":
-        """The mask of each slot's last token alone."""
+        """The mask of the last token of each slot only."""
         return DecodeMask(self.slots, tuple(segment.keys for segment in self.segments))
 
 
 @dataclass(frozen=True)
 class DecodeMask:
-    """One query a slot: slot `slots[i]`'s sees the first `lengths[i]` keys, its own the last of them."""
+    """One query per slot: that of slot `slots[i]` attends to the first `lengths[i]` keys, its own being the last."""
 
     slots: tuple[int, ...]
     lengths: tuple[int, ...]
 
     @functools.cached_property
     def segments(self) -> tuple[Segment, ...]:
+        """One Segment per slot, in the order of the queries."""
         return tuple(
             Segment(slice(index, index + 1), slot, length)
             for index, (slot, length) in enumerate(zip(self.slots, self.lengths, strict=True))

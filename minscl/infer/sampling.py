@@ -7,9 +7,9 @@ import torch
 
 
 class Sampler:
-    """Draws tokens with a random state of its own, so that a seed gives the same answer in any batch.
+    """Draws tokens from its own random generator, so that a seed gives the same answer in any batch.
 
-    temperature: divides the logits. top_p: the most probable tokens that together reach this probability are kept.
+    temperature: divides the logits. top_p: draw from the most probable tokens that together reach this probability.
     """
 
     def __init__(self, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0):

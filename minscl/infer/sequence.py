@@ -1,6 +1,6 @@
-"""One sequence while it is decoded: which token comes next (greedy, guided or sampled), and how much of a draft holds.
+"""A sequence being decoded: how its next token is chosen (greedy, guided, sampled) and how much of a draft is accepted.
 
-Nothing here knows of batches or caches: a Sequence is given logits and says what the model must read next.
+Nothing here depends on batches or caches: a Sequence takes logits and says which tokens the model must read next.
 
 Read next: engine.py, which computes the logits; sampling.py.
 """
@@ -16,8 +16,8 @@ class Generation:
 
     ids: the new tokens, without the stop token. probabilities: the softmax probability of each.
     stopped: whether a stop token ended the answer; False where max_new_tokens cut it off.
-    forwards: forward passes of the model it took, the prefill included.
-    closed_by_limit: whether a guide steered it to its end because max_new_tokens was near.
+    forwards: number of forward passes, the prefill included.
+    closed_by_limit: whether a guide closed it early because max_new_tokens was near.
     """
 
     ids: list[int]
@@ -32,7 +32,7 @@ class Sequence:
 
     guide: a constrained.Guide that says which tokens are allowed, or None. drafter: proposes the next tokens
     (speculate.Drafter), or None. sampler: draws tokens instead of taking the most probable, or None.
-    `pending` are the tokens that the model must read next, `draft` a proposal of those that follow them.
+    `pending` are the tokens that the model must read next, `draft` the tokens proposed to follow them.
     """
 
     def __init__(self, prompt, max_new_tokens: int, stop_ids: frozenset, guide=None, drafter=None, sampler=None):
@@ -47,7 +47,7 @@ class Sequence:
     def accept(self, logits: torch.Tensor, tokens: list[int], probabilities: list[float]) -> int:
         """Append what `logits` (1 + draft, V) choose: the first row's token, and the next row's while the draft agrees.
 
-        tokens, probabilities: each row's most probable token and its probability. Gives how many draft tokens were
+        tokens, probabilities: each row's most probable token and its probability. Returns how many draft tokens were
         accepted; sets `pending` and `draft` for the next pass.
         """
         accepted, draft, self.pending = 0, self.draft, []
@@ -78,7 +78,7 @@ class Sequence:
         return Generation(self.ids, self.probabilities, self.stopped, self.forwards, closed_by_limit)
 
     def _append_forced(self) -> list[int]:
-        """Append the tokens that the guide forces, and give them; none where there is a choice."""
+        """Append and return the tokens that the guide forces; none where there is a choice."""
         tokens = self.guide.forced() if self.guide else []
         for token in tokens:
             self._append(token, 1.0)
@@ -102,5 +102,5 @@ class Sequence:
 
 
 def common_prefix_length(a: list[int], b: list[int]) -> int:
-    """How many leading tokens two lists have in common."""
+    """Length of the longest common prefix of two lists of tokens."""
     return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

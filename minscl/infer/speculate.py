@@ -1,9 +1,9 @@
-"""Prompt-lookup speculation: draft tokens that cost nothing and are often right.
+"""Prompt-lookup speculation: draft tokens without a draft model.
 
-    evidence is copied from the note   → the tokens that followed the last time, in the prompt or the answer
+    evidence is copied from the note   → the tokens that followed the last two before, in the prompt or the answer
     a code's description is known      → once the code is written, the rest of its line up to the bracket
 
-The model reads the draft in the same pass as the token before it and accepts the tokens that it would have written
+The model reads the draft in the same pass as the token before it and accepts the tokens that it would have chosen
 itself (sequence.py), so the answer is that of greedy decoding, token for token. Source: Saxena, Prompt Lookup Decoding
 (2023), github.com/apoorvumang/prompt-lookup-decoding.
 
@@ -16,18 +16,19 @@ from minscl.data.icd import CodeBook
 from minscl.data.parse_line import CANONICAL
 from minscl.data.prompts import one_line
 
-NGRAMS = ((2, 8), (1, 4))  # (tokens to match, draft tokens then), the more reliable first
+NGRAMS = ((2, 8), (1, 4))  # (tokens to match, draft tokens), the more reliable first
 CODE_TOKENS = 12  # a line break and a code have fewer tokens
 _CODE = re.compile(rf"{CANONICAL}(?= ?$)")
 
 
 class Drafter:
-    """Draft tokens for one answer: called with the ids written so far, gives a guess of the next, possibly empty."""
+    """Proposes draft tokens for one answer: called with its ids so far, returns the likely next ones, possibly none."""
 
     def __init__(self, tokenizer, prompt: list[int]):
         self.tokenizer, self.prompt = tokenizer, prompt
 
     def __call__(self, ids: list[int]) -> list[int]:
+        """Draft token ids to follow `ids`, the answer so far."""
         return self.description(ids) or prompt_lookup(self.prompt + ids)
 
     def description(self, ids: list[int]) -> list[int]:
@@ -44,7 +45,7 @@ class Drafter:
 
 
 def prompt_lookup(ids: list[int]) -> list[int]:
-    """What followed the last two tokens, else the last one, when they last occurred; empty where they are new."""
+    """The ids that followed the previous occurrence of the last two, else of the last one; empty if there is none."""
     for match_length, draft_length in NGRAMS:
         suffix = ids[-match_length:]
         for start in range(len(ids) - match_length - 1, -1, -1):

@@ -15,16 +15,16 @@ from minscl.errors import InputError
 from minscl.lora.layer import LoRALinear
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output head
+ALL_LINEAR = "all-linear"  # PEFT's name for every linear layer but the output head
 
 
 def add_lora(
     model: nn.Module, rank: int = 8, alpha: float = 16, dropout: float = 0.0, targets=TARGETS, seed: int = 0
 ) -> list[str]:
-    """Freeze `model` and wrap the linear layers that `targets` matches, in place; gives their names in model order.
+    """Freeze `model` and wrap the linear layers that `targets` matches, in place; returns their names in model order.
 
     targets: as in PEFT, names, each matching a whole module name or its end after a dot; or one string, a regular
-    expression for the whole module name, or "all-linear". seed: determines every A. Only the adapter's parameters keep
+    expression for the whole module name, or "all-linear". seed: of the initial A. Only the adapter's parameters keep
     requires_grad.
 
     Raises InputError where a target matches nothing or something that is not an nn.Linear, where the model already
@@ -111,9 +111,9 @@ def wrap(model: nn.Module, names, *, rank: int, alpha: float, dropout: float, se
 
 
 def merge_lora(model: nn.Module) -> list[str]:
-    """Add every update to its base weight and restore the plain nn.Linear, in place; gives the layers' names.
+    """Add every update to its base weight and restore the plain nn.Linear, in place; returns the layers' names.
 
-    Outputs stay the same up to rounding in the base dtype (the sum is taken in float32). Raises InputError where the
+    Outputs stay the same up to rounding in the base dtype (the sum is computed in float32). Raises InputError where the
     model has no LoRA.
     """
     layers = lora_layers(model)

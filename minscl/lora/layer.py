@@ -20,12 +20,13 @@ class AddLowRank(torch.autograd.Function):
 
     Computed in base's dtype: A and B, float32 beside a bfloat16 base, are rounded for the matmuls (which accumulate in
     float32) as autocast would, and their gradients are float32. Written by hand for two reasons: plain autograd would
-    keep an x for each of a block's seven layers, where this keeps the one they share; and on a CPU a matmul with so
-    short a side is several times faster with the short side first.
+    keep an x for each of a block's seven layers, where this keeps one for those that share it; and on a CPU a matmul
+    with such a short side is several times faster with the short side first.
     """
 
     @staticmethod
     def forward(context, base, x, lora_A, lora_B, scaling: float):
+        """base is changed in place and returned; shapes as for the class."""
         low = F.linear(x.to(base.dtype), lora_A.to(base.dtype))  # (..., R)
         context.save_for_backward(x, low, lora_A, lora_B)
         context.scaling = scaling
@@ -35,7 +36,8 @@ class AddLowRank(torch.autograd.Function):
         return base
 
     @staticmethod
-    def backward(context, gradient):  # (..., out)
+    def backward(context, gradient):
+        """gradient (..., out) → the gradients of base, x, A and B, each in the shape and dtype of its tensor."""
         x, low, lora_A, lora_B = context.saved_tensors
         needs_x, needs_A, needs_B = context.needs_input_grad[1:4]
         rows = gradient.flatten(0, -2)  # (N, out), N positions
@@ -93,4 +95,5 @@ class LoRALinear(nn.Module):
         return self.linear
 
     def extra_repr(self) -> str:
+        """Shown by print(model)."""
         return f"rank={self.rank}, alpha={self.alpha}, dropout={self.dropout}"

@@ -4,8 +4,8 @@ A tensor's key is PEFT's `base_model.model.` + the module's name + `.lora_A.weig
 `model.`, so keys read `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`. Nothing is unpickled:
 `adapter_model.bin` is refused.
 
-deviates: PEFT has some thirty settings that change the arithmetic. Those not implemented here are refused by name, and
-so is any unknown setting with a value: better no answer than another model's answer.
+deviates: PEFT has some thirty settings that change the arithmetic. Those not implemented here raise InputError, and
+so is any unknown setting with a value: an error is better than silently wrong outputs.
 
 Read next: inject.py.
 """
@@ -52,7 +52,7 @@ ACCEPTED: dict[str, tuple | None] = {
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The settings of an adapter that matter: update = alpha/rank · B A on the layers that `targets` matches."""
+    """The settings that define an adapter: update = alpha/rank · B A on the layers that `targets` matches."""
 
     rank: int
     alpha: float

@@ -1,4 +1,4 @@
-"""Chat formats: messages → special tokens and pieces of text, in the form each model family was trained on.
+"""Chat formats: messages → special tokens and pieces of text, in the format that each model family was trained on.
 
     llama2    <s>[INST] <<SYS>>\\n…\\n<</SYS>>\\n\\nnote [/INST] answer </s>
     llama3    <|begin_of_text|><|start_header_id|>user<|end_header_id|>\\n\\nnote<|eot_id|>…
@@ -9,7 +9,7 @@ A `Special` is a special token by name; every str is plain text, so nothing in a
 format is detected from the folder's chat template; tests hold each against transformers' `apply_chat_template`.
 
 deviates: Llama 3.2's template writes today's date into the prompt. A prompt must not change from day to day, so the
-date is the one that this template falls back to where there is no clock.
+date is the fallback of that template.
 
 Read next: tokenizer.py.
 """
@@ -55,7 +55,7 @@ class ChatFormat:
 
     @property
     def before_answer(self) -> str:
-        """The text that an answer continues without a special token in between; "" where there is one."""
+        """The text that directly precedes an answer; "" where a special token precedes it."""
         return "]" if self.name == "llama2" else ""
 
     def answer_header(self) -> list[str]:
@@ -160,7 +160,7 @@ def _split_system(messages) -> tuple[str | None, list]:
 
 
 def _join_texts(pieces: list[str]) -> list[str]:
-    """Adjacent texts joined, empty ones dropped: what stands between two special tokens is tokenised together."""
+    """Adjacent texts joined, empty ones dropped: text between two special tokens is tokenised as a whole."""
     joined: list[str] = []
     for piece in pieces:
         if isinstance(piece, Special) or not joined or isinstance(joined[-1], Special):

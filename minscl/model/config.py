@@ -1,7 +1,7 @@
 """The shape of a decoder, read from a Hugging Face `config.json` and written back to one.
 
-Supported: Llama 2, 3, 3.1, 3.2, 3.3 and Qwen2, Qwen2.5, Qwen3, dense, with full attention. Anything else is refused
-by name.
+Supported: Llama 2, 3, 3.1, 3.2, 3.3 and Qwen2, Qwen2.5, Qwen3, dense, with full attention. Anything else raises
+InputError with its name.
 
 Read next: ops.py (RoPE's frequencies), decoder.py.
 """

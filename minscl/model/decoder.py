@@ -1,10 +1,10 @@
-"""The decoder: Llama and Qwen as one stack of blocks, with Hugging Face's parameter names, so that weights load as is.
+"""The decoder: Llama and Qwen as one stack of blocks, with Hugging Face's parameter names, so weights load unchanged.
 
     input_ids (B, T) → embed_tokens → blocks → norm → lm_head → logits (B, T, V)
     block              x + attention(norm(x)), then x + mlp(norm(x))
 
-Positions and masks are passed in. A KV cache, where there is one, keeps keys and values (infer/cache.py); the decoder
-itself holds no state.
+Positions and masks are passed in. Keys and values live in a KV cache, if any (infer/cache.py); the decoder itself has
+no state.
 Shapes: B batch, T new tokens, S cached keys, C hidden, H query heads, K key/value heads, D head_dim, F intermediate,
 V vocabulary, N tokens whose output is needed.
 
@@ -28,6 +28,7 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(size)), eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (..., size) → the same shape and dtype."""
         return rms_norm(x, self.weight, self.eps)
 
 
@@ -102,6 +103,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, T, C) → (B, T, C), in x's dtype."""
         gate, up = self.project(x)
         return self.down_proj(F.silu(gate) * up)
 
@@ -117,9 +119,9 @@ class MLP(nn.Module):
 
 
 def fuse_linears(parent: nn.Module, names: tuple[str, ...]) -> nn.Linear | None:
-    """One frozen nn.Linear that gives the outputs of these children of `parent` end to end; the children are deleted.
+    """One frozen nn.Linear with the concatenated outputs of these children of `parent`, which are deleted.
 
-    Either all children have a bias or none has. None, and nothing done, where a child is not a plain nn.Linear.
+    Either all children have a bias or none has. Returns None, and changes nothing, where a child is not an nn.Linear.
     """
     linears = [getattr(parent, name) for name in names]
     if not all(isinstance(linear, nn.Linear) for linear in linears):
@@ -154,7 +156,7 @@ class Block(nn.Module):
 
 
 class DecoderModel(nn.Module):
-    """Everything below the output projection."""
+    """The decoder without its output projection: embeddings, blocks and the last norm."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -164,7 +166,7 @@ class DecoderModel(nn.Module):
         self.embed_tokens = nn.Embedding.from_pretrained(table if table.is_meta else table.normal_(), freeze=False)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.recompute = False  # gradient checkpointing: keep a block's input alone and rerun the block in backward
+        self.recompute = False  # gradient checkpointing: save only each block's input and rerun the block in backward
 
     def forward(
         self, input_ids: torch.Tensor, positions=None, mask: Mask = None, cache=None, logits_to_keep=None
@@ -173,8 +175,8 @@ class DecoderModel(nn.Module):
 
         positions: 0 .. T-1 by default. mask: as for ops.attention. cache: a cache.KVCache, or None.
         logits_to_keep: bool (T,) or int64 (N,): the tokens whose hidden states are needed → (B, N, C); the others are
-        dropped in the last block, after which tokens no longer see one another. With a cache these must be the last
-        token of each of the mask's segments.
+        dropped in the last block, once its attention has read them. With a cache these must be the last token of each
+        of the mask's segments.
         """
         B, T = input_ids.shape
         if positions is None:
@@ -204,7 +206,7 @@ class DecoderModel(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A causal language model: `model` gives hidden states, `lm_head` turns the needed ones into logits."""
+    """A causal language model: `model` computes hidden states, `lm_head` turns them into logits."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()

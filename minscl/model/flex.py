@@ -1,8 +1,8 @@
 """FlexAttention on a GPU: a mask_mod as a block mask, compiled once for all lengths.
 
-Blocks of 128 × 128 in which no query sees a key are not computed, so siblings cost nothing to one another.
+Blocks of 128 × 128 that are masked completely are not computed, so siblings cost nothing to one another.
 
-Read next: packed_attention.py, which computes the same segment by segment on a CPU.
+Read next: packed_attention.py, which computes the same attention segment by segment on a CPU.
 """
 
 import functools
@@ -27,7 +27,7 @@ def block_mask(mask_mod, tokens: int, device):
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask) -> torch.Tensor:
     """query (1, H, T, D), key and value (1, K, T, D), a BlockMask → (1, H, T, D).
 
-    On a CPU uncompiled, slow and forward only: for tests.
+    On a CPU it is not compiled, slow and forward only: for tests.
     """
     grouped = query.shape[1] != key.shape[1]
     query, key = query.to(value.dtype), key.to(value.dtype)  # RoPE widens them under autocast

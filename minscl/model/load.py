@@ -1,7 +1,7 @@
-"""Weights: safetensors straight into a model built on the meta device, and back to a Hugging Face folder.
+"""Weights: from safetensors into a model built on the meta device, and back to a Hugging Face folder.
 
 Each tensor is read from the memory-mapped file, cast and assigned one at a time, so peak memory is the weights plus one
-tensor. Strict: every tensor of the model must be there, and nothing else. Nothing is ever unpickled.
+tensor. Strict: every tensor of the model must be present, and no other. Nothing is ever unpickled.
 
 Read next: decoder.py.
 """
@@ -25,7 +25,7 @@ SHARD_BYTES = 5 * 10**9  # of one safetensors file
 def load_model(folder, *, device="cpu", dtype=None, mapped: bool = False) -> Decoder:
     """The decoder of a Hugging Face folder, in eval mode.
 
-    dtype: a torch dtype or its name; None takes config.json's. mapped: leave weights that have this dtype already in
+    dtype: a torch dtype or its name; None: config.json's. mapped: leave weights that have this dtype already in
     the memory-mapped file, unread until used (training.distributed.shard_blocks); on a CPU only.
 
     Raises InputError naming the file and tensor for anything missing, unexpected, misshapen, truncated or corrupt.
@@ -43,7 +43,7 @@ def load_model(folder, *, device="cpu", dtype=None, mapped: bool = False) -> Dec
     for path, promised in weight_files(folder).items():
         for name, tensor in read_tensors(path, promised):
             if name in loaded:
-                raise InputError(f"{path}: tensor {name} is there twice; the folder mixes two models")
+                raise InputError(f"{path}: tensor {name} appears twice; the folder mixes two models")
             loaded.add(name)
             if is_redundant(name, config):
                 continue
@@ -72,7 +72,7 @@ def read_config(folder) -> ModelConfig:
 
 
 def is_redundant(name: str, config: ModelConfig) -> bool:
-    """Whether a tensor carries nothing of its own: RoPE's buffer in old Llama files, a tied output projection."""
+    """Whether a tensor can be derived from others: RoPE's buffer in old Llama files, a tied output projection."""
     return name.endswith("rotary_emb.inv_freq") or (name == "lm_head.weight" and config.tie_word_embeddings)
 
 
@@ -139,7 +139,7 @@ def save_model(model: Decoder, folder) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _write_folder(model, tensors, folder)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{folder}: cannot be written ({error}); choose a folder with room") from error
+        raise InputError(f"{folder}: cannot be written ({error}); choose a folder on a disk with free space") from error
 
 
 def _write_folder(model: Decoder, tensors: dict[str, torch.Tensor], folder: Path) -> None:

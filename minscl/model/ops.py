@@ -21,10 +21,10 @@ QUERY_CHUNK = 128  # queries of a prompt whose scores are computed together (chu
 
 
 class Segment(NamedTuple):
-    """Consecutive queries of one sequence; they are the last of its keys and see them causally.
+    """Consecutive queries of one sequence: its last tokens, which attend causally to its keys.
 
     queries: a slice of the pass's B · T queries. row: the batch row of keys and values that holds the sequence.
-    keys: how many keys it has, from the row's beginning.
+    keys: how many keys it has, from the beginning of the row.
     """
 
     queries: slice
@@ -33,10 +33,12 @@ class Segment(NamedTuple):
 
 
 class SegmentMask(Protocol):
-    """A mask given by segments that cover the queries in order (infer/masks.py)."""
+    """A mask described by segments that cover the queries in order (infer/masks.py)."""
 
     @property
-    def segments(self) -> Sequence[Segment]: ...
+    def segments(self) -> Sequence[Segment]:
+        """The segments, in the order of the queries."""
+        ...
 
 
 Mask: TypeAlias = torch.Tensor | SharedPrefixMask | SegmentMask | None  # see `attention`
@@ -45,7 +47,7 @@ Mask: TypeAlias = torch.Tensor | SharedPrefixMask | SegmentMask | None  # see `a
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """x / sqrt(mean(x²) + eps) · weight over the last dimension: x (..., C), weight (C,) → (..., C) in x's dtype.
 
-    The mean square is taken in float32 and the quotient cast back to x's dtype before the weight is applied.
+    The mean square is computed in float32 and the quotient cast back to x's dtype before the weight is applied.
     """
     wide = x if x.dtype == torch.float64 else x.float()
     return weight * F.rms_norm(wide, wide.shape[-1:], eps=eps).to(x.dtype)
@@ -90,7 +92,7 @@ def _yarn_frequencies(
     context = rope.original_max_position_embeddings or max_positions
 
     def dimension(rotations: float) -> float:
-        """The (fractional) dimension whose angle makes so many rotations over the original context."""
+        """The (fractional) dimension whose angle makes `rotations` turns over the original context."""
         return head_dim * math.log(context / (rotations * 2 * math.pi)) / (2 * math.log(rope.rope_theta))
 
     low, high = dimension(rope.beta_fast or 32), dimension(rope.beta_slow or 1)
@@ -119,7 +121,7 @@ def apply_rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.T
 def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Mask) -> torch.Tensor:
     """softmax(q kᵀ / √D) v: query (B, H, T, D), key and value (B, K, S, D) → (B, H, T, D), in query's dtype.
 
-    Each key/value head serves H/K query heads. `mask` says which keys a query sees:
+    Each key/value head serves H/K query heads. `mask` says which keys a query attends to:
     None: causal with S = T, or all S keys where T = 1; a bool tensor (B or 1, 1, T, S): True where it may attend;
     a SharedPrefixMask: a packed training sequence, B = 1; a SegmentMask: slots of a KV cache (infer/masks.py).
     """
@@ -129,7 +131,7 @@ def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask:
         return shared_prefix_attention(query, key, value, mask)
     (B, H, T, D), queries = query.shape, query.transpose(1, 2).flatten(0, 1)  # (B·T, H, D)
     output = torch.empty_like(queries, memory_format=torch.contiguous_format)
-    for segment in mask.segments:  # each by itself, so that none computes more keys than it sees
+    for segment in mask.segments:  # one at a time, so that none computes more keys than it attends to
         keys, values = (x[segment.row : segment.row + 1, :, : segment.keys] for x in (key, value))
         part = causal_attention(queries[segment.queries].transpose(0, 1)[None], keys, values)
         output[segment.queries] = part[0].transpose(0, 1)
@@ -169,7 +171,7 @@ def one_token_attention(
 def causal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Causal attention of a sequence's last tokens: query (1, H, T, D), key and value (1, K, S, D) → (1, H, T, D).
 
-    Query t sees the first S - T + t + 1 keys. For inference: chooses the fastest kernel for device and dtype.
+    Query t attends to the first S - T + t + 1 keys. For inference: chooses the fastest kernel for device and dtype.
     """
     T, S = query.shape[2], key.shape[2]
     if T > 1 and S > T and query.device.type == "cuda":
@@ -183,7 +185,7 @@ def causal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 def continued_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """`causal_attention` on a GPU: heads repeated and the mask as torch's CausalBias.
 
-    A bool mask with grouped heads would leave flash attention for a kernel that stores all scores.
+    With a bool mask and grouped heads torch would fall back from flash attention to a kernel that stores all scores.
     """
     from torch.nn.attention.bias import causal_lower_right  # imports torch's compiler: a second, so not at start-up
 
@@ -194,8 +196,8 @@ def continued_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Ten
 def chunked_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """`causal_attention` for bfloat16 on a CPU: QUERY_CHUNK tokens at a time as plain matmuls.
 
-    torch's fused attention does not use oneDNN's bfloat16 speed there. Scores are rounded to bfloat16 before the
-    softmax, as in transformers' eager attention.
+    torch's fused attention there does not reach the speed of oneDNN's bfloat16 matmul. Scores are rounded to bfloat16
+    before the softmax, as in transformers' eager attention.
     """
     (_, H, T, D), (_, K, S, _) = query.shape, key.shape
     query, output = (query * D**-0.5).view(K, H // K, T, D), torch.empty(K, H // K, T, D, dtype=query.dtype)
@@ -203,7 +205,7 @@ def chunked_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tenso
     for start in range(0, T, QUERY_CHUNK):
         chunk = query[:, :, start : start + QUERY_CHUNK]  # (K, H/K, t, D), t ≤ QUERY_CHUNK
         t = chunk.shape[2]
-        keys = S - T + start + t  # seen by the chunk's last token
+        keys = S - T + start + t  # visible to the chunk's last token
         scores = (chunk.reshape(K, -1, D) @ key[0, :, :keys].mT).view(*chunk.shape[:3], keys)
         scores[..., -t:].masked_fill_(future[:t, :t], float("-inf"))
         mixed = scores.softmax(-1).view(K, -1, keys) @ value[0, :, :keys]

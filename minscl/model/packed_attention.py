@@ -1,10 +1,10 @@
 """Attention of a packed training sequence under a SharedPrefixMask, as pure functions.
 
 On a GPU it is FlexAttention with the mask's block mask (flex.py). On a CPU, and where no prefix is shared, it is
-computed segment by segment at the cost of the segments alone: short siblings together in a padded batch, every other
-segment by itself.
+computed segment by segment, without the masked part: short siblings together in a padded batch, every other segment on
+its own.
 
-Shapes: T tokens of the packed sequence, H query heads, K key/value heads, D head_dim, N siblings, L longest of them.
+Shapes: T tokens of the packed sequence, H query heads, K key/value heads, D head_dim, N siblings, L their longest.
 
 Read next: shared_prefix.py, the mask's definition; flex.py.
 """
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from minscl.model import flex
 from minscl.model.shared_prefix import SharedPrefixMask
 
-MAX_BATCHED_LENGTH = 96  # tokens; for a longer segment causal attention by itself is cheaper than a mask
+MAX_BATCHED_LENGTH = 96  # tokens; longer segments are cheaper on their own, without a mask
 
 
 def shared_prefix_attention(
@@ -51,7 +51,7 @@ def single_segment_attention(split, path) -> torch.Tensor:
     """Attention of the last segment of `path`, a root and its descendants by index → (1, H, L, D).
 
     split: query, key and value by segment. The queries of the ancestors are computed again, so that plain causal
-    attention serves, without a mask.
+    attention suffices, without a mask.
     """
     query, key, value = (torch.cat([x[segment] for segment in path], dim=2) for x in split)
     grouped = query.shape[1] != key.shape[1]
@@ -78,7 +78,7 @@ def sibling_attention(query, key, value, split, path) -> torch.Tensor:
         for x, own in ((split[1], key), (split[2], value))
     )
     S = key.shape[2]
-    # The whole prefix, and itself causally; padding comes last, so that no real token sees it.
+    # The whole prefix, and itself causally; padding comes last, so that no real token attends to it.
     mask = torch.ones(L, S, dtype=torch.bool, device=key.device).tril(S - L)
     if dtype == torch.bfloat16 and query.device.type == "cpu":  # its masked backward takes twice as long as float32's
         query, key, value = query.float(), key.float(), value.float()

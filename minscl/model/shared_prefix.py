@@ -1,10 +1,10 @@
-"""The attention mask of a packed training sequence: segments laid end to end, some sharing a prefix that is there once.
+"""The attention mask of a packed training sequence: segments end to end, some sharing a prefix that is stored once.
 
     segments   [ instruction ][ span a ][ span b ][ note c ]      parents (-1, 0, 0, -1)
-    span b     sees all of instruction, and span b causally
+    span b     attends to all of instruction, and to span b causally
 
-A segment sees its ancestors whole and itself causally; siblings do not see one another. So a prefix that many samples
-have in common is computed once. This file only describes the mask; packed_attention.py computes attention under it.
+A segment attends to its ancestors in full and to itself causally, not to its siblings. So a prefix that many samples
+share is computed once. This file only describes the mask; packed_attention.py computes attention under it.
 
 Read next: packed_attention.py.
 """
@@ -45,13 +45,13 @@ class SharedPrefixMask:
         query and key: int64 positions in the packed sequence, tensors of any broadcastable shapes; batch and head are
         not used.
         """
-        sees = torch.eye(len(self.lengths), dtype=torch.bool)  # [segment, segment it sees]
+        visible = torch.eye(len(self.lengths), dtype=torch.bool)  # [segment, segment it attends to]
         for segment in range(len(self.lengths)):
-            sees[segment, self.ancestors(segment)] = True
+            visible[segment, self.ancestors(segment)] = True
         indices, lengths = torch.arange(len(self.lengths)), torch.tensor(self.lengths)
         segment_of = torch.repeat_interleave(indices, lengths).to(device)  # (T,)
-        sees = sees.to(device)
-        return lambda batch, head, query, key: sees[segment_of[query], segment_of[key]] & (query >= key)
+        visible = visible.to(device)
+        return lambda batch, head, query, key: visible[segment_of[query], segment_of[key]] & (query >= key)
 
     def dense(self) -> torch.Tensor:
         """The mask as a bool tensor (T, T): whether the row's query may attend to the column's key."""

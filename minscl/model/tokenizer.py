@@ -1,7 +1,7 @@
 """Text ↔ token ids: `tokenizer.json` through the tokenizers package, `tokenizer.model` through sentencepiece.
 
-User text never becomes a special token. The tokenizers package recognises special tokens anywhere in a text, so a
-second copy of the tokenizer without them encodes all text; special tokens are added by name alone, from chat.py.
+Special tokens never come from user text. The tokenizers package recognises special tokens anywhere in a text, so a
+second copy of the tokenizer without them encodes all text; special tokens are added only by name, from chat.py.
 
 Read next: chat.py; decoder.py.
 """
@@ -93,16 +93,18 @@ class _TokenizerJson:
         ids = (self._first if first else self._later).encode(text, add_special_tokens=False).ids
         if self._special_ids.isdisjoint(ids):
             return ids
-        for name in self.special:  # the vocabulary itself holds the name as a word: split the word
+        for name in self.special:  # the name is also an ordinary word of the vocabulary: split it
             if name in text:
                 before, _, after = text.partition(name)
                 return [id for part in (before + name[:1], name[1:] + after) for id in self.encode(part, first)]
-        return [id for id in ids if id not in self._special_ids]  # unknown-token ids stand for no text
+        return [id for id in ids if id not in self._special_ids]  # unknown-token ids represent no text
 
     def decode(self, ids: list[int], skip_special: bool) -> str:
+        """As Tokenizer.decode."""
         return self._whole.decode(ids, skip_special_tokens=skip_special)
 
     def pieces(self) -> list[bytes | None]:
+        """As Tokenizer.pieces."""
         decoder = json.loads(self._whole.to_str())["decoder"] or {}
         types = {step["type"] for step in decoder.get("decoders", [decoder]) if step}
         to_bytes = _from_byte_level if "ByteLevel" in types else _from_sentencepiece
@@ -133,10 +135,11 @@ class _SentencePiece:
         """Ids of `text`; first: whether it begins the whole text or follows a special token."""
         if first or self._legacy:
             return self._processor.encode(text)
-        # sentencepiece has no switch for the space it puts first, so it is put before a line break that is then cut off
+        # sentencepiece always adds a space in front, so encode a line break first and cut both off
         return self._processor.encode("\n" + text)[len(self._processor.encode("\n")) :]
 
     def pieces(self) -> list[bytes | None]:
+        """As Tokenizer.pieces."""
         processor = self._processor
         return [
             None
@@ -146,6 +149,7 @@ class _SentencePiece:
         ]
 
     def decode(self, ids: list[int], skip_special: bool) -> str:
+        """As Tokenizer.decode."""
         if skip_special:
             return self._processor.decode([id for id in ids if not self._processor.is_control(id)])
         text = ""
@@ -167,7 +171,7 @@ def _from_sentencepiece(name: str) -> bytes:
 
 
 def _from_byte_level(name: str) -> bytes:
-    """The bytes of a GPT-2 style token: each letter stands for a byte."""
+    """The bytes of a GPT-2 style token: each letter represents a byte."""
     return bytes(_BYTES[letter] for letter in name)
 
 

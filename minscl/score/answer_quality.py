@@ -18,8 +18,8 @@ def rates(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument], set
     """Each rate by name, 0 to 1.
 
     Over gold's documents: `missing` (no prediction), `empty` (no codes), `truncated` (stopped at the length limit),
-    `sectionless` (no headings), `with malformed lines` (a code line that begins with no code); the chains of cot-sc
-    are equal parts of their document. Over the predicted ICD-10-CM codes of `sets` (codes.code_sets), 0 if there are
+    `sectionless` (no headings), `with malformed lines` (a code line without a code); each of the n chains of cot-sc
+    counts as 1/n of its document. Over the predicted ICD-10-CM codes of `sets` (codes.code_sets), 0 if there are
     none: `unlisted codes` (not in the Tabular List), `codes not billable`.
     """
     book = CodeBook.load()
@@ -48,17 +48,13 @@ def answer_defects(document: CodedDocument) -> tuple[float, float, float]:
     if document.output is None:
         return float(truncated_answers > 0), 0.0, 0.0
     answers = split_chains(document.output)
-    if document.continued:  # the evidence that was given ended with the heading "Codes:"
+    if document.continued:  # the human evidence in the prompt ended with the heading "Codes:"
         answers = [f"Codes:\n{answer}" for answer in answers]
     truncated = truncated_answers / len(answers)
     # which of several chains was truncated is not recorded
-    parsed = [parse_document(answer, _known_category, truncated == 1) for answer in answers]
+    parsed = [parse_document(answer, CodeBook.load().has_category, truncated == 1) for answer in answers]
     return (
         truncated,
         sum(answer.sectionless for answer in parsed) / len(answers),
         sum(answer.malformed > 0 for answer in parsed) / len(answers),
     )
-
-
-def _known_category(code: str) -> bool:
-    return CodeBook.load().description(code[:3]) is not None

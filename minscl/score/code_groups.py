@@ -1,11 +1,11 @@
-"""Groups of codes that are scored by themselves: seen and unseen in training, and unseen by the source of their spans.
+"""Groups of codes that are scored separately: seen and unseen in training, and unseen by the source of their spans.
 
     gold, training documents, span pairs → {GroupName: Group}   (Figure 4)
 
 A code is *seen* if it occurs in the training documents, else *unseen*. An unseen code is *covered* if a span pair has
 it. A group's scores leave the codes outside it out of gold and predictions alike, so a hallucinated code is a false
 positive of the unseen codes. The groups by span source hold unseen codes of the evaluated gold only, in two views:
-`any`, where a code counts under every source that it has, and `first`, where it counts under the first of SOURCE_ORDER.
+`any`, where a code counts under every source that it has, and `first`, where it counts under the first of SOURCES.
 
 Read next: codes.py for the metrics; systems.py, which applies them to each group.
 """
@@ -15,10 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from minscl.data.types import CodedDocument, Pair
+from minscl.data.types import SOURCES, CodedDocument, Pair
 from minscl.score.codes import cm_codes, read_code
-
-SOURCE_ORDER = ("gold", "silver", "synthetic", "synthetic-template")  # precedence in the view `first`
 
 
 class GroupName(NamedTuple):
@@ -91,11 +89,11 @@ def _by_source(
 
     In the view `any` a source has its own pairs; in `first` its codes have the pairs of all sources.
     """
-    for source in SOURCE_ORDER:
+    for source in SOURCES:
         codes = frozenset(code for code in unseen if pair_counts[code, source])
         yield GroupName("unseen", "any", source), codes, sum(pair_counts[code, source] for code in codes)
-    first = {code: next((source for source in SOURCE_ORDER if pair_counts[code, source]), "none") for code in unseen}
-    for source in (*SOURCE_ORDER, "none"):
+    first = {code: next((source for source in SOURCES if pair_counts[code, source]), "none") for code in unseen}
+    for source in (*SOURCES, "none"):
         codes = frozenset(code for code in unseen if first[code] == source)
-        spans = sum(pair_counts[code, other] for code in codes for other in SOURCE_ORDER)
+        spans = sum(pair_counts[code, other] for code in codes for other in SOURCES)
         yield GroupName("unseen", "first", source), codes, spans

@@ -7,7 +7,7 @@ their label sets:
 
 - `micro`: TP, FP, FN summed over all documents and codes.
 - `macro_union`: unweighted mean of per-code P, R and F1 over the codes in gold or predictions, as scikit-learn does.
-  The only macro that charges hallucinated codes.
+  The only macro that penalises hallucinated codes.
 - `macro_gold`: the same mean over the codes that occur in gold. False positives of these codes count.
 - `micro_gold_restricted`: micro over the codes that occur in gold, as Edin et al. (2023) score.
 - `macro_fixed`, on request: the mean over a supplied list, in which a code that never occurs scores 0 (older work).
@@ -28,12 +28,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from minscl.data.icd import CodeBook
+from minscl.data.icd.codebook import PCS_SHAPE
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
 
-CODE_METRICS = ("micro", "macro_union", "macro_gold", "micro_gold_restricted")
 COLUMNS = ("precision", "recall", "f1")
-_PCS = re.compile(r"[0-9BCDFGHX][0-9A-HJ-NP-Z]{6}")
 
 LabelSets = list[tuple[frozenset[str], frozenset[str]]]  # (gold labels, predicted labels) of each document
 
@@ -48,7 +47,7 @@ def read_code(text: str) -> tuple[str, str]:
     if code:
         return "cm", code
     bare = re.sub(r"\s", "", unicodedata.normalize("NFKC", text)).upper()  # dots stay: a PCS code has none
-    return ("pcs" if _PCS.fullmatch(bare) else "malformed"), ""
+    return ("pcs" if PCS_SHAPE.fullmatch(bare) else "malformed"), ""
 
 
 def cm_codes(texts: Iterable[str]) -> frozenset[str]:
@@ -74,7 +73,7 @@ def chapter_ranges() -> tuple[tuple[str, str, str], ...]:
 
 
 def code_sets(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument]) -> LabelSets:
-    """(gold codes, predicted codes) of each gold document, matched by id, canonical ICD-10-CM only.
+    """(gold codes, predicted codes) of each gold document, matched by id; canonical ICD-10-CM only.
 
     A gold document without prediction has an empty predicted set. Raises InputError for a prediction whose document
     gold does not have.
@@ -165,9 +164,10 @@ def scores_from_counts(
     fixed: frozenset[str] | None = None,
     f1_of_averages: bool = False,
 ) -> dict[str, np.ndarray]:
-    """{metric: (precision, recall, F1)} of `counts` (3, labels): CODE_METRICS, and two of older work on request.
+    """{metric: (precision, recall, F1)} of `counts` (3, labels): the metrics listed at the top of this file.
 
-    `fixed`: canonical codes, for macro_fixed; a code of it that is not among `labels` scores 0.
+    `fixed`: canonical codes; adds macro_fixed, in which a code that is not among `labels` scores 0. `f1_of_averages`:
+    adds macro_f1_of_averages.
     """
     tp, fp, fn = counts
     in_gold = tp + fn > 0

@@ -1,6 +1,8 @@
-"""The picture of `evaluate`: bars of each group of codes (Figure 4) and of each chapter. Needs matplotlib.
+"""The plot of `evaluate`: bars of each group of codes (Figure 4) and of each chapter. Needs matplotlib.
 
-reports (report.py) → a png, pdf or svg file
+    reports (report.py) → a png, pdf or svg file
+
+Read next: table.py, the same scores as text.
 """
 
 import textwrap

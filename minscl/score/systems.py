@@ -36,7 +36,7 @@ EVIDENCE = "evidence"
 class Metric(NamedTuple):
     """One score. `scope`: CODES, a level of LEVELS, PER_CHAPTER, EVIDENCE, or the name of a group of codes.
 
-    `name`: one of codes.CODE_METRICS for codes, levels and groups; a chapter's number for PER_CHAPTER; a metric of
+    `name`: a metric of codes.py for codes, levels and groups; a chapter's number for PER_CHAPTER; a metric of
     evidence.py for EVIDENCE.
     """
 

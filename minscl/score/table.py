@@ -1,8 +1,8 @@
-"""The table of `evaluate`: a column a system, a row a score with its 95% interval, then rates and dropped codes.
+"""The table of `evaluate`: one column per system, one row per score with its 95% interval; rates and dropped codes.
 
     reports (report.py) → text
 
-Read next: report.py for what a report holds; plots.py for the picture.
+Read next: report.py, the content of a report; plots.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ def table_rows(report: Report, groups: Mapping[GroupName, Group]) -> list[tuple[
     metrics = [Metric(CODES, name) for name in report[CODES]]
     metrics += [Metric(level, "micro") for level in LEVELS]
     for name in groups:
-        # groups by source hold gold's codes alone, so micro_gold_restricted equals micro there
+        # groups by source contain only gold's codes, so micro_gold_restricted equals micro there
         metrics += [Metric(name, metric) for metric in ("micro", "micro_gold_restricted")[: 1 if name.source else 2]]
     metrics += [Metric(EVIDENCE, name) for name in (*MDACE, *OVERLAP)]
     return [(metric, "f1") for metric in metrics] + [(Metric(EVIDENCE, name), "recall") for name in RECALL_ROWS]

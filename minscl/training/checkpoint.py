@@ -29,19 +29,21 @@ from minscl.errors import InputError, replace_file
 
 LOG = logging.getLogger("minscl")
 MAX_CHECKPOINTS = 2  # on disk; the newest could be on a failing sector
-# Settings that may differ when a run is resumed: they change where things lie or what it costs, not the arithmetic.
+# Settings that may differ when a run is resumed: they change paths or cost, not the arithmetic.
 RESUMABLE = ("documents", "spans", "samples", "out", "resume", "device", "save_every", "recompute", "fsdp", "dry_run")
 
 
 class OptimizerState(Protocol):
-    """What a checkpoint reads and fills of a torch optimizer: parameter → {"step", "exp_avg", "exp_avg_sq"}."""
+    """The part of an optimizer that a checkpoint saves and restores: parameter → {"step", "exp_avg", "exp_avg_sq"}."""
 
     @property
-    def state(self) -> Any: ...
+    def state(self) -> Any:
+        """parameter → its AdamW tensors."""
+        ...
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM ask for a stop after the current step, so that no half step is saved; a second stops at once.
+    """Ctrl-C and SIGTERM request a stop after the current step, so no partial step is saved; a second stops at once.
 
     with StopSignals() as stop:
         ...
@@ -52,6 +54,7 @@ class StopSignals:
 
     @property
     def requested(self) -> bool:
+        """Whether a signal has arrived."""
         return self.signal_number != 0
 
     @property
@@ -76,7 +79,7 @@ class StopSignals:
 def checkpoint_settings(config: RunConfig, dtype: torch.dtype, samples: Sequence[Sample]) -> dict:
     """What must be equal for a run to be resumed: everything that changes the arithmetic.
 
-    The model is identified by its config.json and the sizes of its weight files, wherever it lies, the data by its
+    The model is identified by its config.json and the sizes of its weight files, whatever its path, the data by its
     token ids.
     """
     folder = Path(config.model)
@@ -100,7 +103,7 @@ def save_checkpoint(
     """Write `folder/step-NNNNNNNN` and delete all but the newest MAX_CHECKPOINTS.
 
     `parameters`: name → tensor of the optimizer. Raises InputError where the disk is full or cannot be written; older
-    checkpoints are untouched then.
+    checkpoints are then untouched.
     """
     target, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
     tensors = {}
@@ -125,7 +128,7 @@ def save_checkpoint(
         newest = newest_checkpoint(folder)
         raise InputError(
             f"{target}: cannot be written ({error}); the last complete checkpoint is "
-            f"{newest.name if newest else 'none'}; make room and continue with --resume"
+            f"{newest.name if newest else 'none'}; free some space and continue with --resume"
         ) from error
     for path in _checkpoints(folder)[:-MAX_CHECKPOINTS]:
         shutil.rmtree(path)
@@ -176,7 +179,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def truncate_metrics(path: Path, step: int) -> None:
-    """Drop the records of metrics.jsonl after `step`: they belong to work that the checkpoint does not hold."""
+    """Drop the records of metrics.jsonl after `step`: they belong to steps after the checkpoint."""
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines()[:step]
         with replace_file(path) as file:

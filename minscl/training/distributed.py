@@ -3,7 +3,7 @@
     torchrun --nproc-per-node 8 -m minscl.train --cfg llama70b --fsdp
 
 The loss is a sum over target tokens divided by the whole step's number of them (loop.py), so the sum of the processes'
-gradients is the gradient of one process with all samples. Every process then takes the same AdamW step on its copy of
+gradients is the gradient of one process with all samples. Every process then makes the same AdamW step on its copy of
 the adapter; only the main process writes files. With `--fsdp` each block's frozen weights are split among the processes
 (FSDP2) and gathered when the block runs. They have no gradient, and embeddings and the output projection stay whole, so
 LoRA's gradients are all that is reduced.
@@ -36,12 +36,12 @@ class ProcessGroup:
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have reached this call."""
         if self.size > 1:
             distributed.barrier()
 
     def all_reduce_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        """Replace every parameter's gradient by its sum over the processes, in one message."""
+        """Replace every parameter's gradient by its sum over the processes, in one all-reduce."""
         if self.size == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -61,7 +61,7 @@ class ProcessGroup:
 
 
 def join_process_group(device: torch.device) -> tuple[ProcessGroup, torch.device]:
-    """(torchrun's process group, this process's device): NCCL with a GPU each, or gloo on CPUs; else one process.
+    """(torchrun's process group, this process's device): NCCL with a GPU per process, gloo on CPUs; else one process.
 
     Raises InputError where there are more processes than GPUs.
     """
@@ -71,7 +71,7 @@ def join_process_group(device: torch.device) -> tuple[ProcessGroup, torch.device
     if device.type == "cuda":
         local_rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local_rank >= gpus:
-            raise InputError(f"--nproc-per-node: process {local_rank + 1} finds {gpus} GPUs; start one process a GPU")
+            raise InputError(f"--nproc-per-node: process {local_rank + 1} finds {gpus} GPUs; start one process per GPU")
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
@@ -82,7 +82,7 @@ def join_process_group(device: torch.device) -> tuple[ProcessGroup, torch.device
 def shard_blocks(model: Decoder, trained: Sequence[torch.nn.Parameter], device: torch.device) -> None:
     """Split each block's frozen weights among the processes, in place; `trained` parameters stay whole in each process.
 
-    `model` may lie on the CPU, memory-mapped: one block at a time is moved to `device`. Raises InputError for a torch
+    `model` may be on the CPU, memory-mapped: one block at a time is moved to `device`. Raises InputError for torch
     before 2.7.
     """
     from torch.distributed.fsdp import fully_shard

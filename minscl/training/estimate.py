@@ -1,9 +1,9 @@
-"""What a run will take, printed before the weights are loaded: data, parameters, steps, time and memory.
+"""Estimate of a run, printed before the weights are loaded: data, parameters, steps, time and memory.
 
     time    = computed tokens · (4 N + attention) operations / (matmul rate · EFFICIENCY)
-    memory  = weights + 16 bytes a LoRA parameter + what autograd saves for the longest pack + one chunk of logits
+    memory  = weights + 16 bytes per LoRA parameter + what autograd saves for the longest pack + one chunk of logits
 
-N: weights of the blocks' linear layers. 4 N: 2 N for the forward pass and 2 N for the gradient of the activations;
+N: weights of the blocks' linear layers. 4 N: 2 N for the forward pass, 2 N for the gradient of the activations;
 frozen weights need no gradient of their own. `--recompute` adds 2 N. 16 bytes: a float32 LoRA parameter, its gradient
 and AdamW's two moments.
 
@@ -51,7 +51,7 @@ class Estimate:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds in the unit a reader would use: "90 s", "15 min", "3.5 h"."""
+    """Seconds in a readable unit: "90 s", "15 min", "3.5 h"."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:
@@ -68,7 +68,7 @@ def estimate_run(
     matmul_rate: float,
     processes: int = 1,
 ) -> Estimate:
-    """Estimate a run. `matmul_rate`: floating-point operations a second of each process (hardware.measure_matmul_rate).
+    """Estimate a run. `matmul_rate`: operations per second of each process, from hardware.measure_matmul_rate.
 
     The model is built on the meta device, so that no weight but LoRA's takes memory.
     """
@@ -99,7 +99,7 @@ def estimate_run(
     held_weights = block_weights / (processes if config.fsdp else 1) + (all_weights - block_weights)
     memory = itemsize * held_weights + 16 * trainable
     memory += longest * saved_bytes_per_token(model_config, itemsize, config.recompute)
-    # one chunk of logits: as made, in float32, and the float32 softmax and its gradient
+    # one chunk of logits: as computed, in float32, and the float32 softmax and its gradient
     memory += min(LOGIT_CHUNK, longest) * model_config.vocab_size * (12 + itemsize)
     return Estimate(
         parameters=all_weights,
@@ -119,7 +119,7 @@ def saved_bytes_per_token(model_config: ModelConfig, itemsize: int, recompute: b
     keys = model_config.num_key_value_heads * model_config.head_dim
     norms = 2 * (4 + itemsize) * C  # the float32 copy and the result
     attention = itemsize * (3 * queries + 2 * keys)  # q, k, v, the attended values, and their transposed copy
-    mlp = itemsize * 4 * F  # gate, silu(gate), up, their product
+    mlp = itemsize * 4 * F  # gate, silu(gate), up, silu(gate) · up
     block = norms + attention + mlp
     if recompute:  # every block's input, and one block in full
         return itemsize * C * model_config.num_hidden_layers + block

@@ -1,14 +1,14 @@
 """The training loop: learning rate, forward, backward, reduce, clip, step, log (Eq. 3 and 6).
 
 Eq. 3 is a sum of two expectations, over documents and over spans. They are trained mixed, as Section 3.2 says: both
-kinds in one shuffled list, so that the 16 samples of a step hold each kind in proportion. The loss of a step is Eq. 6:
+kinds in one shuffled list, so that the 16 samples of a step contain each kind in proportion. A step's loss is Eq. 6:
 
     L = Σ over its samples, Σ over target tokens t, -log p(y_t | x, y_<t)  /  number of target tokens of the step
 
-deviates: Eq. 6 prints the sum alone; with the division the learning rate means the same for any mix of lengths.
+deviates: Eq. 6 is the sum only; with the division the learning rate means the same for any mix of lengths.
 
-A step's path: data/samples.py → data/packing.py → this file → model/decoder.py (ops.py) → data/loss.py. LoRA is one
-detour (lora/layer.py), several processes another (distributed.py); with one process the group's methods do nothing.
+The path of a step: data/samples.py → data/packing.py → this file → model/decoder.py (ops.py) → data/loss.py. Beside it:
+lora/layer.py (LoRA), distributed.py (several processes; with one, its methods do nothing).
 
 Read next: data/samples.py. docs/training.md draws a pack.
 """
@@ -97,8 +97,8 @@ def forward_backward(model: Decoder, step: Step, device: torch.device) -> float:
     """Forward and backward of this process's packs of one optimiser step; gradients add up in `parameter.grad`.
 
     Returns the packs' part of the step's loss (Eq. 6): the sum over their target tokens / target tokens of the whole
-    step. Logits exist for target positions alone and LOGIT_CHUNK at a time, so (T, V) never does: the backward of each
-    chunk stops at the hidden states, whose gradient then goes through the decoder in one piece.
+    step. Logits are computed for target positions only, LOGIT_CHUNK at a time, so there is never a (T, V) tensor: the
+    backward of each chunk stops at the hidden states, whose gradient then goes through the decoder at once.
     """
     step_loss = torch.zeros((), device=device)
     for pack in step.packs:
@@ -142,7 +142,7 @@ def plan_steps(
 ) -> tuple[Iterator[tuple[int, Step]], int]:
     """((epoch, Step) pairs from `first_step` on, packed as they are asked for; number of steps of the whole run).
 
-    Every sample once an epoch; a Step holds the packs of this process.
+    Every sample once per epoch; a Step holds the packs of this process.
     """
     steps_per_epoch = math.ceil(len(samples) / config.batch_size)
 

@@ -1,6 +1,6 @@
-"""What a user sees of a run: the progress bar while it trains, metrics.jsonl, and loss.png at the end.
+"""Progress of a run: the progress bar while it trains, metrics.jsonl, and loss.png at the end.
 
-metrics.jsonl has one record a step; loss.png is drawn from it where matplotlib is installed (the `plots` extra).
+metrics.jsonl has one record per step; loss.png is drawn from it where matplotlib is installed (the `plots` extra).
 
 Read next: loop.py, which makes the records.
 """
@@ -22,7 +22,7 @@ class SmoothedLoss:
         self._loss, self._weight = 0.0, 0.0
 
     def update(self, loss: float) -> float:
-        """Take one step's loss; returns the average."""
+        """Add the loss of one step; returns the average."""
         self._loss = SMOOTHING * self._loss + (1 - SMOOTHING) * loss
         self._weight = SMOOTHING * self._weight + 1 - SMOOTHING
         return self._loss / self._weight
@@ -49,7 +49,7 @@ class MetricsLog:
         """Write one step's record before the next step begins. Raises InputError where the disk is full."""
         if not self._file:
             return
-        with disk_errors(self._file.name, "make room and continue with --resume"):
+        with disk_errors(self._file.name, "free some space and continue with --resume"):
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
         self._bar.set_postfix_str(describe(record, self._smoothed_loss.update(record["loss"])), refresh=False)
@@ -57,7 +57,7 @@ class MetricsLog:
 
 
 def describe(record: dict, smoothed_loss: float) -> str:
-    """Epoch, smoothed loss, learning rate, tokens a second and the share of them that sharing saved, memory."""
+    """Epoch, smoothed loss, learning rate, tokens per second, share of tokens saved by shared prefixes, memory."""
     seconds, tokens, computed = record["step_seconds"], record["tokens"], record["computed_tokens"]
     return (
         f"epoch {record['epoch'] + 1}, loss {smoothed_loss:.3f}, lr {record['lr']:.1e}, "
@@ -82,7 +82,7 @@ def plot_losses(out: Path) -> str:
     axes.set(xlabel="optimiser step", ylabel="loss, nats per target token", ylim=(0, None))
     axes.legend()
     temporary = out / ".loss.png.tmp"
-    with disk_errors(out / "loss.png", "make room; the adapter and metrics.jsonl are written"):
+    with disk_errors(out / "loss.png", "free some space; the adapter and metrics.jsonl are written"):
         figure.savefig(temporary, format="png", dpi=120)
     temporary.replace(out / "loss.png")
     return f"loss curve: {out / 'loss.png'}"

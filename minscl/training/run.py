@@ -1,7 +1,7 @@
 """One training run, from settings to adapter folder: data, estimate, model with LoRA, the loop, checkpoints.
 
     out/run.json                                              the settings
-    out/metrics.jsonl, loss.png                               one record a step, and their curve
+    out/metrics.jsonl, loss.png                               one record per step, and the loss curve
     out/checkpoints/step-NNNNNNNN/                            what --resume continues from
     out/adapter_model.safetensors, adapter_config.json        the adapter, in PEFT's format
 
@@ -47,7 +47,7 @@ def train_adapter(config: RunConfig) -> Path:
     """
     out = Path(config.out)
     if (out / "metrics.jsonl").exists() and not config.resume:
-        raise InputError(f"--out {out}: already holds a run; name another folder, or continue it with --resume")
+        raise InputError(f"--out {out}: already has a run; name another folder, or continue it with --resume")
     device, dtype = choose_device(config.device, config.dtype)
     group, device = join_process_group(device)
     if config.fsdp and group.size == 1:
@@ -105,7 +105,7 @@ def prepare_machine(
 ) -> str:
     """Choose how a CPU multiplies float32 matrices, and estimate the run from the measured rate; returns both as text.
 
-    A resumed run multiplies as it did when it began, so that its numbers do not depend on today's measurement.
+    A resumed run multiplies as it did when it began, so that its numbers do not depend on a new measurement.
     """
     if device.type == "cpu":
         previous_mode = read_matmul_mode(Path(config.out) / "run.json") if config.resume else None
@@ -186,10 +186,10 @@ def write_run_json(path: Path, config: RunConfig) -> None:
 
 
 def read_matmul_mode(path: Path) -> str | None:
-    """`float32_matmul_mode()` of the run that wrote this run.json; None where the file does not say."""
+    """`float32_matmul_mode()` of the run that wrote this run.json; None where the file lacks it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))["float32_matmul"]
-    except (OSError, ValueError, KeyError, TypeError):  # only a record: without it the mode is chosen again
+    except (OSError, ValueError, KeyError, TypeError):  # optional: without it the mode is chosen again
         return None
 
 

@@ -1,7 +1,7 @@
 """ACI-Bench: its clinical notes, and the notes with the codes of Yuan et al. (2025).
 
 ACI-Bench is published without codes. Those of Yuan et al. are a separate download; convert them to a CSV file with two
-columns, `id,code`, one code a row. The notes are read, not the dialogues.
+columns, `id,code`, one code per row. Only the notes are read, not the dialogues.
 
 Read next: ../types.py.
 """
@@ -26,6 +26,7 @@ class AciNote:
 
     @classmethod
     def from_dict(cls, record) -> "AciNote":
+        """The note in `record`; raises InputError."""
         fields = checked_record(record, cls, {"id": str, "note": str}, {"dataset": str})
         return cls(fields["id"], fields["note"])
 
@@ -33,14 +34,14 @@ class AciNote:
 def aci_notes(path) -> list[Note]:
     """The notes of an ACI-Bench file: its own .csv (encounter_id, note) or JSON Lines with `id`, `note`, `dataset`.
 
-    Raises InputError for a file that cannot be read and for an id that is there twice.
+    Raises InputError for a file that cannot be read and for a repeated id.
     """
     if not str(path).endswith((".csv", ".csv.gz")):
         return [Note(record.id, record.note) for record in read_jsonl(path, AciNote)]
     notes: dict[str, Note] = {}
     for line, (id, text) in read_rows(path, ("encounter_id", "note")):
         if id in notes:
-            raise InputError(f"{path}: line {line}: encounter_id {short_repr(id)} comes twice; keep one of the rows")
+            raise InputError(f"{path}: line {line}: encounter_id {short_repr(id)} appears twice; keep one of the rows")
         notes[id] = Note(id, text)
     return list(notes.values())
 
@@ -57,7 +58,7 @@ def aci_documents(notes, codes_path, codebook: CodeBook, counts: Counts) -> list
         if code is None:
             raise InputError(
                 f"{codes_path}: line {line}, id {short_repr(id)}: code {short_repr(text)} is no ICD-10-CM code; "
-                "give one code a row, as E11.65"
+                "give one code per row, such as E11.65"
             )
         if id in ids:
             codes_by_id.setdefault(id, {})[code] = None

@@ -1,4 +1,4 @@
-"""What the readers of this package share: the names of the splits, counts with warnings, a document with codes alone.
+"""Shared by the readers of this package: the names of the splits, counts with warnings, documents with codes only.
 
 Read next: mdace.py, mimic_iv.py, aci_bench.py.
 """
@@ -10,7 +10,7 @@ from minscl.data.icd import CodeBook
 from minscl.data.types import Assignment, CodedDocument
 
 SPLITS = ("train", "val", "test")
-MAX_WARNINGS = 10  # of a kind, printed in full; all are counted
+MAX_WARNINGS = 10  # per kind that are printed; all are counted
 
 
 @dataclass

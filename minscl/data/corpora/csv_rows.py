@@ -20,12 +20,12 @@ from tqdm import tqdm
 from minscl.data.record_checks import short_repr
 from minscl.errors import InputError
 
-CELL_LIMIT = 2**24  # characters; after a quote that is never closed the rest of a file would be one cell
+CELL_LIMIT = 2**24  # characters; after an unclosed quotation mark the rest of the file would be one cell
 DAMAGED = "the file is damaged: compare its checksum with the publisher's and fetch it again"
 
 
 def read_rows(path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """(line, values of `columns`) of each row of `path`, a .csv or .csv.gz file with a header, its case ignored.
+    """(line, values of `columns`) of each row of `path`, a .csv or .csv.gz file with a header; case is ignored there.
 
     Raises InputError for a file that cannot be read, a missing column and a row that is not as long as the header.
     """
@@ -69,7 +69,7 @@ def whole_number(path, line: int, column: str, text: str) -> int:
 
 
 def _progress(path, raw) -> tqdm:
-    """A bar over the bytes of the open file `raw`, packed ones where it is packed; only on a terminal."""
+    """A progress bar over the bytes of the open file `raw`, compressed ones for .gz; only on a terminal."""
     size = os.fstat(raw.fileno()).st_size
     return tqdm(total=size, desc=Path(path).name, unit="B", unit_scale=True, disable=None, leave=False)
 

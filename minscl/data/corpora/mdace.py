@@ -4,8 +4,8 @@ MDACE's annotations (mdace_charts.py) are joined with MIMIC-III's texts by ROW_I
 note. The shipped splits are used.
 
 The two annotation sets leak: MDACE's Profee charts are Inpatient charts too, and the two splits disagree. Inpatient's
-takes precedence: a Profee split with charts that Inpatient has in another split is refused, unless `leak` drops or
-keeps them. So Profee and Inpatient files may be combined in training and testing.
+takes precedence: a Profee split with charts that Inpatient has in another split is refused, unless `leak` says to drop
+or keep them. So Profee and Inpatient files may be combined in training and testing.
 
 deviates: the paper states neither unit nor note categories. The defaults, admissions and discharge summaries, give 181
 training documents, which fits its "less than 200".
@@ -112,7 +112,7 @@ def _read_split(folder, set: str, split: str) -> list[int]:
 def note_texts(path, notes: list[AnnotatedNote], counts: Counts) -> dict[int, str]:
     """Note id → text out of NOTEEVENTS.csv or .csv.gz; stops when all are found, warns of those missing.
 
-    Raises InputError for a note that is there twice or belongs to another admission, and where none is there.
+    Raises InputError for a note that appears twice or belongs to another admission, and where no note is found.
     """
     admissions = {note.id: note.admission for note in notes}
     texts: dict[int, str] = {}
@@ -122,7 +122,7 @@ def note_texts(path, notes: list[AnnotatedNote], counts: Counts) -> dict[int, st
             continue
         if id in texts:
             raise InputError(
-                f"{path}: line {line}: ROW_ID {id} comes twice; use NOTEEVENTS of MIMIC-III 1.4 as published"
+                f"{path}: line {line}: ROW_ID {id} appears twice; use NOTEEVENTS of MIMIC-III 1.4 as published"
             )
         if hadm_id.strip() and hadm_id.strip() != str(admissions[id]):
             raise InputError(
@@ -139,7 +139,7 @@ def note_texts(path, notes: list[AnnotatedNote], counts: Counts) -> dict[int, st
         )
     if admissions and not texts:
         raise InputError(
-            f"{path}: holds none of the {len(admissions)} notes, as ROW_ID {min(admissions)}; "
+            f"{path}: contains none of the {len(admissions)} notes, such as ROW_ID {min(admissions)}; "
             "name NOTEEVENTS.csv(.gz) of MIMIC-III 1.4"
         )
     return texts
@@ -148,7 +148,7 @@ def note_texts(path, notes: list[AnnotatedNote], counts: Counts) -> dict[int, st
 def group_documents(
     notes: list[AnnotatedNote], texts: dict[int, str], unit: str, codebook: CodeBook, counts: Counts, file
 ) -> list[CodedDocument]:
-    """Documents of the notes whose text is in `texts`: one an admission, or (`unit` "note") one a note with a code.
+    """Documents of the notes whose text is in `texts`: one per admission, or (`unit` "note") per note with a code.
 
     `file` is what warnings name as the source of the texts.
     """

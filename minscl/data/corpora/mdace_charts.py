@@ -1,8 +1,8 @@
 """MDACE's chart files: the annotated notes of an admission, and how they become one document (Eq. 4).
 
-MDACE (Cheng et al. 2023) is stand-off: a chart marks characters of MIMIC-III's notes and holds none of their text,
-until MDACE's own script puts it in. `note_id` is ROW_ID of NOTEEVENTS; offsets are half-open characters of TEXT.
-ICD-10-CM alone is read (`code_system`); codes that this year's list does not have are kept, for they are gold. The
+MDACE (Cheng et al. 2023) is stand-off: a chart refers to characters of MIMIC-III's notes and has no text of its own
+until MDACE's script inserts it. `note_id` is ROW_ID of NOTEEVENTS; offsets are half-open characters of TEXT.
+Only ICD-10-CM is read (`code_system`); codes that this year's list lacks are kept, because they are gold. The
 notes of an admission are joined in ascending id with a blank line between.
 
 Read next: mdace.py, which finds the texts of a split.
@@ -45,7 +45,7 @@ class AnnotatedNote:
 
 @contextlib.contextmanager
 def _chart_errors(path: Path):
-    """Whatever a file that is no chart raises, as one line that names it."""
+    """Turns any error from reading a file that is not a chart into an InputError that names it."""
     try:
         yield
     except InputError:
@@ -85,14 +85,14 @@ def _parse_note(path: Path, admission: int, note: dict, counts: Counts) -> Annot
 
 
 def read_charts(path, codebook: CodeBook) -> list[CodedDocument]:
-    """MDACE's own JSON (a chart, or a folder of charts) as documents, one an admission, its hadm_id as id.
+    """MDACE's own JSON (a chart, or a folder of charts) as documents, one per admission, its hadm_id as id.
 
-    Every note needs its `text`, which MDACE's script puts in. Raises InputError for a note without it, an annotation
+    Every note needs its `text`, which MDACE's script inserts. Raises InputError for a note without it, an annotation
     that does not fit it, and two charts of one admission.
     """
     files = sorted(Path(path).glob("*.json")) if Path(path).is_dir() else [Path(path)]
     if not files:
-        raise InputError(f"{path}: no .json file in there; name a folder of MDACE's charts")
+        raise InputError(f"{path}: contains no .json file; name a folder of MDACE's charts")
     documents: list[CodedDocument] = []
     file_of: dict[str, Path] = {}
     counts = Counts()
@@ -104,18 +104,18 @@ def read_charts(path, codebook: CodeBook) -> list[CodedDocument]:
         first = file_of.setdefault(document.id, file)
         if first != file:
             raise InputError(
-                f"{file}: hadm_id {document.id} is also {first}'s; a chart is an admission: keep one of the two"
+                f"{file}: hadm_id {document.id} is also {first}'s; an admission has one chart: keep one of the two"
             )
         documents.append(document)
     return documents
 
 
 def _chart_texts(file: Path, notes: list[dict]) -> dict[int, str]:
-    """Note id → text; raises InputError unless every note has its text and every annotation its piece of it."""
+    """Note id → text; raises InputError unless every note has its text and every annotation matches it."""
     for note in notes:
         if not isinstance(note.get("text"), str):
             raise InputError(
-                f"{file}: note {note['note_id']} has no text; put it in with MDACE's script, or make documents: "
+                f"{file}: note {note['note_id']} has no text; insert it with MDACE's script, or make documents: "
                 "python -m minscl.expand documents mdace"
             )
         for item in note["annotations"]:

@@ -1,8 +1,8 @@
-"""MIMIC-IV: discharge summaries with their billed codes and no evidence, from which silver is mined (Eq. 7).
+"""MIMIC-IV: discharge summaries with their billed codes and no evidence, from which silver spans are mined (Eq. 7).
 
-`discharge` is joined with `diagnoses_icd` by hadm_id; ICD-10 codes alone, and no rare code is dropped. All admissions
-of a patient belong to the same split, which a hash of subject_id decides: the same in every run and for any part of the
-file. MIMIC-III and MIMIC-IV may share patients, and no id tells which.
+`discharge` is joined with `diagnoses_icd` by hadm_id; only ICD-10 codes, and no rare code is dropped. All admissions
+of a patient belong to the same split, which a hash of subject_id decides: the same in every run and for any part of
+the file. MIMIC-III and MIMIC-IV may share patients, and their ids cannot be matched.
 
 deviates: the splits have the shares of Edin et al. (2023), 89,099 / 13,378 / 19,802 admissions, but are not theirs; the
 paper names no splits.

@@ -8,7 +8,7 @@ is a main term with two levels of subterms. The subterm "amyotrophy" has the pat
 "amyotrophy") and the default code E11.44. The words in parentheses are nonessential modifiers: they may or may not be
 in the note and do not change the code.
 
-Read next: index_phrases.py, which puts terms into running text; ../spans/gold.py, which pairs the phrases with codes.
+Read next: index_phrases.py, which turns terms into phrases; ../spans/gold.py, which pairs the phrases with codes.
 """
 
 import gzip
@@ -26,7 +26,7 @@ INDEX = "icd10cm_index_2025.xml.gz"
 _INSTRUCTION = re.compile(r"\s*-?\s*\b(omit code|code (to|by|as|first|also|both)\b.*|see also\b.*)$", re.IGNORECASE)
 # A code printed after the title: "immunoglobulin G4-related D89.84" → " D89.84", group 1 "D89.84".
 _CODE_AT_END = re.compile(r"\s*\b([A-Z]\d[0-9A-Z](?:\.[0-9A-Z]{1,4})?)-{0,4}$")
-_MAX_REFERENCES = 5  # that SeeReferences follows in a row; a longer chain is a circle
+_MAX_REFERENCES = 5  # followed in a row by SeeReferences; a longer chain is a cycle
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def read_index(name: str = INDEX, book: str = "index") -> list[Term]:
 def read_table(name: str, book: str) -> dict[str, list[Term]]:
     """Column heading → all terms of the bundled table file `name`, each with its code in that column.
 
-    For files that have their codes in numbered cells. A cell of dashes, and a cell that is left out, give no code.
+    For files that have their codes in numbered cells. A cell of dashes and a missing cell have no code.
     """
     root = _read_xml(name)
     headings = {head.get("col"): element_text(head) for head in root.iter("head")}

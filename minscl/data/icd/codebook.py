@@ -21,7 +21,7 @@ from minscl.data.icd.tabular import parse_tabular
 from minscl.errors import InputError, replace_file
 
 TABULAR = "icd10cm_tabular_2026.xml.gz"
-CACHE_FORMAT = 1  # raise it when CodeBook needs something of parse_tabular that older cache files lack
+CACHE_FORMAT = 1  # increase when CodeBook needs something from parse_tabular that older cache files lack
 ROOT = "ICD-10-CM"  # the node above the chapters
 CODE_SHAPE = re.compile(r"[A-Z][0-9][0-9AB][0-9A-Z]{0,4}")  # without the dot: E1165, I10, M1A9XX0
 PCS_SHAPE = re.compile(r"[0-9BCDFGHX][0-9A-HJ-NP-Z]{6}")  # an ICD-10-PCS procedure code: 0SR9019
@@ -29,7 +29,7 @@ SPECIAL_CATEGORIES = ("C7A", "C7B", "D3A", "M1A", "O9A", "Z3A", "QA0")
 
 
 class CodeBook:
-    """Look-ups in the Tabular List. Create one with `CodeBook.load()`.
+    """Look-ups in the Tabular List; `CodeBook.load()` returns it.
 
     A *node* is a chapter ("1".."22"), a section ("section I10-I1A"), or a code or heading with its dot ("I11",
     "I11.0"). `billable` lists the billable codes, sorted.
@@ -52,7 +52,7 @@ class CodeBook:
         try:
             return CodeBook(json.loads(cache.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # absent, unreadable or damaged: it is written anew
+            pass  # absent, unreadable or damaged: write it again
         with gzip.open((resources.files("minscl.data.icd") / "resources" / TABULAR).open("rb")) as handle:
             parsed = parse_tabular(handle)
         try:
@@ -97,6 +97,10 @@ class CodeBook:
     def category(self, code: str) -> str:
         """The first three characters; `code` need not be listed."""
         return code[:3]
+
+    def has_category(self, code: str) -> bool:
+        """Whether the List has the three-character category of `code`, which need not be listed itself."""
+        return self.category(code) in self._nodes
 
     def chapter(self, code: str) -> str | None:
         """The chapter ("1".."22") of a node; None if it is not listed."""

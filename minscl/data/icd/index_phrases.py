@@ -1,4 +1,4 @@
-"""Puts terms of the Alphabetic Index, which are printed inverted, into running text as a clinician would write them.
+"""Turns terms of the Alphabetic Index, which are printed inverted, into phrases as a clinician would write them.
 
 "Abscess > brain" becomes "brain abscess", "Diabetes > with > amyotrophy" becomes "diabetes with amyotrophy". The
 rules are heuristics: a subterm that begins with a connective follows the words above it, any other subterm goes
@@ -43,7 +43,7 @@ def proper_nouns(terms: Iterable[Term]) -> frozenset[str]:
 def term_phrases(term: Term, proper: frozenset[str]) -> list[str]:
     """The phrase of the term, then variants of it: synonyms, an adjective main term, each nonessential modifier.
 
-    `proper` as proper_nouns gives it. The first phrase is "" for a term that has no words but parentheses.
+    `proper`: from proper_nouns. The first phrase is "" for a term without words outside parentheses.
     """
     main, *synonyms = [lowercase_first(part, proper) for part in term.path[0].split(", ") if part] or [""]
     subterms = term.path[1:]
@@ -91,7 +91,7 @@ def join_subterms(head: str, titles: Iterable[str], prefix: str = "") -> str:
     for title in map(plain_title, titles):
         if not title:
             continue
-        if connective:  # the subterm above was a connective alone: "with"
+        if connective:  # the subterm above was only a connective: "with"
             phrase, connective = f"{phrase} {connective} {title}", ""
         elif CONNECTIVE.fullmatch(title):
             connective = title

@@ -1,4 +1,4 @@
-"""The three tables beside the Alphabetic Index, read on request: neoplasms, external causes, drugs and chemicals.
+"""The three tables besides the Alphabetic Index, read on request: neoplasms, external causes, drugs and chemicals.
 
 A line of the neoplasm table has a code for each behaviour, a line of the drug table a code for each circumstance. The
 column becomes part of the phrase: "Aspirin" in the column "Adverse effect" is "adverse effect of aspirin". External

@@ -1,9 +1,9 @@
 """What silver and synthetic spans share: prompts sent to an LLM in batches, and a log of its answers.
 
-An answer is logged with a digest of its prompt, so a job that was stopped goes on where it was, and one whose notes or
-candidates have changed asks only what has changed.
+An answer is logged with a digest of its prompt, so a job that was stopped continues where it was, and one whose notes
+or candidates have changed asks only what has changed.
 
-`llm` is an object with `name` and `ask(prompts)`, as the classes of infer/llm.py: `ask` yields (number of the prompt,
+`llm` is an object with `name` and `ask(prompts)`, such as those of infer/llm.py: `ask` yields (number of the prompt,
 answer) in any order, None as the answer to a prompt that is too long.
 
 Read next: silver.py, synthetic.py; ../answer_log.py.
@@ -21,8 +21,8 @@ from minscl.data.answer_log import AnswerLog
 from minscl.data.record_checks import checked_record
 from minscl.errors import InputError
 
-MAX_PHRASE_CHARACTERS = 200  # a longer answer line is no phrase
-MIN_PROMPTS = 64  # handed to the LLM at a time, the last batch aside
+MAX_PHRASE_CHARACTERS = 200  # a longer line of an answer is not a phrase
+MIN_PROMPTS = 64  # per call of `ask`, except for the last one
 _LIST_MARK = re.compile(r"^(?:[-*•]|\(?\d{1,3}[.):])\s+")
 Subject = TypeVar("Subject")
 
@@ -45,13 +45,13 @@ def answer_fields(record, cls: type, required: dict[str, type]) -> dict[str, Any
 
 
 def open_answer_log(path: str, cls: type, llm) -> AnswerLog:
-    """The log at `path` with answers of class `cls`. Raises InputError where it holds another model's answers."""
+    """The log at `path` with answers of class `cls`. Raises InputError where it has another model's answers."""
     log = AnswerLog(path, cls)
     for answer in log.records:
         if answer.llm != llm.name:
             log.handle.close()
             raise InputError(
-                f"{path}: holds answers of {answer.llm}, not of {llm.name}; go on with that one, or name another --out"
+                f"{path}: has answers of {answer.llm}, not {llm.name}; continue with that model or name another --out"
             )
     return log
 
@@ -71,7 +71,7 @@ def answer_lines(answer: str) -> list[str]:
 def ask_in_batches(llm, groups: Iterable[list[tuple[Subject, str]]], bar: tqdm) -> Iterator[tuple[Subject, str | None]]:
     """(subject, answer) in order of arrival, for groups of (subject, prompt).
 
-    A group is never divided between two calls of `llm.ask`: a local model reads the prefix its prompts share only once.
+    A group is never split between two calls of `llm.ask`, so that a local model computes its shared prefix only once.
     """
     batch: list[tuple[Subject, str]] = []
     with bar:

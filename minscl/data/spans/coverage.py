@@ -67,7 +67,7 @@ class Coverage:
 
 
 def coverage(pairs: Iterable[Pair], codebook: CodeBook) -> Coverage:
-    """Counts over pairs of any sources, in one pass."""
+    """Count pairs of any sources, in one pass."""
     pairs_per_source: Counter[str] = Counter()
     sources_of: dict[str, Counter[str]] = {}  # billable code → its pairs per source
     not_billable: Counter[str] = Counter()

@@ -1,11 +1,11 @@
 """Gold spans (Eq. 5): every phrase that ICD-10-CM itself ties to a code, as (evidence, code) pairs.
 
 Two sources: the Alphabetic Index, each term as a coder would say it (icd/index_phrases.py), and the Tabular List's
-inclusion terms; on request also the tables beside the Index (icd/index_tables.py). A code that is not billable as
-printed is resolved where Index and Tabular List determine one: it has a single billable code below it, or a child that
-the List calls "unspecified", which the guidelines assign where the term says no more. A code that needs a 7th character
-gives a pair for each, with the character's meaning in words: "burn of hand, subsequent encounter". Everything else is
-counted by reason.
+inclusion terms; on request also the tables that accompany the Index (icd/index_tables.py). A code that is not billable
+as printed is resolved where Index and Tabular List determine one: it has a single billable code below it, or a child
+that the List calls "unspecified", which the guidelines assign where the term says no more. A code that needs a 7th
+character gets a pair for each, with the character's meaning in words: "burn of hand, subsequent encounter". Everything
+else is counted by reason.
 
 Read next: ../samples.py; ../icd/alphabetic_index.py for the XML.
 """
@@ -65,7 +65,7 @@ def gold_pairs(codebook: CodeBook, tables=()) -> list[Pair]:
 
 
 def read_gold(codebook: CodeBook, tables=()) -> tuple[list[Pair], GoldCounts]:
-    """gold_pairs, and what was counted on the way."""
+    """(the pairs of gold_pairs, the counts)."""
     terms = read_index()
     proper, counts = proper_nouns(terms), GoldCounts()
     counts.terms, counts.main_terms = len(terms), sum(len(term.path) == 1 for term in terms)
@@ -95,7 +95,7 @@ def read_gold(codebook: CodeBook, tables=()) -> tuple[list[Pair], GoldCounts]:
 def _term_pairs(
     terms: list[Term], phrases_of: Callable[[Term], list[str]], codebook: CodeBook, counts: GoldCounts
 ) -> Iterator[tuple[Pair, list[Pair]]]:
-    """(pair, pairs of the variants) for each code of each term; `phrases_of(term)` gives the phrase, then its variants.
+    """(pair, pairs of the variants) for each code of each term; `phrases_of(term)`: the phrase, then its variants.
 
     Variants only of codes that are complete as printed: repeated for each 7th character they would outnumber the rest.
     """

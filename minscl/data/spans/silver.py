@@ -1,11 +1,10 @@
 """Silver spans (Eq. 7, 8): evidence that an LLM quotes from notes with codes and no evidence, in two stages.
 
-    stage 1, Eq. 7   E_c  = { e | e = f_LLM(x, c), x a note labelled c }   quote what supports the code; located in the
-    note stage 2, Eq. 8   E~_c = f_LLM(c, E_c)                                  keep the representative ones, shown by
-    frequency
+    stage 1, Eq. 7   E_c  = { e | e = f_LLM(x, c), x a note labelled c }   quote what supports the code, verified in x
+    stage 2, Eq. 8   E~_c = f_LLM(c, E_c)                                  select the representative quotations
 
-Each answer is logged on arrival (asking.py). The prompts about a note all begin with the note, so a local model reads
-it only once (infer/engine.py).
+Each answer is logged on arrival (asking.py). The prompts about a note all begin with the note, so a local model
+computes it only once (infer/engine.py).
 
 deviates: the wording of the prompts is ours; the paper's Table 7, which holds them, is an image.
 
@@ -32,7 +31,7 @@ from minscl.data.spans.asking import (
 )
 from minscl.data.types import CodedDocument, Pair
 
-MAX_CANDIDATES = 40  # of a code, the most frequent, that stage 2 is shown
+MAX_CANDIDATES = 40  # per code in stage 2's prompt, the most frequent ones
 MAX_CHOSEN = 6  # representative expressions of a code
 
 
@@ -40,8 +39,8 @@ MAX_CHOSEN = 6  # representative expressions of a code
 class StageOneAnswer:
     """Stage 1's answer for one code of one note.
 
-    `evidence`: quotations as the note has them; `rejected`: lines that are not in the note; `too_long`: lines that are,
-    and are too long for a phrase; `answered`: False where the note did not fit in the LLM's context.
+    `evidence`: quotations as spelt in the note; `rejected`: number of lines that are not in the note; `too_long`: of
+    lines that are in it but too long for a phrase; `answered`: False where the note did not fit in the LLM's context.
     """
 
     note: str
@@ -55,14 +54,16 @@ class StageOneAnswer:
 
     @classmethod
     def from_dict(cls, record) -> "StageOneAnswer":
+        """The answer in `record`, a line of the log; raises InputError."""
         return cls(**answer_fields(record, cls, {"note": str, "rejected": int, "too_long": int, "answered": bool}))
 
     def to_dict(self) -> dict:
+        """The JSON object."""
         return asdict(self)
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What the answer is found again by."""
+        """Look-up key of the answer in the log."""
         return self.note, self.code, self.prompt
 
 
@@ -78,14 +79,16 @@ class StageTwoAnswer:
 
     @classmethod
     def from_dict(cls, record) -> "StageTwoAnswer":
+        """The answer in `record`, a line of the log; raises InputError."""
         return cls(**answer_fields(record, cls, {"rejected": int}))
 
     def to_dict(self) -> dict:
+        """The JSON object."""
         return asdict(self)
 
     @property
     def key(self) -> tuple[str, str]:
-        """What the answer is found again by."""
+        """Look-up key of the answer in the log."""
         return self.code, self.prompt
 
 
@@ -104,7 +107,7 @@ Candidates = dict[str, list[Candidate]]  # code → its quotations
 def expand_silver(
     documents: list[CodedDocument], codebook: CodeBook, llm, out: str
 ) -> tuple[list[Pair], list[tuple[str, int]]]:
-    """Both stages: (the pairs, what was counted as rows of name and number). The answer logs are kept beside `out`."""
+    """Both stages: (the pairs, counts as (name, number) rows). The answer logs are written beside `out`."""
     with open_answer_log(f"{out}.quoted.jsonl", StageOneAnswer, llm) as log:
         quoted = run_stage_one(documents, codebook, llm, log)
     candidates = collect_candidates(quoted)
@@ -146,7 +149,7 @@ def stage_two_prompt(code: str, description: str, candidates: list[Candidate]) -
 
 
 def run_stage_one(documents: list[CodedDocument], codebook: CodeBook, llm, log: AnswerLog) -> list[StageOneAnswer]:
-    """Eq. 7: an answer for every code of every document, in order; asks only what `log` does not hold."""
+    """Eq. 7: an answer for every code of every document, in order; asks only what is not in `log`."""
     answers = {answer.key: answer for answer in log.records}
     keys = [key for document in documents for key in _stage_one_prompts(document, codebook)]
     groups = (
@@ -179,8 +182,8 @@ def _stage_one_prompts(document: CodedDocument, codebook: CodeBook) -> dict[tupl
 def locate_quotations(text: str, lines: list[str]) -> tuple[tuple[str, ...], int, int]:
     """(quotations, rejected, too long) of the `lines` of an answer.
 
-    Quotations are the lines that stand in `text`, spelt as there, on one line, without repetition. Counted are the
-    lines that are not in `text`, and those that are and exceed MAX_PHRASE_CHARACTERS.
+    Quotations are the lines that occur in `text`, spelt as there, on one line, without repetition. `rejected` counts
+    the lines that do not occur in `text`, `too long` those that do but exceed MAX_PHRASE_CHARACTERS.
     """
     quotations: dict[str, None] = {}
     rejected = too_long = 0
@@ -199,7 +202,7 @@ def locate_quotations(text: str, lines: list[str]) -> tuple[tuple[str, ...], int
 def collect_candidates(answers: list[StageOneAnswer]) -> Candidates:
     """E_c of Eq. 7: a code's quotations over all notes, case ignored, by frequency, then text; codes in order."""
     note_ids: dict[str, dict[str, dict[str, None]]] = {}  # code → folded text → ids of its notes
-    spellings: dict[tuple[str, str], Counter[str]] = {}  # (code, folded text) → how often it is written how
+    spellings: dict[tuple[str, str], Counter[str]] = {}  # (code, folded text) → count of each spelling
     for answer in answers:
         for text in answer.evidence:
             note_ids.setdefault(answer.code, {}).setdefault(text.casefold(), {})[answer.note] = None
@@ -215,7 +218,7 @@ def collect_candidates(answers: list[StageOneAnswer]) -> Candidates:
 
 
 def run_stage_two(candidates: Candidates, codebook: CodeBook, llm, log: AnswerLog) -> list[StageTwoAnswer]:
-    """Eq. 8: an answer for every code, in order; asks only what `log` does not hold.
+    """Eq. 8: an answer for every code, in order; asks only what is not in `log`.
 
     A code with a single candidate keeps it and is not asked about. New candidates or counts make a new prompt.
     """

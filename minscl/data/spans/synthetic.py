@@ -1,10 +1,10 @@
-"""Synthetic spans (Eq. 9): an LLM writes evidence for a code that has none, shown the nearest code that has.
+"""Synthetic spans (Eq. 9): an LLM writes evidence for a code that has none, given the nearest code that has some.
 
-    e = f_LLM(c, c*, K(c*))      c* the covered code at the fewest steps in the hierarchy, K(c*) its evidence
+    e = f_LLM(c, c*, K(c*))      c* the nearest covered code in the hierarchy, K(c*) its evidence
 
 Answers are logged on arrival (asking.py) and checked in code order once all are there, so the result does not depend on
-the order of arrival. A phrase is rejected where it is empty, the description of another code, or tied to another code
-already. Without an LLM, `template_pairs` makes one phrase a code by rule; its pairs have a source of their own.
+the order of arrival. A phrase is rejected where it is empty, the description of another code, or already used for
+another code. Without an LLM, `template_pairs` makes one phrase per code by rule; its pairs have a source of their own.
 
 deviates: the wording of the prompt is ours; the paper's Table 8, which holds it, is an image.
 
@@ -54,14 +54,16 @@ class SyntheticAnswer:
 
     @classmethod
     def from_dict(cls, record) -> "SyntheticAnswer":
+        """The answer in `record`, a line of the log; raises InputError."""
         return cls(**answer_fields(record, cls, {}))
 
     def to_dict(self) -> dict:
+        """The JSON object."""
         return asdict(self)
 
     @property
     def key(self) -> tuple[str, str]:
-        """What the answer is found again by."""
+        """Look-up key of the answer in the log."""
         return self.code, self.prompt
 
 
@@ -81,7 +83,7 @@ class PhraseIndex:
             codes.update([node, *(code for code, addition in billable_for(node, codebook)[0] if not addition)])
 
     def add(self, phrase: str, code: str) -> None:
-        """`phrase` belongs to `code` from now on."""
+        """Record that `phrase` belongs to `code`."""
         self.phrase_codes.setdefault(phrase.casefold(), set()).add(code)
 
     def conflict(self, phrase: str, code: str) -> str | None:
@@ -97,9 +99,9 @@ class PhraseIndex:
 
 
 def expand_synthetic(pairs: list[Pair], codebook: CodeBook, llm, out: str) -> tuple[list[Pair], list[tuple[str, int]]]:
-    """(A few phrases for every billable code without a pair, what was counted as rows of name and number).
+    """(a few phrases for every billable code without a pair, counts as (name, number) rows).
 
-    `llm` None: by rule. The answer log is kept beside `out`.
+    `llm` None: template_pairs. The answer log is written beside `out`.
     """
     rejected: Counter[str] = Counter()
     if llm is None:
@@ -140,7 +142,7 @@ def uncovered_codes(pairs: Iterable[Pair], codebook: CodeBook) -> list[tuple[str
 
 
 def write_synthetic(pairs: list[Pair], codebook: CodeBook, llm, log: AnswerLog) -> tuple[list[Pair], Counter[str]]:
-    """Eq. 9 for every uncovered code: (pairs, rejected phrases by reason); asks only what `log` does not hold."""
+    """Eq. 9 for every uncovered code: (pairs, rejected phrases by reason); asks only what is not in `log`."""
     evidence, uncovered = phrases_by_code(pairs), uncovered_codes(pairs, codebook)
     answers = {answer.key: answer for answer in log.records}
     prompts = {code: synthetic_prompt(code, nearest, evidence[nearest], codebook) for code, nearest in uncovered}

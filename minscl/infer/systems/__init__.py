@@ -1,20 +1,20 @@
 """The systems of the paper's Table 1 that generate, all run by the same decoder (../coder.py).
 
     scl      evidence, then codes (Eq. 1)                              scl.py
-    sft      codes alone (Eq. 2)                                       sft.py
+    sft      codes only (Eq. 2)                                        sft.py
     cot      zero-shot chain of thought: reason, then list the codes   cot.py
     cot-sc   self-consistency: a vote among several sampled chains     cot.py
 
-Only SCL names evidence. Read scl.py first.
+Only SCL cites evidence. Read scl.py first.
 """
 
 from minscl.errors import InputError
 from minscl.infer.systems.cot import COT, Sampling, count_votes, self_consistency, vote
 from minscl.infer.systems.scl import SCL
 from minscl.infer.systems.sft import SFT
-from minscl.infer.systems.system import System, known_category
+from minscl.infer.systems.system import System
 
-__all__ = ["SCL", "SYSTEMS", "Sampling", "System", "choose_system", "count_votes", "known_category", "vote"]
+__all__ = ["SCL", "SYSTEMS", "Sampling", "System", "choose_system", "count_votes", "vote"]
 
 SYSTEMS = ("scl", "sft", "cot", "cot-sc")
 

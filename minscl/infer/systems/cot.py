@@ -5,7 +5,7 @@
     cot-sc   self-consistency: several sampled chains and a vote (Wang et al. 2023, arXiv 2203.11171)
 
 Self-consistency takes the majority among single answers. An answer here is a set of codes, so each code is voted on: it
-stands if at least half of the chains give it, and its score is the share of those that do.
+is assigned if at least half of the chains have it, and its score is their share.
 
 deviates: the paper prints neither the prompts nor the sampling settings of these baselines; the vote on sets of codes
 is ours.
@@ -24,7 +24,7 @@ from minscl.data.types import Assignment, CodedDocument, Note
 from minscl.errors import InputError
 from minscl.infer.sampling import Sampler
 from minscl.infer.sequence import Generation
-from minscl.infer.systems.system import System, known_category
+from minscl.infer.systems.system import System
 
 COT = System("cot", render_reasoning_prompt, parse_codes)
 
@@ -49,7 +49,7 @@ class Sampling:
             )
 
     def sampler(self, note_id: str, chain: int) -> Sampler:
-        """A sampler whose draws depend on the seed, the note and the number of the chain alone, not on the batch."""
+        """A sampler whose draws depend only on the seed, the note and the number of the chain, not on the batch."""
         seed = random.Random(f"{self.seed}-{note_id}-{chain}").getrandbits(62)
         return Sampler(self.temperature, self.top_p, seed)
 
@@ -60,7 +60,7 @@ def self_consistency(sampling: Sampling) -> System:
 
 
 def vote(answers: list[list[str]]) -> list[tuple[str, float]]:
-    """(code, share of the answers that give it), at least a half: most votes first, ties in order of appearance."""
+    """(code, share of the answers that have it), at least half: most votes first, ties in order of appearance."""
     votes = Counter(code for codes in answers for code in dict.fromkeys(codes))
     return [(code, count / len(answers)) for code, count in votes.most_common() if 2 * count >= len(answers)]
 
@@ -70,7 +70,7 @@ def count_votes(note: Note, chains: list[Generation], tokenizer) -> CodedDocumen
     book = CodeBook.load()
     texts = [tokenizer.decode(chain.ids) for chain in chains]
     parsed = [
-        parse_codes(text, known_category, truncated=not chain.stopped)
+        parse_codes(text, book.has_category, truncated=not chain.stopped)
         for text, chain in zip(texts, chains, strict=True)
     ]
     codes = tuple(

@@ -1,4 +1,4 @@
-"""SFT, the baseline of supervised fine-tuning on codes alone (Eq. 2): x → C.
+"""SFT, the baseline of supervised fine-tuning on codes only (Eq. 2): x → C.
 
 It needs an adapter trained with `train --no-evidence`.
 
@@ -10,7 +10,7 @@ from minscl.infer.systems.system import System
 
 
 def render_prompt(text: str) -> str:
-    """The instruction that asks for codes alone, then the note."""
+    """The instruction that asks for codes only, then the note."""
     return render_document_prompt(text, evidence_first=False)
 
 
