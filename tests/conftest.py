@@ -5,14 +5,29 @@ They import what they need inside, so that tests without torch do not wait two s
 """
 
 import contextlib
+import fcntl
 import functools
+import gc
 import io
 import os
+import pickle
 import subprocess
 
 import pytest
 
 from minscl.cli import run_command
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: begun last, they would keep one xdist worker busy while the other has nothing
+    left."""
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow_files)
+
+
+def pytest_collection_finish():
+    """Take what the imports made out of the garbage collector's sight: it would look at it all again and again."""
+    gc.freeze()
 
 
 def call_command(main, *arguments, cwd=None) -> subprocess.CompletedProcess:
@@ -90,9 +105,35 @@ def fast_measurement():
 
 
 @pytest.fixture(scope="session")
-def gold():
-    """(pairs, counts) of the Alphabetic Index and the inclusion terms; about 7 seconds."""
+def gold(tmp_path_factory):
+    """(pairs, counts) of the Alphabetic Index and the inclusion terms; five seconds, for the first worker only."""
     from minscl.data.icd import CodeBook
     from minscl.data.spans.gold import read_gold
 
-    return read_gold(CodeBook.load())
+    return build_once(tmp_path_factory, "gold", lambda: read_gold(CodeBook.load()))
+
+
+@pytest.fixture(scope="session")
+def study_phrases(gold):
+    """study.codes.phrase_book(), whose gold pairs are `gold` and not read from the Index again. It is cached: later
+    calls anywhere return this one."""
+    from study import codes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codes, "gold_pairs", lambda codebook: gold[0])
+        return codes.phrase_book()
+
+
+def build_once(tmp_path_factory, name, build):
+    """`build()`, called by one xdist worker; the others read its result from a file that this test run shares."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return build()
+    folder = tmp_path_factory.getbasetemp().parent  # each worker has its own folder below the run's
+    with open(folder / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path = folder / f"{name}.pickle"
+        if path.exists():
+            return pickle.loads(path.read_bytes())
+        result = build()
+        path.write_bytes(pickle.dumps(result))
+        return result

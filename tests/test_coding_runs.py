@@ -57,8 +57,8 @@ def test_one_bad_note_is_skipped_and_reported(tmp_path):
     assert [CodedDocument.from_dict(json.loads(line)).id for line in lines] == ["n0", "n2"]
 
 
-@pytest.mark.slow  # six processes, each of which imports torch
-def test_an_interrupted_run_resumes(tmp_path):
+@pytest.mark.slow  # two processes are killed; what follows runs in this one
+def test_an_interrupted_run_resumes(tmp_path, generate):
     """Guards: notes coded twice or never after Ctrl-C and kill -9, a torn line kept, an old answer for a new text."""
     notes, out = tmp_path / "notes.jsonl", tmp_path / "out.jsonl"
     write_notes(notes, [f"{number} days of cough and anxiety.\n" for number in range(9)])
@@ -74,11 +74,10 @@ def test_an_interrupted_run_resumes(tmp_path):
     written = lines_of(out)
     with open(out, "a") as handle:
         handle.write('{"id": "n8", "te')  # a write that the kill cut short
-    last = start(*arguments)
-    assert last.wait(timeout=300) == 0, last.stderr.read()
+    last = generate(*arguments)
+    assert last.returncode == 0, last.stderr
     assert lines_of(out)[: len(written)] == written and len(written) < 9
-    whole = start(notes, "--out", tmp_path / "whole.jsonl", "--batch-size", 2)
-    assert whole.wait(timeout=300) == 0
+    assert generate(notes, "--out", tmp_path / "whole.jsonl", "--batch-size", 2).returncode == 0
     resumed, uninterrupted = ([json.loads(line) for line in lines_of(path)] for path in (out, tmp_path / "whole.jsonl"))
     # Which notes share a pass may change a score's last digit.
     scores, expected = (
@@ -87,8 +86,8 @@ def test_an_interrupted_run_resumes(tmp_path):
     )
     assert resumed == uninterrupted and scores == pytest.approx(expected, abs=1e-5)
     write_notes(notes, ["Another text.\n"])
-    changed = start(*arguments)
-    assert changed.wait(timeout=60) == 2 and "n0 was coded from another text" in changed.stderr.read()
+    changed = generate(*arguments)
+    assert changed.returncode == 2 and "n0 was coded from another text" in changed.stderr
 
 
 def test_an_answer_log_survives_any_cut(tmp_path):

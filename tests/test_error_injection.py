@@ -16,6 +16,8 @@ from minscl.model import load_tokenizer
 from study import error_injection
 from study.notes import coded_phrases, random_documents
 
+pytestmark = pytest.mark.usefixtures("study_phrases")
+
 
 @pytest.fixture(scope="module")
 def notes():

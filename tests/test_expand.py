@@ -2,7 +2,6 @@
 
 import pytest
 
-from minscl.config import DEMO
 from minscl.data import Pair
 from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
@@ -17,8 +16,8 @@ from minscl.data.spans.synthetic import (
     write_synthetic,
 )
 from minscl.data.types import Assignment, CodedDocument
+from minscl.infer import llm as llm_module
 from minscl.infer.llm import LocalLLM
-from minscl.pretrained import load_pretrained
 
 BOOK = CodeBook.load()
 
@@ -119,6 +118,7 @@ def test_a_neighbours_phrase_is_reworded_or_left(phrase, before, after, expected
     )
 
 
+@pytest.mark.slow
 def test_templates_cover_every_code(gold):
     """Guards: a code without a pair, a phrase that belongs to two codes or is another code's description."""
     gold_pairs, _ = gold
@@ -138,9 +138,10 @@ def test_a_description_is_simplified():
     assert simplify_description(description) == "fracture of shaft of humerus, arm"
 
 
-def test_a_note_is_read_once_for_all_its_codes(tmp_path):
+def test_a_note_is_read_once_for_all_its_codes(embedded, tmp_path, monkeypatch):
     """Guards: the note computed for each of its codes."""
-    model, tokenizer = load_pretrained(DEMO)
+    monkeypatch.setattr(llm_module, "MAX_ANSWER_TOKENS", 32)
+    model, tokenizer = embedded
     text = "HISTORY OF PRESENT ILLNESS\n" + "He came with pneumonia and atrial fibrillation. Hypertension. " * 6
     llm = LocalLLM(model, tokenizer, "demo", batch_size=4)
     note = document("a", text, *("I10", "J18.9", "I48.91", "E11.9", "K21.9", "N18.9"))

@@ -10,11 +10,12 @@ import minscl.expand
 from minscl.cli import run_command
 from minscl.data import Pair
 from minscl.data.icd import CodeBook
-from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index, read_table
+from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index
 from minscl.data.icd.index_phrases import plain_inclusion_term, proper_nouns, term_phrases
 from minscl.data.icd.index_tables import TABLES, read_columns, table_phrase
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.spans.coverage import coverage, coverage_table
+from minscl.data.spans import gold as gold_module
 from minscl.data.spans.gold import billable_for, read_gold
 
 BOOK = CodeBook.load()
@@ -36,8 +37,18 @@ def counts(gold):
 
 
 @pytest.fixture(scope="module")
-def gold_with_tables():
-    return read_gold(BOOK, tuple(TABLES))
+def columns():
+    """Name of a table → its columns of terms."""
+    return {name: read_columns(name) for name in TABLES}
+
+
+@pytest.fixture(scope="module")
+def gold_with_tables(terms, columns):
+    """read_gold with every table, from the terms that the other tests have read already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gold_module, "read_index", lambda: terms)
+        patch.setattr(gold_module, "read_columns", columns.__getitem__)
+        return read_gold(BOOK, tuple(TABLES))
 
 
 def test_counts_are_those_of_the_published_table(terms, counts):
@@ -176,15 +187,15 @@ def test_seventh_characters_are_said_in_words(pairs):
     assert not [code for code in intracranial if code[6:7] in "78" and code[-1] in "DS"]
 
 
-def test_tables_have_the_published_counts():
+def test_tables_have_the_published_counts(columns):
     """Guards: cells read by position where some are left out; terms or columns lost. Figures counted in the files."""
-    tables = [read_columns(name) for name in ("neoplasm", "drug", "external-cause")]
+    tables = [columns[name] for name in ("neoplasm", "drug", "external-cause")]
     assert [len(table) for table in tables] == [6, 6, 1]
     assert [{len(column) for column in table} for table in tables] == [{1_939}, {7_428}, {8_064}]
     codes = [[term.code for column in table for term in column if term.code] for table in tables]
     assert [len(table) for table in codes] == [9_018, 40_026, 6_650]
     assert [len(set(table)) for table in codes] == [689, 1_596, 2_708]
-    secondary = read_table(TABLES["neoplasm"], "t")["Malignant Secondary"]
+    [secondary] = [column for column in columns["neoplasm"] if column[0].column == "Malignant Secondary"]
     skin = [term for term in secondary if term.path[1:] == ("abdomen, abdominal", "wall", "skin")]
     assert [term.code for term in skin] == [""]  # this line has a cell in column 2 alone
 
@@ -229,7 +240,7 @@ def test_table_lines_as_phrases(gold_with_tables, evidence, code, origin):
 
 
 @pytest.mark.slow
-def test_tables_are_read_on_request_and_add_only(pairs, counts, gold_with_tables):
+def test_tables_are_read_on_request_and_add_only(pairs, counts, columns, gold_with_tables):
     """Guards: tables in the default output, gold pairs that change when a table is read, table lines lost uncounted."""
     more_pairs, more_counts = gold_with_tables
     assert more_pairs[: len(pairs)] == pairs
@@ -241,7 +252,7 @@ def test_tables_are_read_on_request_and_add_only(pairs, counts, gold_with_tables
     assert all(BOOK.is_billable(pair.code) for pair in more_pairs)
     assert all(pair.evidence == " ".join(pair.evidence.split()) != "" for pair in more_pairs)
     assert len({(pair.evidence.casefold(), pair.code) for pair in more_pairs}) == len(more_pairs)
-    lines = [term for name in TABLES for column in read_columns(name) for term in column]
+    lines = [term for table in columns.values() for column in table for term in column]
     with_code_or_reference = sum(bool(term.default_code or term.see) for term in lines)
     empty = sum(not table_phrase(term) for term in lines if term.default_code)
     added = more_counts.resolved.total() + more_counts.unresolved.total()

@@ -15,6 +15,8 @@ from study.notes import documents, invent_note, random_documents, template_table
 from study.phrases import KINDS, normalise
 from study.plan import Distractors, consistent, family, make_plan
 
+pytestmark = pytest.mark.usefixtures("study_phrases")
+
 
 def bare(shape: str) -> str:
     """A shape without the differences that do not count: case, punctuation and white space."""

@@ -78,7 +78,7 @@ def test_chains_compute_their_prompt_once(embedded):
 
 def test_self_consistency_does_not_depend_on_the_batch(embedded, monkeypatch):
     """Guards: a seed that gives other codes with other notes beside it, or with more slots."""
-    monkeypatch.setattr(coder, "MAX_NEW_TOKENS", 100)
+    monkeypatch.setattr(coder, "MAX_NEW_TOKENS", 40)
     notes = [NOTE, Note("m", "COPD exacerbation, CKD 3."), Note("o", "Fall with hip fracture.")]
     system = choose_system("cot-sc", Sampling(chains=3, seed=1))
     together = list(code_notes(*embedded, notes, system=system, batch_size=8))

@@ -11,6 +11,7 @@ in the note and do not change the code.
 Read next: index_phrases.py, which turns terms into phrases; ../spans/gold.py, which pairs the phrases with codes.
 """
 
+import functools
 import gzip
 import re
 import xml.etree.ElementTree as ElementTree
@@ -172,6 +173,7 @@ class SeeReferences:
         return None
 
 
+@functools.cache  # titles repeat: "with", "left", "specified NEC"
 def _folded_title(title: str) -> str:
     """The form in which references and titles are compared: lower case, singular, without parentheses, NEC and NOS."""
     folded = " ".join(re.sub(r"\([^)]*\)|\b(NEC|NOS)\b|-$", "", title).lower().split())

@@ -7,6 +7,7 @@ before them.
 Read next: ../spans/gold.py, which pairs the phrases with codes.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -102,6 +103,7 @@ def join_subterms(head: str, titles: Iterable[str], prefix: str = "") -> str:
     return " ".join(f"{prefix} {phrase}".split())
 
 
+@functools.cache  # titles repeat, and each is read once for every variant of a phrase
 def plain_title(title: str) -> str:
     """A title up to its first ", ", without NEC and the like, optional endings and square brackets.
 

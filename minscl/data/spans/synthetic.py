@@ -12,6 +12,7 @@ Read next: coverage.py.
 """
 
 import difflib
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -75,12 +76,9 @@ class PhraseIndex:
 
     def __init__(self, pairs: Iterable[Pair], codebook: CodeBook):
         self.phrase_codes: dict[str, set[str]] = {}  # folded phrase → codes
-        self.description_codes: dict[str, set[str]] = {}  # folded description → codes and headings
+        self.description_codes = _description_codes(codebook)
         for pair in pairs:
             self.add(pair.evidence, pair.code)
-        for node in {node for code in codebook.billable for node in (code, *codebook.ancestors(code))}:
-            codes = self.description_codes.setdefault((codebook.description(node) or "").casefold(), set())
-            codes.update([node, *(code for code, addition in billable_for(node, codebook)[0] if not addition)])
 
     def add(self, phrase: str, code: str) -> None:
         """Record that `phrase` belongs to `code`."""
@@ -96,6 +94,16 @@ class PhraseIndex:
         if self.phrase_codes.get(folded, {code}) - {code}:
             return "a phrase of another code"
         return None
+
+
+@functools.cache
+def _description_codes(codebook: CodeBook) -> dict[str, set[str]]:
+    """Folded description → codes and headings that it belongs to."""
+    description_codes: dict[str, set[str]] = {}
+    for node in {node for code in codebook.billable for node in (code, *codebook.ancestors(code))}:
+        codes = description_codes.setdefault((codebook.description(node) or "").casefold(), set())
+        codes.update([node, *(code for code, addition in billable_for(node, codebook)[0] if not addition)])
+    return description_codes
 
 
 def expand_synthetic(pairs: list[Pair], codebook: CodeBook, llm, out: str) -> tuple[list[Pair], list[tuple[str, int]]]:
@@ -209,17 +217,28 @@ def reword(phrase: str, before: str, after: str) -> str | None:
 
     "fracture of right hand" with "Fracture of right wrist" → "Fracture of left wrist" is "fracture of left hand".
     """
-    words, old, new = phrase.split(), before.lower().split(), after.lower().split()
+    edits = _replacements(before, after)
+    if edits is None:
+        return None
+    words = phrase.split()
     folded = [word.lower() for word in words]
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if kind == "equal":
-            continue
-        places = [at for at in range(len(folded) - (b - a) + 1) if folded[at : at + b - a] == old[a:b]]
-        if kind != "replace" or len(places) != 1:
+    for old, new in edits:
+        places = [at for at in range(len(folded) - len(old) + 1) if folded[at : at + len(old)] == old]
+        if len(places) != 1:
             return None
         [at] = places
-        words[at : at + b - a], folded[at : at + b - a] = new[c:d], new[c:d]
+        words[at : at + len(old)], folded[at : at + len(old)] = new, new
     return " ".join(words) if folded != [word.lower() for word in phrase.split()] else None
+
+
+@functools.lru_cache(maxsize=1)  # asked for each phrase of a neighbour in turn
+def _replacements(before: str, after: str) -> list[tuple[list[str], list[str]]] | None:
+    """(words, words that replace them) that make the description `after` of `before`; None if words come or go."""
+    old, new = before.lower().split(), after.lower().split()
+    edits = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    if any(kind not in ("equal", "replace") for kind, *_ in edits):
+        return None
+    return [(old[a:b], new[c:d]) for kind, a, b, c, d in edits if kind == "replace"]
 
 
 def simplify_description(description: str) -> str:
