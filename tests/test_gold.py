@@ -14,8 +14,8 @@ from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index
 from minscl.data.icd.index_phrases import plain_inclusion_term, proper_nouns, term_phrases
 from minscl.data.icd.index_tables import TABLES, read_columns, table_phrase
 from minscl.data.jsonl import read_jsonl, write_jsonl
-from minscl.data.spans.coverage import coverage, coverage_table
 from minscl.data.spans import gold as gold_module
+from minscl.data.spans.coverage import coverage, coverage_table
 from minscl.data.spans.gold import billable_for, read_gold
 
 BOOK = CodeBook.load()
