@@ -35,14 +35,21 @@ def invented_stream(base: Path, start: Path) -> Stream:
     return pretraining_stream(base, gold, phrase_book().pairs(), SEED)
 
 
-def bundled_stream(base: Path, start: Path) -> Stream:
+class ToyStream(Stream):
+    """Small steps: the first document and the last eight spans of a whole step."""
+
+    def samples(self, step: int, progress: float) -> list:
+        """As Stream.samples."""
+        samples = super().samples(step, progress)
+        return [samples[0], *samples[-8:]]
+
+
+def bundled_stream(base: Path, start: Path) -> ToyStream:
     """The documents and spans of minscl/demo in place of new ones."""
     documents, pairs = read_jsonl(DEMO / "documents.jsonl", CodedDocument), read_jsonl(DEMO / "spans.jsonl", Pair)
     start_base(base, pairs, start)
-    phrases = frozenset(pair.evidence.lower() for pair in pairs)
-    return Stream(
-        load_tokenizer(base), lambda rng, size: rng.choice(documents), pairs, [1.0] * len(pairs), phrases, SEED
-    )
+    phrases, weights = frozenset(pair.evidence.lower() for pair in pairs), [1.0] * len(pairs)
+    return ToyStream(load_tokenizer(base), lambda rng, size: rng.choice(documents), pairs, weights, phrases, SEED)
 
 
 def run_pretraining(record, device: torch.device) -> None:

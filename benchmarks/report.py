@@ -18,7 +18,7 @@ OUT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
 def provenance(*packages: str) -> str:
-    """The running command as one types it, then the machine."""
+    """The command line that is running, then the machine."""
     command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
     return f"`{command}`. {machine(*packages)}"
 

@@ -1,4 +1,4 @@
-"""minscl on a GPU: on a CPU with a pretended GPU (pretend_gpu.py), on a GPU with the checks of benchmarks/gpu_checks.py;
+"""minscl on a GPU: with a pretended GPU (pretend_gpu.py) on a CPU, with the checks of gpu_checks.py on a GPU;
 and benchmarks/gpu.py, the command that runs these there.
 """
 
