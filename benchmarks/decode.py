@@ -1,37 +1,36 @@
 """Decoding speed against transformers' `generate`, on the same prompts and weights, in one run.
 
-    python -m benchmarks.decode [--rounds 1] [--dtypes float32 bfloat16] [--write]        (needs the teacher extra)
+    python -m benchmarks.decode [--rounds 1] [--dtypes float32 bfloat16] [--write]
 
-A 125 M-parameter Llama (the shape of benchmarks/train.py). Its blocks are random; its output head is laid so that token i is followed by its
-successor on one ring through the whole vocabulary, with a wide margin: greedy decoding walks the ring, never loops and never stops, and both sides
-write the same tokens (checked). Three jobs, no speculation: `one`, a 1,500-token prompt and 128 new tokens, by transformers also compiled; `eight` of them
-at once; `documents`, 32 prompts of 300 to 2,500 tokens and 64 new tokens each, where the peer takes them sorted by length, in batches of 8 or one by
-one, whichever is faster. Sides take turns in one process; medians. The bandwidth limit is what this machine reads a second, measured before and after
-every answer of `one`, over the bytes that a token needs: the weights, or these and its keys and values. A prompt's rate of products is held against
-square ones.
+A 125 M-parameter Llama with random blocks, whose output head makes greedy decoding walk a ring through the vocabulary,
+so that both sides write the same tokens (checked). Without speculation. Three jobs: `one`, a prompt of 1,500 tokens and
+128 new ones, by transformers also compiled; `eight` of them at once; `documents`, 32 prompts of 300 to 2,500 tokens and
+64 new ones each, which the peer takes sorted by length, in batches of 8 or one by one, whichever is faster. Sides take
+turns in one process; medians.
+
+The bandwidth limit of decoding is the memory bandwidth, measured before and after every answer of `one`, over the bytes
+that a token needs: the weights, or these and its keys and values. Prefill is compared with the rate of square matmuls.
+
+Needs the teacher extra. Read next: decoding_runs.py.
 """
 
 import argparse
 import random
 import statistics
-import sys
 import tempfile
-import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 
-if not __package__:  # started as a file, not with -m
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from benchmarks.report import source, write_section
-from benchmarks.train import SHAPE, random_model
-from minscl.data.types import Note
+from benchmarks.decoding_runs import lay_ring, measure_read_bandwidth, run_engine, run_peer, time_grounding
+from benchmarks.models import LLAMA_125M, random_model
+from benchmarks.report import provenance, write_section
 from minscl.hardware import choose_float32_matmul, measure_matmul_rate
 from minscl.infer.cache import KVCache
-from minscl.infer.coder import note_prompt
-from minscl.infer.constrained import Guide
-from minscl.infer.engine import Engine, Request
+from minscl.infer.engine import Engine
 from minscl.infer.linear import pack_weights
 from minscl.model import load_model, load_tokenizer, save_model
 from study.build_demo import texts
@@ -39,155 +38,158 @@ from study.codes import codebook
 from study.notes import documents
 from study.tokenizer import train_tokenizer
 
-ROOM = 700  # tokens of the answer with which grounding is timed
-JOBS = {
-    "one": (1, 128, 9),
-    "eight": (8, 128, 3),
-    "documents": (32, 64, 1),
-}  # prompts, new tokens, times in a round; short ones more often
+TITLES = [
+    "| job | precision | side | seconds | tokens/s after the prompt "
+    "| share of the bandwidth limit (lowest to highest): weights; with keys and values "
+    "| prefill's share of the matmul rate | answers equal to minscl's |",
+    "|-|-|-|-|-|-|-|-|",
+]
 
 
-def lay_ring(model) -> None:
-    """Lay head and embeddings so that each token is followed by its successor on one ring through the vocabulary, with
-    a wide margin."""
-    embedding = model.model.embed_tokens.weight
-    ring = torch.randperm(len(embedding), device=embedding.device)
-    with torch.no_grad():
-        embedding.normal_(std=1.0)
-        model.lm_head.weight[ring.roll(-1)] = embedding[ring]
+@dataclass(frozen=True)
+class Job:
+    """`prompts` of `prompt_tokens` (lowest, highest), answers of `new_tokens`; measured `repeats` times a round."""
+
+    name: str
+    prompts: int
+    prompt_tokens: tuple[int, int]
+    new_tokens: int
+    repeats: int  # short jobs more often
+
+    def make_prompts(self) -> list[list[int]]:
+        """Random tokens, the same every time."""
+        rng = random.Random(0)
+        lengths = [rng.randint(*self.prompt_tokens) for _ in range(self.prompts)]
+        return [[rng.randrange(3, LLAMA_125M["vocab_size"]) for _ in range(length)] for length in lengths]
 
 
-def make_model(folder: Path) -> None:
-    model = random_model(SHAPE)
-    lay_ring(model)
-    save_model(model, folder)
+JOBS = (
+    Job("one", 1, (1500, 1500), 128, 9),
+    Job("eight", 8, (1500, 1500), 128, 3),
+    Job("documents", 32, (300, 2500), 64, 1),
+)
+Run = Callable[[int], tuple[list[list[int]], float]]  # new tokens → (answers, seconds)
 
 
-def prompts(job: str) -> list[list[int]]:
-    rng, count = random.Random(0), JOBS[job][0]
-    return [
-        [rng.randrange(3, SHAPE["vocab_size"]) for _ in range(rng.randint(300, 2500) if job == "documents" else 1500)]
-        for _ in range(count)
-    ]
+@dataclass
+class Timing:
+    """One side's measurements of a job. seconds: whole answers; prefill_seconds: with one new token ([]: not measured).
+
+    bandwidths: memory bandwidth around each answer, bytes a second ([]: not measured).
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    prefill_seconds: list[float] = field(default_factory=list)
+    bandwidths: list[float] = field(default_factory=list)
+    answers: list[list[int]] = field(default_factory=list)
+
+    def measure(self, run: Run, job: Job) -> None:
+        """Run the job once."""
+        rates = measure_read_bandwidth() if job.name == "one" else []
+        if job.name != "documents":
+            self.prefill_seconds.append(run(1)[1])
+        self.answers, seconds = run(job.new_tokens)
+        self.seconds.append(seconds)
+        if job.name == "one":
+            self.bandwidths.append(statistics.median(rates + measure_read_bandwidth()))
+
+    def bandwidth_shares(self, bytes_per_token: int, job: Job) -> list[float]:
+        """Of each answer: the time that reading `bytes_per_token` takes over the time that a token took."""
+        return [
+            bytes_per_token * (job.new_tokens - 1) / (whole - prefill) / bandwidth
+            for whole, prefill, bandwidth in zip(self.seconds, self.prefill_seconds, self.bandwidths, strict=True)
+        ]
 
 
-def read_bandwidth(device="cpu", numbers: int = 2**28) -> list[float]:
-    """Bytes a second that `device` (a CPU: all its cores) reads from memory, in each of several sums over `numbers`
-    float32. Of a CPU their median counts and not the best: an answer takes a second or two, over which a shared host's
-    memory is now fast and now slow, and its time is a mean."""
-    x, rates = torch.randn(numbers, device=device), []
-    for _ in range(6):
-        began = time.perf_counter()
-        x.sum().item()  # waits for a GPU
-        rates.append(x.numel() * 4 / (time.perf_counter() - began))
-    return rates
+class Comparison:
+    """Both sides in one precision, their weights loaded from `folder`. matmul_rate: operations a second."""
 
+    def __init__(self, folder: Path, dtype_name: str, matmul_rate: float):
+        import transformers
 
-def ours(model, asked, new_tokens: int):
-    """(answers, seconds)."""
-    slots, length = min(8, len(asked)), max(map(len, asked)) + new_tokens
-    return run_engine(Engine(model, slots=slots, length=length, stop_ids=()), asked, new_tokens)
+        dtype = getattr(torch, dtype_name)
+        choose_float32_matmul(dtype)
+        self.peer = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+        self.peer.eval()
+        self.model = load_model(folder, dtype=dtype)
+        weights = sum(parameter.numel() for name, parameter in self.model.named_parameters() if "embed" not in name)
+        self.block_weights = weights - self.model.lm_head.weight.numel()
+        self.weight_bytes = weights * dtype.itemsize
+        pack_weights(self.model)
+        self.dtype, self.dtype_name, self.matmul_rate = dtype, dtype_name, matmul_rate
+        self.bandwidths: list[float] = []
 
-
-def run_engine(engine: Engine, asked, new_tokens: int):
-    """(answers, seconds)."""
-    began = time.perf_counter()
-    answers = dict(engine.run(Request(prompt, new_tokens) for prompt in asked))
-    return [answers[number].ids for number in range(len(asked))], time.perf_counter() - began
-
-
-def theirs(model, asked, new_tokens: int, size: int, **settings):
-    order, answers = sorted(range(len(asked)), key=lambda one: -len(asked[one])), {}
-    began = time.perf_counter()
-    for first in range(0, len(order), size):
-        chosen = order[first : first + size]
-        width = max(len(asked[one]) for one in chosen)
-        rows = [asked[number] for number in chosen]
-        ids, seen = (
-            torch.tensor([[0] * (width - len(row)) + row for row in side], device=model.device)
-            for side in (rows, [[1] * len(row) for row in rows])
-        )
-        with torch.inference_mode():
-            found = model.generate(
-                ids,
-                attention_mask=seen,
-                max_new_tokens=new_tokens,
-                min_new_tokens=new_tokens,
-                do_sample=False,
-                pad_token_id=0,
-                **settings,
-            )
-        answers.update(zip(chosen, found[:, width:].tolist(), strict=True))
-    return [answers[number] for number in range(len(asked))], time.perf_counter() - began
-
-
-def compare(folder: Path, dtype: str, rounds: int, products: float) -> tuple[list[str], str]:
-    """(rows of the table, a line on the bandwidth). `products`: operations a second of square ones."""
-    import transformers
-
-    kind = getattr(torch, dtype)
-    choose_float32_matmul(kind)
-    teacher = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa").eval()
-    plain = load_model(folder, dtype=kind)
-    weights = sum(one.numel() for name, one in plain.named_parameters() if "embed" not in name)
-    below_head = weights - plain.lm_head.weight.numel()
-    size = weights * kind.itemsize
-    pack_weights(plain)
-    rows, reading = [], []
-    for job, (_, new_tokens, times) in JOBS.items():
-        asked = prompts(job)
-        ways = {
-            "minscl": lambda room: ours(plain, asked, room),
-            "transformers": lambda room: theirs(teacher, asked, room, min(8, len(asked))),
+    def sides(self, job: Job, prompts: list[list[int]]) -> dict[str, Run]:
+        """Name of the side → its run of `prompts`."""
+        sides: dict[str, Run] = {
+            "minscl": partial(self.run_minscl, prompts),
+            "transformers": partial(run_peer, self.peer, prompts, batch_size=min(8, len(prompts))),
         }
-        if job == "one":
-            ways["transformers, compiled"] = lambda room: theirs(
-                teacher, asked, room, 1, cache_implementation="static", compile_config=everywhere()
-            )
-            ways["transformers, compiled"](2)  # compiles
-        if job == "documents":
-            ways["transformers, one by one"] = lambda room: theirs(teacher, asked, room, 1)
-        needed = size, size + KVCache.bytes_per_slot(plain.config, len(asked[0]) + new_tokens // 2, kind)
-        seconds, first, shares, texts = (
-            {way: [] for way in ways},
-            {way: [] for way in ways},
-            {way: [] for way in ways},
-            {},
+        if job.name == "one":
+            compiled = {"cache_implementation": "static", "compile_config": compile_on_cpu()}
+            sides["transformers, compiled"] = partial(run_peer, self.peer, prompts, batch_size=1, **compiled)
+            sides["transformers, compiled"](2)  # compiles
+        if job.name == "documents":
+            sides["transformers, one by one"] = partial(run_peer, self.peer, prompts, batch_size=1)
+        return sides
+
+    def run_minscl(self, prompts: list[list[int]], new_tokens: int) -> tuple[list[list[int]], float]:
+        """(answers, seconds), at most 8 at a time; the time includes a new cache's."""
+        length = max(map(len, prompts)) + new_tokens
+        return run_engine(
+            Engine(self.model, slots=min(8, len(prompts)), length=length, stop_ids=()), prompts, new_tokens
         )
-        for _ in range(rounds * times):
-            for way, run in ways.items():
-                rates = read_bandwidth() if job == "one" else []
-                if job != "documents":
-                    first[way].append(run(1)[1])  # prompts alone
-                texts[way], took = run(new_tokens)
-                seconds[way].append(took)
-                if job == "one":
-                    reading.append(statistics.median(rates + read_bandwidth()))
-                    shares[way].append(
-                        (new_tokens - 1) / (took - first[way][-1]) / reading[-1]
-                    )  # tokens a byte that could have been read
-        for way in ways:
-            took, alone = statistics.median(seconds[way]), statistics.median(first[way] or [0.0])
-            same = sum(a == b for a, b in zip(texts[way], texts["minscl"], strict=True))
-            rate = f"{len(asked) * (new_tokens - 1) / (took - alone):.1f}" if alone else ""
-            share = "; ".join(spread([one * share for share in shares[way]]) for one in needed) if job == "one" else ""
-            prompt = f"{2 * below_head * sum(map(len, asked)) / alone / products:.2f}" if alone else ""
-            rows.append(
-                f"| {job} | {dtype} | {way} | {took:.2f} | {rate} | {share} | {prompt} | {same} of {len(asked)} |"
-            )
+
+    def measure(self, job: Job, rounds: int) -> list[str]:
+        """The job's rows of the table."""
+        prompts = job.make_prompts()
+        sides = self.sides(job, prompts)
+        timings = {side: Timing() for side in sides}
+        for _ in range(rounds * job.repeats):
+            for side, run in sides.items():
+                timings[side].measure(run, job)
+        rows = []
+        for side, timing in timings.items():
+            self.bandwidths += timing.bandwidths
+            equal = sum(a == b for a, b in zip(timing.answers, timings["minscl"].answers, strict=True))
+            cells = [f"{statistics.median(timing.seconds):.2f}", *self.rates(job, prompts, timing)]
+            row = [job.name, self.dtype_name, side, *cells, f"{equal} of {len(prompts)}"]
+            rows.append(f"| {' | '.join(row)} |")
             print(rows[-1], flush=True)
-    return (
-        rows,
-        f"{dtype}: reading {statistics.median(reading) / 1e9:.1f} GB/s (of {len(reading)} measurements {min(reading) / 1e9:.1f} to {max(reading) / 1e9:.1f}).",
-    )
+        return rows
+
+    def rates(self, job: Job, prompts: list[list[int]], timing: Timing) -> tuple[str, str, str]:
+        """Cells: tokens/s after the prompt, shares of the bandwidth limit, prefill's share of the matmul rate."""
+        if not timing.prefill_seconds:
+            return "", "", ""
+        prefill = statistics.median(timing.prefill_seconds)
+        after_prompt = len(prompts) * (job.new_tokens - 1) / (statistics.median(timing.seconds) - prefill)
+        middle = len(prompts[0]) + job.new_tokens // 2  # cached tokens, on average
+        with_cache = self.weight_bytes + KVCache.bytes_per_slot(self.model.config, middle, self.dtype)
+        shares = [timing.bandwidth_shares(size, job) for size in (self.weight_bytes, with_cache)]
+        prefill_rate = 2 * self.block_weights * sum(map(len, prompts)) / prefill  # operations a second
+        return (
+            f"{after_prompt:.1f}",
+            "; ".join(format_range(share) for share in shares if share),
+            f"{prefill_rate / self.matmul_rate:.2f}",
+        )
+
+    def bandwidth_line(self) -> str:
+        """The memory bandwidth in all measurements of job `one`."""
+        median, lowest, highest = (f(self.bandwidths) / 1e9 for f in (statistics.median, min, max))
+        return (
+            f"{self.dtype_name}: memory bandwidth {median:.1f} GB/s ({len(self.bandwidths)} measurements, "
+            f"{lowest:.1f} to {highest:.1f})."
+        )
 
 
-def spread(values) -> str:
+def format_range(values: list[float]) -> str:
+    """The median, and the lowest and highest in brackets."""
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def everywhere():
-    """The peer's settings of its compiler, which it uses on GPUs only unless told otherwise."""
+def compile_on_cpu():
+    """Settings with which transformers compiles on a CPU too; by default it does so on GPUs only."""
     from transformers.generation.configuration_utils import CompileConfig
 
     config = CompileConfig()
@@ -195,75 +197,45 @@ def everywhere():
     return config
 
 
-def grounding(model, tokenizer, rounds: int, cuda_graphs: bool = False) -> str:
-    """What a pass takes after an invented note, free and grounded; prompts apart."""
-    note = documents("test")[0]
-    prompt = note_prompt(model, tokenizer, Note(note.id, note.text))
-    engine = Engine(model, slots=1, length=len(prompt) + ROOM, stop_ids=(), cuda_graphs=cuda_graphs)
-
-    def run(room: int, grounded: bool):
-        guide = Guide(tokenizer, note.text, ROOM) if grounded else None
-        began = time.perf_counter()
-        [(_, answer)] = engine.run([Request(prompt, room, guide)])
-        return time.perf_counter() - began, answer
-
-    passes = {False: [], True: []}  # way → (seconds a pass, seconds a token) of each round
-    for way in (False, True) * (rounds + 1):  # the first two fill the vocabulary's tree and record a GPU's graphs
-        before, (took, answer) = run(1, False)[0], run(ROOM, way)
-        passes[way].append(((took - before) / (answer.forwards - 1), (took - before) / (len(answer.ids) - 1)))
-    (free, _), (grounded, a_token) = (
-        [statistics.median(column) for column in zip(*passes[way][1:], strict=True)] for way in (False, True)
-    )
-    more = 100 * (grounded / free - 1)
-    return (
-        f"a pass takes {1e3 * free:.1f} ms free and {1e3 * grounded:.1f} ms grounded ({more:+.0f}%), a token "
-        f"{1e3 * free:.1f} ms free and {1e3 * a_token:.1f} ms grounded, where forced tokens come without a pass of "
-        "their own."
-    )
-
-
-def grounding_on_cpu(folder: Path, dtype: str, rounds: int) -> str:
+def grounded_line(folder: Path, dtype_name: str, rounds: int) -> str:
+    """Grounded decoding in one precision, with a tokenizer that is trained once and stored in `folder`."""
     if not (folder / "tokenizer.json").exists():
-        train_tokenizer(texts(codebook(), []), folder, SHAPE["vocab_size"])
-    model = load_model(folder, dtype=getattr(torch, dtype))
+        train_tokenizer(texts(codebook(), []), folder, LLAMA_125M["vocab_size"])
+    model = load_model(folder, dtype=getattr(torch, dtype_name))
     pack_weights(model)
-    return f"{dtype}: {grounding(model, load_tokenizer(folder), 3 * rounds)}"
+    return f"{dtype_name}: {time_grounding(model, load_tokenizer(folder), documents('test')[0].text, 3 * rounds)}"
 
 
 def main() -> None:
+    """Measure every job in every precision; print the table, and with --write put it into docs/benchmarks.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decode", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=1, help="more measurements of each job; medians are printed")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     args = parser.parse_args()
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
-    products = {dtype: measure_matmul_rate(torch.device("cpu"), getattr(torch, dtype)) for dtype in args.dtypes}
-    told = " and ".join(f"{rate / 1e9:.0f} ({dtype})" for dtype, rate in products.items())
-    times = ", ".join(f"{args.rounds * times} ({job})" for job, (_, _, times) in JOBS.items())
-    head = f"{source(transformers)}; medians of {times}. Products {told} GFLOP/s."
-    titles = [
-        "| job | precision | side | seconds | tokens/s after the prompt | share of the bandwidth limit (lowest to highest): weights; with keys and values | "
-        "prompt's share of the products' rate | "
-        "answers equal to minscl's |",
-        "|-|-|-|-|-|-|-|-|",
-    ]
-    print("\n".join([head, *titles]), flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        make_model(Path(folder))
-        compared = [compare(Path(folder), dtype, args.rounds, products[dtype]) for dtype in args.dtypes]
-        told = [
-            "",
-            *(f"- {line}" for _, line in compared),
-            "",
-            "Grounded decoding on the same model, vocabulary of 32,000 tokens:",
-            "",
-            *("- " + grounding_on_cpu(Path(folder), dtype, args.rounds) for dtype in args.dtypes),
-        ]
-        print("\n".join(told))
+    matmul_rates = {dtype: measure_matmul_rate(torch.device("cpu"), getattr(torch, dtype)) for dtype in args.dtypes}
+    rates = " and ".join(f"{rate / 1e9:.0f} ({dtype})" for dtype, rate in matmul_rates.items())
+    repeats = ", ".join(f"{args.rounds * job.repeats} ({job.name})" for job in JOBS)
+    head = f"{provenance('transformers')}; medians of {repeats}. Matmul rate {rates} GFLOP/s."
+    print("\n".join([head, *TITLES]), flush=True)
+    rows, notes = [], [""]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = random_model(LLAMA_125M)
+        lay_ring(model)
+        save_model(model, folder)
+        for dtype in args.dtypes:
+            comparison = Comparison(folder, dtype, matmul_rates[dtype])
+            rows += [row for job in JOBS for row in comparison.measure(job, args.rounds)]
+            notes.append(f"- {comparison.bandwidth_line()}")
+        notes += ["", f"Grounded decoding on the same model, vocabulary of {LLAMA_125M['vocab_size']:,} tokens:", ""]
+        notes += [f"- {grounded_line(folder, dtype, args.rounds)}" for dtype in args.dtypes]
+    print("\n".join(notes))
     if args.write:
-        write_section("Decoding", [head, "", *titles, *(row for rows, _ in compared for row in rows), *told])
+        write_section("Decoding", [head, "", *TITLES, *rows, *notes])
 
 
 if __name__ == "__main__":

@@ -1,56 +1,47 @@
-"""Parts 2 and 4 of gpu.py: training at Llama-3.1-8B's shape beside transformers + PEFT, and the embedded model's
-pretraining.
+"""Part 2 of gpu.py: training at Llama-3.1-8B's shape, beside transformers + PEFT.
 
-Training: random weights in bfloat16, LoRA of rank 8, 16 samples a step, the same random samples for both sides:
-`paper`, one document in 752 samples, which is the paper's mix (200 documents and 150,000 spans), and `documents` alone.
-The peer's ways are those of train.py; each is looked at on `mix` for a few steps, and the fastest then trains on
-`paper`. Both sides share one copy of the frozen weights, so either's peak memory counts them once.
+Random weights in bfloat16, LoRA of rank 8, 16 samples a step, the same random samples for both sides: `paper`, one
+document in 752 samples, which is the paper's mix (200 documents and 150,000 spans), and `documents` alone. The peer's
+ways are those of train.py; each first runs on `mix` for a few steps, and the fastest then trains on `paper`. Both sides
+share one copy of the frozen weights, so the peak memory of either counts them once.
 
-Pretraining: the base of minscl/demo trains on, on notes not seen yet, for as many steps as fit into the time.
-
-Read next: train.py, study/build_demo.py.
+Read next: training_runs.py, gpu_decoding.py.
 """
 
 import gc
 import importlib.util
-import json
-import os
 import tempfile
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from benchmarks.gpu_checks import LLAMA_8B, TOY
-from benchmarks.report import reason
-from benchmarks.train import LOOK, make_samples, ours, per_second, random_model, theirs, with_peft
-from minscl.config import DEMO
-from minscl.data.icd import CodeBook
-from minscl.data.spans.gold import gold_pairs
+from benchmarks.models import LLAMA_8B, TOY, add_peft_lora, random_model, transformers_model
+from benchmarks.report import describe_error
+from benchmarks.training_runs import TRIAL_STEPS, make_samples, samples_per_second, train_minscl, train_peer
 from minscl.hardware import measure_matmul_rate, peak_memory
 from minscl.lora import add_lora
-from study.build_demo import pretraining_stream, start_base
-from study.codes import phrase_book
-from study.pretrain import TOKENS_PER_STEP, pretrain
 
 PAPER_SAMPLES, PAPER_HOURS = 150_200, 4  # of an epoch of SCL; Table 2 and the text to it: 4 hours on one H20
 STEPS, TOY_STEPS = {"paper": 47, "documents": 4}, {"paper": 2, "documents": 1}  # 47 steps hold one document
+TOY_SHRINK = 10  # of documents' lengths
+PEER = "transformers + PEFT"
 PEER_WAYS = ("packed+autocast", "grouped+autocast", "padded+autocast", "single+autocast", "packed", "single")
+TOY_PEER_WAYS = ("packed", "single+autocast")
 TITLES = (
     "samples, side",
     "samples/s",
     "tokens/s",
     "share of the matmul rate",
     "peak memory, GB",
-    "forecast of it, GB",
+    "memory estimate, GB",
     "the paper's epoch, hours",
 )
-TIMED = 20  # pretraining steps that tell how long one takes
-SEED = 27  # of the pretraining's notes: not one that minscl/demo/pretraining.json names
 
 
-def measured(device: torch.device, run) -> tuple[dict, int]:
-    """(what `run()` gave, or {"why": …} where it could not run; peak bytes on the GPU)."""
+def run_guarded(device: torch.device, run: Callable[[], dict]) -> tuple[dict, int]:
+    """(the result of `run()`, or {"error": …} where it failed; the GPU's peak memory in bytes, 0 on a CPU)."""
     if device.type == "cuda":
         gc.collect()
         torch.cuda.empty_cache()
@@ -58,128 +49,90 @@ def measured(device: torch.device, run) -> tuple[dict, int]:
     try:
         result = run()
     except torch.OutOfMemoryError:
-        result = {"why": "out of memory"}
+        result = {"error": "out of memory"}
     except Exception as error:  # whatever a library raises: the other measurements still run
         traceback.print_exc()
-        result = {"why": f"failed: {reason(error)}"}
+        result = {"error": f"failed: {describe_error(error)}"}
     return result, peak_memory(device) if device.type == "cuda" else 0
 
 
-def cells(result: dict, peak: float, samples, part: str) -> list[str]:
-    """A row of the table."""
-    if "why" in result:
-        return [result["why"]]
-    rate = len(samples) / result["ends"][-1]  # all steps: a run before has warmed up
+def row_cells(result: dict, peak: int, samples, part: str) -> list[str]:
+    """The cells of TITLES after the first. All steps count: a run before has warmed up."""
+    if "error" in result:
+        return [result["error"]]
+    rate = len(samples) / result["ends"][-1]  # samples a second
+    tokens = sum(map(len, samples)) / len(samples)
     share = f"{result['operations'] / len(samples) * rate / result['rate']:.0%}" if "operations" in result else ""
     memory = f"{peak / 2**30:.1f}" if peak else "not measured on a CPU"
-    forecast = f"{result['forecast_memory'] / 2**30:.1f}" if "forecast_memory" in result else ""
+    estimate = f"{result['estimated_memory'] / 2**30:.1f}" if "estimated_memory" in result else ""
     epoch = f"{PAPER_SAMPLES / rate / 3600:.2f}" if part == "paper" else ""
-    return [f"{rate:.1f}", f"{rate * sum(map(len, samples)) / len(samples):,.0f}", share, memory, forecast, epoch]
+    return [f"{rate:.1f}", f"{rate * tokens:,.0f}", share, memory, estimate, epoch]
 
 
-def training(record, device: torch.device) -> None:
-    """Part 2."""
+def run_training(record, device: torch.device) -> None:
+    """minscl with and without recomputation, then the peer; `record`: gpu.Record."""
     shape, dtype = (TOY if record.toy else LLAMA_8B), torch.bfloat16
-    steps = TOY_STEPS if record.toy else STEPS
-    samples = {part: make_samples(part, number, shape["vocab_size"]) for part, number in steps.items()}
-    jobs = [(part, recompute) for part in STEPS for recompute in (False, True)]
-    names = {job: f"{job[0]}, minscl{' --recompute' * job[1]}" for job in jobs}
-    record.plan(TITLES, [*names.values(), *(f"{part}, transformers + PEFT" for part in STEPS)])
+    steps, trial_steps, shrink = (TOY_STEPS, 2, TOY_SHRINK) if record.toy else (STEPS, TRIAL_STEPS, 1)
+    samples = {part: make_samples(part, number, shape["vocab_size"], shrink) for part, number in steps.items()}
+    warm_up, trial = (make_samples("mix", number, shape["vocab_size"], shrink) for number in (2, trial_steps))
+    jobs = {
+        f"{part}, minscl{' --recompute' if recompute else ''}": (part, recompute)
+        for part in STEPS
+        for recompute in (False, True)
+    }
+    record.plan(TITLES, [*jobs, *(f"{part}, {PEER}" for part in STEPS)])
     rate = measure_matmul_rate(device, dtype, *((512, 512) if record.toy else (8192, 8192)))
-    record.note(
+    record.add_note(
         f"bfloat16 matmul: {rate / 1e12:.2f} TFLOP/s. Tokens/s count every sample as if it stood alone, on "
         f"both sides. The paper's epoch: {PAPER_SAMPLES:,} samples; its own figure: {PAPER_HOURS} h, one H20."
     )
     model = random_model(shape, device=device, dtype=dtype)
     weights = dict(model.state_dict())
     add_lora(model)
-    warm_up = make_samples("mix", 2, shape["vocab_size"])
 
-    def train(chosen, recompute: bool):
-        return measured(device, lambda: ours(model, chosen, device, rate, recompute))
+    def train(data: list, recompute: bool) -> tuple[dict, int]:
+        return run_guarded(device, lambda: train_minscl(model, data, device, rate, recompute))
 
-    for part, recompute in jobs:
+    for name, (part, recompute) in jobs.items():
         train(warm_up, recompute)  # compiles FlexAttention
         result, peak = train(samples[part], recompute)
-        record.row(names[part, recompute], *cells(result, peak, samples[part], part))
-        record.keep(**{names[part, recompute]: {**result, "peak": peak}})
+        record.set_row(name, *row_cells(result, peak, samples[part], part))
+        record.add_figures(name, {**result, "peak": peak})
         if "computed" in result:
-            record.note(f"{names[part, recompute]}: computed {result['computed']:,} of {result['tokens']:,} tokens.")
+            record.add_note(f"{name}: computed {result['computed']:,} of {result['tokens']:,} tokens.")
     if any(importlib.util.find_spec(name) is None for name in ("transformers", "peft", "accelerate")):
-        return record.note("transformers + PEFT: not measured, transformers, peft or accelerate is missing.")
-    peer = with_peft(peer_model(model.config, weights, device, dtype))
-    return peer_rows(record, peer, samples, device, shape["vocab_size"])
+        record.add_note(f"{PEER}: not measured, transformers, peft or accelerate is missing.")
+        return
+    peer = add_peft_lora(transformers_model(model.config, weights, device, dtype))
+    measure_peer(record, peer, samples, trial, device)
 
 
-def peer_model(config, weights: dict, device: torch.device, dtype: torch.dtype):
-    """transformers' model of a ModelConfig over the same `weights`, not a copy of them."""
-    import transformers
+def measure_peer(record, model, samples: dict[str, list], trial: list, device: torch.device) -> None:
+    """Train each of the peer's ways on `trial`, then the fastest on the same `samples` as minscl.
 
-    transformers.utils.logging.set_verbosity_error()
-    settings = transformers.AutoConfig.for_model(**config.to_dict())
-    with torch.device(device):  # RoPE's buffers belong there too
-        model = transformers.AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation="sdpa")
-    model.load_state_dict(weights, assign=True)
-    return model.requires_grad_(False).eval()
-
-
-def peer_rows(record, model, samples: dict, device: torch.device, vocab_size: int) -> None:
-    """transformers + PEFT: a look at each way, then the fastest on the same samples as minscl; documents always one at
-    a time, of which 16 would fill the memory."""
-    look, speeds = make_samples("mix", 2 if record.toy else LOOK, vocab_size), {}
+    Documents are taken one at a time, as 16 of them would fill the memory. The trials use half of the time left.
+    """
+    speeds: dict[str, float] = {}  # way → samples a second
+    half = record.seconds_left() / 2
     with tempfile.TemporaryDirectory() as scratch:
 
-        def run(way: str, chosen):
+        def train(data: list, way: str) -> tuple[dict, int]:
             kind, _, autocast = way.partition("+")
-            return measured(device, lambda: theirs(model, chosen, Path(scratch), kind, bool(autocast)))
+            return run_guarded(device, lambda: train_peer(model, data, Path(scratch), kind, bool(autocast)))
 
-        for way in ("packed", "single+autocast") if record.toy else PEER_WAYS:
-            if record.left() < 0:
+        for way in TOY_PEER_WAYS if record.toy else PEER_WAYS:
+            if record.seconds_left() < half:
                 break
-            result, peak = run(way, look)
-            speeds[way] = per_second(result["ends"], 1) if "ends" in result else 0.0
-            speed = result.get("why") or f"{speeds[way]:.1f} samples/s" + f", peak {peak / 2**30:.1f} GB" * (peak > 0)
-            record.note(f"transformers + PEFT, {way}, {len(look) // 16} steps with a document in 32 samples: {speed}.")
+            result, peak = train(trial, way)
+            speeds[way] = samples_per_second(result["ends"], 1) if "ends" in result else 0.0
+            figures = result.get("error") or f"{speeds[way]:.1f} samples/s"
+            figures += f", peak {peak / 2**30:.1f} GB" if peak and "ends" in result else ""
+            record.add_note(f"{PEER}, {way}, {len(trial) // 16} steps with a document in 32 samples: {figures}.")
         best = max(speeds, key=lambda way: speeds[way], default=PEER_WAYS[0])
         for part, way in (("paper", best), ("documents", best.replace(best.partition("+")[0], "single"))):
-            if record.left() < 0:
+            if record.seconds_left() < 0:
                 break
-            result, peak = run(way, samples[part])
-            record.keep(**{f"{part}, transformers + PEFT": {**result, "way": way, "peak": peak}})
-            record.row(f"{part}, transformers + PEFT", *cells(result, peak, samples[part], part))
-            record.note(f"{part}, transformers + PEFT: {way}.")
-
-
-def pretraining(record, device: torch.device) -> None:
-    """Part 4: OUT/demo is a --work folder of study/build_demo.py, and goes on there; a second run of this part with the
-    same --out resumes."""
-    work, start = record.path.parent / "demo", Path(os.path.relpath(DEMO))
-    base, plan = work / "base", work / "plan.json"
-    gold, usual = gold_pairs(CodeBook.load()), phrase_book().pairs()
-    start_base(base, gold, start)
-    stream = pretraining_stream(base, gold, usual, SEED)
-    settings = {"vocab_size": stream.tokenizer.vocab_size, "seed": SEED, "start": start, "device": device}
-    if not plan.exists():
-        with tempfile.TemporaryDirectory() as scratch:
-            pretrain(stream, Path(scratch), total=2 if record.toy else TIMED, **settings)
-            seconds = [step["step_seconds"] for step in read_metrics(Path(scratch))][1 if record.toy else TIMED // 2 :]
-        total = 2 if record.toy else max(100, int(0.8 * record.left() / (sum(seconds) / len(seconds))))
-        plan.write_text(json.dumps({"steps": total, "seed": SEED}))
-    total = json.loads(plan.read_text())["steps"]
-    record.note(
-        f"{total:,} steps of about {TOKENS_PER_STEP:,} tokens from minscl/demo's base. To finish, score and "
-        f"install: `python -m study.build_demo --work {work} --start {start} --seed {SEED} --steps {total}`."
-    )
-    if not (base / "model.safetensors").exists():
-        pretrain(stream, base, total=total, save_seconds=20, **settings)
-    steps = read_metrics(base)
-    ends = [sum(step["loss"] for step in part) / len(part) for part in (steps[:50], steps[-50:])]
-    speed = sum(step["tokens"] for step in steps) / sum(step["step_seconds"] for step in steps)
-    record.note(
-        f"{len(steps):,} steps done, {speed:,.0f} tokens/s; loss {ends[0]:.3f} (first 50 steps) to "
-        f"{ends[1]:.3f} (last 50); the base: {base / 'model.safetensors'}."
-    )
-
-
-def read_metrics(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            name, (result, peak) = f"{part}, {PEER}", train(samples[part], way)
+            record.add_figures(name, {**result, "way": way, "peak": peak})
+            record.set_row(name, *row_cells(result, peak, samples[part], part))
+            record.add_note(f"{name}: {way}.")

@@ -1,9 +1,12 @@
-"""The silver pipeline end to end on 30 invented notes: with the embedded model, and through a real server; each killed three times on the way.
+"""The silver pipeline end to end on invented notes, killed on the way: the embedded model, and a real server.
 
-    python -m benchmarks.silver [--notes 30] [--kills 3] [--write]        (the server needs the teacher and endpoint extras)
+    python -m benchmarks.silver [--notes 30] [--kills 3] [--write]
 
-The pairs of the killed run must be the uninterrupted run's byte for byte, and both journals its lines, whose order is that in which answers came;
-anything else ends this with an error.
+Each run is repeated, killed (-9) at random moments and started again. Its pairs must be the uninterrupted run's byte
+for byte, and the logs of both stages must have the same lines, in the order in which answers came; else this ends with
+an error.
+
+The server, `transformers serve`, needs the teacher and endpoint extras. Read next: minscl/data/spans/silver.py.
 """
 
 import argparse
@@ -18,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.report import source, write_section
+from benchmarks.report import provenance, write_section
 from minscl.config import DEMO
 from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument
@@ -26,126 +29,116 @@ from minscl.model import save_model
 from minscl.pretrained import load_pretrained
 from study.notes import documents
 
-FILES = ("", ".quoted.jsonl", ".chosen.jsonl")
+LOGS = (".quoted.jsonl", ".chosen.jsonl")  # of the answers of stages 1 and 2, beside the pairs
 
 
-def silver(labels: Path, out: Path, flags: list[str]) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "minscl.expand", "silver", "--notes", str(labels), "--out", str(out), *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start_silver(labels: Path, out: Path, flags: list[str]) -> subprocess.Popen:
+    """`minscl.expand silver`, started."""
+    command = [sys.executable, "-m", "minscl.expand", "silver", "--notes", str(labels), "--out", str(out), *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finish(run: subprocess.Popen) -> str:
-    out, err = run.communicate()
-    if run.returncode:
-        raise SystemExit(f"minscl.expand silver ended with status {run.returncode}:\n{err[-2000:]}")
-    return out
+def finish(process: subprocess.Popen) -> str:
+    """Wait for the end; gives stdout. Raises SystemExit where it failed."""
+    stdout, stderr = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"minscl.expand silver ended with status {process.returncode}:\n{stderr[-2000:]}")
+    return stdout
 
 
-def compare(name: str, folder: Path, labels: Path, flags: list[str], kills: int) -> list[str]:
-    """One run whole, one killed `kills` times at random moments; rows of the table."""
+def count_answers(out: Path) -> int:
+    """Lines of both logs so far."""
+    logs = [Path(f"{out}{suffix}") for suffix in LOGS]
+    return sum(log.read_bytes().count(b"\n") for log in logs if log.exists())
+
+
+def compare(name: str, folder: Path, labels: Path, flags: list[str], kills: int) -> str:
+    """One run uninterrupted, one killed `kills` times at random moments; gives the table's row."""
+    whole, interrupted = folder / f"{name}.jsonl", folder / f"{name}-killed.jsonl"
     began = time.monotonic()
-    counts = finish(silver(labels, folder / f"{name}.jsonl", flags))
-    seconds, rng = time.monotonic() - began, random.Random(name)
-    journals, killed, at = [folder / f"{name}-killed.jsonl{part}" for part in FILES[1:]], 0, []
-    answers = sum((folder / f"{name}.jsonl{part}").read_bytes().count(b"\n") for part in FILES[1:])
-    moments = sorted(rng.sample(range(1, answers), kills))
-    for moment in moments:
-        run = silver(labels, folder / f"{name}-killed.jsonl", flags)
-        while run.poll() is None and sum(path.read_bytes().count(b"\n") for path in journals if path.exists()) < moment:
+    print(finish(start_silver(labels, whole, flags)))
+    seconds, answers = time.monotonic() - began, count_answers(whole)
+    killed, answers_when_killed = 0, []
+    for moment in sorted(random.Random(name).sample(range(1, answers), kills)):
+        process = start_silver(labels, interrupted, flags)
+        while process.poll() is None and count_answers(interrupted) < moment:
             time.sleep(0.005)
-        killed += run.poll() is None
-        run.send_signal(signal.SIGKILL)
-        run.communicate()
-        at.append(sum(path.read_bytes().count(b"\n") for path in journals if path.exists()))
-    finish(silver(labels, folder / f"{name}-killed.jsonl", flags))
-    for part in FILES:
-        whole, pieces = (
-            path.read_bytes() for path in (folder / f"{name}.jsonl{part}", folder / f"{name}-killed.jsonl{part}")
-        )
-        if whole != pieces and (not part or sorted(whole.splitlines()) != sorted(pieces.splitlines())):
-            raise SystemExit(f"{name}: {part or 'the pairs'} differ after {killed} kills")
-    pairs = (folder / f"{name}.jsonl").read_bytes().count(b"\n")
-    print(counts)
-    return [
-        f"| {name} | {answers} | {pairs} | {seconds:.0f} | {killed}, after {', '.join(map(str, at))} answers | yes |"
-    ]
+        killed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        answers_when_killed.append(str(count_answers(interrupted)))
+    finish(start_silver(labels, interrupted, flags))
+    check_equal(name, whole, interrupted)
+    pairs = whole.read_bytes().count(b"\n")
+    moments = ", ".join(answers_when_killed)
+    return f"| {name} | {answers} | {pairs} | {seconds:.0f} | {killed}, after {moments} answers | yes |"
 
 
-def serve(folder: Path):
-    """(process, address) of `transformers serve` on loopback, with the embedded model as transformers reads it."""
-    model, _ = load_pretrained(DEMO)
+def check_equal(name: str, whole: Path, interrupted: Path) -> None:
+    """Raises SystemExit where pairs differ in a byte, or logs in a line."""
+    if whole.read_bytes() != interrupted.read_bytes():
+        raise SystemExit(f"{name}: the pairs of the killed run differ from those of the uninterrupted run")
+    for suffix in LOGS:
+        lines, expected = (sorted(Path(f"{out}{suffix}").read_bytes().splitlines()) for out in (interrupted, whole))
+        if lines != expected:
+            raise SystemExit(f"{name}: {suffix} of the killed run differs from that of the uninterrupted run")
+
+
+def start_server(folder: Path) -> tuple[subprocess.Popen, str]:
+    """(process, address) of `transformers serve` on loopback, with the embedded model as transformers loads it."""
+    model, _ = load_pretrained(str(DEMO))
     save_model(model, folder / "model")
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         shutil.copy(DEMO / name, folder / "model" / name)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "transformers.cli.transformers",
-            "serve",
-            str(folder / "model"),
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--device",
-            "cpu",
-        ],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")},
-        stdout=(folder / "log").open("w"),
-        stderr=subprocess.STDOUT,
-    )
-    while True:
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder / "model")]
+    with open(folder / "log", "w") as log:
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"],
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    while server.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return server, f"http://127.0.0.1:{port}/v1"
-        if server.poll() is not None:
-            raise SystemExit((folder / "log").read_text()[-2000:])
         time.sleep(0.3)
+    raise SystemExit((folder / "log").read_text()[-2000:])
 
 
 def main() -> None:
+    """Run both models; print the table, and with --write put it into docs/benchmarks.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.silver", description=__doc__.splitlines()[0])
     parser.add_argument("--notes", type=int, default=30)
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        notes = documents("train")[: args.notes]
-        write_jsonl(
-            folder / "labels.jsonl",
-            [
-                CodedDocument(one.id, one.text, tuple(Assignment(code.code, code.description) for code in one.codes))
-                for one in notes
-            ],
-        )
-        rows = compare("embedded model", folder, folder / "labels.jsonl", [], args.kills)
-        server, address = serve(folder)
+        folder, labels = Path(name), Path(name) / "labels.jsonl"
+        records = [
+            CodedDocument(note.id, note.text, tuple(Assignment(code.code, code.description) for code in note.codes))
+            for note in documents("train")[: args.notes]
+        ]
+        write_jsonl(labels, records)
+        rows = [compare("embedded model", folder, labels, [], args.kills)]
+        server, address = start_server(folder)
         try:
-            rows += compare(
-                "transformers serve",
-                folder,
-                folder / "labels.jsonl",
-                ["--endpoint", address, "--model", str(folder / "model")],
-                args.kills,
-            )
+            flags = ["--endpoint", address, "--model", str(folder / "model")]
+            rows.append(compare("transformers serve", folder, labels, flags, args.kills))
         finally:
             server.kill()
             server.wait()
     lines = [
-        f"{source()}",
+        provenance(),
         "",
-        f"{args.notes} invented notes; the embedded model is far too small for the task, so few quotations stand in their note.",
+        f"{args.notes} invented notes; the embedded model is far too small for the task, so few quotations stand in "
+        "their note.",
         "",
-        "| who answers | answers | pairs | seconds, uninterrupted | killed (-9) | pairs the same, byte for byte; journals line for line |",
+        "| model | answers | pairs | seconds, uninterrupted | killed (-9) "
+        "| pairs byte-identical, logs line-identical |",
         "|-|-|-|-|-|-|",
         *rows,
     ]

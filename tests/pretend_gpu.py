@@ -1,14 +1,13 @@
-"""A pretended GPU: CPU tensors that say they lie on `cuda:0`, and an error where one of them meets a tensor that was
-left on the CPU.
+"""A pretended GPU: CPU tensors that report the device `cuda:0`, and an error where one meets a tensor on the CPU.
 
-torch has no public device for this: tensors of torch.device("meta") are not on `cuda` and have no values, and
-FakeTensorMode is neither public nor works for `cuda` in a torch that was built for CPUs. So torch.overrides' public
-hooks do it: what is made with device="cuda", or moved there, becomes a PretendTensor, and so does everything computed
-from one. Values are real, so results can be compared with the CPU's.
+torch has no public device for this: tensors on `meta` are not on `cuda` and hold no values, and FakeTensorMode is not
+public and does not know `cuda` in a torch that was built for CPUs. So this uses the public hooks of torch.overrides:
+what is made with device="cuda", or moved there, becomes a PretendTensor, and so does all that is computed from it. The
+values are real, so results can be compared with the CPU's.
 
 What CUDA allows is allowed: CPU tensors without dimensions, CPU indices into a GPU tensor, copies between the two.
-Anything else raises DeviceMismatch. Not checked: the inside of a backward pass, whose gradients torch hands out as
-plain tensors; and the kernels, which are the CPU's (benchmarks/gpu_checks.py checks CUDA's).
+Anything else raises DeviceMismatch. Not checked: the inside of a backward pass, whose gradients torch gives as plain
+tensors; and the kernels, which are the CPU's (benchmarks/gpu_checks.py checks CUDA's).
 """
 
 import torch
@@ -20,11 +19,11 @@ BACKWARD = (torch.Tensor.backward, torch.autograd.grad)
 
 
 class DeviceMismatch(AssertionError):
-    """An operation on a GPU's and a CPU's tensors."""
+    """An operation on tensors of the GPU and of the CPU."""
 
 
 class PretendTensor(torch.Tensor):
-    """A CPU tensor that says it lies on cuda:0."""
+    """A CPU tensor that reports the device cuda:0."""
 
     device = property(lambda self: GPU)
     is_cuda = property(lambda self: True)
@@ -39,7 +38,7 @@ class PretendTensor(torch.Tensor):
 
 
 class PretendGPU(TorchFunctionMode):
-    """Inside, `cuda` is the pretended GPU."""
+    """Within this mode `cuda` is the pretended GPU."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -51,10 +50,10 @@ class PretendGPU(TorchFunctionMode):
                 PretendTensor.checking = True
         if func is torch.Tensor.cpu:
             args, kwargs, func = args[:1], {"device": "cpu"}, torch.Tensor.to
-        position = next((place for place, value in enumerate(args) if isinstance(value, (str, torch.device))), None)
+        position = next((index for index, value in enumerate(args) if isinstance(value, (str, torch.device))), None)
         moves = func is torch.Tensor.to and position is not None
         target = args[position] if moves else kwargs.get("device")
-        if not isinstance(target, (str, torch.device)):  # nothing is said of a device
+        if not isinstance(target, (str, torch.device)):  # the call names no device
             return func(*args, **kwargs)
         if moves:
             args = (*args[:position], "cpu", *args[position + 1 :])
@@ -66,7 +65,7 @@ class PretendGPU(TorchFunctionMode):
 
 
 def check(func, args, kwargs) -> None:
-    """Raise DeviceMismatch where CUDA would refuse `func` for its tensors' devices."""
+    """Raise DeviceMismatch where CUDA would refuse `func` because of its tensors' devices."""
     if func in COPIES or func is torch.Tensor.__getitem__ and isinstance(args[0], PretendTensor):
         return
     operands = [args[0], args[2]] if func is torch.Tensor.__setitem__ else [args, kwargs]

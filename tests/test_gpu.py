@@ -1,5 +1,6 @@
-"""The GPU's paths: on a CPU with a pretended GPU (pretend_gpu.py), on a GPU with gpu_checks.py's checks; and the
-command that runs them there."""
+"""minscl on a GPU: with a pretended GPU (pretend_gpu.py) on a CPU, with the checks of gpu_checks.py on a GPU;
+and benchmarks/gpu.py, the command that runs these there.
+"""
 
 import json
 import subprocess
@@ -27,8 +28,8 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def pretended(monkeypatch):
-    """The pretended GPU, in place of what only a real one can do: graphs are computed, not recorded, and FlexAttention
-    does not run."""
+    """The pretended GPU. What only a real one can do is replaced: CUDA graphs are computed, not recorded, and
+    FlexAttention does not run."""
 
     def lower_right(T: int, S: int):
         return torch.ones(T, S, dtype=torch.bool, device="cuda").tril(S - T)
@@ -65,8 +66,8 @@ def test_logits_on_a_gpu(pretended, tmp_path, family):
 
 
 def test_a_training_step_on_a_gpu(pretended, tmp_path):
-    """Guards: labels, chosen rows, padding indices or LoRA's tensors left on the CPU. Loss and gradients as on the
-    CPU."""
+    """Guards: labels, target positions, padding indices or LoRA's tensors left on the CPU. Loss and gradients as on
+    the CPU."""
     instruction, note = make_prompts([12, 64])
     samples = [Sample((*instruction, 30 + number, 7), (5, 6, *range(9, 9 + number)), "span") for number in range(5)]
     [step] = pack([*samples, Sample(tuple(note), (5, 6, 7, 8), "document")], pack_length=256)
@@ -86,44 +87,46 @@ def test_a_training_step_on_a_gpu(pretended, tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("graphs", [False, True])
-def test_answers_on_a_gpu(pretended, monkeypatch, tmp_path, graphs):
-    """Guards: tokens, slots, positions or masks of a pass over the cache left on the CPU: prompts read in several
-    passes, slots taken over and moved, passes of a CUDA graph (computed)."""
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_answers_on_a_gpu(pretended, monkeypatch, tmp_path, cuda_graphs):
+    """Guards: tokens, slots, positions or masks of a pass over the cache left on the CPU. Prompts take several passes,
+    slots are reused and moved, and one token a slot is a CUDA graph's pass (computed)."""
     monkeypatch.setattr(engine_module, "MAX_PREFILL_TOKENS", 24)
     monkeypatch.setattr(cuda_graph, "WIDTH_STEP", 16)
     model, on_gpu = both("llama3.1", tmp_path)
     prompts = make_prompts([40, 5, 17, 64, 33, 2, 21])
     requests = [Request(prompt, 3 + number % 5) for number, prompt in enumerate(prompts)]
     answers = []
-    for side, prepared in ((model, False), (on_gpu, graphs)):
-        engine = Engine(side, slots=3, length=80, stop_ids=(), cuda_graphs=prepared)
+    for side, with_graphs in ((model, False), (on_gpu, cuda_graphs)):
+        engine = Engine(side, slots=3, length=80, stop_ids=(), cuda_graphs=with_graphs)
         answers.append({number: answer.ids for number, answer in engine.run(requests)})
         assert all(isinstance(keys, PretendTensor) == (side is on_gpu) for keys in engine.cache.keys)
     assert answers[0] == answers[1]
-    assert not graphs or engine.prepared.graphs
+    assert not cuda_graphs or engine.graphs.graphs
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", gpu_checks.CHECKS)
 def test_on_a_gpu(name):
-    """gpu_checks.py says what each guards; the weights that are loaded are small here."""
+    """The docstrings in gpu_checks.py say what each guards; the weights that are loaded are small here."""
     check = gpu_checks.CHECKS[name]
     check(torch.device("cuda"), check is gpu_checks.weights_load_in_place)
 
 
 def run_gpu(*flags, seconds=180):
+    """`python -m benchmarks.gpu` with `flags`."""
     command = [sys.executable, "-m", "benchmarks.gpu", *map(str, flags)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds)
 
 
 def results(out: Path, name: str) -> dict:
+    """What the part `name` wrote to `out`."""
     return json.loads((out / f"{name}.json").read_text())
 
 
 def test_the_checks_run_through_the_command(tmp_path):
-    """Guards: a check that fails on its first run, on a machine that is there for minutes; and a tracked file that is
-    touched without --write."""
+    """Guards: a check that has never run before it runs on a machine that is there for minutes; and a tracked file
+    written without --write."""
     before = (ROOT / "docs" / "benchmarks.md").read_bytes()
     done = run_gpu("--toy", "--parts", "1", "--out", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -136,7 +139,7 @@ def test_the_checks_run_through_the_command(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", ["2", "3", "4"])
 def test_every_part_runs_at_toy_size(tmp_path, number):
-    """Guards: a measurement that fails on its first run, on a machine that is there for minutes."""
+    """Guards: a measurement that has never run before it runs on a machine that is there for minutes."""
     pytest.importorskip("peft", reason="the teacher extra is not installed")
     done = run_gpu("--toy", "--parts", number, "--out", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -145,19 +148,19 @@ def test_every_part_runs_at_toy_size(tmp_path, number):
     assert not any(cells == [gpu.NOT_MEASURED] for cells in content["rows"].values()), content["rows"]
 
 
-def test_a_part_that_is_stopped_keeps_what_it_had(tmp_path):
-    """Guards: a hang that takes all the time, and results that a killed process takes along."""
+def test_a_stopped_part_keeps_its_results(tmp_path):
+    """Guards: a hang that takes all the time, and results that are lost when a process is killed."""
     record = gpu.Record(tmp_path / "checks.json", seconds=100, toy=True)
     record.plan(["check", "result"], ["first", "second"])
-    record.row("first", "passed")
+    record.set_row("first", "passed")
     ended = gpu.run_part(gpu.PARTS["4"], tmp_path, 1.0, toy=True)
     assert ended.startswith("stopped at its limit of 1 s")
-    gpu.keep_results(gpu.PARTS["1"], tmp_path, ended, "command")
+    gpu.write_results(gpu.PARTS["1"], tmp_path, ended, "command")
     text = (tmp_path / "results.md").read_text()
     assert "| first | passed |" in text and f"| second | {gpu.NOT_MEASURED} |" in text and ended in text
 
 
-def test_a_part_that_fails_says_why(tmp_path, monkeypatch):
+def test_a_failed_part_says_why(tmp_path):
     """Guards: a failed part that stops the others, or that leaves no trace in the results."""
     broken = gpu.Part("broken", 1, "benchmarks.gpu:no_such_function")
     ended = gpu.run_part(broken, tmp_path, 60, toy=True)
@@ -168,7 +171,7 @@ def test_a_part_that_fails_says_why(tmp_path, monkeypatch):
     "flags, words",
     [(["--parts", "5"], "'5' is none of 1, 2, 3, 4"), (["--toy", "--write"], "leave one of the two out")],
 )
-def test_what_cannot_be_run_is_refused(flags, words):
-    """Guards: toy figures in docs/benchmarks.md; a part's number that is silently left out."""
+def test_bad_flags_are_refused(flags, words):
+    """Guards: toy figures in docs/benchmarks.md; an unknown part that is silently left out."""
     done = run_gpu(*flags)
     assert done.returncode == 2 and words in done.stderr
