@@ -61,7 +61,7 @@ def test_one_bad_note_is_skipped_and_reported(tmp_path):
 def test_an_interrupted_run_resumes(tmp_path, generate):
     """Guards: notes coded twice or never after Ctrl-C and kill -9, a torn line kept, an old answer for a new text."""
     notes, out = tmp_path / "notes.jsonl", tmp_path / "out.jsonl"
-    write_notes(notes, [f"{number} days of cough and anxiety.\n" for number in range(9)])
+    write_notes(notes, [f"{number} days of cough. Hypertension, GERD and anxiety.\n" for number in range(9)])
     arguments = (notes, "--out", out, "--batch-size", 2)
     for signal_number in (signal.SIGINT, signal.SIGKILL):
         before = len(lines_of(out))

@@ -1,7 +1,9 @@
 """study/compare.py as a user runs it: all systems, one table, and nothing coded twice."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,8 @@ from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument, Evidence
 from minscl.errors import InputError
 from study import compare
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -25,7 +29,7 @@ def test_systems_are_run_scored_and_kept(gold, tmp_path, monkeypatch, capfd, gen
     """Guards: a system scored on another's file, flags that do not reach generate, notes coded again by a second start,
     zero-shot with an adapter, evidence scores of a system that was given gold's evidence.
 
-    generate runs in this process, evaluate in its own."""
+    At the first start generate runs in this process; the second start is one as a user makes it."""
 
     def run(command):
         assert command[:3] == [sys.executable, "-m", "minscl.generate"]
@@ -59,8 +63,10 @@ def test_systems_are_run_scored_and_kept(gold, tmp_path, monkeypatch, capfd, gen
     commands = {name: read(f"{name}.command.json")[0]["command"] for name in ("cot-sc", "scl-evidence")}
     assert "none" in commands["cot-sc"] and "--adapter" not in commands["scl-evidence"]
     before = (tmp_path / "out" / "cot-sc.jsonl").read_bytes()
-    assert compare.main() == 0
-    assert capfd.readouterr().out == stdout and (tmp_path / "out" / "cot-sc.jsonl").read_bytes() == before
+    command = [sys.executable, "-m", "study.compare", *map(str, arguments)]
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == stdout and (tmp_path / "out" / "cot-sc.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(

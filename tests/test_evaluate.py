@@ -168,7 +168,7 @@ def test_flags_that_change_a_score(tmp_path):
     ]
     write_jsonl(tmp_path / "gold.jsonl", gold)
     write_jsonl(tmp_path / "a.jsonl", predicted)
-    (tmp_path / "codes.txt").write_text("I50.21\nJ18.9\n")
+    (tmp_path / "codes.txt").write_text("i5021\nJ18.9\n\n0BH17EZ\n")
     flags = ("--merge", "--trim", "--unlisted", "drop", "--fixed", "codes.txt", "--f1-of-averages")
     arguments = ("--gold", "gold.jsonl", "--pred", "a.jsonl", "--json", "--rounds", 2)
     result = json.loads(evaluate(*arguments, *flags, cwd=tmp_path).stdout)

@@ -11,7 +11,6 @@ from minscl.data.prompts import REASONING_INSTRUCTION, parse_codes, render_reaso
 from minscl.data.samples import document_sample
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
-from minscl.infer import coder
 from minscl.infer.coder import code_notes, note_prompt
 from minscl.infer.engine import Engine, Request
 from minscl.infer.sequence import Generation
@@ -76,9 +75,8 @@ def test_chains_compute_their_prompt_once(embedded):
     assert len({tuple(answer.ids) for answer in answers.values()}) > 1
 
 
-def test_self_consistency_does_not_depend_on_the_batch(embedded, monkeypatch):
+def test_self_consistency_does_not_depend_on_the_batch(embedded):
     """Guards: a seed that gives other codes with other notes beside it, or with more slots."""
-    monkeypatch.setattr(coder, "MAX_NEW_TOKENS", 40)
     notes = [NOTE, Note("m", "COPD exacerbation, CKD 3."), Note("o", "Fall with hip fracture.")]
     system = choose_system("cot-sc", Sampling(chains=3, seed=1))
     together = list(code_notes(*embedded, notes, system=system, batch_size=8))
