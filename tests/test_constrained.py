@@ -252,6 +252,7 @@ def test_few_tokens_still_give_a_whole_answer(tokenizer):
         "1. none\n2. none",
     ],
 )
+@pytest.mark.slow
 @pytest.mark.parametrize("character", [shy, looping, endless, at_random(1), at_random(2)])
 def test_no_note_leads_to_a_dead_end(note, character, tokenizer):
     """Guards: a quotation that the parser drops (`none`, a heading, a row of stars), so that a code loses its evidence;
@@ -327,6 +328,7 @@ def test_a_batch_answers_as_each_note_alone(embedded):
         assert not document.warnings and all(0 <= code.score <= 1 for code in document.codes)
 
 
+@pytest.mark.slow
 def test_command_with_grounded(generate, tmp_path):
     """Guards the flag as a user gives it: on real notes every quotation has its place, every code is billable, and no
     warning but that of the length limit."""
