@@ -15,8 +15,9 @@ check: $(VENV)/.check
 	$(BIN)/mypy
 
 # Two files at a time with one thread each: threads of two processes on two cores would wait for one another.
+# The order of the files is tests/conftest.py's.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # A stamp per install step: reinstalls only when the metadata or the pins change.
 $(VENV)/.core: setup.cfg pyproject.toml constraints.txt

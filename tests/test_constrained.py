@@ -253,6 +253,7 @@ def test_few_tokens_still_give_a_whole_answer(tokenizer):
         "1. none\n2. none",
     ],
 )
+@pytest.mark.slow
 @pytest.mark.parametrize("character", [shy, looping, endless, at_random(1), at_random(2)])
 def test_no_note_leads_to_a_dead_end(note, character, tokenizer):
     """Guards: a quotation that the parser drops (`none`, a heading, a row of stars), so that a code loses its evidence;

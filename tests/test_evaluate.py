@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+import minscl.evaluate
 from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument, Evidence, Pair
 from minscl.score.bootstrap import bootstrap, bootstrap_rows
@@ -16,6 +17,7 @@ from minscl.score.evidence import evidence_scores
 from minscl.score.plots import plot
 from minscl.score.report import system_names
 from minscl.score.systems import CODES, EVIDENCE, Metric, count_system
+from tests.conftest import call_command
 
 ICD_CODES = ["I10", "E11.65", "E11.9", "N17.9", "J18.9", "I50.23", "Z99.9", "N18.3"]
 MICRO = Metric(CODES, "micro")
@@ -46,14 +48,8 @@ def files(tmp_path_factory):
 
 
 def evaluate(*arguments, cwd):
-    """The finished process of the command."""
-    return subprocess.run(
-        [sys.executable, "-m", "minscl.evaluate", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    """The command, called in this process."""
+    return call_command(minscl.evaluate.main, *arguments, cwd=cwd)
 
 
 def read(path):
@@ -182,6 +178,15 @@ def test_flags_that_change_a_score(tmp_path):
     plain = json.loads(evaluate(*arguments, cwd=tmp_path).stdout)
     assert plain["evidence"]["span_exact_match"]["f1"] == 0 and plain["codes"]["micro"]["precision"] == 0.5
     assert not {"macro_fixed", "macro_f1_of_averages"} & plain["codes"].keys()
+
+
+def test_the_module_prints_what_main_prints(files):
+    """Guards the command itself, since the other tests call its main."""
+    arguments = ("--gold", "gold.jsonl", "--pred", "a.jsonl", "--json", "--rounds", "2")
+    command = [sys.executable, "-m", "minscl.evaluate", *arguments]
+    run = subprocess.run(command, cwd=files, capture_output=True, text=True, timeout=120)
+    done = evaluate(*arguments, cwd=files)
+    assert run.returncode == done.returncode == 0 and run.stdout == done.stdout, run.stderr
 
 
 def test_system_names_are_distinct():

@@ -187,6 +187,7 @@ def test_seventh_characters_are_said_in_words(pairs):
     assert not [code for code in intracranial if code[6:7] in "78" and code[-1] in "DS"]
 
 
+@pytest.mark.slow
 def test_tables_have_the_published_counts(columns):
     """Guards: cells read by position where some are left out; terms or columns lost. Figures counted in the files."""
     tables = [columns[name] for name in ("neoplasm", "drug", "external-cause")]

@@ -187,7 +187,7 @@ def test_peak_memory_is_the_weights_themselves(tmp_path, stored, requested):
     from tests.tiny_models import SIZE
 
     shape = SIZE | dict(
-        model_type="llama", hidden_size=1024, intermediate_size=4096, num_hidden_layers=12, vocab_size=16000
+        model_type="llama", hidden_size=1024, intermediate_size=4096, num_hidden_layers=6, vocab_size=4000
     )
     with torch.device("meta"):
         model = Decoder(ModelConfig.from_dict(shape))

@@ -170,16 +170,18 @@ class Grammar:
         may_end = bool(ends) and is_read_as_evidence(text)
         if may_end and (self.closing or state.length > MAX_QUOTATION_BYTES):
             continued = {}
-        copies = state.quotations.count(text)
-        preferred = copies < MAX_COPIES and quotation_reads_back(len(state.quotations) + 1, text)
         transitions: Transitions = {
             byte: Quote(state.quotations, tuple(offsets), state.length + 1) for byte, offsets in continued.items()
         }
-        # One copy too many, or a text that the parser would not return unchanged, may end only where nothing else can
-        # follow.
-        if may_end and (preferred or not transitions):
+        if may_end and (self._is_preferred(text, state.quotations) or not transitions):
             transitions[ord("\n")] = Evidence((*state.quotations, text))
         return transitions
+
+    @staticmethod
+    def _is_preferred(text: str, quotations: tuple[str, ...]) -> bool:
+        """False for one copy too many, and for a text that the parser would not return unchanged: such a quotation may
+        end only where nothing else can follow."""
+        return quotations.count(text) < MAX_COPIES and quotation_reads_back(len(quotations) + 1, text)
 
     def _in_code(self, state: Code) -> Transitions:
         book = CodeBook.load()
