@@ -166,11 +166,11 @@ class Comparison:
         after_prompt = len(prompts) * (job.new_tokens - 1) / (statistics.median(timing.seconds) - prefill)
         middle = len(prompts[0]) + job.new_tokens // 2  # cached tokens, on average
         with_cache = self.weight_bytes + KVCache.bytes_per_slot(self.model.config, middle, self.dtype)
-        shares = [timing.bandwidth_shares(size, job) for size in (self.weight_bytes, with_cache)]
+        sizes = (self.weight_bytes, with_cache) if timing.bandwidths else ()
         prefill_rate = 2 * self.block_weights * sum(map(len, prompts)) / prefill  # operations a second
         return (
             f"{after_prompt:.1f}",
-            "; ".join(format_range(share) for share in shares if share),
+            "; ".join(format_range(timing.bandwidth_shares(size, job)) for size in sizes),
             f"{prefill_rate / self.matmul_rate:.2f}",
         )
 
