@@ -22,6 +22,7 @@ class NegativeLogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """logits float (N, V), labels int64 (N,) → the sum, a scalar in logits' dtype."""
         highest = logits.amax(-1, keepdim=True)  # (N, 1), so that no exponential overflows
         exponentials = (logits - highest).exp_()  # (N, V)
         sums = exponentials.sum(-1, keepdim=True)  # (N, 1)
@@ -31,6 +32,7 @@ class NegativeLogLikelihood(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_output: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """grad_output, a scalar → the gradient of logits (N, V); labels have none. Overwrites the saved tensor."""
         exponentials, sums, labels = ctx.saved_tensors
         gradient = exponentials.mul_(grad_output / sums)  # softmax (N, V)
         return gradient.scatter_add_(-1, labels[:, None], -grad_output.expand(len(labels), 1)), None
