@@ -59,7 +59,7 @@ class GenerateConfig:
     seed: int = flag(Sampling.seed, "cot-sc: seed of the samples")
     batch_size: int = flag(BATCH_SIZE, "answers decoded together, at most")
     memory: float = flag(
-        0.0, "GB for keys and values, which may mean fewer answers together (default: three quarters of what is free)"
+        0.0, "GB for keys and values, which may mean fewer answers together; 0: three quarters of what is free"
     )
     compile: bool = flag(False, "record each decoding step as a CUDA graph, in place of speculative decoding; GPU only")
     dtype: str = flag("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")
