@@ -119,6 +119,7 @@ def read_system(
 ) -> System:
     """The counts of one --pred file."""
     predicted = read_documents(path, "--pred")
+    fixed = read_fixed(config.fixed) if config.fixed else None
     try:
         return count_system(
             gold,
@@ -129,7 +130,7 @@ def read_system(
             merge=config.merge,
             trim=config.trim,
             unlisted=config.unlisted == "keep",
-            fixed=read_fixed(config.fixed) if config.fixed else None,
+            fixed=fixed,
             f1_of_averages=config.f1_of_averages,
         )
     except InputError as error:

@@ -57,8 +57,7 @@ class GenerateConfig:
     seed: int = flag(Sampling.seed, "cot-sc: seed of the samples")
     batch_size: int = flag(BATCH_SIZE, "answers decoded together, at most")
     memory: float = flag(
-        0.0,
-        "GB for the KV cache; may limit how many answers are decoded together (default: three quarters of free memory)",
+        0.0, "GB for the KV cache; may limit how many answers are decoded together; 0: three quarters of free memory"
     )
     compile: bool = flag(False, "replay decoding steps as CUDA graphs, instead of speculative decoding; GPU only")
     dtype: str = flag("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")

@@ -202,7 +202,7 @@ def test_system_names_are_distinct():
         (["--rounds", "-1"], "--rounds -1"),
         (["--spans", "spans.jsonl"], "needs --train"),
         (["--pred", "empty.jsonl"], "--pred empty.jsonl: contains no document"),
-        (["--fixed", "words.txt"], "'pain' is no code"),
+        (["--fixed", "words.txt"], "minscl: --fixed words.txt: 'pain' is no code"),
         (["--codes-only", "b.jsonl"], "not one of the --pred files"),
         (["--plot", "nowhere/x.png"], "--plot nowhere/x.png"),
         (["--plot", "x.doc"], "--plot x.doc"),
