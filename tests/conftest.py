@@ -17,16 +17,21 @@ import pytest
 
 from minscl.cli import run_command
 
+SLOW_FIXTURES = {"gold", "finished_run", "coded"}
+
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests first: begun last, they would keep one xdist worker busy while the other has nothing
-    left."""
+    """Mark the tests that need what takes seconds to build, and put files with slow tests first: begun last, they would
+    keep one xdist worker busy while the other has nothing left."""
+    for item in items:
+        if SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow_files)
 
 
 def pytest_collection_finish():
-    """Take what the imports made out of the garbage collector's sight: it would look at it all again and again."""
+    """Exclude the imported modules' objects from garbage collection, which would scan them again and again."""
     gc.freeze()
 
 

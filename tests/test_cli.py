@@ -138,6 +138,7 @@ def test_a_reader_that_goes_away_is_no_failure():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_every_command_refuses_an_unknown_flag_in_one_line(command):
     """Guards a flag that is ignored, and argparse's usage text in place of one line. As a user runs it."""
     words = {"expand": ["gold", "--out", "x"], "generate": ["note.txt"]}.get(command, [])

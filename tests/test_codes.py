@@ -17,6 +17,7 @@ def documents(sets):
     ]
 
 
+@pytest.mark.slow
 def test_scores_equal_scikit_learn():
     """Guards the label set of each metric. Tolerance 1e-12."""
     metrics = pytest.importorskip("sklearn.metrics")

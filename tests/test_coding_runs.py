@@ -34,6 +34,7 @@ def lines_of(path) -> list[str]:
     return path.read_text().splitlines(keepends=True) if path.exists() else []
 
 
+@pytest.mark.slow
 def test_one_bad_file_among_several_is_skipped(tmp_path):
     """Guards: ten thousand text files of which none is coded because one is empty."""
     for name, content in (("a.txt", b"Hypertension."), ("b.txt", b""), ("c.txt", b"caf\xe9"), ("d.txt", b"Anxiety.")):
@@ -46,6 +47,7 @@ def test_one_bad_file_among_several_is_skipped(tmp_path):
     assert err.count("skipped: ") == 3 and "3 of 5 notes were skipped" in err and "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_one_bad_note_is_skipped_and_reported(tmp_path):
     """Guards: a month's notes lost because of one, a bad note reported without its id, exit status 0."""
     write_notes(tmp_path / "notes.jsonl", ["Hypertension.\n", "", "Anemia.\n"])

@@ -367,6 +367,7 @@ def expand(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_the_commands_write_and_count(corpus, mimic_iv, tmp_path):
     """Guards: a flag that reaches nothing, counts that are not printed, a half-written file after an error."""
     done = expand("documents", "mdace", "--mdace", corpus[0], "--noteevents", corpus[1], "--out", tmp_path / "d.jsonl")

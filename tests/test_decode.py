@@ -261,6 +261,7 @@ def teacher_answers(theirs, prompts, max_new_tokens, stop_ids):
     return [row[: min([row.index(stop) for stop in stop_ids if stop in row], default=len(row))] for row in rows]
 
 
+@pytest.mark.slow
 def test_tokens_equal_transformers_generate(pair):
     """Guards: any difference from transformers at batch 1 and in a ragged batch of 8, with and without stop tokens."""
     theirs, ours = pair

@@ -197,6 +197,7 @@ def assert_same_results(out, other):
         assert sorted(logs[0].splitlines()) == sorted(logs[1].splitlines())
 
 
+@pytest.mark.slow
 def test_nothing_answered_is_asked_again_after_a_kill(faulty, tmp_path, monkeypatch):
     """Guards: answers that come while an earlier request hangs, lost by a kill and asked for again."""
     monkeypatch.setattr(Faulty, "pause", 60)

@@ -39,6 +39,7 @@ SHARED = make_prompts((30,))[0]
     st.sampled_from([2, 16, 256]),
     st.booleans(),
 )
+@pytest.mark.slow
 def test_an_answer_is_the_one_its_prompt_gets_alone(prompts, slots, tokens_a_pass, growth, grows):
     """Guards: an answer in another's slot, a shared prefix longer than what was read, prompts cut at a pass, results
     under wrong indices, and keys lost, or padding seen, where the cache grows (not in float32, so in float64)."""
@@ -171,6 +172,7 @@ def test_samples_follow_the_distribution(temperature, top_p):
     assert chi_square < 20.6  # 5 degrees of freedom
 
 
+@pytest.mark.slow
 def test_fewer_slots_where_memory_is_short(caplog):
     """Guards: a cache larger than its budget, a note that can never fit that stops the others, silence about either."""
     model, tokenizer = load_pretrained(DEMO)

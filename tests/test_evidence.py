@@ -306,6 +306,7 @@ def test_matching_is_maximum_where_greedy_fails():
     assert maximum_matching([[0, 1], [0, 2], [0], [2, 3]]) == 4
 
 
+@pytest.mark.slow
 def test_mdace_f1_equals_scikit_learn():
     """Guards the sums over documents: all keys as the samples of one binary problem."""
     metrics = pytest.importorskip("sklearn.metrics")

@@ -75,6 +75,7 @@ def test_table_shows_line_and_column(coded, short, generate):
                 assert "not found in note" in run.stdout
 
 
+@pytest.mark.slow
 def test_codes_below_min_score_are_left_out_and_named(coded, short, generate):
     """Guards a threshold that drops more, or fewer, codes than those below it, or drops them silently."""
     min_score = max(code["score"] for document in coded for code in document["codes"])  # leaves the best code alone
@@ -87,6 +88,7 @@ def test_codes_below_min_score_are_left_out_and_named(coded, short, generate):
         assert document["warnings"] == [*before.get("warnings", []), warning]
 
 
+@pytest.mark.slow
 def test_many_notes_keep_their_order_and_equal_one_at_a_time(coded, tmp_path, generate):
     """Guards the batch: padding must not change a note's codes, nor the order of the results."""
     notes = [("tiny", "Assessment:\n1. Hypertension\n2. GERD\n"), ("long", coded[0]["text"]), ("short", SHORT)]
@@ -158,6 +160,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, generate
     assert all(str(word) in run.stderr for word in words), run.stderr
 
 
+@pytest.mark.slow
 def test_the_module_exits_as_main_does(tmp_path):
     """Guards the command itself, since the other tests call its main: no traceback, nothing on stdout, status 2."""
     run = run_python("-m", "minscl.generate", "missing.txt", cwd=tmp_path)
@@ -227,6 +230,7 @@ def test_a_document_of_another_text_is_not_resumed():
         already_coded([done, CodedDocument("b", "DM1")], notes, "out.jsonl")
 
 
+@pytest.mark.slow
 def test_torchs_compiler_is_not_imported(short):
     """Guards an import of torch's compiler on the way, which makes every command start a second later."""
     code = (

@@ -300,6 +300,7 @@ def expand(*arguments, cwd=None):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
+@pytest.mark.slow
 def test_the_coverage_command(tmp_path):
     """Guards: files counted apart, a picture that is none, an error without its file."""
     write_jsonl(tmp_path / "a.jsonl", [Pair("high blood pressure", "I10", "gold")])

@@ -124,6 +124,7 @@ def results(out: Path, name: str) -> dict:
     return json.loads((out / f"{name}.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_checks_run_through_the_command(tmp_path):
     """Guards: a check that has never run before it runs on a machine that is there for minutes; and a tracked file
     written without --write."""

@@ -175,6 +175,7 @@ PROGRAM = (
 )
 
 
+@pytest.mark.slow
 def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
     """Guards: a damaged or incomplete cache that is trusted; a read-only home that ends in a crash."""
     expected = "74719 Essential (primary) hypertension"

@@ -181,6 +181,7 @@ print(peak * 1024 / sum(p.numel() * p.element_size() for p in model.parameters()
 @pytest.mark.parametrize(
     "stored, requested", [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "bfloat16")]
 )
+@pytest.mark.slow
 def test_peak_memory_is_the_weights_themselves(tmp_path, stored, requested):
     """Guards: a second copy of the model while it loads. At most 1.15 times the weights in the requested dtype."""
     from minscl.model import Decoder, ModelConfig

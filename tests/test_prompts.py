@@ -133,6 +133,7 @@ def documents(draw):
 
 @settings(max_examples=600, deadline=None)
 @given(documents())
+@pytest.mark.slow
 def test_rendered_documents_are_parsed_back(coded):
     """Guards: quotations or descriptions that look like the format itself: headings, numbers, codes, references."""
     parsed = parse_document(render_document_target(coded), known_category)

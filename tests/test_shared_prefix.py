@@ -63,6 +63,7 @@ def test_a_pass_without_gradients_does_not_spoil_a_later_backward():
 
 @settings(max_examples=15, deadline=None)
 @given(mask=masks(), seed=st.integers(0, 99))
+@pytest.mark.slow
 def test_flex_attention_equals_the_dense_mask(mask, seed):
     """Guards: a mask_mod that FlexAttention reads differently. Forward, uncompiled, float32 1e-5; its backward and
     its speed need a GPU."""

@@ -75,6 +75,7 @@ def test_chains_compute_their_prompt_once(embedded):
     assert len({tuple(answer.ids) for answer in answers.values()}) > 1
 
 
+@pytest.mark.slow
 def test_self_consistency_does_not_depend_on_the_batch(embedded):
     """Guards: a seed that gives other codes with other notes beside it, or with more slots."""
     notes = [NOTE, Note("m", "COPD exacerbation, CKD 3."), Note("o", "Fall with hip fracture.")]
@@ -113,6 +114,7 @@ def test_bad_settings_are_one_line_and_status_2(tmp_path, arguments, words, gene
     assert run.returncode == 2 and words in run.stderr and run.stderr.count("\n") == 1 and not run.stdout
 
 
+@pytest.mark.slow
 def test_the_command_and_an_sft_adapter(tmp_path, generate):
     """Guards the whole of a baseline: trained without evidence, then run without."""
     command = [sys.executable, "-m", "minscl.train", "--no-evidence", "--dry-run", "--out", "sft", "--device", "cpu"]

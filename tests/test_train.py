@@ -27,6 +27,7 @@ from tests.tiny_training import metrics, minscl_train, run_config, run_flags, tr
 pytestmark = pytest.mark.usefixtures("fast_measurement")
 
 
+@pytest.mark.slow
 def test_training_equals_transformers_and_peft(training_folder, tmp_path):
     """Guards the whole step: packing, mask, divisor, clipping, AdamW's settings, schedule. Tolerance 1e-4."""
     transformers, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
@@ -186,6 +187,7 @@ def same_adapter(out, other) -> bool:
     return a.keys() == b.keys() and all(torch.allclose(a[name], b[name], atol=1e-5, rtol=0) for name in a)
 
 
+@pytest.mark.slow
 def test_recomputation_changes_nothing(training_folder, tmp_path):
     """Guards: dropout drawn anew, or a block that is run again with other positions."""
     for name, recompute in (("saved", False), ("recomputed", True)):
