@@ -21,7 +21,6 @@ import torch
 
 from minscl.infer.cache import KVCache
 from minscl.infer.cuda_graph import Graphs
-from minscl.infer.sampling import most_probable
 from minscl.infer.sequence import Generation, Sequence, common_prefix_length
 
 MAX_PREFILL_TOKENS = 2048  # per pass; with more, activations no longer fit in a CPU's caches
@@ -140,7 +139,8 @@ class Engine:
     def _settle(self, logits: dict[int, torch.Tensor]) -> list[tuple[int, Generation]]:
         """Slot → logits (1 + draft, V): let the sequences append their tokens; returns the finished ones."""
         rows, finished, start = list(logits.values()), [], 0
-        tokens, probabilities = (x.tolist() for x in most_probable(torch.cat(rows) if len(rows) > 1 else rows[0]))
+        stacked = torch.cat(rows) if len(rows) > 1 else rows[0]  # (all rows, V)
+        tokens, probabilities = stacked.argmax(dim=-1).tolist(), stacked.softmax(dim=-1).amax(dim=-1).tolist()
         for slot, own in logits.items():
             index, sequence = self.active[slot]
             stop = start + len(own)

@@ -1,6 +1,6 @@
-"""Choosing a token from logits: the most probable one, or a draw with temperature and nucleus (top-p) sampling.
+"""Sampling: a token drawn from logits, with temperature and nucleus (top-p) sampling.
 
-Read next: sequence.py, which uses both.
+Read next: sequence.py, which uses it in place of the most probable token.
 """
 
 import torch
@@ -26,8 +26,3 @@ class Sampler:
         nucleus = int((cumulative - probabilities < self.top_p).sum())  # the token that crosses top_p is in it
         draw = torch.rand((), generator=self.generator, dtype=torch.float64) * cumulative[nucleus - 1]
         return int(tokens[min(int((cumulative[:nucleus] <= draw).sum()), nucleus - 1)])
-
-
-def most_probable(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each row's most probable token and its probability: float32 (B, V) → int64 (B,), float32 (B,)."""
-    return logits.argmax(dim=-1), logits.softmax(dim=-1).amax(dim=-1)
