@@ -8,7 +8,7 @@ from pathlib import Path
 import minscl
 
 ROOT = Path(minscl.__file__).parent
-GROUND = {"errors", "hardware"}
+GROUND = {"errors", "hardware", "weights"}
 ALLOWED = {  # room → rooms and modules that it may import
     "model": {"model"},
     "lora": {"lora"},

@@ -76,7 +76,7 @@ def code_notes(
     `evidence` maps note ids to human quotations; it and `grounded` are for SCL only. At most `batch_size` answers are
     decoded together, fewer where `memory` bytes of keys and values do not allow as many. `cuda_graphs`: as for Engine.
     A note that cannot be coded is passed to `skip(note, error)` and left out; without `skip`, InputError is raised
-    before any note is coded.
+    before any note is coded. Logits that are not finite raise InputError, since no other note would fare better.
     """
     if batch_size < 1:
         raise InputError(f"batch_size = {batch_size}: give at least 1")
@@ -110,7 +110,8 @@ def make_requests(tokenizer, jobs: Iterable[Job], system: System, grounded: bool
         for chain in range(system.chains):
             guide = Guide(tokenizer, job.note.text, job.max_new_tokens, job.evidence) if grounded else None
             drafter = Drafter(tokenizer, job.prompt) if speculate else None
-            yield Request(job.prompt, job.max_new_tokens, guide, drafter, system.sampler(job.note.id, chain))
+            sampler = system.sampler(job.note.id, chain)
+            yield Request(job.prompt, job.max_new_tokens, guide, drafter, sampler, job.note.id)
 
 
 def in_order(results: Iterable[tuple[int, Generation]], chains: int) -> Iterator[list[Generation]]:

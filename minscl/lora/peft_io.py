@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 
 from minscl.errors import InputError, read_json_object, replace_file
 from minscl.lora.inject import linear_modules, lora_layers, match_targets, wrap
+from minscl.weights import is_finite, read_tensors
 
 CONFIG_FILE, TENSOR_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
@@ -108,7 +108,7 @@ def load_adapter(model: nn.Module, folder) -> None:
     A model that already has LoRA must have the adapter's rank, alpha and layers; A, B and dropout are replaced.
     Tensors of any float dtype are cast to the layer's (float32). Everything is checked before the model is changed.
     Raises InputError naming the file and the setting or tensor: a setting that is not implemented, an adapter for
-    another model (layers, shapes, missing or unexpected tensors), a truncated file, a pickle.
+    another model (layers, shapes, missing or unexpected tensors), a damaged file, a number that is not finite, a pickle.
     """
     folder = Path(folder)
     config = read_adapter_config(folder)
@@ -198,7 +198,9 @@ def _layer_names(model: nn.Module, config: AdapterConfig, folder: Path) -> list[
 
 
 def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """The adapter's tensors by key. Raises InputError for a missing or truncated file, and for a pickle."""
+    """The adapter's tensors by key. Raises InputError for a missing or damaged file, for a pickle, and for a type that
+    is not a float.
+    """
     path = folder / TENSOR_FILE
     if not path.exists():
         if (folder / PICKLE_FILE).exists():
@@ -207,14 +209,11 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
                 f"trust it and save_pretrained(folder, safe_serialization=True) to get {TENSOR_FILE}"
             )
         raise InputError(f"{path}: no such file; give a folder that holds a PEFT adapter")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error}); copy it again") from error
+    return dict(read_tensors(path, remedy="copy it again"))
 
 
 def _check_tensors(path: Path, tensors: dict, linears: dict[str, nn.Linear], rank: int) -> None:
-    """Raise InputError unless `tensors` are exactly those that the layers need, in their shapes."""
+    """Raise InputError unless `tensors` are exactly those that the layers need, in their shapes and finite."""
     shapes = {}
     for name, linear in linears.items():
         shapes[_key(name, "A")] = (rank, linear.in_features)
@@ -222,11 +221,13 @@ def _check_tensors(path: Path, tensors: dict, linears: dict[str, nn.Linear], ran
     for key, shape in shapes.items():
         if key not in tensors:
             raise InputError(f"{path}: tensor {key} is missing; the adapter was made for another model or other layers")
-        if tuple(tensors[key].shape) != shape or not tensors[key].is_floating_point():
+        if tuple(tensors[key].shape) != shape:
             raise InputError(
-                f"{path}: tensor {key} is {tensors[key].dtype} {tuple(tensors[key].shape)}, this model and r = {rank} "
-                f"need floats of shape {shape}; the adapter was made for another model"
+                f"{path}: tensor {key} is {tuple(tensors[key].shape)}, this model and r = {rank} need {shape}; "
+                "the adapter was made for another model"
             )
+        if not is_finite(tensors[key]):
+            raise InputError(f"{path}: tensor {key} holds NaN or infinity; copy the file again, or train it again")
     for key in tensors:
         if key not in shapes:
             raise InputError(

@@ -1,23 +1,24 @@
 """Weights: from safetensors into a model built on the meta device, and back to a Hugging Face folder.
 
 Each tensor is read from the memory-mapped file, cast and assigned one at a time, so peak memory is the weights plus one
-tensor. Strict: every tensor of the model must be present, and no other. Nothing is ever unpickled.
+tensor. Strict: every tensor of the model must be present, and no other, and hold finite numbers.
 
 Read next: decoder.py.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from minscl.errors import InputError, read_json_object, replace_file
 from minscl.hardware import DTYPES
 from minscl.model.config import ModelConfig
 from minscl.model.decoder import Decoder
+from minscl.weights import is_finite, read_tensors
 
 SHARD_BYTES = 5 * 10**9  # of one safetensors file
 
@@ -28,7 +29,8 @@ def load_model(folder, *, device="cpu", dtype=None, mapped: bool = False) -> Dec
     dtype: a torch dtype or its name; None: config.json's. mapped: leave weights that have this dtype already in
     the memory-mapped file, unread until used (training.distributed.shard_blocks); on a CPU only.
 
-    Raises InputError naming the file and tensor for anything missing, unexpected, misshapen, truncated or corrupt.
+    Raises InputError naming the file and tensor for anything missing, unexpected, misshapen, truncated, corrupt or not
+    finite (not checked where mapped).
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -56,7 +58,10 @@ def load_model(folder, *, device="cpu", dtype=None, mapped: bool = False) -> Dec
                     f"{path}: tensor {name} is {list(tensor.shape)}, "
                     f"config.json asks for {list(parameters[name].shape)}"
                 )
-            assign(model, name, tensor.to(device=device, dtype=torch_dtype, copy=not mapped))
+            weight = tensor.to(device=device, dtype=torch_dtype, copy=not mapped)
+            if not (mapped or is_finite(weight)):
+                raise InputError(f"{path}: {not_finite(name, tensor, torch_dtype)}")
+            assign(model, name, weight)
     missing = sorted(parameters.keys() - loaded)
     if missing:
         raise InputError(f"{folder}: tensor {missing[0]} is missing ({len(missing)} in all); fetch the folder again")
@@ -98,23 +103,11 @@ def weight_files(folder: Path) -> Mapping[Path, set[str] | None]:
     raise InputError(f"{folder}: no model.safetensors and no model.safetensors.index.json; {remedy}")
 
 
-def read_tensors(path: Path, promised: set[str] | None) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yields (name, tensor) of one file, memory-mapped.
-
-    Raises InputError for a damaged file, and where its tensors are not exactly those that the index promises.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            names = set(file.keys())
-            different = sorted(names ^ (promised or names))
-            if different:
-                raise InputError(
-                    f"{path}: the index and the file disagree about tensor {different[0]}; fetch both again"
-                )
-            for name in sorted(names):
-                yield name, file.get_tensor(name)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: truncated or corrupt safetensors ({error}); fetch the file again") from error
+def not_finite(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> str:
+    """What is wrong with a tensor that is not finite in `dtype`, and the remedy."""
+    if is_finite(tensor):
+        return f"tensor {name} holds numbers too large for {dtype}; use --dtype float32 or bfloat16"
+    return f"tensor {name} holds NaN or infinity; fetch the file again, or train the model again"
 
 
 def assign(model: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
@@ -126,7 +119,8 @@ def assign(model: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
 def save_model(model: Decoder, folder) -> None:
     """Write config.json and safetensors, in shards of at most 5 GB, that transformers and vLLM load.
 
-    Raises InputError where LoRA is not merged, and where the folder cannot be written.
+    Raises InputError, before anything is written, where LoRA is not merged and where a tensor is not finite; and where
+    the folder cannot be written.
     """
     folder = Path(folder)
     tensors: dict[str, torch.Tensor] = dict(model.named_parameters())
@@ -135,6 +129,12 @@ def save_model(model: Decoder, folder) -> None:
         raise InputError(
             f"{folder}: the model still has LoRA ({unmerged[0]}); call merge_lora before save_model, or save_adapter"
         )
+    for name, tensor in tensors.items():
+        if not is_finite(tensor):
+            raise InputError(
+                f"{folder}: not written, tensor {name} holds NaN or infinity; check the adapter's lora_alpha, or load "
+                "the model in float32"
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write_folder(model, tensors, folder)
