@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from minscl.errors import InputError, read_json_object, replace_file
+from minscl.errors import InputError, read_json_object
+from minscl.files import replace_file
 from minscl.lora.inject import linear_modules, lora_layers, match_targets, wrap
 from minscl.weights import is_finite, read_tensors
 
