@@ -95,13 +95,13 @@ def change_tensors(folder, change):
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 200), "truncated or corrupt"),
         (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda f: ((f / "model.safetensors").unlink(), (f / "pytorch_model.bin").touch()), "convert the .bin weights"),
-        (lambda f: (f / "config.json").unlink(), "config.json: cannot be read"),
-        (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
-        (lambda f: (f / "config.json").write_bytes(b"\xff{}"), "config.json: not JSON"),
+        (lambda f: (f / "config.json").unlink(), "config.json: no such file"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON that can be used"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff{}"), "config.json: byte 0 is not UTF-8"),
         (lambda f: (f / "config.json").write_text("[]"), "config.json: not a JSON object"),
         (
             lambda f: (shard(f), (f / "model.safetensors.index.json").write_text('{"weight_map": 3}')),
-            "not a safetensors index",
+            "weight_map is 3, but must be an object",
         ),
         (
             lambda f: (shard(f), (f / "model-00002-of-00002.safetensors").unlink()),
