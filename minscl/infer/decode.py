@@ -50,7 +50,7 @@ def _check(config, prompts: list[list[int]], max_new_tokens: int, batch_size: in
     """Refuse what cannot be decoded before anything is computed."""
     if max_new_tokens < 1 or batch_size < 1:
         raise InputError(f"max_new_tokens = {max_new_tokens}, batch_size = {batch_size}: give at least 1 for each")
-    limit = config.max_position_embeddings
+    limit = config.context_length
     for index, prompt in enumerate(prompts):
         if not prompt:
             raise InputError(f"prompt {index} is empty; give at least one token id")

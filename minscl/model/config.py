@@ -148,7 +148,7 @@ def _refuse_unsupported(settings: Settings, model_type: str) -> None:
     architectures = settings.strings("architectures", [])
     if architectures and architectures[0] != ARCHITECTURES[model_type]:
         raise InputError(
-            f"{settings.source}: architecture {architectures[0]} is not supported; "
+            f"{settings.source}: architecture {_quoted(architectures[0])} is not supported; "
             f"supported: {', '.join(ARCHITECTURES.values())}"
         )
     if settings.string("hidden_act", "silu") != "silu":
@@ -168,8 +168,12 @@ def _refuse_unsupported(settings: Settings, model_type: str) -> None:
 
 
 def _unsupported(settings: Settings, key: str, supported: str) -> InputError:
-    shown = show_value(settings.values[key]).replace('"', "'")
-    return InputError(f"{settings.source}: {key} {shown} is not supported; supported: {supported}")
+    return InputError(f"{settings.source}: {key} {_quoted(settings.values[key])} is not supported; supported: {supported}")
+
+
+def _quoted(value) -> str:
+    """A value for a message: short, strings in single quotes."""
+    return show_value(value).replace('"', "'")
 
 
 def _read_rope(settings: Settings) -> RopeConfig:
@@ -183,13 +187,13 @@ def _read_rope(settings: Settings) -> RopeConfig:
     rope_type = rope.string("rope_type", None) or rope.string("type", "default")
     if rope_type not in ROPE_TYPES:
         raise InputError(
-            f"{settings.source}: rope type {rope_type!r} is not supported; supported: {', '.join(ROPE_TYPES)}"
+            f"{settings.source}: rope type {_quoted(rope_type)} is not supported; supported: {', '.join(ROPE_TYPES)}"
         )
     names = {field.name for field in dataclasses.fields(RopeConfig)} | {"type", "partial_rotary_factor"}
     unknown = sorted(key for key in rope.values if key in rope and key not in names)
     if unknown or rope.number("partial_rotary_factor", 1.0) != 1.0:
         name = (unknown or ["partial_rotary_factor"])[0]
-        raise InputError(f"{settings.source}: rope setting {name!r} is not supported with rope type {rope_type!r}")
+        raise InputError(f"{settings.source}: rope setting {_quoted(name)} is not supported with rope type {rope_type!r}")
     for name in ROPE_TYPES[rope_type]:
         if name not in rope:
             raise InputError(
