@@ -159,11 +159,12 @@ def note_prompt(model, tokenizer, note: Note, evidence: list[str] | None = None,
     limit = model.config.context_length
     message = {"role": "user", "content": system.render_prompt(note.text)}
     answer_start = render_evidence(evidence) if evidence is not None else ""
-    if any(exceeds_context(model, tokenizer, text) for text in (message["content"], answer_start)):
-        raise InputError(
-            f"{note.id}: the note has {len(note.text):,} characters, more than the model's context of {limit:,} tokens "
-            "can hold; split the note or use a model with a longer context"
-        )
+    for name, text in (("note", message["content"]), ("evidence", answer_start)):
+        if exceeds_context(model, tokenizer, text):
+            raise InputError(
+                f"{note.id}: the {name} makes a prompt of {len(text):,} characters, more than the model's context of "
+                f"{limit:,} tokens holds; split the note or use a model with a longer context"
+            )
     prompt = tokenizer.encode_chat([message], add_generation_prompt=True)
     if evidence is not None:
         prompt = prompt + tokenizer.encode_answer_start(answer_start)
