@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from minscl.errors import InputError
 from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_file
-from minscl.hardware import DTYPES
+from minscl.hardware import DTYPES, memory_errors
 from minscl.model.config import ModelConfig
 from minscl.model.decoder import Decoder
 from minscl.settings import read_settings, show_value
@@ -46,13 +46,22 @@ def load_model(folder, *, device="cpu", dtype=None, mapped: bool = False) -> Dec
     finite (not checked where mapped).
     """
     folder = Path(folder)
-    config = read_config(folder)
-    dtype = dtype or config.torch_dtype
-    torch_dtype = DTYPES.get(str(dtype).removeprefix("torch."))
-    if torch_dtype is None:
-        raise InputError(f"{folder}: dtype {dtype} is not supported; choose one of {', '.join(DTYPES)}")
-    with torch.device("meta"):
-        model = Decoder(config)
+    with memory_errors(f"--dtype bfloat16, or a smaller model than {folder}"):
+        config = read_config(folder)
+        dtype = dtype or config.torch_dtype
+        torch_dtype = DTYPES.get(str(dtype).removeprefix("torch."))
+        if torch_dtype is None:
+            raise InputError(f"{folder}: dtype {dtype} is not supported; choose one of {', '.join(DTYPES)}")
+        with torch.device("meta"):
+            model = Decoder(config)
+        _load_tensors(model, folder, device, torch_dtype, mapped)
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    return model.eval()
+
+
+def _load_tensors(model: Decoder, folder: Path, device, dtype: torch.dtype, mapped: bool) -> None:
+    """Replace all parameters of `model`, on the meta device, by the folder's; arguments and errors as for load_model."""
     parameters = dict(model.named_parameters())  # tied weights appear once, under the embedding's name
     files: dict[str, Path] = {}  # of each tensor
     missing = set(parameters)
@@ -63,27 +72,25 @@ def load_model(folder, *, device="cpu", dtype=None, mapped: bool = False) -> Dec
             files[name] = path
             if name.endswith("rotary_emb.inv_freq"):  # RoPE's buffer in old Llama files
                 continue
-            if name == HEAD and config.tie_word_embeddings:  # both are equal, or this is the only one (read_config)
+            if name == HEAD and model.config.tie_word_embeddings:  # equal, or the only one of the two (read_config)
                 name = EMBEDDINGS
             if name not in parameters:
                 raise InputError(
-                    f"{path}: unexpected tensor {name}; the weights do not belong to config.json's {config.model_type}"
+                    f"{path}: unexpected tensor {name}; the weights do not belong to config.json's "
+                    f"{model.config.model_type}"
                 )
             if tensor.shape != parameters[name].shape:
                 raise InputError(
                     f"{path}: tensor {name} is {list(tensor.shape)}, "
                     f"config.json asks for {list(parameters[name].shape)}"
                 )
-            weight = tensor.to(device=device, dtype=torch_dtype, copy=not mapped)
+            weight = tensor.to(device=device, dtype=dtype, copy=not mapped)
             if not (mapped or is_finite(weight)):
-                raise InputError(f"{path}: {not_finite(name, tensor, torch_dtype)}")
+                raise InputError(f"{path}: {not_finite(name, tensor, dtype)}")
             assign(model, name, weight)
             missing.discard(name)
     if missing:
         raise InputError(f"{folder}: tensor {min(missing)} is missing ({len(missing)} in all); fetch the folder again")
-    if config.tie_word_embeddings:
-        model.lm_head.weight = model.model.embed_tokens.weight
-    return model.eval()
 
 
 def read_config(folder) -> ModelConfig:
