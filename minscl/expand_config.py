@@ -11,6 +11,7 @@ from minscl.data.corpora.mdace import CATEGORIES, LEAKS, SETS
 from minscl.data.icd.index_tables import TABLES
 from minscl.errors import InputError
 from minscl.infer import BATCH_SIZE
+from minscl.infer.endpoint_address import check_address
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class LLMConfig:
     allow_remote: bool = flag(False, "allow notes to leave this machine for the endpoint")
 
     def __post_init__(self):
+        if self.endpoint:
+            check_address(self.endpoint, self.allow_remote)
+            if not self.model:
+                raise InputError(f"--endpoint {self.endpoint}: --model is missing; give the name of the server's model")
         if self.together < 1:
             raise InputError(f"--together {self.together}: must be at least 1")
         if self.retries < 0:

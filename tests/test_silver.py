@@ -119,10 +119,15 @@ def test_two_stages_by_hand(tmp_path):
         ("", []),
         ("Evidence:\n1. HTN\n(2) “DM2”\n• 'x y'\n- A1c 9.4", ["HTN", "DM2", "x y", "A1c 9.4"]),
         ("9.4 percent", ["9.4 percent"]),
+        (
+            "HTN\r\nchest\x0cpain\nleft\u2028leg\x0b\nDM2\x85\rCKD\n",
+            ["HTN", "chest\x0cpain", "left\u2028leg", "DM2\x85\rCKD"],
+        ),
     ],
 )
 def test_lines_of_an_answer(answer, lines):
-    """Guards: bullets and quotation marks taken for words of the note, numbers of the note taken for bullets."""
+    """Guards: bullets and quotation marks taken for words of the note, numbers of the note taken for bullets; a
+    quotation cut in two where the note has a form feed or another separator that is no line break."""
     assert answer_lines(answer) == lines
 
 

@@ -59,7 +59,7 @@ def open_answer_log(path: str, cls: type, llm) -> AnswerLog:
 def answer_lines(answer: str) -> list[str]:
     """The lines of an answer without bullets, numbers and quotation marks; "none" and headings are left out."""
     items = []
-    for line in answer.splitlines():
+    for line in re.split(r"\r?\n", answer):  # str.splitlines would also cut a quotation at a form feed or U+2028
         line = _LIST_MARK.sub("", line.strip()).strip()
         if len(line) > 1 and line[0] + line[-1] in ('""', "''", "“”"):
             line = line[1:-1].strip()
@@ -74,11 +74,10 @@ def ask_in_batches(llm, groups: Iterable[list[tuple[Subject, str]]], bar: tqdm) 
     A group is never split between two calls of `llm.ask`, so that a local model computes its shared prefix only once.
     """
     batch: list[tuple[Subject, str]] = []
-    with bar:
-        for group in itertools.chain(groups, [None]):
-            batch += group or []
-            if batch and (group is None or len(batch) >= MIN_PROMPTS):
-                for number, answer in llm.ask([prompt for _, prompt in batch]):
-                    bar.update()
-                    yield batch[number][0], answer
-                batch = []
+    for group in itertools.chain(groups, [None]):
+        batch += group or []
+        if batch and (group is None or len(batch) >= MIN_PROMPTS):
+            for number, answer in llm.ask([prompt for _, prompt in batch]):
+                bar.update()
+                yield batch[number][0], answer
+            batch = []

@@ -160,11 +160,11 @@ def run_stage_one(documents: list[CodedDocument], codebook: CodeBook, llm, log: 
         ]
         for document in documents
     )
-    bar = tqdm(desc="quoting", total=len(keys), initial=sum(key in answers for key in keys))
-    for (document, key), answer in ask_in_batches(llm, groups, bar):
-        located = locate_quotations(document.text, answer_lines(answer or ""))
-        answers[key] = StageOneAnswer(*key, *located, llm.name, answer is not None)
-        log.append([answers[key]])
+    with tqdm(desc="quoting", total=len(keys), initial=sum(key in answers for key in keys)) as bar:
+        for (document, key), answer in ask_in_batches(llm, groups, bar):
+            located = locate_quotations(document.text, answer_lines(answer or ""))
+            answers[key] = StageOneAnswer(*key, *located, llm.name, answer is not None)
+            log.append([answers[key]])
     return [answers[key] for key in keys]
 
 
@@ -230,12 +230,12 @@ def run_stage_two(candidates: Candidates, codebook: CodeBook, llm, log: AnswerLo
     }
     keys = {code: (code, prompt_digest(prompt)) for code, prompt in prompts.items()}
     unanswered = [code for code in prompts if keys[code] not in answers]
-    bar = tqdm(desc="choosing", total=len(prompts), initial=len(prompts) - len(unanswered))
-    for code, answer in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
-        matches = [_match_candidate(line, candidates[code][:MAX_CANDIDATES]) for line in answer_lines(answer or "")]
-        chosen = tuple(dict.fromkeys(text for text in matches if text))[:MAX_CHOSEN]
-        answers[keys[code]] = StageTwoAnswer(*keys[code], chosen, matches.count(None), llm.name)
-        log.append([answers[keys[code]]])
+    with tqdm(desc="choosing", total=len(prompts), initial=len(prompts) - len(unanswered)) as bar:
+        for code, answer in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
+            matches = [_match_candidate(line, candidates[code][:MAX_CANDIDATES]) for line in answer_lines(answer or "")]
+            chosen = tuple(dict.fromkeys(text for text in matches if text))[:MAX_CHOSEN]
+            answers[keys[code]] = StageTwoAnswer(*keys[code], chosen, matches.count(None), llm.name)
+            log.append([answers[keys[code]]])
     return [
         answers[keys[code]] if code in keys else StageTwoAnswer(code, "", (of_code[0].text,), 0, llm.name)
         for code, of_code in candidates.items()

@@ -156,11 +156,11 @@ def write_synthetic(pairs: list[Pair], codebook: CodeBook, llm, log: AnswerLog) 
     prompts = {code: synthetic_prompt(code, nearest, evidence[nearest], codebook) for code, nearest in uncovered}
     keys = {code: (code, prompt_digest(prompt)) for code, prompt in prompts.items()}
     unanswered = [code for code in prompts if keys[code] not in answers]
-    bar = tqdm(desc="writing", total=len(prompts), initial=len(prompts) - len(unanswered))
-    for code, answer in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
-        phrases = tuple(map(one_line, answer_lines(answer or "")))
-        answers[keys[code]] = SyntheticAnswer(*keys[code], phrases, llm.name)
-        log.append([answers[keys[code]]])
+    with tqdm(desc="writing", total=len(prompts), initial=len(prompts) - len(unanswered)) as bar:
+        for code, answer in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
+            phrases = tuple(map(one_line, answer_lines(answer or "")))
+            answers[keys[code]] = SyntheticAnswer(*keys[code], phrases, llm.name)
+            log.append([answers[keys[code]]])
     phrases_written = [(code, nearest, answers[keys[code]].evidence) for code, nearest in uncovered]
     return accept_phrases(phrases_written, PhraseIndex(pairs, codebook))
 
