@@ -25,7 +25,7 @@ from minscl.data.spans.silver import StageOneAnswer
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
 from minscl.expand import main
-from minscl.expand_config import SilverConfig
+from minscl.expand_config import SilverConfig, SyntheticConfig
 from minscl.infer.endpoint_address import check_address
 from minscl.infer.llm import MAX_ANSWER_CHARACTERS, MAX_REPLY_BYTES, EndpointLLM
 from minscl.model import save_model
@@ -84,16 +84,27 @@ def test_an_address_that_cannot_be_read_is_refused_in_one_line(wrong):
     "flags, message",
     [
         ({"together": 0}, "--together 0: must be at least 1"),
+        ({"together": 10**40}, "--together .too large.: must be"),
         ({"retries": -1}, "--retries -1: must be at least 0"),
         ({"timeout": 0.0}, "--timeout 0.0: must be above 0"),
         ({"timeout": -2.0}, "--timeout -2.0"),
         ({"timeout": float("nan")}, "--timeout nan"),
+        ({"timeout": float("inf")}, "--timeout inf"),
+        ({"endpoint": "http://127.0.0.1:1/v1"}, "--model is missing"),
+        ({"notes": "o.quoted.jsonl"}, "--out o: its answer log o.quoted.jsonl is an input"),
+        ({"notes": "./o.chosen.jsonl"}, "--out o: its answer log o.chosen.jsonl is an input"),
     ],
 )
 def test_flags_of_the_llm_are_checked(flags, message):
     """Guards: a traceback from the thread pool or the client library; no request sent, and a job that seems to hang."""
     with pytest.raises(InputError, match=message):
-        SilverConfig(notes="n", out="o", **flags)
+        SilverConfig(**{"notes": "n", "out": "o", **flags})
+
+
+def test_the_log_of_synthetic_is_no_input():
+    """Guards: answers appended to a file of pairs."""
+    with pytest.raises(InputError, match="its answer log o.written.jsonl is an input"):
+        SyntheticConfig(pairs="gold.jsonl, o.written.jsonl", out="o")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ A logged answer is used again for exactly the same prompt.
 """
 
 import json
+import os
 
 import pytest
 
@@ -12,18 +13,19 @@ from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.record_checks import checked_record
-from minscl.data.spans.asking import answer_lines
+from minscl.data.spans.asking import answer_lines, open_answer_log
 from minscl.data.spans.silver import (
     Candidate,
     StageOneAnswer,
     StageTwoAnswer,
     collect_candidates,
+    expand_silver,
     locate_quotations,
     run_stage_one,
     run_stage_two,
     silver_pairs,
 )
-from minscl.data.spans.synthetic import SyntheticAnswer
+from minscl.data.spans.synthetic import SyntheticAnswer, expand_synthetic
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
 
@@ -163,6 +165,43 @@ def test_a_candidate_may_end_in_a_number(tmp_path, answer, chosen, rejected):
     assert (stage_two.evidence, stage_two.rejected) == (chosen, rejected)
 
 
+def test_an_output_that_cannot_be_written_is_refused_first(tmp_path):
+    """Guards: a job of days whose every question was asked before its output was found to be a folder."""
+    llm = Scripted(answers_left=0)
+    gold = [Pair("HTN", "I10", "gold")]
+    for expand, records in ((expand_silver, NOTES), (expand_synthetic, gold)):
+        for out in (tmp_path, tmp_path / ("x" * 300), tmp_path / "pipe"):
+            if out.name == "pipe" and not out.exists():
+                os.mkfifo(out)
+            with pytest.raises(InputError) as error:
+                expand(records, BOOK, llm, str(out))
+            assert str(error.value).startswith(f"{out}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_no_pairs_are_warned_of(tmp_path, caplog):
+    """Guards: an empty file of pairs that nobody notices in a pipeline."""
+    llm = Scripted()
+    llm.answer = lambda prompt: "nothing that the note says"
+    pairs, _ = expand_silver(NOTES, BOOK, llm, str(tmp_path / "silver.jsonl"))
+    assert not pairs and len(caplog.messages) == 1
+    assert "silver.jsonl is empty: nothing was left to write (notes: 4, codes asked about: 6" in caplog.text
+    assert "rejected: not in the note: 6" in caplog.text
+    caplog.clear()
+    assert expand_silver(NOTES, BOOK, Scripted(), str(tmp_path / "other.jsonl"))[0] and not caplog.messages
+
+
+def test_another_models_log_is_refused_without_its_password(tmp_path):
+    """Guards: the password of an address, which versions before 0.2.0 stored, printed."""
+    log = tmp_path / "log.jsonl"
+    for secret in ("http://u:sesame@127.0.0.1/v1", "http://u:ses?ame@127.0.0.1/v1", "http://127.0.0.1/v1?key=sesame"):
+        log.write_text(json.dumps({"code": "I10", "prompt": "x", "evidence": [], "llm": f"m at {secret}"}) + "\n")
+        expected = pytest.raises(InputError, match="has answers of m at http://127.0.0.1/v1, not scripted")
+        with expected as error, open_answer_log(str(log), SyntheticAnswer, Scripted()):
+            pass
+        assert "ame" not in str(error.value).replace("name", "")
+
+
 def test_an_interrupted_job_asks_nothing_twice(tmp_path):
     """Guards: answers lost or asked for again after the LLM fails in either stage; pairs that depend on where."""
     _, _, pairs_uninterrupted = both_stages(tmp_path / "whole", Scripted())
@@ -228,19 +267,19 @@ def test_an_edited_note_is_asked_about_again(tmp_path):
         (
             StageTwoAnswer,
             {"code": "I10", "prompt": "x", "evidence": ["HTN", 3], "rejected": 0, "llm": "m"},
-            "1: StageTwoAnswer: evidence is 3; it must be a string",
+            "1: StageTwoAnswer: evidence is a number; it must be a string",
         ),
         (
             SyntheticAnswer,
             {"code": "I10", "prompt": "x", "evidence": [None], "llm": "m"},
-            "1: SyntheticAnswer: evidence is None; it must be a string",
+            "1: SyntheticAnswer: evidence is null; it must be a string",
         ),
         (
             SyntheticAnswer,
             {"code": "I10", "prompt": "x", "evidence": {}, "llm": "m"},
-            "1: SyntheticAnswer: evidence is {}; it must be a list",
+            "1: SyntheticAnswer: evidence is an object; it must be a list",
         ),
-        (SyntheticAnswer, 3, "1: SyntheticAnswer: 3 is not an object"),
+        (SyntheticAnswer, 3, "1: SyntheticAnswer: a number, not an object"),
     ],
 )
 def test_a_damaged_answer_log_is_refused_in_one_line(tmp_path, cls, line, message):
@@ -253,5 +292,5 @@ def test_a_damaged_answer_log_is_refused_in_one_line(tmp_path, cls, line, messag
 
 def test_every_kind_of_value_has_a_name():
     """Guards: a KeyError in place of the message where a key must hold an object."""
-    with pytest.raises(InputError, match="Pair: x is 3; it must be a JSON object"):
+    with pytest.raises(InputError, match="Pair: x is a number; it must be a JSON object"):
         checked_record({"x": 3}, Pair, {"x": dict}, {})

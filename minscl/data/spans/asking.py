@@ -9,8 +9,10 @@ answer) in any order, None as the answer to a prompt that is too long.
 Read next: silver.py, synthetic.py; ../answer_log.py.
 """
 
+import contextlib
 import hashlib
 import itertools
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -19,8 +21,10 @@ from tqdm import tqdm
 
 from minscl.data.answer_log import AnswerLog
 from minscl.data.record_checks import checked_record
-from minscl.errors import InputError
+from minscl.data.types import Pair
+from minscl.errors import InputError, printable
 
+LOG = logging.getLogger("minscl")
 MAX_PHRASE_CHARACTERS = 200  # a longer line of an answer is not a phrase
 MIN_PROMPTS = 64  # per call of `ask`, except for the last one
 _LIST_MARK = re.compile(r"^(?:[-*•]|\(?\d{1,3}[.):])\s+")
@@ -44,16 +48,25 @@ def answer_fields(record, cls: type, required: dict[str, type]) -> dict[str, Any
     return {**fields, "evidence": tuple(fields["evidence"])}
 
 
-def open_answer_log(path: str, cls: type, llm) -> AnswerLog:
+@contextlib.contextmanager
+def open_answer_log(path: str, cls: type, llm) -> Iterator[AnswerLog]:
     """The log at `path` with answers of class `cls`. Raises InputError where it has another model's answers."""
-    log = AnswerLog(path, cls)
-    for answer in log.records:
-        if answer.llm != llm.name:
-            log.handle.close()
-            raise InputError(
-                f"{path}: has answers of {answer.llm}, not {llm.name}; continue with that model or name another --out"
-            )
-    return log
+    with AnswerLog(path, cls) as log:
+        for answer in log.records:
+            if answer.llm != llm.name:
+                # Versions before 0.2.0 stored an endpoint's address with its password or query.
+                name = re.sub(r"(://[^\s?#]*)[?#]\S*", r"\1", re.sub(r"://\S*@", "://", answer.llm))
+                raise InputError(
+                    f"{path}: has answers of {name}, not {llm.name}; continue with that model or name another --out"
+                )
+        yield log
+
+
+def warn_if_empty(out: str, pairs: list[Pair], rows: list[tuple[str, int]]) -> None:
+    """Log a warning where there are no pairs to write to `out`; the counts `rows` tell why."""
+    if not pairs:
+        counts = ", ".join(f"{name.strip()}: {number:,}" for name, number in rows)
+        LOG.warning("minscl: warning: %s is empty: nothing was left to write (%s)", printable(out), counts)
 
 
 def answer_lines(answer: str) -> list[str]:

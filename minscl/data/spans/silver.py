@@ -28,8 +28,10 @@ from minscl.data.spans.asking import (
     ask_in_batches,
     open_answer_log,
     prompt_digest,
+    warn_if_empty,
 )
 from minscl.data.types import CodedDocument, Pair
+from minscl.files import output_path
 
 MAX_CANDIDATES = 40  # per code in stage 2's prompt, the most frequent ones
 MAX_CHOSEN = 6  # representative expressions of a code
@@ -107,14 +109,21 @@ Candidates = dict[str, list[Candidate]]  # code → its quotations
 def expand_silver(
     documents: list[CodedDocument], codebook: CodeBook, llm, out: str
 ) -> tuple[list[Pair], list[tuple[str, int]]]:
-    """Both stages: (the pairs, counts as (name, number) rows). The answer logs are written beside `out`."""
-    with open_answer_log(f"{out}.quoted.jsonl", StageOneAnswer, llm) as log:
-        quoted = run_stage_one(documents, codebook, llm, log)
-    candidates = collect_candidates(quoted)
-    with open_answer_log(f"{out}.chosen.jsonl", StageTwoAnswer, llm) as log:
-        chosen = run_stage_two(candidates, codebook, llm, log)
+    """Both stages: (the pairs, counts as (name, number) rows). The answer logs are written beside `out`.
+
+    Raises InputError before any question where `out` cannot be written.
+    """
+    output_path(out)
+    quoted_path, chosen_path = answer_log_paths(out)
+    with (
+        open_answer_log(quoted_path, StageOneAnswer, llm) as quoted_log,
+        open_answer_log(chosen_path, StageTwoAnswer, llm) as chosen_log,
+    ):
+        quoted = run_stage_one(documents, codebook, llm, quoted_log)
+        candidates = collect_candidates(quoted)
+        chosen = run_stage_two(candidates, codebook, llm, chosen_log)
     pairs = silver_pairs(chosen, candidates)
-    return pairs, [
+    rows = [
         ("notes", len(documents)),
         ("codes asked about", len(quoted)),
         ("  with a quotation", sum(bool(answer.evidence) for answer in quoted)),
@@ -128,6 +137,13 @@ def expand_silver(
         ("pairs written", len(pairs)),
         ("  distinct codes", len({pair.code for pair in pairs})),
     ]
+    warn_if_empty(out, pairs, rows)
+    return pairs, rows
+
+
+def answer_log_paths(out: str) -> tuple[str, str]:
+    """The answer logs of stages 1 and 2 beside the pairs' file `out`."""
+    return f"{out}.quoted.jsonl", f"{out}.chosen.jsonl"
 
 
 def stage_one_prompt(text: str, code: str, description: str) -> str:

@@ -30,9 +30,11 @@ from minscl.data.spans.asking import (
     ask_in_batches,
     open_answer_log,
     prompt_digest,
+    warn_if_empty,
 )
 from minscl.data.spans.gold import billable_for
 from minscl.data.types import Pair
+from minscl.files import output_path
 
 MAX_NEIGHBOUR_PHRASES = 8  # of the nearest code, in a prompt
 MAX_PHRASES = 3  # taken from an answer
@@ -109,21 +111,30 @@ def _description_codes(codebook: CodeBook) -> dict[str, set[str]]:
 def expand_synthetic(pairs: list[Pair], codebook: CodeBook, llm, out: str) -> tuple[list[Pair], list[tuple[str, int]]]:
     """(a few phrases for every billable code without a pair, counts as (name, number) rows).
 
-    `llm` None: template_pairs. The answer log is written beside `out`.
+    `llm` None: template_pairs. The answer log is written beside `out`. Raises InputError before any question where
+    `out` cannot be written.
     """
+    output_path(out)
     rejected: Counter[str] = Counter()
     if llm is None:
         synthetic = template_pairs(pairs, codebook)
     else:
-        with open_answer_log(f"{out}.written.jsonl", SyntheticAnswer, llm) as log:
+        with open_answer_log(answer_log_path(out), SyntheticAnswer, llm) as log:
             synthetic, rejected = write_synthetic(pairs, codebook, llm, log)
-    return synthetic, [
+    rows = [
         ("uncovered codes", len(uncovered_codes(pairs, codebook))),
         ("pairs written", len(synthetic)),
         ("  distinct codes", len({pair.code for pair in synthetic})),
         ("phrases rejected", rejected.total()),
         *((f"  {reason}", number) for reason, number in rejected.most_common()),
     ]
+    warn_if_empty(out, synthetic, rows)
+    return synthetic, rows
+
+
+def answer_log_path(out: str) -> str:
+    """The answer log beside the pairs' file `out`."""
+    return f"{out}.written.jsonl"
 
 
 def synthetic_prompt(code: str, nearest: str, evidence: list[str], codebook: CodeBook) -> str:
