@@ -202,7 +202,7 @@ def test_system_names_are_distinct():
         (["--rounds", "-1"], "--rounds -1"),
         (["--spans", "spans.jsonl"], "needs --train"),
         (["--pred", "empty.jsonl"], "--pred empty.jsonl: contains no document"),
-        (["--fixed", "words.txt"], "minscl: --fixed words.txt: 'pain' is no code"),
+        (["--fixed", "words.txt"], "minscl: --fixed words.txt: line 2 is no code"),
         (["--codes-only", "b.jsonl"], "not one of the --pred files"),
         (["--plot", "nowhere/x.png"], "--plot nowhere/x.png"),
         (["--plot", "x.doc"], "--plot x.doc"),
@@ -265,13 +265,13 @@ def test_intervals_are_percentiles_with_linear_interpolation(files):
     "change, words",
     [
         (lambda record: record.update(extra=1), ["bad.jsonl:3", "unknown key 'extra'"]),
-        (lambda record: record.update(id="1"), ["bad.jsonl:3", "id '1' is also line 2's"]),
+        (lambda record: record.update(id="1"), ["bad.jsonl:3", "the id is also line 2's"]),
         (lambda record: record.update(id="99"), ["bad.jsonl", "'99'", "gold does not have"]),
         (
             lambda record: record.update(
                 codes=[{"code": "I10", "description": "", "evidence": [{"text": "HTN", "start": 0, "end": 3}]}]
             ),
-            ["bad.jsonl:3", "text[0:3]"],
+            ["bad.jsonl:3", "text at 0:3"],
         ),
     ],
 )
