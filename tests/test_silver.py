@@ -179,18 +179,6 @@ def test_an_output_that_cannot_be_written_is_refused_first(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
-def test_no_pairs_are_warned_of(tmp_path, caplog):
-    """Guards: an empty file of pairs that nobody notices in a pipeline."""
-    llm = Scripted()
-    llm.answer = lambda prompt: "nothing that the note says"
-    pairs, _ = expand_silver(NOTES, BOOK, llm, str(tmp_path / "silver.jsonl"))
-    assert not pairs and len(caplog.messages) == 1
-    assert "silver.jsonl is empty: nothing was left to write (notes: 4, codes asked about: 6" in caplog.text
-    assert "rejected: not in the note: 6" in caplog.text
-    caplog.clear()
-    assert expand_silver(NOTES, BOOK, Scripted(), str(tmp_path / "other.jsonl"))[0] and not caplog.messages
-
-
 def test_another_models_log_is_refused_without_its_password(tmp_path):
     """Guards: the password of an address, which versions before 0.2.0 stored, printed."""
     log = tmp_path / "log.jsonl"

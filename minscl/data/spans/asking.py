@@ -12,7 +12,6 @@ Read next: silver.py, synthetic.py; ../answer_log.py.
 import contextlib
 import hashlib
 import itertools
-import logging
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -21,10 +20,8 @@ from tqdm import tqdm
 
 from minscl.data.answer_log import AnswerLog
 from minscl.data.record_checks import checked_record
-from minscl.data.types import Pair
-from minscl.errors import InputError, printable
+from minscl.errors import InputError
 
-LOG = logging.getLogger("minscl")
 MAX_PHRASE_CHARACTERS = 200  # a longer line of an answer is not a phrase
 MIN_PROMPTS = 64  # per call of `ask`, except for the last one
 _LIST_MARK = re.compile(r"^(?:[-*•]|\(?\d{1,3}[.):])\s+")
@@ -60,13 +57,6 @@ def open_answer_log(path: str, cls: type, llm) -> Iterator[AnswerLog]:
                     f"{path}: has answers of {name}, not {llm.name}; continue with that model or name another --out"
                 )
         yield log
-
-
-def warn_if_empty(out: str, pairs: list[Pair], rows: list[tuple[str, int]]) -> None:
-    """Log a warning where there are no pairs to write to `out`; the counts `rows` tell why."""
-    if not pairs:
-        counts = ", ".join(f"{name.strip()}: {number:,}" for name, number in rows)
-        LOG.warning("minscl: warning: %s is empty: nothing was left to write (%s)", printable(out), counts)
 
 
 def answer_lines(answer: str) -> list[str]:

@@ -28,7 +28,6 @@ from minscl.data.spans.asking import (
     ask_in_batches,
     open_answer_log,
     prompt_digest,
-    warn_if_empty,
 )
 from minscl.data.types import CodedDocument, Pair
 from minscl.files import output_path
@@ -123,7 +122,7 @@ def expand_silver(
         candidates = collect_candidates(quoted)
         chosen = run_stage_two(candidates, codebook, llm, chosen_log)
     pairs = silver_pairs(chosen, candidates)
-    rows = [
+    return pairs, [
         ("notes", len(documents)),
         ("codes asked about", len(quoted)),
         ("  with a quotation", sum(bool(answer.evidence) for answer in quoted)),
@@ -137,8 +136,6 @@ def expand_silver(
         ("pairs written", len(pairs)),
         ("  distinct codes", len({pair.code for pair in pairs})),
     ]
-    warn_if_empty(out, pairs, rows)
-    return pairs, rows
 
 
 def answer_log_paths(out: str) -> tuple[str, str]:

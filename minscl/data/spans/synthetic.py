@@ -30,7 +30,6 @@ from minscl.data.spans.asking import (
     ask_in_batches,
     open_answer_log,
     prompt_digest,
-    warn_if_empty,
 )
 from minscl.data.spans.gold import billable_for
 from minscl.data.types import Pair
@@ -121,15 +120,13 @@ def expand_synthetic(pairs: list[Pair], codebook: CodeBook, llm, out: str) -> tu
     else:
         with open_answer_log(answer_log_path(out), SyntheticAnswer, llm) as log:
             synthetic, rejected = write_synthetic(pairs, codebook, llm, log)
-    rows = [
+    return synthetic, [
         ("uncovered codes", len(uncovered_codes(pairs, codebook))),
         ("pairs written", len(synthetic)),
         ("  distinct codes", len({pair.code for pair in synthetic})),
         ("phrases rejected", rejected.total()),
         *((f"  {reason}", number) for reason, number in rejected.most_common()),
     ]
-    warn_if_empty(out, synthetic, rows)
-    return synthetic, rows
 
 
 def answer_log_path(out: str) -> str:
