@@ -1,6 +1,5 @@
 """An LLM on a server: where notes may go, the server's faults; `expand silver` killed and started again."""
 
-import contextlib
 import json
 import os
 import random
@@ -159,6 +158,7 @@ class Faulty(BaseHTTPRequestHandler):
     script: list = []
     prompts: list = []  # received
     keys: list = []  # received
+    unread = 0  # replies that the client did not read to the end
     pause = 3  # seconds of a hang
 
     def do_POST(self):
@@ -178,8 +178,10 @@ class Faulty(BaseHTTPRequestHandler):
             self.send_header("Location", "http://203.0.113.1/v1/chat/completions")
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        with contextlib.suppress(ConnectionError):  # the client need not read all of it
+        try:
             self.wfile.write(fault if isinstance(fault, bytes) else body)
+        except ConnectionError:
+            Faulty.unread += 1
 
     def log_message(self, *_):
         pass
@@ -256,19 +258,23 @@ def test_permanent_faults_end_in_one_line(faulty, script, message):
         completion("Mr Secret").decode().encode("utf-16")[:-1],
         completion("Mr S\xe9cret").replace(b"\\u00e9", b"\xe9"),
         *map(completion, (3, True, 1e30, float("inf"), 10**400, [{"text": "Secret"}], {"text": "Secret"})),
-        completion("Secret " * 10_000_000),
+        completion("Secret " * 10_000_000),  # 70 MB
     ],
     ids=lambda reply: repr(reply[:60]),
 )
 def test_a_reply_that_is_no_answer_ends_in_one_line(faulty, reply):
     """Guards: a traceback from the client library or the answer log for a reply of another form; all of the memory
     taken by an endless one; the reply's text in the message."""
-    Faulty.script, Faulty.prompts, answers = [None, reply], [], []
+    Faulty.script, Faulty.prompts, Faulty.unread, answers = [None, reply], [], 0, []
     with pytest.raises(InputError, match="--endpoint http.* no chat completion") as error:
         for _, answer in EndpointLLM(faulty, "m", concurrency=1, retries=0).ask(["Mr Secret", "b", "c"]):
             answers.append(answer)
     assert answers == ["MR SECRET"] and len(Faulty.prompts) == 2
     assert "Secret" not in str(error.value) and len(str(error.value)) < 250
+    endless, deadline = len(reply) > 2**26, time.monotonic() + 10
+    while endless and not Faulty.unread and time.monotonic() < deadline:
+        time.sleep(0.01)  # until the server notices
+    assert Faulty.unread == endless
 
 
 def test_an_unusual_answer_is_an_answer(faulty):
@@ -284,8 +290,10 @@ def test_an_unusual_answer_is_an_answer(faulty):
 
 def test_a_long_error_page_is_not_read(faulty):
     """Guards: all of the memory taken by the body of an error; a prompt that is too long taken for a failure."""
+    Faulty.unread = 0
     Faulty.script = [(500, b"x" * 100_000_000), (400, b'{"error": {"message": "maximum context length is 4096"}}')]
     assert list(EndpointLLM(faulty, "m", concurrency=1, retries=1).ask(["Mr Secret"])) == [(0, None)]
+    assert Faulty.unread == 1
 
 
 def test_an_empty_key_is_no_key(faulty, monkeypatch):
