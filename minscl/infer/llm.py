@@ -21,7 +21,7 @@ from minscl.infer.endpoint_address import check_address, read_api_key
 from minscl.infer.engine import Engine, Request
 
 MAX_ANSWER_TOKENS = 256
-MAX_ANSWER_CHARACTERS = 20_000  # kept of a server's answer; MAX_ANSWER_TOKENS tokens are fewer
+MAX_ANSWER_CHARACTERS = 4_000  # kept of a server's answer; MAX_ANSWER_TOKENS tokens of words are fewer
 MAX_REPLY_BYTES = 2**22  # read of a server's reply
 
 
