@@ -330,6 +330,41 @@ def test_references_are_followed(terms):
     assert references.resolve(Term(("X",), see="Nothing like this"))[1] == "see: no such term"
 
 
+@pytest.mark.parametrize(
+    "titles, see, expected",
+    [
+        (["throat or lake", "lake"], "lake", "lake"),  # printed exactly so
+        (["Smith's throat or lake", "lake, lakes, lacustrine"], "lake", "lake, lakes, lacustrine"),  # begins so
+        (["throat or lake"], "lake", "throat or lake"),  # the only one with that part
+        (["lakes, wide", "lake, deep"], "lakes", "lakes, wide"),  # of equals, the first in print
+    ],
+)
+def test_a_title_comes_before_a_part_of_another(titles, see, expected):
+    """Guards: a part of an earlier title that takes the place of the printed title ("piriform fossa or sinus")."""
+    terms = [Term(("Swelling",)), *(Term(("Swelling", title), code="A00.0") for title in titles)]
+    assert SeeReferences(terms).resolve(Term(("X",), see=f"Swelling, {see}"))[0].path == ("Swelling", expected)
+    terms = [Term((title,), code="A00.0") for title in titles]
+    assert SeeReferences(terms).resolve(Term(("X",), see=see))[0].path == (expected,)
+
+
+@pytest.mark.parametrize(
+    "table, see, code",
+    [
+        ("neoplasm", "Neoplasm, sinus", "C31.9"),
+        ("index", "Vertigo", "R42"),
+        ("index", "Pneumoconiosis", "J64"),
+        ("index", "Fever, yellow", "A95.9"),
+        ("index", "Gangrene", "I96"),
+        ("index", "Tuberculosis, pulmonary", "A15.0"),
+        ("index", "Splenomegaly", "R16.1"),
+    ],
+)
+def test_bundled_references_lead_to_the_printed_title(terms, columns, table, see, code):
+    """Guards: the wrong codes that parts of titles gave: C12, H81.09, J60, A95.0, N49.3, R76.11, E75.22."""
+    references = SeeReferences(terms if table == "index" else columns[table][0])
+    assert references.resolve(Term(("X",), see=see))[0].default_code == code
+
+
 @pytest.fixture
 def gold_once(gold, monkeypatch):
     """The command, with the session's one run of read_gold; a test that runs it whole would take as long again."""
