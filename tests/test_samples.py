@@ -118,7 +118,7 @@ def test_codes_are_read_as_evaluate_reads_them(tmp_path):
         (
             read_pairs,
             [span("I10"), span("failing kidneys")],
-            "r:2: code is a text of 15 characters, not an ICD-10-CM code; "
+            "r:2: code is a string of 15 characters, not an ICD-10-CM code; "
             "give codes such as E11.65 and leave out those of other systems",
         ),
         (

@@ -7,17 +7,15 @@ the message counts all of a file. A well-formed code that the Tabular List lacks
 Read next: icd/codebook.py, CodeBook.normalise; samples.py, which makes training samples of the records.
 """
 
-import re
+import codecs
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
+from minscl.data.record_checks import show_code
 from minscl.data.types import CodedDocument, Pair
 from minscl.errors import InputError
-
-# What a message may show: 585.3, V5869, 0SR9019, I10-. Any other text could be a note's.
-_CODE_LIKE = re.compile(r"[A-Z]{0,2}[0-9][0-9A-Z.-]{1,9}", re.IGNORECASE)
 
 
 def read_documents(path, codebook: CodeBook) -> list[CodedDocument]:
@@ -78,12 +76,12 @@ def _check_codes(
     if not refused:
         return
     record, key, code = refused[0]
-    shown = code if _CODE_LIKE.fullmatch(code) else f"a text of {len(code)} characters"
+    line = _line_of_record(path, record)
     others = f"; {len(refused):,} codes of the file are not" if len(refused) > 1 else ""
-    raise InputError(f"{path}:{_line_of_record(path, record)}: {key} is {shown}, not {what}{others}; {remedy}")
+    raise InputError(f"{path}:{line}: {key} is {show_code(code)}, not {what}{others}; {remedy}")
 
 
 def _line_of_record(path, record: int) -> int:
     """The line of the record with that index; blank lines are no records."""
     with open(path, "rb") as file:
-        return [number for number, line in enumerate(file, 1) if line.strip()][record]
+        return [number for number, line in enumerate(file, 1) if line.removeprefix(codecs.BOM_UTF8).strip()][record]
