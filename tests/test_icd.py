@@ -185,7 +185,8 @@ def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
     [cache] = (tmp_path / "minscl").iterdir()
     content = cache.read_bytes()
 
-    parsed, parses = json.loads(content.partition(b"\n")[2]), []  # further parses, which are not what is tested, give the same at once
+    parses = []  # further parses, which are not what is tested, give the same at once
+    parsed = json.loads(content.partition(b"\n")[2])
     monkeypatch.setattr(codebook, "parse_tabular", lambda handle: parses.append(handle) or parsed)
 
     def load(home):
