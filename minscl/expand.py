@@ -33,7 +33,7 @@ from minscl.data.spans.gold import read_gold
 from minscl.data.spans.silver import expand_silver
 from minscl.data.spans.synthetic import expand_synthetic
 from minscl.data.types import CodedDocument, Note, Pair
-from minscl.errors import InputError
+from minscl.errors import InputError, printable
 from minscl.expand_config import (
     AciDocumentsConfig,
     AciNotesConfig,
@@ -66,7 +66,8 @@ def silver(config: SilverConfig) -> None:
     documents = read_jsonl(require(config.notes, "--notes"), CodedDocument)
     llm = load_llm(config)
     pairs, rows = expand_silver(documents, CodeBook.load(), llm, config.out)
-    write_jsonl(config.out, pairs)
+    if not write_jsonl(config.out, pairs):
+        warn(f"{config.out} is empty: no quotation was located in its note and given a code; see the counts")
     print_written(config.out, [*rows, *llm.token_counts()])
 
 
@@ -179,8 +180,13 @@ def write_corpus(out: str, records, counts: Counts) -> None:
     if not write_jsonl(out, records):
         counts.warnings.append(f"{out} is empty: nothing was left to write; see the counts for the reason")
     for line in counts.warnings:
-        print(f"minscl: warning: {line}", file=sys.stderr)
+        warn(line)
     print_written(out, counts.numbers.items())
+
+
+def warn(line: str) -> None:
+    """Print a warning on stderr."""
+    print(f"minscl: warning: {printable(line)}", file=sys.stderr)
 
 
 def print_written(out: str, rows, *texts: str) -> None:

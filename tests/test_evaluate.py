@@ -202,7 +202,7 @@ def test_system_names_are_distinct():
         (["--rounds", "-1"], "--rounds -1"),
         (["--spans", "spans.jsonl"], "needs --train"),
         (["--pred", "empty.jsonl"], "--pred empty.jsonl: contains no document"),
-        (["--fixed", "words.txt"], "minscl: --fixed words.txt: 'pain' is no code"),
+        (["--fixed", "words.txt"], "minscl: --fixed words.txt: line 2 is no code"),
         (["--codes-only", "b.jsonl"], "not one of the --pred files"),
         (["--plot", "nowhere/x.png"], "--plot nowhere/x.png"),
         (["--plot", "x.doc"], "--plot x.doc"),
@@ -265,13 +265,13 @@ def test_intervals_are_percentiles_with_linear_interpolation(files):
     "change, words",
     [
         (lambda record: record.update(extra=1), ["bad.jsonl:3", "unknown key 'extra'"]),
-        (lambda record: record.update(id="1"), ["bad.jsonl:3", "id '1' is also line 2's"]),
+        (lambda record: record.update(id="1"), ["bad.jsonl:3", "the id is also line 2's"]),
         (lambda record: record.update(id="99"), ["bad.jsonl", "'99'", "gold does not have"]),
         (
             lambda record: record.update(
                 codes=[{"code": "I10", "description": "", "evidence": [{"text": "HTN", "start": 0, "end": 3}]}]
             ),
-            ["bad.jsonl:3", "text[0:3]"],
+            ["bad.jsonl:3", "text at 0:3"],
         ),
     ],
 )
@@ -350,8 +350,11 @@ def test_mdaces_json_is_gold_and_prediction(tmp_path):
     [
         (lambda notes: notes[0].pop("text"), "note 12 has no text"),
         (lambda notes: notes[1]["annotations"][0].update(end=99), "the text is not the annotated one"),
-        (lambda notes: notes[1]["annotations"][0].update(covered_text="DM1"), "'DM2', not 'DM1'"),
-        (lambda notes: notes[0].pop("annotations"), "not a chart of MDACE"),
+        (
+            lambda notes: notes[1]["annotations"][0].update(covered_text="DM1"),
+            "note 5, code E11.9: begin, end and covered_text do",
+        ),
+        (lambda notes: notes[0].pop("annotations"), "note 12: annotations is missing, not a list of objects"),
     ],
 )
 def test_charts_that_do_not_fit_their_text_are_refused(tmp_path, spoil, words):
