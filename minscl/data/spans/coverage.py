@@ -6,10 +6,12 @@ Read next: gold.py, the first source.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from minscl.data.icd import CodeBook
 from minscl.data.types import SOURCES, Pair
 from minscl.errors import InputError
+from minscl.files import replace_file
 
 TITLE_WIDTH = 46  # characters of a chapter's title that are shown
 
@@ -181,9 +183,8 @@ def draw_coverage(counts: Coverage, path: str) -> None:
     )
     if sources:
         axes.legend(loc="lower right")
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"--plot {path}: cannot be written ({error}); name a .png, .svg or .pdf file in a folder that exists"
-        ) from error
+    ending = Path(path).suffix.lower().removeprefix(".") or "png"
+    if ending not in figure.canvas.get_supported_filetypes():
+        raise InputError(f"--plot {path}: no picture of that type can be drawn; name a .png, .svg or .pdf file")
+    with replace_file(path, "wb") as file:
+        figure.savefig(file, format=ending)
