@@ -21,6 +21,7 @@ from minscl.data.samples import (
 from minscl.errors import InputError
 from minscl.model import load_tokenizer
 from study.tokenizer import train_tokenizer
+from tests.conftest import call_command
 
 NOTE = CodedDocument(
     "a", "Pt with HTN.", (Assignment("I10", "Essential (primary) hypertension", (Evidence("HTN", 8, 11),)),)
@@ -146,3 +147,30 @@ def test_documents_without_evidence_are_counted(tmp_path, tokenizer):
     assert counts == {"documents": 3, WITHOUT_EVIDENCE: 1, "gold spans": 1} and len(samples) == 4
     _, counts, _ = read_training_data(str(documents), "", "", tokenizer, 400, evidence_first=False)
     assert counts == {"documents": 3}
+
+
+def test_every_expansion_reads_codes_alike(tmp_path):
+    """Guards `expand`: "e1165" counted as another code than "E11.65", and "kidney" or an ICD-9 code used as one."""
+    from minscl import expand
+
+    def run(*words):
+        return call_command(expand.main, *words, cwd=tmp_path)
+
+    def pairs(*codes):
+        lines = [{"evidence": f"phrase {code}", "code": code, "source": "gold"} for code in codes]
+        (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    pairs("e1165", "E11.65", "i10")
+    assert json.loads(run("coverage", "pairs.jsonl", "--json").stdout)["codes"] == {"gold": 2}
+    for code in ("kidney", "585.3", "0SR9019"):
+        pairs("I10", code)
+        document = {"id": "1", "text": "x", "codes": [{"code": code, "description": "", "evidence": []}]}
+        (tmp_path / "notes.jsonl").write_text(json.dumps(document) + "\n")
+        for words in (
+            ["coverage", "pairs.jsonl"],
+            ["synthetic", "--template", "--pairs", "pairs.jsonl", "--out", "o.jsonl"],
+            ["silver", "--notes", "notes.jsonl", "--out", "o.jsonl"],
+        ):
+            done = run(*words)
+            assert done.returncode == 2 and "not an ICD-10-CM code" in done.stderr, (words, done.stderr)
+    assert not (tmp_path / "o.jsonl").exists()
