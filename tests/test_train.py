@@ -79,6 +79,29 @@ def test_schedule_starts_at_zero_and_ends_at_zero():
     assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
 
 
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (dict(batch_size=40), ["in the only step", "more --epochs, a smaller --batch-size or --warmup-ratio 0"]),
+        (dict(batch_size=20, warmup_ratio=1, lr=5e-324), ["in all 2 steps"]),  # half of the smallest float is 0
+        (dict(batch_size=40, warmup_ratio=0), []),
+        (dict(batch_size=20), []),
+    ],
+)
+def test_a_run_that_cannot_learn_says_so(changes, words, training_folder, tmp_path, capsys):
+    """Guards: an adapter of zeros, called trained. The first step of a warm-up has learning rate 0."""
+    status = train_here(*run_flags(training_folder, epochs=1, **changes), "--out", tmp_path / "run", "--dry-run")
+    stderr = capsys.readouterr().err
+    assert status == 0 and all(word in stderr for word in words)
+    assert ("warning: the learning rate is 0" in stderr) == bool(words)
+
+
+def test_more_steps_than_can_be_counted_are_refused(training_folder, tmp_path):
+    """Guards: checkpoints whose names no longer sort, and a plan that fills the memory."""
+    with pytest.raises(InputError, match="--epochs 100000000: 300,000,000 steps; the limit is 99,999,999"):
+        train_adapter(run_config(training_folder, tmp_path / "run", epochs=10**8))
+
+
 def test_ids_of_another_tokenizer_are_refused(training_folder, tmp_path):
     """Guards: an index error out of the embedding in place of the sample's name."""
     (tmp_path / "samples.jsonl").write_text('{"prompt_ids": [1, 2], "target_ids": [99999]}\n')

@@ -23,7 +23,7 @@ from minscl.data.samples import Tokenizer, show_sample
 from minscl.data.types import Sample
 from minscl.lora import add_lora, lora_parameters
 from minscl.model import Decoder, ModelConfig
-from minscl.training.loop import LOGIT_CHUNK
+from minscl.training.loop import LOGIT_CHUNK, count_steps
 
 EFFICIENCY = 0.6  # share of the matmul rate that a whole step reaches; benchmarks/train.py measures it
 STEPS_PACKED = 48  # at most, to estimate the share of tokens that packing saves
@@ -104,7 +104,7 @@ def estimate_run(
     return Estimate(
         parameters=all_weights,
         trainable=trainable,
-        steps=len(order) * config.epochs,
+        steps=count_steps(samples, config),
         tokens=tokens,
         computed_tokens=computed_tokens,
         seconds=operations / (matmul_rate * EFFICIENCY * processes),

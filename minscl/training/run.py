@@ -34,7 +34,7 @@ from minscl.training.checkpoint import (
 )
 from minscl.training.distributed import ProcessGroup, join_process_group, shard_blocks
 from minscl.training.estimate import describe_data, estimate_run, print_samples
-from minscl.training.loop import NotFinite, plan_steps, train_steps
+from minscl.training.loop import NotFinite, count_steps, learns, plan_steps, train_steps
 from minscl.training.metrics_log import MetricsLog, plot_losses
 
 
@@ -60,6 +60,13 @@ def train_adapter(config: RunConfig) -> Path:
     machine_summary = prepare_machine(config, model_config, samples, device, dtype, group)
     if group.is_main:  # before any weight is read
         print(f"{data_summary}\n{machine_summary}", file=sys.stderr)
+        total_steps = count_steps(samples, config)
+        if not learns(config, total_steps):
+            print(
+                f"warning: the learning rate is 0 in {f'all {total_steps:,} steps' if total_steps > 1 else 'the only step'}"
+                ", so the adapter will change nothing; use more --epochs, a smaller --batch-size or --warmup-ratio 0",
+                file=sys.stderr,
+            )
     model = load_model_with_lora(config, device, dtype)
     if config.dry_run:
         if group.is_main:
@@ -174,7 +181,8 @@ def run_steps(
                 break
     if group.is_main:
         save_adapter(model, out, base_model_name=config.model)
-        print(f"adapter after {done} of {total_steps} steps: {out}\n{plot_losses(out)}", file=sys.stderr)
+        remark = "" if learns(config, total_steps) else " (learning rate 0: it changes nothing)"
+        print(f"adapter after {done} of {total_steps} steps{remark}: {out}\n{plot_losses(out)}", file=sys.stderr)
     if done < total_steps:
         raise SystemExit(stop.exit_status)
 
