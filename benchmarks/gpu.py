@@ -96,7 +96,7 @@ class Record:
 
     def save(self) -> None:
         """Write the JSON."""
-        from minscl.errors import replace_file
+        from minscl.files import replace_file
 
         with replace_file(self.path) as file:
             json.dump(self.content, file, indent=1)
@@ -166,7 +166,7 @@ def section_lines(content: dict) -> list[str]:
 
 def write_results(part: Part, out: Path, ended: str, command: str) -> dict:
     """Add how the part ended to its JSON, and write OUT/results.md anew from all parts that are there."""
-    from minscl.errors import replace_file
+    from minscl.files import replace_file
 
     path = out / f"{part.name}.json"
     content = json.loads(path.read_text()) if path.exists() else {}

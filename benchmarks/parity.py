@@ -20,7 +20,7 @@ import peft
 import torch
 import transformers
 
-from minscl.errors import replace_file
+from minscl.files import replace_file
 from minscl.infer import generate
 from minscl.lora import add_lora, lora_parameters, save_adapter
 from tests.tiny_models import FAMILIES, decoder, make_prompts, teacher

@@ -12,7 +12,7 @@ from datetime import date
 from importlib import metadata
 from pathlib import Path
 
-from minscl.errors import replace_file
+from minscl.files import replace_file
 
 OUT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 

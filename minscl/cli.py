@@ -13,21 +13,33 @@
         run_command(main)
 
 A field's default is the flag's default and decides its type: a str, int or float takes one value, False makes a switch,
-() makes a flag that may be repeated. So each default is written once, and `--help` is generated from it.
+() makes a flag that may be repeated. So each default is written once, and `--help` is generated from it. So are the
+checks: a number's range, and the role of a path. No command writes over its inputs (check_outputs).
 
 Read next: config.py, the flags of training; export.py, the shortest command.
 """
 
 import argparse
+import contextlib
 import dataclasses
+import io
+import math
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, NoReturn, Protocol, TypeVar
 
-from minscl.errors import InputError
+from minscl.errors import InputError, printable
+from minscl.files import path_kind
+
+MAX_INTEGER = 2**63 - 1  # of a whole number without a maximum of its own
+# An output inside an input folder may replace a file of these kinds, which no command reads from a folder.
+OUTPUT_SUFFIXES = (".jsonl", ".html", ".png", ".svg", ".pdf")
+Role = Literal["", "input", "output"]  # of a path
 
 
 class Dataclass(Protocol):
@@ -39,19 +51,35 @@ class Dataclass(Protocol):
 Config = TypeVar("Config", bound=Dataclass)
 
 
-def flag(default: Any, help: str, *, choices: Iterable[str] = (), metavar: str = "") -> Any:
-    """A dataclass field that is also a flag: `--batch-size` for `batch_size`. Its type is that of `default`."""
-    return field(default=default, metadata={"help": help, "choices": tuple(choices), "metavar": metavar})
+def flag(
+    default: Any,
+    help: str,
+    *,
+    choices: Iterable[str] = (),
+    metavar: str = "",
+    minimum: float = -math.inf,
+    above: float = -math.inf,
+    maximum: float = math.inf,
+    below: float = math.inf,
+    role: Role = "",
+) -> Any:
+    """A dataclass field that is also a flag: `--batch-size` for `batch_size`. Its type is that of `default`.
+
+    A number must be finite, at least `minimum`, above `above`, at most `maximum` and below `below` (check_ranges).
+    """
+    limits = {"at least": minimum, "above": above, "at most": maximum, "below": below}
+    metadata = {"help": help, "choices": tuple(choices), "metavar": metavar, "limits": limits, "role": role}
+    return field(default=default, metadata=metadata)
 
 
-def path_flag(help: str) -> Any:
+def path_flag(help: str, role: Role = "") -> Any:
     """A required flag that names a file or folder."""
-    return field(default="", metadata={"help": help, "metavar": "PATH", "required": True})
+    return field(default="", metadata={"help": help, "metavar": "PATH", "required": True, "role": role})
 
 
-def positional(help: str, metavar: str) -> Any:
+def positional(help: str, metavar: str, role: Role = "") -> Any:
     """One or more positional arguments, as a tuple of str."""
-    return field(default=(), metadata={"help": help, "metavar": metavar, "positional": True})
+    return field(default=(), metadata={"help": help, "metavar": metavar, "positional": True, "role": role})
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,16 +123,77 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Dataclass]) ->
 
 
 def make_config(config_class: type[Config], values: Mapping[str, Any]) -> Config:
-    """A `config_class` of parsed `values`. Raises InputError for a missing path or a value outside the choices."""
+    """A `config_class` of parsed `values`.
+
+    Raises InputError for a missing path, a name that is not UTF-8, a value outside the choices or the range, and a path
+    that would be both read and written.
+    """
     for item in dataclasses.fields(config_class):
         value = values.get(item.name, item.default)
         name = flag_name(item.name)
         if item.metadata.get("required") and not value:
             raise InputError(f"{name} is missing: {item.metadata['help']}; give {name} PATH")
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise InputError(f"{name} {text}: the name is not UTF-8; rename the file")
         choices = item.metadata.get("choices")
         if choices and value not in choices:
             raise InputError(f"{name} {value}: use {', '.join(choices)}")
-    return config_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    config = config_class(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    )
+    check_ranges(config)
+    check_outputs(config)
+    return config
+
+
+def check_ranges(config: Dataclass) -> None:
+    """Raises InputError naming the first flag of `config` whose number is not finite or outside its range."""
+    for item in dataclasses.fields(config):
+        value, limits = getattr(config, item.name), item.metadata.get("limits", {})
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        tests = {"at least": value.__ge__, "above": value.__gt__, "at most": value.__le__, "below": value.__lt__}
+        stated = [f"{words} {limit:g}" for words, limit in limits.items() if math.isfinite(limit)]
+        usual = abs(value) <= MAX_INTEGER if isinstance(value, int) else math.isfinite(value)
+        if not usual or not all(tests[words](limit) for words, limit in limits.items() if math.isfinite(limit)):
+            shown = value if abs(value) < 1e20 else f"{value:.0e}" if isinstance(value, float) else "(too large)"
+            raise InputError(f"{flag_name(item.name)} {shown}: must be {' and '.join(stated) or 'smaller, and finite'}")
+
+
+def check_outputs(config: Dataclass) -> None:
+    """Raises InputError where an output of `config` is one of its inputs, a file of an input folder, or another output.
+
+    A path's role is declared with its flag.
+    """
+    inputs, outputs = _paths(config, "input"), _paths(config, "output")
+    for number, (name, path) in enumerate(outputs):
+        for other, other_path in [*inputs, *outputs[:number]]:
+            if _same_path(path, other_path):
+                raise InputError(f"{name} {path}: is also {other}'s, and would be written over; name another file")
+        for other, folder in inputs:
+            is_inside = Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
+            if is_inside and path_kind(path) == "file" and Path(path).suffix.lower() not in OUTPUT_SUFFIXES:
+                raise InputError(f"{name} {path}: a file of {other} {folder}; name another file")
+
+
+def _paths(config: Dataclass, role: Role) -> list[tuple[str, str]]:
+    """(flag, path) of every path that has this role; a comma-separated list counts as its parts."""
+    paths = []
+    for item in dataclasses.fields(config):
+        if item.metadata.get("role") == role:
+            name = item.metadata["metavar"] if item.metadata.get("positional") else flag_name(item.name)
+            value = getattr(config, item.name)
+            texts = [value] if isinstance(value, str) else value
+            paths += [(name, part) for text in texts for part in {text, *map(str.strip, text.split(","))} if part]
+    return paths
+
+
+def _same_path(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except (OSError, ValueError):  # one of the two does not exist
+        return os.path.realpath(path) == os.path.realpath(other)
 
 
 def flag_name(field_name: str) -> str:
@@ -114,7 +203,7 @@ def flag_name(field_name: str) -> str:
 
 def require(path: str, flag: str) -> Path:
     """`path` if it exists. Raises InputError that names `flag` and the command that makes such a file or folder."""
-    if Path(path).exists():
+    if path_kind(path) != "missing":
         return Path(path)
     name = Path(path).name
     organisation = "Qwen" if name.startswith("Qwen") else "meta-llama"
@@ -134,15 +223,51 @@ def format_counts(rows: Iterable[tuple[str, int]]) -> str:
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
-    """Run `main()` and exit with its status; an InputError prints one line and exits with 2, Ctrl-C exits with 130."""
+    """Run `main()` and exit with its status. Whatever ends it is one line on stderr, never a traceback of bad input.
+
+    Exit status 2: InputError, a stream that cannot be written, too little memory; 130: Ctrl-C.
+    """
+    _repair_streams()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # while it imported: minscl/__init__.py
     try:
-        sys.exit(main())
+        status = main()
+        sys.stdout.flush()
     except InputError as error:
-        print(f"minscl: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        status = _end(" ".join(str(error).split()), 2)
     except KeyboardInterrupt:
-        print("minscl: interrupted", file=sys.stderr)
-        sys.exit(130)
+        status = _end("interrupted", 130)
     except BrokenPipeError:  # the reader of stdout (head, less) has closed it: not an error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        status = _end("", 0)
+    except MemoryError:
+        status = _end("out of memory; use a smaller model, shorter notes, or a machine with more", 2)
+    except OSError as error:  # files are opened in files.py, so this is a standard stream or a rare system error
+        status = _end(f"{error.filename or 'standard output'}: {error.strerror or error}; nothing else is written", 2)
+    sys.exit(status)
+
+
+def _end(message: str, status: int) -> int:
+    """Print `message`, if any, on stderr and return `status`. What stdout could not take is dropped."""
+    with contextlib.suppress(OSError, ValueError):
+        if message:
+            print(f"minscl: {printable(message)}", file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):  # at exit, Python would try again and fail with a traceback
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
+
+
+def _repair_streams() -> None:
+    """Stand in for closed standard streams (`2>&-`), and escape what an encoding lacks (PYTHONIOENCODING=latin-1)."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # else the next file that is opened would get its number, and C libraries' messages
+            os.open(os.devnull, os.O_RDWR)
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 (open to the end)
+        elif isinstance(stream, io.TextIOWrapper) and name != "stdin":
+            stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Errors that the user can fix, atomic file writes, and a JSON reader whose errors name the file.
+"""Errors that the user can fix, and what their messages may show.
 
 Every command turns an `InputError` into one line on stderr and exit status 2 (cli.run_command). Any module may import
 this one; it imports nothing from minscl.
@@ -7,18 +7,41 @@ this one; it imports nothing from minscl.
 import contextlib
 import errno
 import json
-import os
-import tempfile
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 # The disk is full, a quota is used up, the file is over a size limit, the device fails.
 DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class InputError(ValueError):
-    """Bad input or bad usage. The message is one line that names the file, the value and the remedy."""
+    """Bad input or bad usage. The message is one line that names the file, the key or line and the remedy.
+
+    It never has content of a note or record: those are patients' text, and messages end up in logs and tickets.
+    """
+
+
+# What may change what a terminal shows: control characters, unpaired surrogates, and the characters that end a line or
+# reverse the direction of what follows.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""`text` for a terminal, which a note must not control: escape (ESC, one character) is shown as \x1b (four)."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def describe_value(value: Any) -> str:
+    """The type and length of a value out of a record, for messages: its content may be patients' text."""
+    if value is None or isinstance(value, bool):
+        return str(json.dumps(value))
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, str):
+        return f"a string of {len(value):,} character{'s' * (len(value) != 1)}"
+    return f"a list of {len(value):,}" if isinstance(value, (list, tuple)) else "an object"
 
 
 @contextlib.contextmanager
@@ -32,39 +55,6 @@ def disk_errors(
         if error.errno not in DISK_ERRNOS:
             raise
         raise InputError(f"{path}: cannot be written ({error.strerror}); {remedy}") from error
-
-
-@contextlib.contextmanager
-def replace_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path`; on success fsync it and rename it over `path`.
-
-    `mode` is "w" (UTF-8 text, newlines as written) or "wb". On any exception the temporary file is removed and `path`
-    stays as it was. Raises InputError where the folder cannot be written or the disk is full.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise InputError(f"{path}: cannot write ({error.strerror}); choose a folder that can be written") from error
-    try:
-        encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
-        with disk_errors(path), os.fdopen(fd, mode, encoding=encoding, newline=newline) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private; a result has ordinary permissions
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def read_json_object(path: str | Path, remedy: str = "fetch the file again") -> dict:

@@ -23,7 +23,8 @@ from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog
 from minscl.data.notes import Skip, already_coded, read_evidence, read_notes
 from minscl.data.types import CodedDocument, Note
-from minscl.errors import InputError, replace_file
+from minscl.errors import InputError
+from minscl.files import replace_file
 from minscl.hardware import choose_device, free_memory, memory_errors
 from minscl.infer import BATCH_SIZE
 from minscl.infer.answer import filter_by_score

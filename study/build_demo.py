@@ -26,7 +26,7 @@ from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.prompts import render_document_prompt, render_span_prompt
 from minscl.data.spans.gold import gold_pairs
 from minscl.data.types import Note, Pair
-from minscl.errors import replace_file
+from minscl.files import replace_file
 from minscl.infer.answer import filter_by_score
 from minscl.infer.coder import code_notes
 from minscl.model import load_tokenizer

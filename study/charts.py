@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minscl.cli import run_command
-from minscl.errors import InputError, replace_file
+from minscl.errors import InputError
+from minscl.files import replace_file
 
 CHARTS = Path(__file__).parent / "resources" / "mdace_charts.json"
 SPLITS = ("train", "val", "test")

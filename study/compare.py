@@ -22,7 +22,8 @@ from pathlib import Path
 from minscl.cli import require, run_command
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.types import CodedDocument, Note
-from minscl.errors import InputError, replace_file
+from minscl.errors import InputError
+from minscl.files import replace_file
 from minscl.infer.systems import SYSTEMS
 from minscl.score.bootstrap import ROUNDS
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from minscl.errors import replace_file
+from minscl.files import replace_file
 
 SPECIAL = ("<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 # a word with the space before it | one or two digits | a run of punctuation | a line break | other white space

@@ -6,7 +6,8 @@ import pytest
 
 from minscl.data import Assignment, CodedDocument, Evidence, Note, Pair, Sample, TextSample
 from minscl.data.jsonl import read_jsonl, read_samples, write_jsonl
-from minscl.errors import InputError, replace_file
+from minscl.errors import InputError
+from minscl.files import replace_file
 
 CODED = CodedDocument(
     "a\u2028b",
@@ -43,15 +44,15 @@ def test_records_come_back_as_they_were(record, tmp_path):
     [
         (Note, '{"id": "1"}', "key 'text' is missing"),
         (Note, '{"id": "1", "text": "x", "txt": 2}', "unknown key 'txt'"),
-        (Note, '{"id": 1, "text": "x"}', "id is 1; it must be a string"),
+        (Note, '{"id": 1, "text": "x"}', "id is a number; it must be a string"),
         (Note, '{"id": "1", "text": "x"', "not JSON"),
-        (Note, "[1]", "is not an object"),
+        (Note, "[1]", "a list of 1, not an object"),
         (Note, '{"id": "1", "id": "2", "text": "x"}', "twice"),
         (Note, '{"id": "1", "text": "\\ud800"}', "surrogate"),
         (
             CodedDocument,
             one_code('[{"text": "b", "start": 0, "end": 1}]'),
-            r"text\[0:1\] is 'a'",
+            "the text at 0:1 is not the evidence",
         ),
         (
             CodedDocument,
@@ -66,14 +67,14 @@ def test_records_come_back_as_they_were(record, tmp_path):
         (
             CodedDocument,
             '{"id": "1", "text": "abc", "codes": [{"code": "I10", "description": "x", "evidence": [], "score": 2}]}',
-            "between 0 and 1",
+            "a number from 0 to 1",
         ),
-        (Pair, '{"evidence": "x", "code": "I10", "source": "brass"}', "source is 'brass'"),
-        (Pair, '{"evidence": " ", "code": "I10", "source": "gold"}', "evidence is ' '"),
-        (Pair, '{"evidence": "x", "code": "I10", "source": "gold", "count": true}', "count is True"),
+        (Pair, '{"evidence": "x", "code": "I10", "source": "brass"}', "source is a string of 5 characters"),
+        (Pair, '{"evidence": " ", "code": "I10", "source": "gold"}', "evidence is blank"),
+        (Pair, '{"evidence": "x", "code": "I10", "source": "gold", "count": true}', "count is true"),
         (Sample, '{"prompt_ids": [], "target_ids": [1]}', "prompt_ids is empty"),
-        (Sample, '{"prompt_ids": [1], "target_ids": [-1]}', "target_ids holds -1"),
-        (TextSample, '{"prompt": "x", "target": "y", "kind": "other"}', "kind is 'other'"),
+        (Sample, '{"prompt_ids": [1], "target_ids": [-1]}', "target_ids holds a number"),
+        (TextSample, '{"prompt": "x", "target": "y", "kind": "other"}', "kind is none of"),
     ],
 )
 def test_bad_lines_are_named(cls, line, message, tmp_path):
@@ -85,11 +86,47 @@ def test_bad_lines_are_named(cls, line, message, tmp_path):
     assert str(error.value).startswith(f"{path}:2: ")
 
 
+SECRET = "Mr Quux"  # a name, as a note has it
+
+
+@pytest.mark.parametrize("cls", [Note, CodedDocument, Pair, TextSample, Sample], ids=lambda cls: cls.__name__)
+def test_messages_never_have_content(cls, tmp_path):
+    """Guards patients' text in error lines, which end up in logs and tickets: keys, values, broken JSON, ids, codes."""
+    evidence = {"text": SECRET, "start": 0, "end": 9}
+    whole = [record for record in RECORDS if type(record) is cls][-1].to_dict()
+    records = [SECRET, {SECRET: 1}, whole | {SECRET: 1}, *(whole | {key: {SECRET: 1}} for key in whole)]
+    records += [whole | {key: [SECRET]} for key in whole] + [whole | {key: f"{SECRET}\ud800"} for key in whole]
+    if cls is CodedDocument:
+        code = {"code": SECRET, "description": SECRET, "evidence": [evidence]}
+        records += [whole | {"codes": [code | change]} for change in ({}, {"score": 9}, {"score": SECRET}, {SECRET: 1})]
+    if cls is Pair:
+        records += [whole | {"source": SECRET}, whole | {"evidence": SECRET, "count": 0}]
+    lines = [json.dumps(record) for record in records]
+    lines += [f'{{"id": "{SECRET}"', f'{{"{SECRET}": 1, "{SECRET}": 2}}', f'"{SECRET}', f'{{"id": {"9" * 5000}}}']
+    refused = 0
+    for line in lines:
+        path = tmp_path / "x.jsonl"
+        path.write_text(line)
+        try:
+            read_jsonl(path, cls)
+        except InputError as error:
+            assert SECRET not in str(error), line
+            refused += 1
+    assert refused >= len(lines) - 4  # a text may well be the name: such a record is right
+
+
+def test_a_signature_at_the_start_is_not_content(tmp_path):
+    """Guards files saved by Windows editors, whose first line would not be JSON."""
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"id": "1", "text": "x"}\n')
+    assert read_jsonl(path, Note) == [Note("1", "x")]
+
+
 def test_ids_are_unique_and_files_must_exist(tmp_path):
     """Guards: two predictions for one note, a missing file treated as an empty one."""
     path = tmp_path / "x.jsonl"
     path.write_text('{"id": "1", "text": "x"}\n{"id": "1", "text": "y"}\n')
-    with pytest.raises(InputError, match=r"x.jsonl:2: id '1' is also line 1's"):
+    with pytest.raises(InputError, match=r"x.jsonl:2: the id is also line 1's"):
         read_jsonl(path, Note)
     with pytest.raises(InputError, match="none.jsonl"):
         read_jsonl(tmp_path / "none.jsonl", Note)

@@ -5,14 +5,19 @@ Every error names file:line, the value and the remedy. Only blank lines are skip
 Read next: prompts.py, which turns documents and pairs into text.
 """
 
+import codecs
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from minscl.data.record_checks import short_repr
+from minscl.data.record_checks import show_key
 from minscl.data.types import Sample, TextSample
-from minscl.errors import InputError, replace_file
+from minscl.errors import InputError
+from minscl.files import read_text as read_whole_text
+from minscl.files import replace_file, require_file
+
+MAX_NOTE_BYTES = 64 * 10**6  # no note is as long; a larger file was named by mistake
 
 
 def read_jsonl(path, cls) -> list:
@@ -27,9 +32,7 @@ def read_jsonl(path, cls) -> list:
         if hasattr(record, "id"):
             first = line_of_id.setdefault(record.id, number)
             if first != number:
-                raise InputError(
-                    f"{path}:{number}: id {short_repr(record.id)} is also line {first}'s; give each record its own id"
-                )
+                raise InputError(f"{path}:{number}: the id is also line {first}'s; give each record its own id")
         records.append(record)
     return records
 
@@ -65,16 +68,18 @@ def _parse_lines(path, build: Callable) -> Iterator[tuple]:
 
     Only a line feed ends a line: JSON text may contain U+2028 and the other separators that str.splitlines breaks at.
     """
+    require_file(path, "name a JSON Lines file")
     try:
         with open(path, "rb") as handle:
             for number, line in enumerate(handle, 1):
-                if line.strip():
+                content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                if content.strip():
                     try:
-                        yield number, build(_decode(line))
+                        yield number, build(_decode(content))
                     except InputError as error:
                         raise InputError(f"{path}:{number}: {error}") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot read ({error.strerror}); name a JSON Lines file") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); name a JSON Lines file") from error
 
 
 def _decode(line: bytes):
@@ -89,8 +94,10 @@ def _decode(line: bytes):
         return json.loads(text, object_pairs_hook=_reject_duplicate_keys)
     except InputError:
         raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{short_repr(text.strip())} is not JSON ({error}); write one object per line") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"not JSON ({error.msg}, column {error.colno}); write one object per line") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; nested too deeply
+        raise InputError("not JSON that can be used; write one object per line") from error
 
 
 def _reject_duplicate_keys(items: list[tuple]) -> dict:
@@ -99,27 +106,18 @@ def _reject_duplicate_keys(items: list[tuple]) -> dict:
     if len(record) != len(items):
         keys = [key for key, _ in items]
         repeated = next(key for key in record if keys.count(key) > 1)
-        raise InputError(f"key {short_repr(repeated)} appears twice; keep one")
+        raise InputError(f"key {show_key(repeated)} appears twice; keep one")
     return record
 
 
 def read_text(path: Path) -> str:
-    """The text of the note file `path`, with its newlines unchanged so that offsets hold.
+    """The text of the note file `path`: without a UTF-8 signature, its newlines unchanged so that offsets hold.
 
-    Raises InputError where it cannot be read, is not UTF-8 text, or is empty.
+    Raises InputError where it cannot be read, is larger than MAX_NOTE_BYTES, is not UTF-8 text, or is empty.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name a text file or a notes JSONL") from error
-    if b"\0" in content:
+    text = read_whole_text(path, "name a text file of one note, or a notes JSONL", MAX_NOTE_BYTES)
+    if "\0" in text:
         raise InputError(f"{path}: contains a zero byte, so it is not a text file; save the note as plain UTF-8 text")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: byte {error.start} is not UTF-8; convert it, for example: iconv -f latin1 -t utf-8"
-        ) from error
     if not text.strip():
         raise InputError(f"{path}: the note is empty; give a file with text")
     return text

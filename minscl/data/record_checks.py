@@ -1,9 +1,13 @@
-"""Checks shared by every `from_dict`: keys and value types of a JSON object, errors that name key, value and remedy.
+"""Checks shared by every `from_dict`: keys and value types of a JSON object.
+
+Messages name key, type and remedy, never a value: records hold patients' text.
 
 Read next: types.py, the records that use them.
 """
 
-from minscl.errors import InputError
+import re
+
+from minscl.errors import InputError, describe_value
 
 _JSON_TYPE_NAMES = {
     str: "string",
@@ -15,6 +19,7 @@ _JSON_TYPE_NAMES = {
     dict: "JSON object",
     type(None): "null where grounded is false",
 }
+_SHOWN_KEY_LENGTH = 30  # characters; a longer key is not a misspelt one but text
 
 
 def checked_record(record, cls, required: dict, optional: dict) -> dict:
@@ -26,10 +31,10 @@ def checked_record(record, cls, required: dict, optional: dict) -> dict:
     """
     name = cls.__name__
     if not isinstance(record, dict):
-        raise InputError(f"{name}: {short_repr(record)} is not an object; write {{{', '.join(required)}}}")
+        raise InputError(f"{name}: {describe_value(record)}, not an object; write {{{', '.join(required)}}}")
     types = {**required, **optional}
     for key in record.keys() - types.keys():
-        raise InputError(f"{name}: unknown key {short_repr(key)}; use only {', '.join(types)}")
+        raise InputError(f"{name}: unknown key {show_key(key)}; use only {', '.join(types)}")
     for key in required.keys() - record.keys():
         raise InputError(f"{name}: key {key!r} is missing; give {', '.join(required)}")
     for key, value in record.items():
@@ -38,18 +43,28 @@ def checked_record(record, cls, required: dict, optional: dict) -> dict:
         expected = types[key]
         bool_as_number = isinstance(value, bool) and expected is not bool  # bool is a subclass of int
         if bool_as_number or not isinstance(value, expected):
-            raise InputError(f"{name}: {key} is {short_repr(value)}; it must be a {_JSON_TYPE_NAMES[expected]}")
+            raise InputError(f"{name}: {key} is {describe_value(value)}; it must be a {_JSON_TYPE_NAMES[expected]}")
         if expected is str and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise InputError(f"{name}: {key} {short_repr(value)} has an unpaired surrogate; write whole characters")
+            raise InputError(f"{name}: {key} has an unpaired surrogate; write whole characters")
     return record
 
 
-def short_repr(value) -> str:
-    """`repr(value)` for an error message: quoted, on one line, at most 60 characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def show_key(key: str) -> str:
+    """A key of a record for a message: quoted if it is a word, else only described."""
+    return repr(key) if len(key) <= _SHOWN_KEY_LENGTH and key.isidentifier() else describe_value(key)
+
+
+def show_code(text: str) -> str:
+    """A code of a record for a message: itself if it can be one of any code system, else only described."""
+    return text if re.fullmatch(r"[A-Za-z0-9.+/-]{1,10}", text) and re.search(r"[0-9]", text) else describe_value(text)
 
 
 def with_optional(record: dict, **optional) -> dict:
     """`record` plus those of the `optional` keys whose value is not None."""
     return {**record, **{key: value for key, value in optional.items() if value is not None}}
+
+
+def short_repr(value) -> str:  # TODO: gone once data/corpora uses describe_value
+    """`repr(value)` for an error message: quoted, on one line, at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -12,8 +12,8 @@ Read next: jsonl.py, which reads files of these records; prompts.py, which turns
 
 from dataclasses import dataclass, field
 
-from minscl.data.record_checks import checked_record, short_repr, with_optional
-from minscl.errors import InputError
+from minscl.data.record_checks import checked_record, show_code, with_optional
+from minscl.errors import InputError, describe_value
 
 SOURCES = ("gold", "silver", "synthetic", "synthetic-template")  # of span pairs, Eq. 5
 KINDS = ("document", "span")  # of samples, Eq. 3
@@ -75,10 +75,12 @@ class Assignment:
         required = {"code": str, "description": str, "evidence": list}
         fields = checked_record(record, cls, required, {"score": (int, float)})
         if not fields["code"].strip():
-            raise InputError(f"Assignment: code is {short_repr(fields['code'])}; give a code or drop the entry")
+            raise InputError("Assignment: code is blank; give a code or drop the entry")
         score = fields.get("score")
         if score is not None and not 0 <= score <= 1:
-            raise InputError(f"Assignment: score of {fields['code']} is {score}; it must lie between 0 and 1")
+            raise InputError(
+                f"Assignment: score of {show_code(fields['code'])} is not a number from 0 to 1; score it again"
+            )
         return cls(fields["code"], fields["description"], tuple(map(Evidence.from_dict, fields["evidence"])), score)
 
     def to_dict(self) -> dict:
@@ -137,12 +139,12 @@ def _check_offsets(text: str, code: str, evidence: Evidence) -> None:
         return
     if not 0 <= start <= end <= len(text):
         raise InputError(
-            f"evidence {short_repr(evidence.text)} of {code}: offsets {start}:{end} are not within the text's "
-            f"{len(text)} characters; count half-open characters from 0"
+            f"evidence of {show_code(code)}: its offsets are not within the text's {len(text):,} characters; "
+            "count half-open characters from 0"
         )
     if text[start:end] != evidence.text:
         raise InputError(
-            f"evidence {short_repr(evidence.text)} of {code}: text[{start}:{end}] is {short_repr(text[start:end])}; "
+            f"evidence of {show_code(code)}: the text at {start}:{end} is not the evidence's; "
             "count half-open characters (not bytes) from 0"
         )
 
@@ -168,11 +170,13 @@ class Pair:
         pair = cls(**{key: value for key, value in fields.items() if value is not None})
         for key in ("evidence", "code"):
             if not fields[key].strip():
-                raise InputError(f"Pair: {key} is {short_repr(fields[key])}; give text or drop the line")
+                raise InputError(f"Pair: {key} is blank; give text or drop the line")
         if pair.source not in SOURCES:
-            raise InputError(f"Pair: source is {short_repr(pair.source)}; use {', '.join(SOURCES)}")
+            raise InputError(
+                f"Pair: source is {describe_value(pair.source)} but none of {', '.join(SOURCES)}; use one of them"
+            )
         if pair.count < 1:
-            raise InputError(f"Pair: count is {pair.count}; it must be at least 1")
+            raise InputError("Pair: count is below 1; give how often the pair was seen")
         return pair
 
     def to_dict(self) -> dict:
@@ -231,7 +235,7 @@ class Sample:
                 raise InputError(f"Sample: {key} is empty; a sample needs a prompt and a target")
             for token in fields[key]:
                 if type(token) is not int or token < 0:
-                    raise InputError(f"Sample: {key} holds {short_repr(token)}; token ids are whole numbers from 0")
+                    raise InputError(f"Sample: {key} holds {describe_value(token)}; token ids are whole numbers from 0")
         if fields.get("kind") is not None:
             _check_kind(cls, fields["kind"])
         return cls(tuple(fields["prompt_ids"]), tuple(fields["target_ids"]), fields.get("kind"))
@@ -243,4 +247,4 @@ class Sample:
 
 def _check_kind(cls, kind: str) -> None:
     if kind not in KINDS:
-        raise InputError(f"{cls.__name__}: kind is {short_repr(kind)}; use {' or '.join(KINDS)}")
+        raise InputError(f"{cls.__name__}: kind is none of {', '.join(KINDS)}; use one of them")

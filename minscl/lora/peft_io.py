@@ -21,7 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from minscl.errors import InputError, read_json_object, replace_file
+from minscl.errors import InputError, read_json_object
+from minscl.files import replace_file
 from minscl.lora.inject import linear_modules, lora_layers, match_targets, wrap
 
 CONFIG_FILE, TENSOR_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"

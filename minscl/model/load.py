@@ -14,7 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from minscl.errors import InputError, read_json_object, replace_file
+from minscl.errors import InputError, read_json_object
+from minscl.files import replace_file
 from minscl.hardware import DTYPES
 from minscl.model.config import ModelConfig
 from minscl.model.decoder import Decoder

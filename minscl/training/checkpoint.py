@@ -25,7 +25,8 @@ from safetensors.torch import save_file
 
 from minscl.config import RunConfig
 from minscl.data.types import Sample
-from minscl.errors import InputError, replace_file
+from minscl.errors import InputError
+from minscl.files import replace_file
 
 LOG = logging.getLogger("minscl")
 MAX_CHECKPOINTS = 2  # on disk; the newest could be on a failing sector

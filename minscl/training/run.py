@@ -20,7 +20,8 @@ import torch
 from minscl.config import RunConfig
 from minscl.data.samples import Tokenizer, read_training_data
 from minscl.data.types import Sample
-from minscl.errors import InputError, replace_file
+from minscl.errors import InputError
+from minscl.files import replace_file
 from minscl.hardware import choose_device, choose_float32_matmul, float32_matmul_mode, measure_matmul_rate
 from minscl.lora import add_lora, lora_parameters, save_adapter
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, read_config

@@ -18,7 +18,8 @@ from importlib import resources
 from pathlib import Path
 
 from minscl.data.icd.tabular import parse_tabular
-from minscl.errors import InputError, replace_file
+from minscl.errors import InputError
+from minscl.files import replace_file
 
 TABULAR = "icd10cm_tabular_2026.xml.gz"
 CACHE_FORMAT = 1  # increase when CodeBook needs something from parse_tabular that older cache files lack

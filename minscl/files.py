@@ -1,0 +1,241 @@
+"""The file layer: whole reads, atomic replacement, appending and locks, with one line for whatever goes wrong.
+
+Every OSError becomes an InputError that names the path and a remedy. Only regular files are read and written: a pipe
+that nobody writes would hang, and renaming over a device would replace it. What is written here may hold patients' text
+or what was learned from it, so new files are private (0600); a file that exists keeps its mode.
+
+Of minscl, this module imports errors.py only. Read next: settings.py, the typed reader of JSON settings.
+"""
+
+import contextlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from minscl.errors import InputError
+
+with contextlib.suppress(ImportError):  # Windows has no flock: two runs that write one file go unnoticed there
+    import fcntl
+
+PRIVATE = 0o600  # permissions of new files
+MAX_READ_BYTES = 2**30  # of a file that is read whole
+PathLike = str | Path
+Kind = Literal["missing", "file", "folder", "other"]
+
+
+def path_kind(path: PathLike) -> Kind:
+    """What `path` is, behind symlinks; "other" is a pipe, a device or a socket.
+
+    Raises InputError where that cannot be told: a folder that may not be entered, a name that is too long.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise InputError(f"{path}: cannot be read ({_reason(error)}); name a file that can be read") from error
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
+
+
+def list_folder(path: PathLike) -> list[Path]:
+    """The paths in a folder, sorted by name. Raises InputError."""
+    try:
+        return sorted(Path(path).iterdir())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({_reason(error)}); name a folder that can be read") from error
+
+
+def require_file(path: PathLike, remedy: str) -> Path:
+    """`path` if it is a regular file, behind symlinks. Raises InputError with `remedy` otherwise."""
+    kind = path_kind(path)
+    if kind != "file":
+        fault = {"missing": "no such file", "folder": "a folder, not a file", "other": "a pipe or device, not a file"}
+        raise InputError(f"{path}: {fault[kind]}; {remedy}")
+    return Path(path)
+
+
+def read_bytes(path: PathLike, remedy: str = "name a file that can be read", limit: int = MAX_READ_BYTES) -> bytes:
+    """The content of a regular file of at most `limit` bytes. Raises InputError with `remedy` otherwise."""
+    require_file(path, remedy)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({_reason(error)}); {remedy}") from error
+    if len(content) > limit:
+        raise InputError(f"{path}: larger than {limit / 1e6:,.0f} MB; {remedy}")
+    return content
+
+
+def read_text(path: PathLike, remedy: str = "name a UTF-8 text file", limit: int = MAX_READ_BYTES) -> str:
+    """The text of a UTF-8 file without its signature (byte-order mark), newlines as they are.
+
+    Raises InputError with `remedy` for what read_bytes refuses, and where the file is not UTF-8.
+    """
+    content = read_bytes(path, remedy, limit)
+    try:
+        return content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: byte {error.start} is not UTF-8; convert it, for example: iconv -f latin1 -t utf-8"
+        ) from error
+
+
+def output_path(path: PathLike) -> Path:
+    """The regular file that writing to `path` would create or replace: `path` itself, or what a symlink points to.
+
+    Raises InputError for a folder, a pipe or a device, for a name that is too long, and where the folder of the file
+    cannot be written. Nothing is created.
+    """
+    kind = path_kind(path)
+    if kind in ("folder", "other"):
+        raise InputError(f"{path}: {'a folder' if kind == 'folder' else 'a pipe or device'}; name a regular file")
+    target = Path(os.path.realpath(path))
+    folder = target.parent
+    while path_kind(folder) == "missing":
+        folder = folder.parent
+    if path_kind(folder) != "folder" or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: cannot be written in {folder}; choose a folder that can be written")
+    return target
+
+
+@contextlib.contextmanager
+def write_errors(
+    path: PathLike, remedy: str = "free some space or choose a folder that can be written; the previous file is whole"
+) -> Iterator[None]:
+    """Turns an OSError of writing (no space, no permission, a stale folder) into an InputError with `remedy`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({_reason(error)}); {remedy}") from error
+
+
+@contextlib.contextmanager
+def replace_file(path: PathLike, mode: Literal["w", "wb"] = "w", *, permissions: int = PRIVATE) -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path`; on success fsync it and rename it over `path`, behind symlinks.
+
+    `mode` is "w" (UTF-8 text, newlines as written) or "wb"; `permissions` are those of a new file, an existing one
+    keeps its own. On any exception the temporary file is removed and `path` stays as it was. Raises InputError for what
+    output_path refuses and where writing fails.
+    """
+    target = output_path(path)
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+    with write_errors(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".minscl-", suffix=".tmp")
+        try:
+            with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            _copy_mode(target, temporary, permissions)
+            os.replace(temporary, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        fsync_path(target.parent)
+
+
+def _copy_mode(target: Path, temporary: str, permissions: int) -> None:
+    """Give `temporary` the mode and owner of `target`, or `permissions` where there is no `target`."""
+    try:
+        status = os.stat(target)
+    except FileNotFoundError:
+        os.chmod(temporary, permissions)
+        return
+    with contextlib.suppress(OSError):  # only root may give a file to another user
+        os.chown(temporary, status.st_uid, status.st_gid)
+    os.chmod(temporary, stat.S_IMODE(status.st_mode))
+
+
+def fsync_path(path: PathLike) -> None:
+    """Return once the file or the entries of the folder `path` are on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class AppendFile:
+    """A file to which whole pieces are appended: each is on the disk, or not in the file. Locked against other runs.
+
+    Opening changes nothing but creates an absent file; it is removed again if nothing was appended. Raises InputError
+    for what output_path refuses, where writing fails, and where another run has the file open.
+    """
+
+    def __init__(self, path: PathLike, permissions: int = PRIVATE):
+        self.path = Path(path)
+        self._target = output_path(path)
+        self._created = path_kind(self._target) == "missing"
+        with write_errors(path):
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self._target, os.O_RDWR | os.O_APPEND | os.O_CREAT, permissions)
+        try:
+            _lock(self._descriptor, path)
+        except InputError:
+            os.close(self._descriptor)
+            raise
+
+    def size(self) -> int:
+        """Bytes in the file."""
+        return os.fstat(self._descriptor).st_size
+
+    def append(self, content: bytes) -> None:
+        """Write `content` at the end and return once it is on the disk; on failure the file is as it was before."""
+        size = self.size()
+        with write_errors(self.path, "free some space and start again; what was written before is whole"):
+            try:
+                remaining = memoryview(content)
+                while remaining:
+                    remaining = remaining[os.write(self._descriptor, remaining) :]
+                os.fsync(self._descriptor)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, size)
+                raise
+
+    def truncate(self, size: int) -> None:
+        """Cut the file after `size` bytes."""
+        with write_errors(self.path):
+            os.ftruncate(self._descriptor, size)
+
+    def close(self) -> None:
+        """Close the file and release the lock."""
+        with contextlib.suppress(OSError):
+            if self._created and self.size() == 0:
+                os.unlink(self._target)
+        os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def lock_folder(path: PathLike) -> Iterator[Path]:
+    """Create the folder `path` where it is missing and lock it against other runs. Raises InputError."""
+    with write_errors(path, "name a folder that can be written"):
+        Path(path).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _lock(descriptor, path)
+        yield Path(path)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: PathLike) -> None:
+    """Lock an open file or folder until it is closed; file systems without locks are used without."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except NameError:  # no fcntl on this platform
+        pass
+    except BlockingIOError as error:
+        raise InputError(f"{path}: another run is writing it; wait for that run or name another path") from error
+    except OSError:
+        pass
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
