@@ -29,7 +29,7 @@ from minscl.hardware import peak_memory
 from minscl.model import Decoder, SharedPrefixMask
 from minscl.training.distributed import ProcessGroup
 
-MAX_STEPS = 99_999_999  # a checkpoint's name has eight digits
+MAX_STEPS = 2**24  # AdamW's count is a float32 and goes no further; a checkpoint's name has eight digits
 LOGIT_CHUNK = 512  # target positions whose logits exist at a time: 0.25 GB in float32 with Llama 3's vocabulary
 
 
@@ -169,7 +169,7 @@ def plan_steps(
 
 
 def count_steps(samples: Sequence[Sample], config: RunConfig) -> int:
-    """Optimiser steps of the whole run. Raises InputError for more than a checkpoint's name can count."""
+    """Optimiser steps of the whole run. Raises InputError for more than MAX_STEPS."""
     total_steps = math.ceil(len(samples) / config.batch_size) * config.epochs
     if total_steps > MAX_STEPS:
         raise InputError(

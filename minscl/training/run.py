@@ -11,6 +11,7 @@ Read next: loop.py for the step; checkpoint.py, estimate.py, metrics_log.py for 
 import contextlib
 import dataclasses
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,23 +21,21 @@ import torch
 from minscl.config import RunConfig
 from minscl.data.samples import Tokenizer, read_training_data
 from minscl.data.types import Sample
-from minscl.errors import InputError
-from minscl.files import replace_file
+from minscl.errors import InputError, printable
+from minscl.files import lock_folder, path_kind, replace_file
 from minscl.hardware import choose_device, choose_float32_matmul, float32_matmul_mode, measure_matmul_rate
 from minscl.lora import add_lora, lora_parameters, save_adapter
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, read_config
-from minscl.training.checkpoint import (
-    StopSignals,
-    checkpoint_settings,
-    load_checkpoint,
-    newest_checkpoint,
-    save_checkpoint,
-    truncate_metrics,
-)
+from minscl.settings import read_settings
+from minscl.training.checkpoint import checkpoint_settings, load_checkpoint, newest_checkpoint, save_checkpoint
 from minscl.training.distributed import ProcessGroup, join_process_group, shard_blocks
 from minscl.training.estimate import describe_data, estimate_run, print_samples
 from minscl.training.loop import NotFinite, count_steps, learns, plan_steps, train_steps
-from minscl.training.metrics_log import MetricsLog, plot_losses
+from minscl.training.metrics_log import MetricsLog, plot_losses, truncate_metrics
+from minscl.training.stop_signals import StopSignals
+
+LOG = logging.getLogger("minscl")
+RESULTS = ("adapter_model.safetensors", "adapter_config.json", "metrics.jsonl")  # that a run must not write over
 
 
 def train_adapter(config: RunConfig) -> Path:
@@ -47,8 +46,7 @@ def train_adapter(config: RunConfig) -> Path:
     finite.
     """
     out = Path(config.out)
-    if (out / "metrics.jsonl").exists() and not config.resume:
-        raise InputError(f"--out {out}: already has a run; name another folder, or continue it with --resume")
+    check_out(out, config.resume)
     device, dtype = choose_device(config.device, config.dtype)
     group, device = join_process_group(device)
     if config.fsdp and group.size == 1:
@@ -68,13 +66,31 @@ def train_adapter(config: RunConfig) -> Path:
                 ", so the adapter will change nothing; use more --epochs, a smaller --batch-size or --warmup-ratio 0",
                 file=sys.stderr,
             )
-    model = load_model_with_lora(config, device, dtype)
     if config.dry_run:
+        load_model_with_lora(config, device, dtype)
         if group.is_main:
             print_samples(samples, tokenizer)
         return out
-    run_steps(model, samples, config, device, dtype, group)
+    with lock_folder(out) if group.is_main else contextlib.nullcontext():
+        check_out(out, config.resume)  # again: another run may have written since
+        model = load_model_with_lora(config, device, dtype)
+        run_steps(model, samples, config, device, dtype, group)
     return out
+
+
+def check_out(out: Path, resume: bool) -> None:
+    """Raises InputError where `out` has a run that would be written over, or something to resume but no checkpoint."""
+    results = [name for name in RESULTS if path_kind(out / name) != "missing" and (out / name).stat().st_size]
+    checkpoint = newest_checkpoint(out / "checkpoints")
+    if resume and results and not checkpoint:
+        raise InputError(
+            f"--resume: {out} has {results[0]} but no checkpoint to continue from; name another --out, or remove the "
+            "folder to begin anew"
+        )
+    if not resume and checkpoint:
+        raise InputError(f"--out {out}: already has a run; name another folder, or continue it with --resume")
+    if not resume and results:
+        raise InputError(f"--out {out}: already has {results[0]}; name another folder, or remove this one")
 
 
 def read_data(config: RunConfig, tokenizer: Tokenizer) -> tuple[list[Sample], str]:
@@ -150,17 +166,21 @@ def run_steps(
         parameters.values(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay
     )
     settings = checkpoint_settings(config, dtype, samples)
-    first_step = load_checkpoint(out / "checkpoints", parameters, optimizer, settings) if config.resume else 0
-    steps, total_steps = plan_steps(samples, config, first_step, group)
+    total_steps, first_step = count_steps(samples, config), 0
+    if config.resume:
+        first_step = load_checkpoint(out / "checkpoints", parameters, optimizer, settings, total_steps)
+    steps, _ = plan_steps(samples, config, first_step, group)
     group.barrier()  # every process has read the checkpoint before the main process writes
     if group.is_main:
+        if config.resume and first_step == 0:
+            print(f"--resume: {out} has no checkpoint yet, so the run begins at its first step", file=sys.stderr)
         truncate_metrics(out / "metrics.jsonl", first_step)
         write_run_json(out / "run.json", config)
     done = first_step
     with (
         StopSignals() as stop,
+        report_not_finite(samples, out, group.is_main),  # after the progress bar is closed
         MetricsLog(out, first_step, total_steps, enabled=group.is_main) as log,
-        report_not_finite(samples, out, group.is_main),
     ):
         for record in train_steps(
             model,
@@ -183,7 +203,8 @@ def run_steps(
     if group.is_main:
         save_adapter(model, out, base_model_name=config.model)
         remark = "" if learns(config, total_steps) else " (learning rate 0: it changes nothing)"
-        print(f"adapter after {done} of {total_steps} steps{remark}: {out}\n{plot_losses(out)}", file=sys.stderr)
+        print(f"adapter after {done} of {total_steps} steps{remark}: {out}", file=sys.stderr)
+        print(plot_losses(out), file=sys.stderr)
     if done < total_steps:
         raise SystemExit(stop.exit_status)
 
@@ -195,10 +216,13 @@ def write_run_json(path: Path, config: RunConfig) -> None:
 
 
 def read_matmul_mode(path: Path) -> str | None:
-    """`float32_matmul_mode()` of the run that wrote this run.json; None where the file lacks it."""
+    """`float32_matmul_mode()` of the run that wrote this run.json; None, and a line in the log, where it is lost."""
+    if path_kind(path) == "missing":
+        return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["float32_matmul"]
-    except (OSError, ValueError, KeyError, TypeError):  # optional: without it the mode is chosen again
+        return read_settings(path, "how matrices are multiplied is measured again").string("float32_matmul")
+    except InputError as error:
+        LOG.warning("minscl: %s", error)
         return None
 
 
@@ -208,11 +232,11 @@ def report_not_finite(samples: Sequence[Sample], out: Path, is_main: bool) -> It
     try:
         yield
     except NotFinite as error:
-        names = ", ".join(samples[index].name or f"sample {index + 1}" for index in error.sample_indices)
+        names = printable(", ".join(samples[index].name or f"sample {index + 1}" for index in error.sample_indices))
         if is_main:
             print(
                 f"minscl: {error}; samples: {names}; nothing was trained on it; "
-                f"the last good checkpoint is {newest_checkpoint(out / 'checkpoints') or 'none yet'}",
+                f"the last good checkpoint is {newest_checkpoint(out / 'checkpoints', error.step) or 'none yet'}",
                 file=sys.stderr,
             )
         raise SystemExit(1) from None
