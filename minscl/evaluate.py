@@ -20,6 +20,8 @@ from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument, Pair
 from minscl.errors import InputError
+from minscl.figures import check_figure_path
+from minscl.files import path_kind, read_text
 from minscl.score.bootstrap import ROUNDS, bootstrap, bootstrap_rows
 from minscl.score.code_groups import Group, GroupName, code_groups
 from minscl.score.codes import read_code
@@ -33,18 +35,20 @@ from minscl.score.table import table
 class EvaluateConfig:
     """Settings of `evaluate`; each is a flag."""
 
-    gold: str = path_flag("coded documents, JSONL; or MDACE's JSON")
+    gold: str = path_flag("coded documents, JSONL; or MDACE's JSON", role="input")
     pred: tuple[str, ...] = flag(
-        (), "predictions for them; repeat the flag to compare others with the first", metavar="PATH"
+        (), "predictions for them; repeat the flag to compare others with the first", metavar="PATH", role="input"
     )
     codes_only: tuple[str, ...] = flag(
         (),
         "a --pred file coded from gold's evidence: its evidence is not scored; repeat the flag for several",
         metavar="PATH",
     )
-    train: str = flag("", "the training documents, which tell seen codes from unseen ones", metavar="FILE")
+    train: str = flag(
+        "", "the training documents, which tell seen codes from unseen ones", metavar="FILE", role="input"
+    )
     spans: str = flag(
-        "", "the training span pairs, which tell covered unseen codes from uncovered ones", metavar="FILE"
+        "", "the training span pairs, which tell covered unseen codes from uncovered ones", metavar="FILE", role="input"
     )
     merge: bool = flag(False, "evidence: join spans of a code that have only punctuation between them")
     trim: bool = flag(False, "evidence: strip punctuation off both ends of spans")
@@ -53,20 +57,19 @@ class EvaluateConfig:
         "",
         "a file with one code per line: add macro_fixed, the macro over these codes, as in older work",
         metavar="FILE",
+        role="input",
     )
     f1_of_averages: bool = flag(
         False, "add macro_f1_of_averages, the F1 of macro_union's precision and recall, as in older work"
     )
-    rounds: int = flag(ROUNDS, "bootstrap rounds for 95% intervals; 0: no intervals")
-    seed: int = flag(0, "seed of the bootstrap")
+    rounds: int = flag(ROUNDS, "bootstrap rounds for 95% intervals; 0: no intervals", minimum=0, maximum=100_000)
+    seed: int = flag(0, "seed of the bootstrap", minimum=0, maximum=2**32 - 1)
     json: bool = flag(False, "print JSON: an object, or a list of them for several predictions")
-    plot: str = flag("", "draw the groups and the chapters to this file (png, pdf, svg)", metavar="FILE")
+    plot: str = flag("", "draw the groups and the chapters to this file (png, pdf, svg)", metavar="FILE", role="output")
 
     def __post_init__(self):
         if not self.pred:
             raise InputError("--pred is missing: predictions for the gold documents; give --pred PATH")
-        if not 0 <= self.seed < 2**32 or self.rounds < 0:
-            raise InputError(f"--seed {self.seed}, --rounds {self.rounds}: a seed from 0 to {2**32 - 1}, rounds from 0")
         if self.spans and not self.train:
             raise InputError(
                 f"--spans {self.spans}: needs --train, the documents that were trained on, "
@@ -80,7 +83,7 @@ class EvaluateConfig:
 def read_documents(path: str, flag: str) -> list[CodedDocument]:
     """Coded documents of a JSONL file, or of MDACE's charts. Raises InputError for a file without documents."""
     source = require(path, flag)
-    if source.is_dir() or source.suffix == ".json":
+    if path_kind(source) == "folder" or source.suffix.lower() == ".json":
         documents = read_charts(source, CodeBook.load())
     else:
         documents = read_jsonl(source, CodedDocument)
@@ -91,16 +94,12 @@ def read_documents(path: str, flag: str) -> list[CodedDocument]:
 
 def read_fixed(path: str) -> frozenset[str]:
     """The canonical codes of a text file, one per line; PCS codes are dropped. Raises InputError for any other line."""
-    try:
-        lines = require(path, "--fixed").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"--fixed {path}: cannot be read ({error}); give a text file with one code per line"
-        ) from error
-    codes = {line: read_code(line) for line in lines if line.strip()}
-    malformed = [line for line, (kind, _) in codes.items() if kind == "malformed"]
+    text = read_text(require(path, "--fixed"), "give a text file with one code per line")
+    lines = enumerate(text.split("\n"), 1)
+    codes = {number: read_code(line) for number, line in lines if line.strip()}
+    malformed = [number for number, (kind, _) in codes.items() if kind == "malformed"]
     if malformed or not codes:
-        fault = f"{malformed[0]!r} is no code" if malformed else "contains no code"
+        fault = f"line {malformed[0]} is no code" if malformed else "contains no code"
         raise InputError(f"--fixed {path}: {fault}; write one code per line")
     return frozenset(code for kind, code in codes.values() if kind == "cm")
 
@@ -155,6 +154,8 @@ def evaluate(config: EvaluateConfig) -> tuple[list[Report], dict[GroupName, Grou
 def main(argv: list[str] | None = None) -> int:
     """Parse the flags, score the predictions, print the table or JSON, draw the plot; returns the exit status."""
     config = parse_flags(EvaluateConfig, "evaluate", "Score predictions against gold.", argv)
+    if config.plot:
+        check_figure_path(config.plot)
     reports, groups = evaluate(config)
     if config.json:
         print(json.dumps(reports[0] if len(reports) == 1 else reports), flush=True)

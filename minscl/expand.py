@@ -33,7 +33,7 @@ from minscl.data.spans.gold import read_gold
 from minscl.data.spans.silver import expand_silver
 from minscl.data.spans.synthetic import expand_synthetic
 from minscl.data.types import CodedDocument, Note, Pair
-from minscl.errors import InputError
+from minscl.errors import InputError, printable
 from minscl.expand_config import (
     AciDocumentsConfig,
     AciNotesConfig,
@@ -47,6 +47,7 @@ from minscl.expand_config import (
     SilverConfig,
     SyntheticConfig,
 )
+from minscl.figures import check_figure_path
 
 
 def gold(config: GoldConfig) -> None:
@@ -66,7 +67,8 @@ def silver(config: SilverConfig) -> None:
     documents = read_jsonl(require(config.notes, "--notes"), CodedDocument)
     llm = load_llm(config)
     pairs, rows = expand_silver(documents, CodeBook.load(), llm, config.out)
-    write_jsonl(config.out, pairs)
+    if not write_jsonl(config.out, pairs):
+        warn(f"{config.out} is empty: no quotation was located in its note and given a code; see the counts")
     print_written(config.out, [*rows, *llm.token_counts()])
 
 
@@ -111,6 +113,8 @@ def load_llm(config: LLMConfig):
 
 def show_coverage(config: CoverageConfig) -> None:
     """Print, and draw where --plot asks for it, the coverage of all files together."""
+    if config.plot:
+        check_figure_path(config.plot)
     pairs = (pair for path in config.files for pair in read_jsonl(require(path, "coverage"), Pair))
     counts = coverage(pairs, CodeBook.load())
     if config.plot:
@@ -179,8 +183,13 @@ def write_corpus(out: str, records, counts: Counts) -> None:
     if not write_jsonl(out, records):
         counts.warnings.append(f"{out} is empty: nothing was left to write; see the counts for the reason")
     for line in counts.warnings:
-        print(f"minscl: warning: {line}", file=sys.stderr)
+        warn(line)
     print_written(out, counts.numbers.items())
+
+
+def warn(line: str) -> None:
+    """Print a warning on stderr."""
+    print(f"minscl: warning: {printable(line)}", file=sys.stderr)
 
 
 def print_written(out: str, rows, *texts: str) -> None:

@@ -1,10 +1,11 @@
-"""Pictures that a user asks for with --plot: matplotlib, asked for by one line where it is missing, and an atomic file.
+"""Pictures that a user asks for with --plot: matplotlib, with one line where it is missing, and an atomic file.
 
     with figure(path, figsize=(8, 4)) as picture:
         axes = picture.subplots()
 
-matplotlib searches the machine's fonts and keeps what it found under HOME; here it keeps it in a temporary folder, unless
-the user has set MPLCONFIGDIR. Training, which nobody asked for a picture, draws without it (training/loss_plot.py).
+matplotlib searches the machine's fonts and keeps a list of them under HOME; here it keeps it in a temporary folder,
+unless the user has set MPLCONFIGDIR. Training, which nobody asked for a picture, draws without it
+(training/loss_plot.py).
 
 Of minscl, this module imports errors.py and files.py only. Read next: score/plots.py.
 """
@@ -43,12 +44,14 @@ def figure(path: str, **settings: Any) -> Iterator[Any]:
     """
     check_figure_path(path)
     with _private_cache():
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
 
-        picture = Figure(**settings)
-        yield picture
-        content = io.BytesIO()
-        picture.savefig(content, format=Path(path).suffix.lower().removeprefix("."))
+        with rc_context({"text.parse_math": False}):  # the name of a system may have a $
+            picture = Figure(**settings)
+            yield picture
+            content = io.BytesIO()
+            picture.savefig(content, format=Path(path).suffix.lower().removeprefix("."))
     with replace_file(path, "wb") as file:
         file.write(content.getvalue())
 

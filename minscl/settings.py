@@ -44,7 +44,7 @@ class Settings:
         """A whole number from `minimum` to `maximum`."""
         if key not in self and default is not _REQUIRED:
             return default
-        value = self.values.get(key)
+        value: Any = self.values.get(key)
         if type(value) is not int or not minimum <= value <= maximum:
             at_most = "" if maximum == MAX_INTEGER else f" and at most {maximum:,}"
             raise self.error(key, f"a whole number of at least {minimum}{at_most}")
@@ -62,7 +62,7 @@ class Settings:
         """A finite number: at least `minimum`, above `above`, at most `maximum`."""
         if key not in self and default is not _REQUIRED:
             return default
-        value = self.values.get(key)
+        value: Any = self.values.get(key)
         if type(value) in (int, float) and abs(value) < 1e300 and minimum <= value <= maximum and value > above:
             return value
         limits = {"of at least": minimum, "above": above, "at most": maximum}
@@ -81,7 +81,8 @@ class Settings:
         """A string, one of `choices` if there are any."""
         if key not in self and default is not _REQUIRED:
             return default
-        value, choices = self.values.get(key), tuple(choices)
+        value: Any = self.values.get(key)
+        choices = tuple(choices)
         if not isinstance(value, str) or (choices and value not in choices) or not _is_text(value):
             raise self.error(key, f"one of {', '.join(choices)}" if choices else "a string")
         return value

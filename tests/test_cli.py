@@ -1,6 +1,7 @@
 """Flags made from a dataclass, and what every command does with a wrong one."""
 
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, fields, replace
@@ -135,6 +136,117 @@ def test_a_reader_that_goes_away_is_no_failure():
     command = f'{sys.executable} -c "{code}" | head -1; echo ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.stdout == "x\n0\n" and done.stderr == ""
+
+
+@dataclass(frozen=True)
+class CopyConfig:
+    """Flags of an invented command that reads files and writes others."""
+
+    files: tuple = positional("files to copy", "FILE", role="input")
+    folder: str = flag("", "folder to read", role="input")
+    lists: str = flag("", "comma-separated files", role="input")
+    out: str = path_flag("file to write", role="output")
+    html: str = flag("", "another file to write", role="output")
+    rate: float = flag(0.5, "a share", above=0, maximum=1)
+    copies: int = flag(2, "printed copies", minimum=1)
+
+
+def copy(*argv):
+    return parse_flags(CopyConfig, "copy", "Copy files.", [str(word) for word in argv])
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--rate 0", "--rate 1.1", "--rate nan", "--rate inf", "--rate 1e400", "--copies 0", f"--copies {10**40}"],
+)
+def test_numbers_out_of_range_are_refused(words):
+    """Guards a NaN that passes every comparison, and a number that overflows deep in the arithmetic."""
+    name = words.split()[0]
+    with pytest.raises(InputError, match=f"^{name} .*: must be") as error:
+        copy("a.txt", "--out", "x", *words.split())
+    assert len(str(error.value)) < 150
+
+
+def test_no_command_writes_over_what_it_reads(tmp_path):
+    """Guards a note, gold or a model file lost to --out: the same name, a link to it, another spelling, two outputs."""
+    note, folder = tmp_path / "note.txt", tmp_path / "model"
+    note.write_text("x")
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (tmp_path / "link").symlink_to(note)
+    (tmp_path / "hard").hardlink_to(note)
+    (tmp_path / "dangling").symlink_to(tmp_path / "new")
+    for out in (note, tmp_path / "link", tmp_path / "hard", tmp_path / "model" / ".." / "note.txt"):
+        with pytest.raises(InputError, match="is also FILE's"):
+            copy("other", note, "--out", out)
+    with pytest.raises(InputError, match="is also --lists's"):
+        copy("other", "--lists", f"a, {note}", "--out", note)
+    with pytest.raises(InputError, match="is also --out's"):
+        copy("other", "--out", tmp_path / "new", "--html", tmp_path / "dangling")
+    with pytest.raises(InputError, match="a file of --folder"):
+        copy("other", "--folder", folder, "--out", folder / "config.json")
+    assert copy(note, "--folder", tmp_path, "--out", tmp_path / "new.jsonl").out == str(tmp_path / "new.jsonl")
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    """Guards hours of coding whose result then finds a folder, a pipe or a file in its way. Nothing is created."""
+    (tmp_path / "file").write_text("x")
+    for out in (tmp_path, "/dev/full", tmp_path / "file" / "x", tmp_path / ("x" * 300)):
+        with pytest.raises(InputError, match=re.escape(str(out))):
+            copy("a.txt", "--out", out)
+    copy("a.txt", "--out", tmp_path / "new" / "x.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_name_that_is_not_utf8_is_one_line(tmp_path):
+    """Guards the UnicodeEncodeError of writing such a name into JSON, after the work is done."""
+    with pytest.raises(InputError, match="not UTF-8"):
+        copy("a\udcff.txt", "--out", "x")
+
+
+SHELL = {  # what the shell does with a command's streams → (what main prints, exit status, stderr)
+    "> /dev/full": ("é", 2, "log\nminscl: standard output: No space left on device; nothing else is written\n"),
+    "2>&- | cat": ("é", 0, ""),
+    "<&- >&- 2>&-": ("é", 0, ""),
+}
+
+
+@pytest.mark.parametrize("redirection", SHELL)
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_odd_streams_are_no_traceback(redirection, encoding, tmp_path):
+    """Guards a full or closed stream, messages on stdout where stderr is closed, and an encoding that lacks letters."""
+    text, status, stderr = SHELL[redirection]
+    script = tmp_path / "x.py"
+    script.write_text(
+        "import sys\nfrom minscl.cli import run_command\n"
+        f"def main():\n    print('log', file=sys.stderr)\n    print({text!r})\n    return 0\nrun_command(main)\n"
+    )
+    command = f"PYTHONIOENCODING={encoding} {sys.executable} {script} {redirection}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, encoding=encoding)
+    assert (done.returncode, done.stderr) == (status, stderr)
+
+
+def test_control_sequences_do_not_reach_the_terminal(capsys):
+    """Guards a file name or id that clears the screen or rewrites what stands above."""
+
+    def fail():
+        raise InputError("a\x1b[2J\u202e.txt: no such file")
+
+    with pytest.raises(SystemExit):
+        run_command(fail)
+    assert capsys.readouterr().err == "minscl: a\\x1b[2J\\u202e.txt: no such file\n"
+
+
+def test_ctrl_c_during_imports_is_one_line():
+    """Guards the traceback of an import, in the two seconds in which torch is loaded."""
+    command = [sys.executable, "-X", "importtime", "-m", "minscl.evaluate", "--gold", "x", "--pred", "y"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for line in process.stderr:  # -X importtime tells when a module has been imported
+        if line.rstrip().endswith("minscl"):
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.communicate(timeout=60)[0], process.stderr
+    assert process.returncode == 130 and rest[0] == ""
 
 
 @pytest.mark.parametrize("command", COMMANDS)

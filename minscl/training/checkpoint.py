@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from minscl.config import RunConfig
 from minscl.data.types import Sample
 from minscl.errors import InputError
-from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, require_file
+from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_file, require_file
 from minscl.settings import read_settings
 
 LOG = logging.getLogger("minscl")
@@ -98,16 +98,15 @@ def save_checkpoint(
         save_file(tensors, temporary / "state.safetensors")
         state = {"step": step, "settings": settings}
         state["sha256"] = _checksum(temporary / "state.safetensors", state)
-        (temporary / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-        for path in temporary.iterdir():
-            path.chmod(PRIVATE)
-            fsync_path(path)
-        fsync_path(temporary)
+        (temporary / "state.safetensors").chmod(PRIVATE)
+        fsync_path(temporary / "state.safetensors")
+        with replace_file(temporary / "state.json") as file:
+            json.dump(state, file, indent=1)
         if target.exists():  # damaged, or it would have been resumed
             shutil.rmtree(target)
         os.replace(temporary, target)
         fsync_path(folder)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, InputError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise InputError(
             f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}); the last complete checkpoint "

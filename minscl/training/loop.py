@@ -173,7 +173,7 @@ def count_steps(samples: Sequence[Sample], config: RunConfig) -> int:
     total_steps = math.ceil(len(samples) / config.batch_size) * config.epochs
     if total_steps > MAX_STEPS:
         raise InputError(
-            f"--epochs {config.epochs}: {total_steps:,} steps; the limit is {MAX_STEPS:,}, use fewer epochs or a larger "
-            "--batch-size"
+            f"--epochs {config.epochs}: {total_steps:,} steps; the limit is {MAX_STEPS:,}, use fewer epochs or a "
+            "larger --batch-size"
         )
     return total_steps

@@ -48,7 +48,7 @@ class MetricsLog:
             self._file.close()
 
     def add(self, record: dict) -> None:
-        """Write one step's record before the next step begins. Raises InputError where that fails, as on a full disk."""
+        """Write one step's record before the next step begins. Raises InputError where that fails."""
         if not self._file:
             return
         try:
@@ -70,9 +70,9 @@ def describe(record: dict, smoothed_loss: float) -> str:
 
 
 def truncate_metrics(path: Path, step: int) -> None:
-    """Drop what metrics.jsonl has after the record of `step`: it belongs to steps after the checkpoint, and may be torn.
+    """Drop what metrics.jsonl has after the record of `step`, the checkpoint's: those steps are trained again.
 
-    Raises InputError naming the first line before that which is not the record of a later step than the line above it.
+    Raises InputError naming the first line up to that record which is not the record of a step after the line above it.
     """
     if path_kind(path) == "missing":
         return
@@ -107,7 +107,7 @@ def read_loss(line: bytes) -> tuple[int, float] | None:
 
 
 def plot_losses(out: Path) -> str:
-    """Draw `out`/loss.png from its metrics.jsonl; returns a line for the user. Raises InputError where writing fails."""
+    """Draw `out`/loss.png from its metrics.jsonl; returns a line for the user. Raises InputError where that fails."""
     records = [read_loss(line) for line in read_bytes(out / "metrics.jsonl", "the adapter is written").split(b"\n")]
     losses = [record for record in records if record and math.isfinite(record[1])]
     smoothed = SmoothedLoss()

@@ -62,8 +62,8 @@ def train_adapter(config: RunConfig) -> Path:
         total_steps = count_steps(samples, config)
         if not learns(config, total_steps):
             print(
-                f"warning: the learning rate is 0 in {f'all {total_steps:,} steps' if total_steps > 1 else 'the only step'}"
-                ", so the adapter will change nothing; use more --epochs, a smaller --batch-size or --warmup-ratio 0",
+                f"minscl: warning: the learning rate is 0 in every step of this run of {total_steps:,}, so the adapter "
+                "will change nothing; use more --epochs, a smaller --batch-size or --warmup-ratio 0",
                 file=sys.stderr,
             )
     if config.dry_run:
