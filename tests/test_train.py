@@ -85,14 +85,8 @@ def test_schedule_starts_at_zero_and_ends_at_zero():
 @pytest.mark.parametrize(
     "changes, words",
     [
-        (
-            dict(batch_size=40),
-            ["in every step of this run of 1, so", "--warmup-ratio 0"],
-        ),
-        (
-            dict(batch_size=20, warmup_ratio=1, lr=5e-324),
-            ["in every step of this run of 2, so"],
-        ),  # half of the smallest float is 0
+        (dict(batch_size=40), ["in every step of this run of 1, so", "--warmup-ratio 0"]),
+        (dict(batch_size=20, warmup_ratio=1, lr=5e-324), ["of 2, so"]),  # half of the smallest float is 0
         (dict(batch_size=40, warmup_ratio=0), []),
         (dict(batch_size=20), []),
     ],
@@ -117,6 +111,18 @@ def test_ids_of_another_tokenizer_are_refused(training_folder, tmp_path):
     config = run_config(training_folder, tmp_path / "run", samples=str(tmp_path / "samples.jsonl"))
     with pytest.raises(InputError, match="token id 99999, but the model's vocabulary has"):
         train_adapter(config)
+
+
+def test_what_cannot_be_written_is_named_before_training(training_folder, tmp_path):
+    """Guards: hours of training before a folder is found where a file should be."""
+    for name in ("adapter_config.json", "loss.png", "run.json"):
+        (tmp_path / name / name).mkdir(parents=True)
+        with pytest.raises(InputError, match=name):
+            train_adapter(run_config(training_folder, tmp_path / name))
+        assert [path.name for path in (tmp_path / name).iterdir()] == [name]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written in .*file; choose a folder that can be written"):
+        train_adapter(run_config(training_folder, tmp_path / "file"))
 
 
 def test_training_on_nothing_is_refused(training_folder, tmp_path):

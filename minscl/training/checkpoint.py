@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 
 from minscl.config import RunConfig
 from minscl.data.types import Sample
-from minscl.errors import InputError
+from minscl.errors import InputError, printable
 from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_file, require_file
 from minscl.settings import read_settings
 
@@ -108,10 +108,12 @@ def save_checkpoint(
         fsync_path(folder)
     except (OSError, SafetensorError, InputError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        remedy = "begin again with another --out"
+        if older:
+            remedy = f"continue with --resume; the last complete checkpoint is {older[-1].name}"
         raise InputError(
-            f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}); the last complete checkpoint "
-            f"is {older[-1].name if older else 'none'}; free some space or make the folder writable, and continue with "
-            "--resume"
+            f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}); free some space or make the "
+            f"folder writable, and {remedy}"
         ) from error
     for path in older[: 1 - MAX_CHECKPOINTS]:
         shutil.rmtree(path, ignore_errors=True)  # one too many is no reason to stop
@@ -141,7 +143,7 @@ def load_checkpoint(
             tensors = _read_tensors(path, parameters, keys)
             _check_step(path, step, total_steps, tensors)
         except (DamagedCheckpoint, OSError, SafetensorError) as error:
-            LOG.warning("minscl: %s is damaged (%s); trying the checkpoint before it", path, error)
+            LOG.warning("minscl: %s is damaged (%s); trying the checkpoint before it", path, printable(str(error)))
             continue
         for key, tensor in tensors.items():
             kind, _, name = key.partition(".")

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from minscl.errors import InputError
 from minscl.files import AppendFile, path_kind, read_bytes, replace_file
+from minscl.training.checkpoint import newest_checkpoint
 from minscl.training.loss_plot import draw_losses
 
 SMOOTHING = 0.95  # weight of the past in the smoothed loss
@@ -54,7 +55,12 @@ class MetricsLog:
         try:
             self._file.append(json.dumps(record).encode() + b"\n")
         except InputError as error:
-            raise InputError(f"{error}: continue with --resume") from error
+            reason = getattr(error.__cause__, "strerror", None) or error
+            has_checkpoint = newest_checkpoint(self._file.path.parent / "checkpoints") is not None
+            remedy = "continue with --resume" if has_checkpoint else "begin again with another --out"
+            raise InputError(
+                f"{self._file.path}: cannot be written ({reason}); free some space and {remedy}"
+            ) from error
         self._bar.set_postfix_str(describe(record, self._smoothed_loss.update(record["loss"])), refresh=False)
         self._bar.update()
 
@@ -108,6 +114,8 @@ def read_loss(line: bytes) -> tuple[int, float] | None:
 
 def plot_losses(out: Path) -> str:
     """Draw `out`/loss.png from its metrics.jsonl; returns a line for the user. Raises InputError where that fails."""
+    if path_kind(out / "metrics.jsonl") == "missing":  # a finished run was resumed without it
+        return "loss.png: not drawn; metrics.jsonl is missing"
     records = [read_loss(line) for line in read_bytes(out / "metrics.jsonl", "the adapter is written").split(b"\n")]
     losses = [record for record in records if record and math.isfinite(record[1])]
     smoothed = SmoothedLoss()

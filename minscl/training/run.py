@@ -1,17 +1,9 @@
 """One training run, from settings to adapter folder: data, estimate, model with LoRA, the loop, checkpoints.
 
-    out/run.json                                              the settings
-    out/metrics.jsonl, loss.png                               one record per step, and the loss curve
-    out/checkpoints/step-NNNNNNNN/                            what --resume continues from
-    out/adapter_model.safetensors, adapter_config.json        the adapter, in PEFT's format
-
-Read next: loop.py for the step; checkpoint.py, estimate.py, metrics_log.py for the rest.
+Read next: loop.py for the step; run_folder.py for what is written.
 """
 
 import contextlib
-import dataclasses
-import json
-import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,20 +14,17 @@ from minscl.config import RunConfig
 from minscl.data.samples import Tokenizer, read_training_data
 from minscl.data.types import Sample
 from minscl.errors import InputError, printable
-from minscl.files import lock_folder, path_kind, replace_file
-from minscl.hardware import choose_device, choose_float32_matmul, float32_matmul_mode, measure_matmul_rate
+from minscl.files import lock_folder
+from minscl.hardware import choose_device, choose_float32_matmul, measure_matmul_rate
 from minscl.lora import add_lora, lora_parameters, save_adapter
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, read_config
-from minscl.settings import read_settings
 from minscl.training.checkpoint import checkpoint_settings, load_checkpoint, newest_checkpoint, save_checkpoint
 from minscl.training.distributed import ProcessGroup, join_process_group, shard_blocks
 from minscl.training.estimate import describe_data, estimate_run, print_samples
 from minscl.training.loop import NotFinite, count_steps, learns, plan_steps, train_steps
 from minscl.training.metrics_log import MetricsLog, plot_losses, truncate_metrics
+from minscl.training.run_folder import check_out, read_matmul_mode, write_run_json
 from minscl.training.stop_signals import StopSignals
-
-LOG = logging.getLogger("minscl")
-RESULTS = ("adapter_model.safetensors", "adapter_config.json", "metrics.jsonl")  # that a run must not write over
 
 
 def train_adapter(config: RunConfig) -> Path:
@@ -46,7 +35,7 @@ def train_adapter(config: RunConfig) -> Path:
     finite.
     """
     out = Path(config.out)
-    check_out(out, config.resume)
+    check_out(config)
     device, dtype = choose_device(config.device, config.dtype)
     group, device = join_process_group(device)
     if config.fsdp and group.size == 1:
@@ -59,38 +48,27 @@ def train_adapter(config: RunConfig) -> Path:
     machine_summary = prepare_machine(config, model_config, samples, device, dtype, group)
     if group.is_main:  # before any weight is read
         print(f"{data_summary}\n{machine_summary}", file=sys.stderr)
-        total_steps = count_steps(samples, config)
-        if not learns(config, total_steps):
-            print(
-                f"minscl: warning: the learning rate is 0 in every step of this run of {total_steps:,}, so the adapter "
-                "will change nothing; use more --epochs, a smaller --batch-size or --warmup-ratio 0",
-                file=sys.stderr,
-            )
+        warn_if_nothing_is_learned(config, count_steps(samples, config))
     if config.dry_run:
         load_model_with_lora(config, device, dtype)
         if group.is_main:
             print_samples(samples, tokenizer)
         return out
     with lock_folder(out) if group.is_main else contextlib.nullcontext():
-        check_out(out, config.resume)  # again: another run may have written since
+        check_out(config)  # again: another run may have written since
         model = load_model_with_lora(config, device, dtype)
         run_steps(model, samples, config, device, dtype, group)
     return out
 
 
-def check_out(out: Path, resume: bool) -> None:
-    """Raises InputError where `out` has a run that would be written over, or something to resume but no checkpoint."""
-    results = [name for name in RESULTS if path_kind(out / name) != "missing" and (out / name).stat().st_size]
-    checkpoint = newest_checkpoint(out / "checkpoints")
-    if resume and results and not checkpoint:
-        raise InputError(
-            f"--resume: {out} has {results[0]} but no checkpoint to continue from; name another --out, or remove the "
-            "folder to begin anew"
+def warn_if_nothing_is_learned(config: RunConfig, total_steps: int) -> None:
+    """Print a warning for a schedule whose every step has learning rate 0."""
+    if not learns(config, total_steps):
+        print(
+            f"minscl: warning: the learning rate is 0 in every step of this run of {total_steps:,}, so the adapter "
+            "will change nothing; use more --epochs, a smaller --batch-size or --warmup-ratio 0",
+            file=sys.stderr,
         )
-    if not resume and checkpoint:
-        raise InputError(f"--out {out}: already has a run; name another folder, or continue it with --resume")
-    if not resume and results:
-        raise InputError(f"--out {out}: already has {results[0]}; name another folder, or remove this one")
 
 
 def read_data(config: RunConfig, tokenizer: Tokenizer) -> tuple[list[Sample], str]:
@@ -207,23 +185,6 @@ def run_steps(
         print(plot_losses(out), file=sys.stderr)
     if done < total_steps:
         raise SystemExit(stop.exit_status)
-
-
-def write_run_json(path: Path, config: RunConfig) -> None:
-    """The settings of the run, and how its float32 matrices are multiplied."""
-    with replace_file(path) as file:
-        json.dump({**dataclasses.asdict(config), "float32_matmul": float32_matmul_mode()}, file, indent=1)
-
-
-def read_matmul_mode(path: Path) -> str | None:
-    """`float32_matmul_mode()` of the run that wrote this run.json; None, and a line in the log, where it is lost."""
-    if path_kind(path) == "missing":
-        return None
-    try:
-        return read_settings(path, "how matrices are multiplied is measured again").string("float32_matmul")
-    except InputError as error:
-        LOG.warning("minscl: %s", error)
-        return None
 
 
 @contextlib.contextmanager
