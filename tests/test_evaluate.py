@@ -349,8 +349,11 @@ def test_mdaces_json_is_gold_and_prediction(tmp_path):
     [
         (lambda notes: notes[0].pop("text"), "note 12 has no text"),
         (lambda notes: notes[1]["annotations"][0].update(end=99), "the text is not the annotated one"),
-        (lambda notes: notes[1]["annotations"][0].update(covered_text="DM1"), "'DM2', not 'DM1'"),
-        (lambda notes: notes[0].pop("annotations"), "not a chart of MDACE"),
+        (
+            lambda notes: notes[1]["annotations"][0].update(covered_text="DM1"),
+            "note 5, code E11.9: begin, end and covered_text do",
+        ),
+        (lambda notes: notes[0].pop("annotations"), "note 12: annotations is missing, not a list of objects"),
     ],
 )
 def test_charts_that_do_not_fit_their_text_are_refused(tmp_path, spoil, words):

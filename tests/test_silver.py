@@ -4,6 +4,7 @@ A logged answer is used again for exactly the same prompt.
 """
 
 import json
+import os
 
 import pytest
 
@@ -12,18 +13,19 @@ from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.record_checks import checked_record
-from minscl.data.spans.asking import answer_lines
+from minscl.data.spans.asking import answer_lines, open_answer_log
 from minscl.data.spans.silver import (
     Candidate,
     StageOneAnswer,
     StageTwoAnswer,
     collect_candidates,
+    expand_silver,
     locate_quotations,
     run_stage_one,
     run_stage_two,
     silver_pairs,
 )
-from minscl.data.spans.synthetic import SyntheticAnswer
+from minscl.data.spans.synthetic import SyntheticAnswer, expand_synthetic
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
 
@@ -119,10 +121,15 @@ def test_two_stages_by_hand(tmp_path):
         ("", []),
         ("Evidence:\n1. HTN\n(2) “DM2”\n• 'x y'\n- A1c 9.4", ["HTN", "DM2", "x y", "A1c 9.4"]),
         ("9.4 percent", ["9.4 percent"]),
+        (
+            "HTN\r\nchest\x0cpain\nleft\u2028leg\x0b\nDM2\x85\rCKD\n",
+            ["HTN", "chest\x0cpain", "left\u2028leg", "DM2\x85\rCKD"],
+        ),
     ],
 )
 def test_lines_of_an_answer(answer, lines):
-    """Guards: bullets and quotation marks taken for words of the note, numbers of the note taken for bullets."""
+    """Guards: bullets and quotation marks taken for words of the note, numbers of the note taken for bullets; a
+    quotation cut in two where the note has a form feed or another separator that is no line break."""
     assert answer_lines(answer) == lines
 
 
@@ -156,6 +163,31 @@ def test_a_candidate_may_end_in_a_number(tmp_path, answer, chosen, rejected):
     with AnswerLog(tmp_path / "chosen.jsonl", StageTwoAnswer) as log:
         [stage_two] = run_stage_two(candidates, BOOK, llm, log)
     assert (stage_two.evidence, stage_two.rejected) == (chosen, rejected)
+
+
+def test_an_output_that_cannot_be_written_is_refused_first(tmp_path):
+    """Guards: a job of days whose every question was asked before its output was found to be a folder."""
+    llm = Scripted(answers_left=0)
+    gold = [Pair("HTN", "I10", "gold")]
+    for expand, records in ((expand_silver, NOTES), (expand_synthetic, gold)):
+        for out in (tmp_path, tmp_path / ("x" * 300), tmp_path / "pipe"):
+            if out.name == "pipe" and not out.exists():
+                os.mkfifo(out)
+            with pytest.raises(InputError) as error:
+                expand(records, BOOK, llm, str(out))
+            assert str(error.value).startswith(f"{out}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_another_models_log_is_refused_without_its_password(tmp_path):
+    """Guards: the password of an address, which versions before 0.2.0 stored, printed."""
+    log = tmp_path / "log.jsonl"
+    for secret in ("http://u:sesame@127.0.0.1/v1", "http://u:ses?ame@127.0.0.1/v1", "http://127.0.0.1/v1?key=sesame"):
+        log.write_text(json.dumps({"code": "I10", "prompt": "x", "evidence": [], "llm": f"m at {secret}"}) + "\n")
+        expected = pytest.raises(InputError, match="has answers of m at http://127.0.0.1/v1, not scripted")
+        with expected as error, open_answer_log(str(log), SyntheticAnswer, Scripted()):
+            pass
+        assert "ame" not in str(error.value).replace("name", "")
 
 
 def test_an_interrupted_job_asks_nothing_twice(tmp_path):
@@ -223,19 +255,19 @@ def test_an_edited_note_is_asked_about_again(tmp_path):
         (
             StageTwoAnswer,
             {"code": "I10", "prompt": "x", "evidence": ["HTN", 3], "rejected": 0, "llm": "m"},
-            "1: StageTwoAnswer: evidence is 3; it must be a string",
+            "1: StageTwoAnswer: evidence is a number; it must be a string",
         ),
         (
             SyntheticAnswer,
             {"code": "I10", "prompt": "x", "evidence": [None], "llm": "m"},
-            "1: SyntheticAnswer: evidence is None; it must be a string",
+            "1: SyntheticAnswer: evidence is null; it must be a string",
         ),
         (
             SyntheticAnswer,
             {"code": "I10", "prompt": "x", "evidence": {}, "llm": "m"},
-            "1: SyntheticAnswer: evidence is {}; it must be a list",
+            "1: SyntheticAnswer: evidence is an object; it must be a list",
         ),
-        (SyntheticAnswer, 3, "1: SyntheticAnswer: 3 is not an object"),
+        (SyntheticAnswer, 3, "1: SyntheticAnswer: a number, not an object"),
     ],
 )
 def test_a_damaged_answer_log_is_refused_in_one_line(tmp_path, cls, line, message):
@@ -248,5 +280,5 @@ def test_a_damaged_answer_log_is_refused_in_one_line(tmp_path, cls, line, messag
 
 def test_every_kind_of_value_has_a_name():
     """Guards: a KeyError in place of the message where a key must hold an object."""
-    with pytest.raises(InputError, match="Pair: x is 3; it must be a JSON object"):
+    with pytest.raises(InputError, match="Pair: x is a number; it must be a JSON object"):
         checked_record({"x": 3}, Pair, {"x": dict}, {})
