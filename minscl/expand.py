@@ -48,6 +48,7 @@ from minscl.expand_config import (
     SilverConfig,
     SyntheticConfig,
 )
+from minscl.figures import check_figure_path
 
 
 def gold(config: GoldConfig) -> None:
@@ -112,6 +113,8 @@ def load_llm(config: LLMConfig):
 
 def show_coverage(config: CoverageConfig) -> None:
     """Print, and draw where --plot asks for it, the coverage of all files together."""
+    if config.plot:
+        check_figure_path(config.plot)
     codebook = CodeBook.load()
     pairs = (pair for path in config.files for pair in read_pairs(require(path, "coverage"), codebook))
     counts = coverage(pairs, codebook)
