@@ -37,7 +37,7 @@ class ExportConfig:
 
     model: str = flag(str(DEMO), "base model folder", role="input")
     adapter: str = flag(str(DEMO / "adapter"), "LoRA adapter folder", role="input")
-    out: str = path_flag("folder to write, new or empty", role="output")
+    out: str = path_flag("folder to write, new or empty", role="output folder")
 
 
 def export(config: ExportConfig) -> Path:

@@ -49,7 +49,8 @@ def read_tensors(
 def count_elements(path: Path) -> int:
     """Number of elements of all tensors in a file; only its header is read. Raises InputError for a damaged file."""
     with _open(path, "fetch the file again") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+        names = list(file.keys())
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
 
 
 @contextlib.contextmanager

@@ -180,8 +180,8 @@ def test_files_that_are_not_an_adapter(saved):
 
 
 WRONG = (
-    *(None, True, False, "", "x", [], [1], ["x"], [["x"]], {}, {"a": 1}, -1, 0, 1, 1.5, 1e30, 10**30, 10**400, "\ud800"),
-    *(float("inf"), float("-inf"), float("nan"), "x" * 10**5, ["x"] * 10**5),
+    *(None, True, False, "", "x", [], [1], ["x"], [["x"]], {}, {"a": 1}, -1, 0, 1, 1.5, 1e30, 10**30, 10**400),
+    *(float("inf"), float("-inf"), float("nan"), "x" * 10**5, ["x"] * 10**5, "\ud800"),
 )
 KEYS = ("r", "lora_alpha", "lora_dropout", "target_modules", "peft_type", "task_type", "bias", "init_lora_weights")
 

@@ -101,7 +101,7 @@ def test_input_that_cannot_be_copied_is_one_line(tmp_path):
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path, generate):
-    """Guards an index error for the first word that the smaller model does not have; a [PAD] added alone is harmless."""
+    """Guards an index error for the first word that a smaller model does not have. A [PAD] added alone is harmless."""
     (tmp_path / "note.txt").write_text("He was admitted with pneumonia.")
     small = copy.deepcopy(load_model(DEMO))
     for linear in (small.model.embed_tokens, small.lm_head):

@@ -167,7 +167,8 @@ def test_an_index_cannot_name_a_file_elsewhere(folder):
 def test_an_index_of_other_types_is_refused(value, folder):
     """Guards tracebacks from Path for what is no file name."""
     index = shard(folder)
-    for changed in (index | {"weight_map": value}, index | {"weight_map": index["weight_map"] | {"lm_head.weight": value}}):
+    weight_map = index["weight_map"] | {"lm_head.weight": value}
+    for changed in (index | {"weight_map": value}, index | {"weight_map": weight_map}):
         (folder / "model.safetensors.index.json").write_text(json.dumps(changed))
         with pytest.raises(InputError) as error:
             load_model(folder)
@@ -249,7 +250,7 @@ LAYOUTS = {"one file": 10**9, "shards": 200_000, "more shards": 130_000}  # SHAR
 
 
 def old_and_new(folder, before):
-    """Save one model into `folder`, in the layout `before`; returns (logits of the model, another model, its logits)."""
+    """Save a model into `folder`, in the layout `before`; returns (logits of the model, another model, its logits)."""
     old, new = decoder("llama3"), decoder("llama3")
     new.model.norm.weight.data += 1
     save_in(old, folder, before)

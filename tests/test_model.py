@@ -287,7 +287,7 @@ def test_a_rope_setting_of_another_type_or_range_is_refused_or_harmless(key, fam
         (dict(num_key_value_heads=3), "num_key_value_heads is 3, but must be a divisor of num_attention_heads, 4"),
         (dict(head_dim=15), "head_dim is 15, but must be such that head_dim, 15, is even"),
         (dict(hidden_size=60), "hidden_size is 60, but must be such that head_dim, 15, is even"),
-        (dict(num_hidden_layers=10**9), "num_hidden_layers is 1000000000, but must be a whole number of at least 1 and"),
+        (dict(num_hidden_layers=10**9), "num_hidden_layers is 1000000000, but must be a whole number of at least 1"),
         (dict(vocab_size=151.0), "vocab_size is 151.0, but must be a whole number"),
         (dict(rope_scaling=False), "rope_scaling is false, but must be an object"),
         (dict(rope_scaling=LLAMA3 | {"high_freq_factor": 1.0}), "rope_scaling: high_freq_factor is 1.0"),

@@ -109,7 +109,7 @@ def load_adapter(model: nn.Module, folder) -> None:
     A model that already has LoRA must have the adapter's rank, alpha and layers; A, B and dropout are replaced.
     Tensors of any float dtype are cast to the layer's (float32). Everything is checked before the model is changed.
     Raises InputError naming the file and the setting or tensor: a setting that is not implemented, an adapter for
-    another model (layers, shapes, missing or unexpected tensors), a damaged file, a number that is not finite, a pickle.
+    another model (layers, shapes, missing or unexpected tensors), a damaged file, NaN or infinity, a pickle.
     """
     folder = Path(folder)
     config = read_adapter_config(folder)
@@ -151,14 +151,14 @@ def read_adapter_config(folder) -> AdapterConfig:
     if dropout >= 1:
         raise settings.error("lora_dropout", "a probability below 1")
     targets = settings.values.get("target_modules")
-    named = bool(targets) and isinstance(targets, (str, list))
-    if not named or not all(isinstance(target, str) for target in targets):
+    names = [targets] if isinstance(targets, str) else targets
+    if not (names and isinstance(names, list) and all(name and isinstance(name, str) for name in names)):
         raise settings.error("target_modules", "a list of layer names, or a string")
     return AdapterConfig(
         settings.integer("r", minimum=1),
         settings.number("lora_alpha", minimum=-1e9, maximum=1e9),
         dropout,
-        targets if isinstance(targets, str) else tuple(targets),
+        targets if isinstance(targets, str) else tuple(names),
     )
 
 
@@ -172,7 +172,7 @@ def _layer_names(model: nn.Module, config: AdapterConfig, tensors: dict, folder:
     if not layers:
         targets = config.targets
         if isinstance(targets, str) and targets != ALL_LINEAR:
-            targets = [key.removeprefix(PREFIX).removesuffix(SUFFIX) for key in tensors if key.endswith(SUFFIX)]
+            targets = tuple(key.removeprefix(PREFIX).removesuffix(SUFFIX) for key in tensors if key.endswith(SUFFIX))
         names, _ = match_targets(model, targets)  # as in PEFT, some targets may be another architecture's
         if not names:
             shown = config.targets if isinstance(config.targets, str) else ", ".join(config.targets)

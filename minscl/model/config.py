@@ -168,7 +168,8 @@ def _refuse_unsupported(settings: Settings, model_type: str) -> None:
 
 
 def _unsupported(settings: Settings, key: str, supported: str) -> InputError:
-    return InputError(f"{settings.source}: {key} {_quoted(settings.values[key])} is not supported; supported: {supported}")
+    shown = _quoted(settings.values[key])
+    return InputError(f"{settings.source}: {key} {shown} is not supported; supported: {supported}")
 
 
 def _quoted(value) -> str:
@@ -192,8 +193,8 @@ def _read_rope(settings: Settings) -> RopeConfig:
     names = {field.name for field in dataclasses.fields(RopeConfig)} | {"type", "partial_rotary_factor"}
     unknown = sorted(key for key in rope.values if key in rope and key not in names)
     if unknown or rope.number("partial_rotary_factor", 1.0) != 1.0:
-        name = (unknown or ["partial_rotary_factor"])[0]
-        raise InputError(f"{settings.source}: rope setting {_quoted(name)} is not supported with rope type {rope_type!r}")
+        name = _quoted((unknown or ["partial_rotary_factor"])[0])
+        raise InputError(f"{settings.source}: rope setting {name} is not supported with rope type {rope_type!r}")
     for name in ROPE_TYPES[rope_type]:
         if name not in rope:
             raise InputError(

@@ -61,7 +61,7 @@ def load_model(folder, *, device="cpu", dtype=None, mapped: bool = False) -> Dec
 
 
 def _load_tensors(model: Decoder, folder: Path, device, dtype: torch.dtype, mapped: bool) -> None:
-    """Replace all parameters of `model`, on the meta device, by the folder's; arguments and errors as for load_model."""
+    """Replace all parameters of `model`, on the meta device, by the folder's; arguments, errors as for load_model."""
     parameters = dict(model.named_parameters())  # tied weights appear once, under the embedding's name
     files: dict[str, Path] = {}  # of each tensor
     missing = set(parameters)
