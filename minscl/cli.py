@@ -23,6 +23,7 @@ import argparse
 import contextlib
 import dataclasses
 import io
+import json
 import math
 import os
 import signal
@@ -222,6 +223,12 @@ def format_counts(rows: Iterable[tuple[str, int]]) -> str:
     rows = list(rows)
     width = max((len(name) for name, _ in rows), default=0)
     return "\n".join(f"{name:{width}}  {number:>7,}" for name, number in rows)
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as one line of JSON, with escapes where the encoding of stdout may lack letters."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, ensure_ascii=not is_utf8), flush=True)
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
