@@ -30,6 +30,7 @@ ACCEPTED = {
         HEADER, HEADER + "{% if not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
     ),
     "roles by name, a space before the answer": BY_ROLE,
+    "the end token twice": TURNS + "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}",
     "tojson, namespace, break": (
         "{%- set ns = namespace(n=0) %}{%- for m in messages %}{%- set ns.n = ns.n + 1 %}{%- if ns.n > 9 %}{%- break %}"
         "{%- endif %}{{ '<|im_start|>' ~ m.role ~ '\n' ~ m.content ~ '<|im_end|>' ~ {'a': '<é>'} | tojson }}"

@@ -124,8 +124,7 @@ def _check_answer(tokenizer: Tokenizer, source: str) -> None:
     user, answer = {"role": "user", "content": "Note: HTN."}, "Evidence:\n1. HTN"
     ids = tokenizer.encode_answer(answer)
     whole = tokenizer.encode_chat([user, {"role": "assistant", "content": answer}], add_generation_prompt=False)
-    end = len(whole) - whole[::-1].index(ids[-1]) if ids[-1] in whole else 0
-    if whole[max(end - len(ids), 0) : end] != ids:
+    if not any(whole[start : start + len(ids)] == ids for start in range(len(whole))):
         raise InputError(
             f"{source}: the tokens of an answer merge with those of the generation prompt; use the chat template of "
             "the model's instruction-tuned release"
