@@ -122,9 +122,11 @@ class SentencePiece:
         content = read_bytes(path, "fetch the file again")
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=content)
-            size: int = self._processor.vocab_size()
+            if not content:
+                raise ValueError("an empty file")
         except Exception as error:
             raise InputError(f"{path}: not a sentencepiece model; fetch the file again") from error
+        size: int = self._processor.vocab_size()
         control = [id for id in range(size) if self._processor.is_control(id)]
         self.control: dict[str, int] = {self._processor.id_to_piece(id): id for id in control}
         self.strips: dict[str, tuple[bool, bool]] = {}

@@ -29,7 +29,8 @@ _CLASS_NAMES = {
 @dataclass(frozen=True)
 class TokenSettings:
     """named: bos_token, eos_token and others, which chat templates use as variables. special: names of other special
-    tokens. added: id → token; has_flags: whether their flags are known. legacy: as SentencePiece's. source: the file.
+    tokens. added: id → token, from the file `source`; has_flags: whether that states their flags. legacy: as of
+    token_backends.SentencePiece.
     """
 
     named: dict[str, str]
@@ -51,16 +52,17 @@ def read_token_settings(folder: Path, config: Settings) -> TokenSettings:
     names = next((names for family, names in _CLASS_NAMES.items() if tokenizer_class.startswith(family)), {})
     named = {key: name for key, name in names.items() if key not in config.values} | _named(config)
     special = _special(config)
-    has_flags = "added_tokens_decoder" in config
+    source, has_flags = config.source, "added_tokens_decoder" in config
     if has_flags:
         added = _added_tokens_decoder(config.section("added_tokens_decoder"), set(named.values()))
     else:
         older = read_optional(folder / "special_tokens_map.json")
         named |= _named(older)
         special += _special(older)
+        source = str(folder / "added_tokens.json")
         added = _added_tokens(read_optional(folder / "added_tokens.json"), {*named.values(), *special})
     legacy = config.boolean("legacy", default=True)
-    return TokenSettings(named, tuple(special), added, has_flags, legacy, config.source)
+    return TokenSettings(named, tuple(special), added, has_flags, legacy, source)
 
 
 def _named(settings: Settings) -> dict[str, str]:

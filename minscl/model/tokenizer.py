@@ -112,10 +112,12 @@ def load_tokenizer(folder) -> Tokenizer:
         chat = detect_format(backend.control, str(folder))
     else:
         chat = TemplateFormat(template[0], settings.named, backend.control, template[1])
-    tokenizer = Tokenizer(backend, chat, _stop_ids(folder, backend.control[chat.end], backend.control.values()))
+    vocab_size = read_optional(folder / "config.json").integer("vocab_size", default=backend.vocab_size, minimum=1)
+    stop_ids = _stop_ids(folder, backend.control[chat.end], {id for id in backend.control.values() if id < vocab_size})
+    tokenizer = Tokenizer(backend, chat, stop_ids)
     if template is not None:
         _check_answer(tokenizer, template[1])
-    _check_vocabulary(tokenizer, folder)
+    _check_vocabulary(tokenizer, vocab_size, folder)
     return tokenizer
 
 
@@ -131,20 +133,17 @@ def _check_answer(tokenizer: Tokenizer, source: str) -> None:
         )
 
 
-def _check_vocabulary(tokenizer: Tokenizer, folder: Path) -> None:
+def _check_vocabulary(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:
     """Raises InputError where tokens of texts, prompts or answers are beyond the vocabulary of the folder's model.
 
     Special tokens of no use here, such as one for padding, may be.
     """
-    vocab_size = read_optional(folder / "config.json").integer("vocab_size", default=None)
-    if vocab_size is None:
-        return
     chat_ids = tokenizer.encode_chat([{"role": role, "content": "x"} for role in ("user", "assistant")])
     largest = max(tokenizer.text_vocab_size - 1, *chat_ids, *tokenizer.stop_ids)
     if largest >= vocab_size:
         raise InputError(
-            f"{folder}: the tokenizer has token {largest}, and config.json's vocab_size is {vocab_size}; the folder "
-            "mixes two models"
+            f"{folder / 'config.json'}: vocab_size is {vocab_size}, and the tokenizer has a token {largest}; the "
+            "folder mixes two models"
         )
 
 
