@@ -34,12 +34,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Protocol, TypeVar
 
 from minscl.errors import InputError, printable
-from minscl.files import path_kind
+from minscl.files import output_path, path_kind
 
 MAX_INTEGER = 2**63 - 1  # of a whole number without a maximum of its own
 # An output inside an input folder may replace a file of these kinds, which no command reads from a folder.
 OUTPUT_SUFFIXES = (".jsonl", ".html", ".png", ".svg", ".pdf")
-Role = Literal["", "input", "output"]  # of a path
+Role = Literal["", "input", "output", "output folder"]  # of a path
 
 
 class Dataclass(Protocol):
@@ -164,9 +164,11 @@ def check_ranges(config: Dataclass) -> None:
 def check_outputs(config: Dataclass) -> None:
     """Raises InputError where an output of `config` is one of its inputs, a file of an input folder, or another output.
 
-    A path's role is declared with its flag.
+    Also where it cannot be written, so that no command works for hours first. A path's role is declared with its flag.
     """
-    inputs, outputs = _paths(config, "input"), _paths(config, "output")
+    inputs, outputs = _paths(config, "input"), [*_paths(config, "output"), *_paths(config, "output folder")]
+    for _, path in _paths(config, "output"):
+        output_path(path)
     for number, (name, path) in enumerate(outputs):
         for other, other_path in [*inputs, *outputs[:number]]:
             if _same_path(path, other_path):

@@ -20,6 +20,7 @@ from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument, Pair
 from minscl.errors import InputError
+from minscl.figures import check_figure_path
 from minscl.files import path_kind, read_text
 from minscl.score.bootstrap import ROUNDS, bootstrap, bootstrap_rows
 from minscl.score.code_groups import Group, GroupName, code_groups
@@ -153,6 +154,8 @@ def evaluate(config: EvaluateConfig) -> tuple[list[Report], dict[GroupName, Grou
 def main(argv: list[str] | None = None) -> int:
     """Parse the flags, score the predictions, print the table or JSON, draw the plot; returns the exit status."""
     config = parse_flags(EvaluateConfig, "evaluate", "Score predictions against gold.", argv)
+    if config.plot:
+        check_figure_path(config.plot)
     reports, groups = evaluate(config)
     if config.json:
         print(json.dumps(reports[0] if len(reports) == 1 else reports), flush=True)

@@ -188,6 +188,16 @@ def test_no_command_writes_over_what_it_reads(tmp_path):
     assert copy(note, "--folder", tmp_path, "--out", tmp_path / "new.jsonl").out == str(tmp_path / "new.jsonl")
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    """Guards hours of coding whose result then finds a folder, a pipe or a file in its way. Nothing is created."""
+    (tmp_path / "file").write_text("x")
+    for out in (tmp_path, "/dev/full", tmp_path / "file" / "x", tmp_path / ("x" * 300)):
+        with pytest.raises(InputError, match=re.escape(str(out))):
+            copy("a.txt", "--out", out)
+    copy("a.txt", "--out", tmp_path / "new" / "x.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_name_that_is_not_utf8_is_one_line(tmp_path):
     """Guards the UnicodeEncodeError of writing such a name into JSON, after the work is done."""
     with pytest.raises(InputError, match="not UTF-8"):

@@ -148,7 +148,7 @@ def write_bad_files(folder):
         ([NOTE, "--memory", "-1"], ["--memory -1"]),
         ([NOTE, "--min-score", "1.5"], ["--min-score 1.5", "0 to 1"]),
         ([NOTE, "--device", "potato"], ["--device potato", "use cpu"]),
-        ([NOTE, "--compile", "--device", "meta"], ["--compile", "meta", "leave the flag out"]),
+        ([NOTE, "--device", "meta"], ["--device meta: not available", "leave the flag out"]),
         ([NOTE, "--compile", "--device", "cpu"], ["--compile", "the model is on cpu", "leave the flag out"]),
     ],
 )

@@ -340,7 +340,10 @@ def test_unusable_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"no special token of the tokenizer ends the assistant's turn"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(InputError, match="not a tokenizer.json"):
+    with pytest.raises(InputError, match="tokenizer.json: model is missing"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"model": {}}')
+    with pytest.raises(InputError, match="not a tokenizer.json that the tokenizers package reads"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("[]")
     with pytest.raises(InputError, match="tokenizer.json: not a JSON object"):

@@ -32,6 +32,9 @@ class TokenizerJson:
 
     def __init__(self, path: Path, settings: TokenSettings, template: str):
         document = read_settings(path)
+        model = document.section("model")
+        if model.string("continuing_subword_prefix", default=""):  # WordPiece's; some make the tokenizers package panic
+            raise model.error("continuing_subword_prefix", "empty, as in byte-level BPE and sentencepiece's")
         self._whole = _load(json.dumps(document.values), path)
         self._add_tokens(settings, path)
         added = self._whole.get_added_tokens_decoder()
@@ -121,17 +124,17 @@ class SentencePiece:
         self._legacy = settings.legacy
         content = read_bytes(path, "fetch the file again")
         try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=content)
             if not content:
                 raise ValueError("an empty file")
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=content)
+            size: int = self._processor.vocab_size()
+            names = [self._processor.id_to_piece(id) for id in range(size)]  # UnicodeDecodeError in a damaged file
         except Exception as error:
             raise InputError(f"{path}: not a sentencepiece model; fetch the file again") from error
-        size: int = self._processor.vocab_size()
-        control = [id for id in range(size) if self._processor.is_control(id)]
-        self.control: dict[str, int] = {self._processor.id_to_piece(id): id for id in control}
+        self.control: dict[str, int] = {name: id for id, name in enumerate(names) if self._processor.is_control(id)}
         self.strips: dict[str, tuple[bool, bool]] = {}
         for id, token in settings.added.items():
-            known = id < size and self._processor.id_to_piece(id) == token.content
+            known = id < size and names[id] == token.content
             if not token.special and not (known and self._processor.is_unknown(id)) or id < size and not known:
                 raise InputError(
                     f"{settings.source}: token {printable(token.content)!r} is added beside {path.name}, which minscl "
