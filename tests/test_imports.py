@@ -22,7 +22,12 @@ ALLOWED = {  # room → rooms and modules that it may import
     "score": {"score", "data", "data.icd"},
 }
 RUN_TIME = {"torch", "safetensors", "tokenizers", "sentencepiece", "numpy", "tqdm", "minscl"}
-OPTIONAL = {"figures.py": {"matplotlib"}, "training/loss_plot.py": {"PIL"}, "infer/llm.py": {"openai"}}
+OPTIONAL = {
+    "figures.py": {"matplotlib"},
+    "training/loss_plot.py": {"PIL"},
+    "infer/llm.py": {"openai"},
+    "model/sandbox.py": {"jinja2"},
+}
 NETWORK = {"socket", "urllib", "http", "requests", "httpx", "ssl", "ftplib", "smtplib"}
 
 
