@@ -84,7 +84,8 @@ def synthetic(config: SyntheticConfig) -> None:
         )
     llm = None if config.template else load_llm(config)
     pairs, rows = expand_synthetic(covering, codebook, llm, config.out)
-    write_jsonl(config.out, pairs)
+    if not write_jsonl(config.out, pairs):
+        warn(f"{config.out} is empty: every billable code is covered, or no phrase was usable; see the counts")
     print_written(config.out, [*rows, *(llm.token_counts() if llm else [])])
 
 
