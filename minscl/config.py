@@ -14,7 +14,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from minscl.cli import Parser, add_flags, flag, flag_name, require
+from minscl.cli import Parser, add_flags, check_ranges, flag, flag_name, make_config, require
 from minscl.errors import InputError
 
 DEMO = Path(__file__).parent / "demo"  # the embedded model, its adapter and a few training samples
@@ -24,43 +24,37 @@ DEMO = Path(__file__).parent / "demo"  # the embedded model, its adapter and a f
 class RunConfig:
     """Settings of one training run. Frozen: `dataclasses.replace` makes another."""
 
-    model: str = flag(str(DEMO), "model folder (Hugging Face layout)")
-    documents: str = flag("", "coded documents, JSONL (Eq. 4)")
-    spans: str = flag("", "span pairs, JSONL (Eq. 5)")
-    samples: str = flag("", "ready-made samples, JSONL, instead of documents and spans")
+    model: str = flag(str(DEMO), "model folder (Hugging Face layout)", role="input")
+    documents: str = flag("", "coded documents, JSONL (Eq. 4)", role="input")
+    spans: str = flag("", "span pairs, JSONL (Eq. 5)", role="input")
+    samples: str = flag("", "ready-made samples, JSONL, instead of documents and spans", role="input")
     no_evidence: bool = flag(
         False, "train documents on their codes only (Eq. 2): the baseline of generate --system sft"
     )
-    out: str = flag("runs/scl", "folder of the adapter, the metrics and the checkpoints")
+    out: str = flag("runs/scl", "folder of the adapter, the metrics and the checkpoints", role="output folder")
     resume: bool = flag(False, "continue from the newest checkpoint in --out")
-    rank: int = flag(8, "LoRA rank")
-    alpha: float = flag(16.0, "LoRA alpha; the update is scaled by alpha / rank")
-    dropout: float = flag(0.0, "dropout on the input of LoRA's A")
-    lr: float = flag(1e-4, "peak learning rate")
-    batch_size: int = flag(16, "samples per optimiser step, however they are packed")
-    epochs: int = flag(10, "passes over the samples")
-    warmup_ratio: float = flag(0.1, "share of the steps over which the learning rate rises")
-    max_grad_norm: float = flag(1.0, "gradients of a larger norm are scaled down to it")
-    weight_decay: float = flag(0.0, "AdamW's weight decay")
-    max_length: int = flag(8192, "tokens of a sample; a longer document is skipped and named, never cut")
-    pack_length: int = flag(8192, "tokens of one packed sequence")
-    seed: int = flag(0, "seed of the data order, LoRA's A and dropout")
+    rank: int = flag(8, "LoRA rank", minimum=1, maximum=65_536)
+    alpha: float = flag(16.0, "LoRA alpha; the update is scaled by alpha / rank", above=0, maximum=1e6)
+    dropout: float = flag(0.0, "dropout on the input of LoRA's A", minimum=0, below=1)
+    lr: float = flag(1e-4, "peak learning rate", above=0, maximum=100)
+    batch_size: int = flag(16, "samples per optimiser step, however they are packed", minimum=1)
+    epochs: int = flag(10, "passes over the samples", minimum=1, maximum=1_000_000)
+    warmup_ratio: float = flag(0.1, "share of the steps over which the learning rate rises", minimum=0, maximum=1)
+    max_grad_norm: float = flag(1.0, "gradients of a larger norm are scaled down to it", above=0)
+    weight_decay: float = flag(0.0, "AdamW's weight decay", minimum=0, maximum=100)
+    max_length: int = flag(8192, "tokens of a sample; a longer document is skipped and named, never cut", minimum=1)
+    pack_length: int = flag(8192, "tokens of one packed sequence", minimum=1)
+    seed: int = flag(0, "seed of the data order, LoRA's A and dropout", minimum=0)
     dtype: str = flag("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")
     device: str = flag("auto", "cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
-    save_every: int = flag(100, "steps between checkpoints")
+    save_every: int = flag(100, "steps between checkpoints", minimum=1)
     recompute: bool = flag(False, "gradient checkpointing: less memory, steps take about 1.5 times as long")
     fsdp: bool = flag(False, "split the frozen weights among torchrun's processes")
     dry_run: bool = flag(False, "do everything but train, and show three samples with their trained tokens marked")
 
     def __post_init__(self) -> None:
         """Raises InputError naming the flag and its value for a setting out of range."""
-        for name in ("rank", "batch_size", "epochs", "max_length", "pack_length", "save_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{flag_name(name)} {getattr(self, name)}: must be at least 1")
-        if not self.lr > 0 or not self.max_grad_norm > 0:
-            raise InputError(f"--lr {self.lr}, --max-grad-norm {self.max_grad_norm}: must be above 0")
-        if not 0 <= self.warmup_ratio <= 1 or not 0 <= self.dropout < 1:
-            raise InputError(f"--warmup-ratio {self.warmup_ratio}, --dropout {self.dropout}: must lie between 0 and 1")
+        check_ranges(self)
         if self.max_length > self.pack_length:
             raise InputError(
                 f"--max-length {self.max_length}: the longest sample must fit in --pack-length {self.pack_length}"
@@ -105,7 +99,7 @@ def parse_run(argv: list[str] | None = None) -> RunConfig:
     )
     add_flags(parser, RunConfig)
     values = vars(parser.parse_args(argv))
-    return dataclasses.replace(PRESETS[values.pop("cfg")], **values)
+    return make_config(RunConfig, dataclasses.asdict(PRESETS[values.pop("cfg")]) | values)
 
 
 def check_paths(config: RunConfig) -> None:

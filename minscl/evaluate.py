@@ -10,16 +10,16 @@ pairs (Figure 4).
 Read next: score/codes.py, evidence.py and code_groups.py, which define the scores; score/systems.py.
 """
 
-import json
 import sys
 from dataclasses import dataclass
 
-from minscl.cli import flag, parse_flags, path_flag, require, run_command
+from minscl.cli import flag, parse_flags, path_flag, print_json, require, run_command
 from minscl.data.corpora.mdace_charts import read_charts
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument, Pair
 from minscl.errors import InputError
+from minscl.figures import check_figure_path
 from minscl.files import path_kind, read_text
 from minscl.score.bootstrap import ROUNDS, bootstrap, bootstrap_rows
 from minscl.score.code_groups import Group, GroupName, code_groups
@@ -153,9 +153,11 @@ def evaluate(config: EvaluateConfig) -> tuple[list[Report], dict[GroupName, Grou
 def main(argv: list[str] | None = None) -> int:
     """Parse the flags, score the predictions, print the table or JSON, draw the plot; returns the exit status."""
     config = parse_flags(EvaluateConfig, "evaluate", "Score predictions against gold.", argv)
+    if config.plot:
+        check_figure_path(config.plot)
     reports, groups = evaluate(config)
     if config.json:
-        print(json.dumps(reports[0] if len(reports) == 1 else reports), flush=True)
+        print_json(reports[0] if len(reports) == 1 else reports)
     else:
         print(table(reports, groups), flush=True)
         if len(reports) > 1 and config.rounds:

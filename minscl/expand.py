@@ -14,12 +14,12 @@
 Read next: expand_config.py for the flags; data/spans/gold.py, silver.py (Eq. 7, 8), synthetic.py (Eq. 9).
 """
 
-import json
 import sys
 from typing import Any
 
-from minscl.cli import Parser, add_flags, format_counts, make_config, require, run_command
+from minscl.cli import Parser, add_flags, format_counts, make_config, print_json, require, run_command
 from minscl.config import DEMO
+from minscl.data.coded_records import read_documents, read_pairs
 from minscl.data.corpora.aci_bench import aci_documents, aci_notes
 from minscl.data.corpora.counts import Counts
 from minscl.data.corpora.folder import folder_notes
@@ -32,7 +32,7 @@ from minscl.data.spans.coverage import chapter_table, coverage, coverage_table, 
 from minscl.data.spans.gold import read_gold
 from minscl.data.spans.silver import expand_silver
 from minscl.data.spans.synthetic import expand_synthetic
-from minscl.data.types import CodedDocument, Note, Pair
+from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError, printable
 from minscl.expand_config import (
     AciDocumentsConfig,
@@ -47,6 +47,7 @@ from minscl.expand_config import (
     SilverConfig,
     SyntheticConfig,
 )
+from minscl.figures import check_figure_path
 
 
 def gold(config: GoldConfig) -> None:
@@ -63,9 +64,10 @@ def gold(config: GoldConfig) -> None:
 
 def silver(config: SilverConfig) -> None:
     """Write the pairs of both LLM stages, quoting and selecting; print the counts of both."""
-    documents = read_jsonl(require(config.notes, "--notes"), CodedDocument)
+    codebook = CodeBook.load()
+    documents = read_documents(require(config.notes, "--notes"), codebook)
     llm = load_llm(config)
-    pairs, rows = expand_silver(documents, CodeBook.load(), llm, config.out)
+    pairs, rows = expand_silver(documents, codebook, llm, config.out)
     if not write_jsonl(config.out, pairs):
         warn(f"{config.out} is empty: no quotation was located in its note and given a code; see the counts")
     print_written(config.out, [*rows, *llm.token_counts()])
@@ -75,14 +77,15 @@ def synthetic(config: SyntheticConfig) -> None:
     """Write phrases for every billable code that the pairs of --pairs do not cover."""
     codebook = CodeBook.load()
     files = [require(path.strip(), "--pairs") for path in config.pairs.split(",")]
-    covering = [pair for path in files for pair in read_jsonl(path, Pair)]
+    covering = [pair for path in files for pair in read_pairs(path, codebook)]
     if not any(codebook.is_billable(pair.code) for pair in covering):
         raise InputError(
             f"{config.pairs}: no pair with a billable code, so no code has a neighbour; give gold pairs (expand gold)"
         )
     llm = None if config.template else load_llm(config)
     pairs, rows = expand_synthetic(covering, codebook, llm, config.out)
-    write_jsonl(config.out, pairs)
+    if not write_jsonl(config.out, pairs):
+        warn(f"{config.out} is empty: every billable code is covered, or no phrase was usable; see the counts")
     print_written(config.out, [*rows, *(llm.token_counts() if llm else [])])
 
 
@@ -93,8 +96,6 @@ def load_llm(config: LLMConfig):
     from minscl.pretrained import load_pretrained
 
     if config.endpoint:
-        if not config.model:
-            raise InputError(f"--endpoint {config.endpoint}: --model is missing; give the name of the server's model")
         return EndpointLLM(
             config.endpoint,
             config.model,
@@ -112,11 +113,17 @@ def load_llm(config: LLMConfig):
 
 def show_coverage(config: CoverageConfig) -> None:
     """Print, and draw where --plot asks for it, the coverage of all files together."""
-    pairs = (pair for path in config.files for pair in read_jsonl(require(path, "coverage"), Pair))
-    counts = coverage(pairs, CodeBook.load())
+    if config.plot:
+        check_figure_path(config.plot)
+    codebook = CodeBook.load()
+    pairs = (pair for path in config.files for pair in read_pairs(require(path, "coverage"), codebook))
+    counts = coverage(pairs, codebook)
     if config.plot:
         draw_coverage(counts, config.plot)
-    print(json.dumps(counts.to_dict(), ensure_ascii=False) if config.json else coverage_table(counts))
+    if config.json:
+        print_json(counts.to_dict())
+    else:
+        print(coverage_table(counts))
 
 
 def mdace(config: MdaceConfig) -> None:

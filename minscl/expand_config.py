@@ -3,21 +3,25 @@
 Read next: expand.py.
 """
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from minscl.cli import flag, path_flag, positional
+from minscl.cli import check_ranges, flag, path_flag, positional
 from minscl.data.corpora.counts import SPLITS
 from minscl.data.corpora.mdace import CATEGORIES, LEAKS, SETS
 from minscl.data.icd.index_tables import TABLES
+from minscl.data.spans import silver, synthetic
 from minscl.errors import InputError
 from minscl.infer import BATCH_SIZE
+from minscl.infer.endpoint_address import check_address
 
 
 @dataclass(frozen=True)
 class GoldConfig:
     """`expand gold`."""
 
-    out: str = path_flag("span pairs to write, JSON Lines")
+    out: str = path_flag("span pairs to write, JSON Lines", role="output")
     tables: str = flag("", f"tables to read besides the Index, comma-separated: {', '.join(TABLES)}")
 
 
@@ -28,58 +32,80 @@ class LLMConfig:
     model: str = flag(
         "",
         "local model folder (default: the embedded model, too small to be of use), or the name of the endpoint's model",
+        role="input",
     )
-    adapter: str = flag("", "LoRA adapter folder of a local model")
+    adapter: str = flag("", "LoRA adapter folder of a local model", role="input")
     dtype: str = flag("auto", "of a local model: float32, bfloat16 or float16")
     device: str = flag("auto", "of a local model: cpu, cuda, cuda:1 ...")
-    together: int = flag(BATCH_SIZE, "prompts answered concurrently")
+    together: int = flag(BATCH_SIZE, "prompts answered concurrently", minimum=1, maximum=1024)
     endpoint: str = flag("", "OpenAI-compatible server, as http://127.0.0.1:8000/v1; key: variable MINSCL_API_KEY")
-    timeout: float = flag(120.0, "seconds without an answer from the endpoint before a request is repeated")
-    retries: int = flag(5, "times that a failed request to the endpoint is repeated, with growing pauses")
+    timeout: float = flag(
+        120.0, "seconds without an answer from the endpoint before a request is repeated", above=0, maximum=86_400
+    )
+    retries: int = flag(
+        5, "times that a failed request to the endpoint is repeated, with growing pauses", minimum=0, maximum=1000
+    )
     allow_remote: bool = flag(False, "allow notes to leave this machine for the endpoint")
 
     def __post_init__(self):
-        if self.together < 1:
-            raise InputError(f"--together {self.together}: must be at least 1")
-        if self.retries < 0:
-            raise InputError(f"--retries {self.retries}: must be at least 0")
-        if not 0 < self.timeout <= 86_400:
-            raise InputError(f"--timeout {self.timeout}: must be above 0, and at most a day's 86400 seconds")
+        if self.endpoint:
+            check_address(self.endpoint, self.allow_remote)
+            if not self.model:
+                raise InputError(f"--endpoint {self.endpoint}: --model is missing; give the name of the server's model")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
 class SilverConfig(LLMConfig):
     """`expand silver`."""
 
-    notes: str = path_flag("coded documents without evidence, JSON Lines (expand documents mimic-iv)")
-    out: str = path_flag("span pairs to write, JSON Lines; the answer logs of both stages are written beside it")
+    notes: str = path_flag("coded documents without evidence, JSON Lines (expand documents mimic-iv)", role="input")
+    out: str = path_flag(
+        "span pairs to write, JSON Lines; the answer logs of both stages are written beside it", role="output"
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_answer_logs(self.out, silver.answer_log_paths(self.out), [self.notes])
 
 
 @dataclass(frozen=True)
 class SyntheticConfig(LLMConfig):
     """`expand synthetic`."""
 
-    pairs: str = path_flag("gold and silver pairs, JSON Lines; several files comma-separated")
-    out: str = path_flag("span pairs to write, JSON Lines; the answer log is written beside it")
+    pairs: str = path_flag("gold and silver pairs, JSON Lines; several files comma-separated", role="input")
+    out: str = path_flag("span pairs to write, JSON Lines; the answer log is written beside it", role="output")
     template: bool = flag(False, "no LLM: one phrase per code by rule")
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_answer_logs(self.out, [synthetic.answer_log_path(self.out)], self.pairs.split(","))
+
+
+def check_answer_logs(out: str, logs: Iterable[str], inputs: Iterable[str]) -> None:
+    """Raises InputError where an answer log beside `out` is one of the input files, to which it would be appended."""
+    read = {os.path.realpath(path.strip()) for path in inputs}
+    for log in logs:
+        if os.path.realpath(log) in read:
+            raise InputError(f"--out {out}: its answer log {log} is an input; name another --out")
 
 
 @dataclass(frozen=True)
 class CoverageConfig:
     """`expand coverage`."""
 
-    files: tuple[str, ...] = positional("span pairs, JSON Lines; counted together", "FILE")
+    files: tuple[str, ...] = positional("span pairs, JSON Lines; counted together", "FILE", role="input")
     json: bool = flag(False, "print the counts as one JSON object")
-    plot: str = flag("", "write a bar chart of the chapters (.png, .svg, .pdf)")
+    plot: str = flag("", "write a bar chart of the chapters (.png, .svg, .pdf)", role="output")
 
 
 @dataclass(frozen=True)
 class MdaceConfig:
     """`expand documents mdace`."""
 
-    mdace: str = path_flag("folder of github.com/3mcloud/MDACE, with data/ and splits/")
-    noteevents: str = path_flag("MIMIC-III's NOTEEVENTS.csv or NOTEEVENTS.csv.gz")
-    out: str = path_flag("coded documents to write, JSON Lines")
+    mdace: str = path_flag("folder of github.com/3mcloud/MDACE, with data/ and splits/", role="input")
+    noteevents: str = path_flag("MIMIC-III's NOTEEVENTS.csv or NOTEEVENTS.csv.gz", role="input")
+    out: str = path_flag("coded documents to write, JSON Lines", role="output")
     split: str = flag("train", "shipped split", choices=SPLITS)
     set: str = flag("inpatient", "annotation set", choices=SETS)
     unit: str = flag("admission", "what one document is; note: each note with a code", choices=("admission", "note"))
@@ -91,9 +117,9 @@ class MdaceConfig:
 class MimicIVConfig:
     """`expand documents mimic-iv`."""
 
-    discharge: str = path_flag("MIMIC-IV-Note's discharge.csv.gz")
-    diagnoses: str = path_flag("MIMIC-IV's hosp/diagnoses_icd.csv.gz")
-    out: str = path_flag("coded documents without evidence to write, JSON Lines")
+    discharge: str = path_flag("MIMIC-IV-Note's discharge.csv.gz", role="input")
+    diagnoses: str = path_flag("MIMIC-IV's hosp/diagnoses_icd.csv.gz", role="input")
+    out: str = path_flag("coded documents without evidence to write, JSON Lines", role="output")
     split: str = flag("train", "split, by patient", choices=SPLITS)
 
 
@@ -101,28 +127,30 @@ class MimicIVConfig:
 class AciNotesConfig:
     """`expand notes aci-bench`."""
 
-    notes: str = path_flag("ACI-Bench's .csv, or .jsonl with id and note")
-    out: str = path_flag("JSON Lines to write")
+    notes: str = path_flag("ACI-Bench's .csv, or .jsonl with id and note", role="input")
+    out: str = path_flag("JSON Lines to write", role="output")
 
 
 @dataclass(frozen=True)
 class AciDocumentsConfig(AciNotesConfig):
     """`expand documents aci-bench`."""
 
-    codes: str = path_flag("CSV with the columns id,code, one code per row: the codes of Yuan et al. (2025)")
+    codes: str = path_flag(
+        "CSV with the columns id,code, one code per row: the codes of Yuan et al. (2025)", role="input"
+    )
 
 
 @dataclass(frozen=True)
 class DocumentNotesConfig:
     """`expand notes documents`."""
 
-    documents: str = path_flag("coded documents, JSON Lines; their codes are left out")
-    out: str = path_flag("notes to write, JSON Lines")
+    documents: str = path_flag("coded documents, JSON Lines; their codes are left out", role="input")
+    out: str = path_flag("notes to write, JSON Lines", role="output")
 
 
 @dataclass(frozen=True)
 class FolderConfig:
     """`expand notes folder`."""
 
-    folder: str = path_flag("folder whose .txt files, at any depth, are one note each")
-    out: str = path_flag("notes to write, JSON Lines")
+    folder: str = path_flag("folder whose .txt files, at any depth, are one note each", role="input")
+    out: str = path_flag("notes to write, JSON Lines", role="output")

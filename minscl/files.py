@@ -62,12 +62,11 @@ def read_bytes(path: PathLike, remedy: str = "name a file that can be read", lim
     require_file(path, remedy)
     try:
         with open(path, "rb") as file:
-            content = file.read(limit + 1)
+            if os.fstat(file.fileno()).st_size > limit:
+                raise InputError(f"{path}: larger than {limit / 1e6:,.0f} MB; {remedy}")
+            return file.read()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({_reason(error)}); {remedy}") from error
-    if len(content) > limit:
-        raise InputError(f"{path}: larger than {limit / 1e6:,.0f} MB; {remedy}")
-    return content
 
 
 def read_text(path: PathLike, remedy: str = "name a UTF-8 text file", limit: int = MAX_READ_BYTES) -> str:

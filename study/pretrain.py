@@ -27,8 +27,9 @@ from minscl.data.samples import document_sample, encode_sample, span_sample
 from minscl.data.types import Sample
 from minscl.model import Decoder, ModelConfig, load_model, save_model
 from minscl.model.ops import rope_frequencies
-from minscl.training.checkpoint import load_checkpoint, save_checkpoint, truncate_metrics
+from minscl.training.checkpoint import ADAMW_STATE, load_checkpoint, save_checkpoint
 from minscl.training.loop import forward_backward
+from minscl.training.metrics_log import truncate_metrics
 from study.error_injection import inject_line_errors, mark_unlabelled, prepare_step
 from study.induction_head_init import in_circuit, write_induction_heads
 
@@ -161,6 +162,10 @@ class Optimizers:
         """{parameter: its optimizer's state}, which checkpoints save and restore."""
         return {parameter: optimizer.state[parameter] for parameter, optimizer in self.owner.items()}
 
+    def state_keys(self, parameter: torch.nn.Parameter) -> tuple[str, ...]:
+        """What the parameter's optimizer keeps of it."""
+        return ("momentum_buffer",) if self.owner[parameter] is self.both[0] else ADAMW_STATE
+
     def step(self) -> None:
         for optimizer in self.both:
             optimizer.step()
@@ -198,7 +203,9 @@ def pretrain(
     named = dict(model.named_parameters())
     optimizer = Optimizers(named)
     settings = {"total": total, "seed": seed, "shape": SHAPE, "vocab_size": vocab_size, "start": str(start or "")}
-    first, last_save = load_checkpoint(out / "checkpoints", named, optimizer, settings), time.monotonic()
+    keys = {name: optimizer.state_keys(parameter) for name, parameter in named.items()}
+    first = load_checkpoint(out / "checkpoints", named, optimizer, settings, total, keys)
+    last_save = time.monotonic()
     truncate_metrics(out / "metrics.jsonl", first)
     bar = tqdm(range(first, total), initial=first, total=total, unit="step", dynamic_ncols=True, mininterval=10)
     with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics:

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -10,14 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from minscl.data.corpora.aci_bench import aci_documents, aci_notes
 from minscl.data.corpora.counts import SPLITS, Counts
-from minscl.data.corpora.csv_rows import read_rows
+from minscl.data.corpora.csv_rows import read_rows, whole_number
+from minscl.data.corpora.folder import folder_notes
 from minscl.data.corpora.mdace import read_mdace
-from minscl.data.corpora.mdace_charts import read_charts
+from minscl.data.corpora.mdace_charts import check_boundaries, read_charts
 from minscl.data.corpora.mimic_iv import mimic_iv_documents, split_of
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
-from minscl.data.types import CodedDocument, Note
+from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 
 BOOK = CodeBook.load()
@@ -209,19 +212,19 @@ def test_what_does_not_fit_is_counted_or_refused_by_name(corpus, tmp_path):
         (
             "other",
             lambda path: noteevents(path, changed(11, admission=999)),
-            "ROW_ID 11: HADM_ID is '999' where MDACE has 100",
+            "ROW_ID 11: HADM_ID is 999 where MDACE has 100",
         ),
         ("twice", lambda path: noteevents(path, order=(11, 11, 20, 10)), "ROW_ID 11 appears twice"),
         ("column", lambda path: write_csv(path, ["ROW_ID", "SUBJECT_ID", "TEXT"], []), "column HADM_ID is missing"),
         (
             "cells",
             lambda path: path.write_text('"ROW_ID","HADM_ID","TEXT"\n7,1\n'),
-            "line 2, ROW_ID '7': 2 cells where the header has 3",
+            "line 2: 2 cells where the header has 3",
         ),
         (
             "number",
             lambda path: path.write_text('"ROW_ID","HADM_ID","TEXT"\n"x",1,"t"\n'),
-            "line 2: ROW_ID is 'x', not a whole number",
+            "line 2: ROW_ID is x, not a whole number",
         ),
         (
             "quote",
@@ -231,7 +234,7 @@ def test_what_does_not_fit_is_counted_or_refused_by_name(corpus, tmp_path):
         ("bytes", lambda path: path.write_bytes(b'"ROW_ID","HADM_ID","TEXT"\n7,1,"\xff"\n'), "byte 0xff is not UTF-8"),
         ("torn.gz", lambda path: path.write_bytes(file.read_bytes()[:-20]), "damaged"),
         ("plain.gz", lambda path: path.write_text("no gzip"), "damaged"),
-        ("missing", lambda path: None, "cannot be read (No such file"),
+        ("missing", lambda path: None, "no such file; name a .csv or .csv.gz file"),
     ]:
         path = tmp_path / name
         make(path)
@@ -240,8 +243,154 @@ def test_what_does_not_fit_is_counted_or_refused_by_name(corpus, tmp_path):
         assert message in str(error.value) and str(path) in str(error.value), name
     chart = next((folder / "data" / "Inpatient").rglob("100-*.json"))
     chart.write_text(chart.read_text().replace('"begin": 10', '"begin": -1'))
-    with pytest.raises(InputError, match="100-ICD-10.json: note 11, code J18.9: offsets -1:19 are no span"):
+    with pytest.raises(InputError, match="100-ICD-10.json: note 11, code J18.9: its begin and end are no span"):
         read_mdace(folder, file, BOOK)
+
+
+def test_texts_saved_again_with_other_newlines_are_noticed(tmp_path):
+    """Guards: evidence such as '\\nhy' out of cells whose line feeds a program made CR LF, with exit status 0."""
+    texts = {
+        **TEXTS,
+        10: (100, "Discharge summary", "Admitted.\nStable.\nhypertension", [("hypertension", "I10", "ICD-10-CM")]),
+    }
+    folder = write_mdace(tmp_path / "MDACE", texts)
+    assert not read_mdace(folder, noteevents(tmp_path / "right.csv", texts), BOOK)[1].warnings
+    admission, category, text, spans = texts[10]
+    resaved = {**texts, 10: (admission, category, text.replace("\n", "\r\n"), spans)}
+    _, counts = read_mdace(folder, noteevents(tmp_path / "resaved.csv", resaved), BOOK)
+    [warning] = counts.warnings
+    assert warning.startswith(f"{tmp_path / 'resaved.csv'}: 1 of 6 quotations") and "as published" in warning
+    assert counts.numbers["quotations that begin or end inside a word or with white space"] == 1
+
+
+@pytest.mark.parametrize("misplaced, warnings", [(0, 0), (2, 0), (3, 1)])
+def test_a_few_misplaced_boundaries_are_normal(misplaced, warnings):
+    """Guards: a warning for the odd slip of a careful coder. At most 5% of 40 quotations are 2."""
+    text = "hypertension and asthma"
+    offsets = [(1, 12)] * misplaced + [(0, 12)] * (40 - misplaced)
+    evidence = tuple(Evidence(text[start:end], start, end) for start, end in offsets)
+    counts = Counts()
+    check_boundaries([CodedDocument("a", text, (Assignment("I10", "", evidence),))], counts, "file")
+    assert len(counts.warnings) == warnings
+
+
+CONTENT = "narwhal tusk pain"  # stands for text of a note, which no message may show
+CHART = {
+    "hadm_id": 100,
+    "notes": [
+        {
+            "note_id": 1,
+            "category": "Radiology",
+            "text": f"cough, {CONTENT}",
+            "annotations": [
+                {
+                    "begin": 0,
+                    "end": 5,
+                    "code": "R05.9",
+                    "code_system": "ICD-10-CM",
+                    "description": "",
+                    "covered_text": "cough",
+                }
+            ],
+        }
+    ],
+}
+
+
+def chart_with(**changes):
+    """CHART with other values in its annotation, else in its note, else at the top."""
+    chart = json.loads(json.dumps(CHART))
+    [note] = chart["notes"]
+    for key, value in changes.items():
+        owner = next(record for record in (*note["annotations"], note, chart) if key in record)
+        owner[key] = value
+    return chart
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (json.dumps([CONTENT]), "not a JSON object"),
+        (f'{{"notes": "{CONTENT}', "not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        (json.dumps(chart_with(hadm_id=CONTENT)), "hadm_id is a string of 17 characters, not a whole number"),
+        (json.dumps(chart_with(hadm_id=1.5)), "hadm_id is a number, not a whole number"),
+        (json.dumps(chart_with(hadm_id="9" * 5000)), "hadm_id is a string of 5,000 characters"),
+        (json.dumps(chart_with(notes=CONTENT)), "notes is a string of 17 characters, not a list of objects"),
+        (json.dumps(chart_with(notes=[CONTENT])), "notes is a list of 1, not a list of objects"),
+        (json.dumps(chart_with(notes=CHART["notes"] * 2)), "note_id 1 appears twice"),
+        (json.dumps(chart_with(note_id=[1])), "note_id is a list of 1"),
+        (json.dumps(chart_with(category=None)), "note 1: category is null"),
+        (json.dumps(chart_with(annotations={"begin": 1})), "note 1: annotations is an object"),
+        (json.dumps(chart_with(code_system={})), "note 1: code_system is an object"),
+        (json.dumps(chart_with(code=7)), "note 1: code is a number"),
+        (json.dumps(chart_with(description=[CONTENT])), "note 1: description is a list of 1"),
+        (json.dumps(chart_with(description="\ud800")), "note 1: description is a string of 1 character"),
+        (json.dumps(chart_with(begin="0")), "note 1, code R05.9: its begin and end are no span"),
+        (json.dumps(chart_with(end=10**400)), "note 1, code R05.9: its begin and end are no span"),
+        (json.dumps(chart_with(end=22 + 5)), "note 1, code R05.9: begin, end and covered_text do not fit"),
+        (json.dumps(chart_with(covered_text=CONTENT)), "note 1, code R05.9: begin, end and covered_text do not fit"),
+        (json.dumps(chart_with(text=[CONTENT])), "note 1: text is a list of 1"),
+    ],
+)
+def test_a_chart_of_wrong_types_is_one_line_without_content(tmp_path, content, message):
+    """Guards: tracebacks out of damaged charts, and messages that print a patient's text."""
+    path = tmp_path / "chart.json"
+    path.write_text(content)
+    with pytest.raises(InputError) as error:
+        read_charts(path, BOOK)
+    assert message in str(error.value) and str(path) in str(error.value)
+    assert "narwhal" not in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (f'"ROW_ID","{CONTENT}"\n', "column TEXT is missing from the header, which has 2 columns"),
+        (f'"ROW_ID","TEXT"\n"{CONTENT}","x","y"\n', "line 2: 3 cells where the header has 2"),
+        (f'"ROW_ID","TEXT"\n"{CONTENT}","x"\n', "line 2: ROW_ID is a string of 17 characters, not a whole number"),
+        (f'"ROW_ID","TEXT"\n{"9" * 5000},"x"\n', "line 2: ROW_ID is a string of 5,000 characters"),
+    ],
+)
+def test_a_csv_of_wrong_types_is_one_line_without_content(tmp_path, content, message):
+    """Guards: a number of thousands of digits that int() refuses; cells and header cells in messages."""
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    with pytest.raises(InputError) as error:
+        row_ids(path)
+    assert message in str(error.value) and str(path) in str(error.value) and "narwhal" not in str(error.value)
+
+
+def row_ids(path):
+    return [whole_number(path, line, "ROW_ID", id) for line, (id, _) in read_rows(path, ("ROW_ID", "TEXT"))]
+
+
+def test_utf8_signatures_and_endings_in_any_case(corpus, tmp_path):
+    """Guards: the byte-order mark of Windows editors in CSV, split and JSON files; .CSV.GZ, .CSV, .JSON not known."""
+    folder, file = corpus
+    expected = read_mdace(folder, file, BOOK)[0]
+    for path in [*folder.rglob("*.csv"), *folder.rglob("*.json")]:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    unpacked = b"\xef\xbb\xbf" + gzip.decompress(file.read_bytes())
+    for name, content in [
+        ("N.CSV", unpacked),
+        ("N.CSV.GZ", gzip.compress(unpacked)),
+        ("packed, but named.csv", gzip.compress(unpacked)),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        assert read_mdace(folder, tmp_path / name, BOOK)[0] == expected, name
+    (tmp_path / "ACI.CSV").write_bytes(b"\xef\xbb\xbfencounter_id,note\na,cough\n")
+    assert aci_notes(tmp_path / "ACI.CSV") == [Note("a", "cough")]
+
+
+def test_a_folder_of_charts_names_what_it_leaves_out(tmp_path, capsys):
+    """Guards: CHART.JSON left out, and nobody told of the files that are."""
+    (tmp_path / "A.JSON").write_text(json.dumps(CHART))
+    (tmp_path / "b.json.gz").write_bytes(b"")
+    (tmp_path / "old").mkdir()
+    assert [document.id for document in read_charts(tmp_path, BOOK)] == ["100"]
+    [warning] = capsys.readouterr().err.splitlines()
+    assert "2 of its files and folders are no .json files and are left out: b.json.gz, old" in warning
 
 
 @pytest.mark.skipif(not MDACE.exists(), reason="MDACE's annotations are not beside the checkout")
@@ -439,9 +588,12 @@ def test_notes_and_codes_of_aci_bench(tmp_path):
         and (document.id, [code.code for code in document.codes]) == ("D2N1", ["R05.9", "I10"])
         and "D2N9" in done.stderr
     )
-    write_csv(tmp_path / "codes.csv", ["id", "code"], [["D2N1", "hello"]])
+    write_csv(tmp_path / "codes.csv", ["id", "code"], [["D2N1", "hello"], ["D2N9", "585.3"]])
     bad = expand("documents", "aci-bench", "--notes", table, "--codes", codes, "--out", tmp_path / "e.jsonl")
-    assert bad.returncode == 2 and "line 2, id 'D2N1': code 'hello' is no ICD-10-CM code" in bad.stderr
+    assert (
+        bad.returncode == 2
+        and "codes.csv: line 2: a string of 5 characters is not an ICD-10-CM code (2 rows" in bad.stderr
+    )
 
 
 def test_a_folder_of_texts(tmp_path):
@@ -453,4 +605,45 @@ def test_a_folder_of_texts(tmp_path):
     assert expand("notes", "folder", "--folder", tmp_path / "in", "--out", tmp_path / "n.jsonl").returncode == 0
     assert read_jsonl(tmp_path / "n.jsonl", Note) == [Note("b", "two\r\n"), Note("deep/a", "one")]
     bad = expand("notes", "folder", "--folder", tmp_path / "none", "--out", tmp_path / "x.jsonl")
-    assert bad.returncode == 2 and "no .txt file" in bad.stderr
+    assert bad.returncode == 2 and "none: cannot be read (No such file" in bad.stderr
+
+
+def test_a_folder_names_what_it_leaves_out(tmp_path, capsys):
+    """Guards: NOTE.TXT left out, a pipe that hangs, linked and other files left out without a word."""
+    folder, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    for path in (folder / "deep", elsewhere):
+        path.mkdir(parents=True)
+    (folder / "NOTE.TXT").write_bytes(b"\xef\xbb\xbfone\r\n")
+    (folder / "deep" / "b.txt").write_text("two")
+    for name in ("c.docx", "d.md", "e.pdf", "f.rtf"):
+        (folder / name).write_text("x")
+    os.mkfifo(folder / "pipe.txt")
+    (folder / "link").symlink_to(elsewhere)
+    assert folder_notes(folder) == [Note("NOTE", "one\r\n"), Note("deep/b", "two")]
+    [warning] = capsys.readouterr().err.splitlines()
+    assert warning == (
+        f"minscl: warning: {folder}: 6 of its files and folders are no .txt files and are left out: "
+        "c.docx, d.md, e.pdf, f.rtf, link, ..."
+    )
+
+
+def test_ids_of_a_folder_are_distinct_and_utf8(tmp_path):
+    """Guards: two notes with one id; a name that no JSON Lines file can hold, found after all was read."""
+    for name in ("a.txt", "a.TXT"):
+        (tmp_path / name).write_text("x")
+    with pytest.raises(InputError, match="a.txt: gives the id of a.TXT too"):
+        folder_notes(tmp_path)
+    (tmp_path / "a.TXT").unlink()
+    os.rename(os.fsencode(tmp_path / "a.txt"), os.fsencode(tmp_path) + b"/\xff.txt")
+    with pytest.raises(InputError, match="not UTF-8"):
+        folder_notes(tmp_path)
+    os.rename(os.fsencode(tmp_path) + b"/\xff.txt", tmp_path / "x.md")
+    with pytest.raises(InputError, match="no .txt file"):
+        folder_notes(tmp_path)
+
+
+def test_codes_of_aci_bench_that_are_none(tmp_path):
+    """Guards: only the first of many wrong rows told, and a cell of text in the message."""
+    codes = write_csv(tmp_path / "codes.csv", ["id", "code"], [["a", "I10"], ["a", CONTENT], ["b", "585.3"]])
+    with pytest.raises(InputError, match="codes.csv: line 3: a string of 17 characters is not .* .2 rows have none"):
+        aci_documents([Note("a", "x")], codes, BOOK, Counts())

@@ -15,8 +15,9 @@ from minscl.data.icd.index_phrases import plain_inclusion_term, proper_nouns, te
 from minscl.data.icd.index_tables import TABLES, read_columns, table_phrase
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.spans import gold as gold_module
-from minscl.data.spans.coverage import coverage, coverage_table
+from minscl.data.spans.coverage import coverage, coverage_table, draw_coverage
 from minscl.data.spans.gold import billable_for, read_gold
+from minscl.errors import InputError
 
 BOOK = CodeBook.load()
 
@@ -328,6 +329,56 @@ def test_references_are_followed(terms):
     assert references.resolve(Term(("X",), see="Neoplasm, by site, malignant"))[1].startswith("see ... by site")
     assert references.resolve(Term(("X",), see="Table of Drugs and Chemicals"))[1].startswith("see: a table")
     assert references.resolve(Term(("X",), see="Nothing like this"))[1] == "see: no such term"
+
+
+@pytest.mark.slow
+def test_a_picture_replaces_the_old_one_whole_or_not_at_all(tmp_path, monkeypatch):
+    """Guards: a picture written in place, lost by a full disk; .PNG refused; another type told only by a traceback."""
+    counts = coverage([Pair("high blood pressure", "I10", "gold")], BOOK)
+    (tmp_path / "c.PNG").write_text("old")
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="c.PNG: cannot be written"):
+        patch.setattr("os.fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        draw_coverage(counts, str(tmp_path / "c.PNG"))
+    assert (tmp_path / "c.PNG").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+    draw_coverage(counts, str(tmp_path / "c.PNG"))
+    assert (tmp_path / "c.PNG").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="c.jsonl: no picture of that type"):
+        draw_coverage(counts, str(tmp_path / "c.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "titles, see, expected",
+    [
+        (["throat or lake", "lake"], "lake", "lake"),  # printed exactly so
+        (["Smith's throat or lake", "lake, lakes, lacustrine"], "lake", "lake, lakes, lacustrine"),  # begins so
+        (["throat or lake"], "lake", "throat or lake"),  # the only one with that part
+        (["lakes, wide", "lake, deep"], "lakes", "lakes, wide"),  # of equals, the first in print
+    ],
+)
+def test_a_title_comes_before_a_part_of_another(titles, see, expected):
+    """Guards: a part of an earlier title that takes the place of the printed title ("piriform fossa or sinus")."""
+    terms = [Term(("Swelling",)), *(Term(("Swelling", title), code="A00.0") for title in titles)]
+    assert SeeReferences(terms).resolve(Term(("X",), see=f"Swelling, {see}"))[0].path == ("Swelling", expected)
+    terms = [Term((title,), code="A00.0") for title in titles]
+    assert SeeReferences(terms).resolve(Term(("X",), see=see))[0].path == (expected,)
+
+
+@pytest.mark.parametrize(
+    "table, see, code",
+    [
+        ("neoplasm", "Neoplasm, sinus", "C31.9"),
+        ("index", "Vertigo", "R42"),
+        ("index", "Pneumoconiosis", "J64"),
+        ("index", "Fever, yellow", "A95.9"),
+        ("index", "Gangrene", "I96"),
+        ("index", "Tuberculosis, pulmonary", "A15.0"),
+        ("index", "Splenomegaly", "R16.1"),
+    ],
+)
+def test_bundled_references_lead_to_the_printed_title(terms, columns, table, see, code):
+    """Guards: the wrong codes that parts of titles gave: C12, H81.09, J60, A95.0, N49.3, R76.11, E75.22."""
+    references = SeeReferences(terms if table == "index" else columns[table][0])
+    assert references.resolve(Term(("X",), see=see))[0].default_code == code
 
 
 @pytest.fixture

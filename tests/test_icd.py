@@ -177,7 +177,7 @@ PROGRAM = (
 
 @pytest.mark.slow
 def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
-    """Guards: a damaged or incomplete cache that is trusted; a read-only home that ends in a crash."""
+    """Guards: a damaged, changed or incomplete cache that is trusted; a read-only home that ends in a crash."""
     expected = "74719 Essential (primary) hypertension"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
@@ -185,7 +185,8 @@ def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
     [cache] = (tmp_path / "minscl").iterdir()
     content = cache.read_bytes()
 
-    parsed, parses = json.loads(content), []  # further parses, which are not what is tested, give the same at once
+    parses = []  # further parses, which are not what is tested, give the same at once
+    parsed = json.loads(content.partition(b"\n")[2])
     monkeypatch.setattr(codebook, "parse_tabular", lambda handle: parses.append(handle) or parsed)
 
     def load(home):
@@ -194,8 +195,30 @@ def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
         return f"{len(book.billable)} {book.description('I10')}"
 
     assert load(tmp_path) == expected and len(parses) == 0
-    cache.write_bytes(content[:1000])
-    assert load(tmp_path) == expected and len(parses) == 1 and cache.read_bytes() == content
-    cache.write_text("{}")
-    assert load(tmp_path) == expected and len(parses) == 2 and cache.read_bytes() == content
-    assert load("/dev/null/nowhere") == expected and len(parses) == 3
+    damaged = [
+        content[:1000],
+        b"{}",
+        content.replace(b"Essential (primary) hypertension", b"Essential (primary) hypotension", 1),
+        content.partition(b"\n")[0] + b'\n{"nodes": {}, "notes": {}, "billable": []}',
+        b"[" * 100_000,
+        b"",
+    ]
+    for number, damage in enumerate(damaged, 1):
+        cache.write_bytes(damage)
+        assert load(tmp_path) == expected and len(parses) == number and cache.read_bytes() == content
+    assert load("/dev/null/nowhere") == expected and len(parses) == len(damaged) + 1
+    cache.unlink()
+    os.mkfifo(cache)
+    assert load(tmp_path) == expected and len(parses) == len(damaged) + 2
+
+
+def test_no_home_is_no_cache(monkeypatch):
+    """Guards: RuntimeError where HOME is not set and the user has no passwd entry, as in a container."""
+
+    def raise_as_pathlib_does():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(codebook.Path, "home", raise_as_pathlib_does)
+    monkeypatch.setattr(codebook, "parse_tabular", lambda handle: {"nodes": {}, "notes": {}, "billable": ["I10"]})
+    assert CodeBook.load.__wrapped__().billable == ["I10"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import minscl
 
 ROOT = Path(minscl.__file__).parent
-GROUND = {"errors", "files", "settings", "hardware"}
+GROUND = {"errors", "files", "settings", "figures", "hardware", "weights"}
 ALLOWED = {  # room → rooms and modules that it may import
     "model": {"model"},
     "lora": {"lora"},
@@ -22,6 +22,12 @@ ALLOWED = {  # room → rooms and modules that it may import
     "score": {"score", "data", "data.icd"},
 }
 RUN_TIME = {"torch", "safetensors", "tokenizers", "sentencepiece", "numpy", "tqdm", "minscl"}
+OPTIONAL = {
+    "figures.py": {"matplotlib"},
+    "training/loss_plot.py": {"PIL"},
+    "infer/llm.py": {"openai"},
+    "model/sandbox.py": {"jinja2"},
+}
 NETWORK = {"socket", "urllib", "http", "requests", "httpx", "ssl", "ftplib", "smtplib"}
 
 
@@ -60,7 +66,9 @@ def test_the_ground_imports_nothing_and_no_command_imports_another():
     assert rooms_of(ROOT / "errors.py") == set()
     assert rooms_of(ROOT / "files.py") <= {"errors"}
     assert rooms_of(ROOT / "settings.py") <= {"errors", "files"}
+    assert rooms_of(ROOT / "figures.py") <= {"errors", "files"}
     assert rooms_of(ROOT / "hardware.py") <= {"errors"}
+    assert rooms_of(ROOT / "weights.py") <= {"errors", "files"}
     assert rooms_of(ROOT / "cli.py") <= {"errors", "files"}
     assert rooms_of(ROOT / "config.py") <= {"errors", "cli"}
     commands = {path.stem for path in ROOT.glob("*.py") if '\nif __name__ == "__main__":' in path.read_text()}
@@ -79,7 +87,7 @@ def test_run_time_needs_only_the_named_packages():
     """Guards an optional package creeping into the run-time path, and any pickle."""
     for path in ROOT.rglob("*.py"):
         packages = {name.split(".")[0] for name in imports_of(path)} - set(sys.stdlib_module_names)
-        optional = {"matplotlib"} | ({"openai"} if path.name == "llm.py" else set())
+        optional = OPTIONAL.get(path.relative_to(ROOT).as_posix(), set())
         assert packages <= RUN_TIME | optional, f"{path} imports {packages - RUN_TIME}"
         assert "pickle" not in set(imports_of(path)) and "torch.load" not in path.read_text(), path
 

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import save_file
 
 from minscl.errors import InputError
+from minscl.files import lock_folder
 from minscl.hardware import choose_float32_matmul
 from minscl.model import load_model, save_model
-from minscl.training import checkpoint, metrics_log, run
+from minscl.training import checkpoint, run
 from minscl.training.run import train_adapter
 from tests.tiny_training import metrics, run_config, run_flags, train_here
 
@@ -26,6 +27,12 @@ pytestmark = pytest.mark.usefixtures("fast_measurement")
 
 def adapter_bytes(out) -> bytes:
     return (out / "adapter_model.safetensors").read_bytes()
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 16
+    path.write_bytes(content)
 
 
 def checkpoint_names(out) -> list[str]:
@@ -102,8 +109,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(training_folder, tmp_path, monke
 
     monkeypatch.setattr(checkpoint, "save_file", fail_at_third)
     message = (
-        "No space left on device.*the last complete checkpoint is step-00000008; "
-        "free some space and continue with --resume"
+        "No space left on device.*free some space or make the folder writable, and continue with --resume; "
+        "the last complete checkpoint is step-00000008"
     )
     with pytest.raises(InputError, match=message):
         train_adapter(run_config(training_folder, tmp_path / "run", save_every=4))
@@ -111,57 +118,85 @@ def test_a_full_disk_leaves_the_last_checkpoint(training_folder, tmp_path, monke
 
 
 def test_a_full_disk_stops_the_log_in_one_line(training_folder, tmp_path, monkeypatch):
-    """Guards: a traceback from the file that is written at every step, and half a record read back by --resume."""
-    original = metrics_log.MetricsLog.__init__
+    """Guards: a traceback from the file that is written at every step, once more as it is closed; half a record read
+    back by --resume."""
+    original, lines = os.write, []
 
-    def on_a_full_disk(self, *args, **kwargs):
-        original(self, *args, **kwargs)
-        self._file = FullAfter(self._file, lines=5)
+    def full_after_five_lines(descriptor, content):
+        lines.append(content)
+        if len(lines) <= 5:
+            return original(descriptor, content)
+        original(descriptor, bytes(content)[:20])
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(metrics_log.MetricsLog, "__init__", on_a_full_disk)
+    monkeypatch.setattr(os, "write", full_after_five_lines)
     config = run_config(training_folder, tmp_path / "run", save_every=4)
-    message = "metrics.jsonl: cannot be written .*free some space and continue with --resume"
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match="metrics.jsonl: .*No space.*free some space and continue with --resume"):
         train_adapter(config)
     monkeypatch.undo()
+    assert [record["step"] for record in metrics(tmp_path / "run")] == [1, 2, 3, 4, 5]
     train_adapter(dataclasses.replace(config, resume=True))
     assert [record["step"] for record in metrics(tmp_path / "run")] == list(range(1, 22))
 
 
-class FullAfter:
-    """A file on a disk that has room for so many lines, and for half of the next."""
-
-    def __init__(self, file, lines):
-        self.file, self.lines, self.name, self.flush, self.close = file, lines, file.name, file.flush, file.close
-
-    def write(self, text):
-        self.lines -= 1
-        self.file.write(text if self.lines >= 0 else text[:20])
-        if self.lines < 0:
-            raise OSError(28, "No space left on device")
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: (path / "state.safetensors").write_bytes(b"half"),
-        lambda path: (path / "state.json").write_text("{"),
-        lambda path: (path / "state.json").unlink(),
-    ],
-)
-def test_a_damaged_checkpoint_is_passed_over(damage, training_folder, finished_run, tmp_path, caplog):
+def test_a_damaged_checkpoint_is_passed_over(training_folder, finished_run, tmp_path, caplog):
     """Guards: a run that cannot be resumed though an older checkpoint is complete; one that silently starts again."""
     out = shutil.copytree(finished_run, tmp_path / "run")
     config = run_config(training_folder, out, dropout=0.1, save_every=4, resume=True)
-    (out / "run.json").write_text("{")  # only a record; the run continues without it
+    (out / "run.json").write_text('{"float32_matmul": [1]}')  # only a record; the run continues without it
     newest = checkpoint_names(out)[-1]
-    damage(out / "checkpoints" / newest)
+    flip_a_bit(out / "checkpoints" / newest / "state.safetensors")
     train_adapter(config)
     assert f"{newest} is damaged" in caplog.text and adapter_bytes(out) == adapter_bytes(finished_run)
+    assert "run.json: float32_matmul is a list of 1, but must be a string" in caplog.text
     for path in (out / "checkpoints").iterdir():
         (path / "state.json").write_text("{")
     with pytest.raises(InputError, match="every checkpoint is damaged"):
         train_adapter(config)
+
+
+def test_resume_without_a_checkpoint_is_never_a_new_run_unsaid(training_folder, finished_run, tmp_path, capsys):
+    """Guards: a run whose checkpoints are gone that begins anew over its own adapter."""
+    out = shutil.copytree(finished_run, tmp_path / "run")
+    flags = [*run_flags(training_folder, epochs=1), "--resume", "--out"]
+    shutil.rmtree(out / "checkpoints")
+    assert train_here(*flags, out) == 2
+    assert "no checkpoint to continue from; name another --out, or remove the folder" in capsys.readouterr().err
+    assert adapter_bytes(out) == adapter_bytes(finished_run) and len(metrics(out)) == 21
+    (tmp_path / "empty").mkdir()
+    assert train_here(*flags, tmp_path / "empty") == 0
+    assert "empty has no checkpoint yet, so the run begins at its first step" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "metrics.jsonl", "checkpoints"])
+def test_no_result_is_written_over(name, training_folder, finished_run, tmp_path, capsys):
+    """Guards: an adapter that was copied into --out without its metrics.jsonl, replaced by that of another run."""
+    out = tmp_path / "run"
+    out.mkdir()
+    copy = shutil.copytree if (finished_run / name).is_dir() else shutil.copy
+    copy(finished_run / name, out / name)
+    assert train_here(*run_flags(training_folder), "--out", out) == 2
+    stderr = capsys.readouterr().err
+    assert "name another folder" in stderr and len(stderr.splitlines()) == 1
+    assert [path.name for path in out.iterdir()] == [name]
+
+
+def test_two_runs_do_not_share_a_folder(training_folder, tmp_path, capsys):
+    """Guards: the settings of one run beside the adapter of another, both with exit status 0."""
+    with lock_folder(tmp_path / "run"):
+        assert train_here(*run_flags(training_folder), "--out", tmp_path / "run") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"minscl: {tmp_path / 'run'}: another run is writing it; wait for that run or name another path"
+    )
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_what_a_run_writes_is_private(finished_run):
+    """Guards: weights that have learned from notes, readable by every user of the machine."""
+    for path in finished_run.rglob("*"):
+        if path.is_file():
+            assert path.stat().st_mode & 0o777 == 0o600, path
+    assert (finished_run / "checkpoints").stat().st_mode & 0o777 == 0o700
 
 
 def test_other_settings_are_refused_by_name(training_folder, finished_run, tmp_path):
@@ -187,7 +222,7 @@ def test_other_settings_are_refused_by_name(training_folder, finished_run, tmp_p
 def test_a_loss_that_is_not_finite_stops_the_run(training_folder, tmp_path, capsys):
     """Guards: an adapter of NaN after hours of training."""
     broken = load_model(training_folder)
-    broken.model.norm.weight.data.fill_(float("inf"))
+    broken.model.norm.weight.data.fill_(3e38)  # finite, so that it loads; its logits are not
     save_model(broken, tmp_path / "model")
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         shutil.copy(training_folder / name, tmp_path / "model")
@@ -196,5 +231,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(training_folder, tmp_path, caps
     stderr = capsys.readouterr().err
     assert status == 1 and "step 1: loss nan" in stderr and "samples: " in stderr
     assert "the last good checkpoint is none yet" in stderr and "Traceback" not in stderr
-    assert metrics(tmp_path / "run") == []
+    bar, message = stderr.splitlines()[-2:]
+    assert "0/21" in bar and message.startswith("minscl: step 1: loss nan")  # on a line of its own
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
     assert not (tmp_path / "run" / "adapter_model.safetensors").exists()

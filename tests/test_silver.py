@@ -4,26 +4,30 @@ A logged answer is used again for exactly the same prompt.
 """
 
 import json
+import os
+import re
 
 import pytest
 
+from minscl import expand
 from minscl.data import Pair
 from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.record_checks import checked_record
-from minscl.data.spans.asking import answer_lines
+from minscl.data.spans.asking import answer_lines, open_answer_log
 from minscl.data.spans.silver import (
     Candidate,
     StageOneAnswer,
     StageTwoAnswer,
     collect_candidates,
+    expand_silver,
     locate_quotations,
     run_stage_one,
     run_stage_two,
     silver_pairs,
 )
-from minscl.data.spans.synthetic import SyntheticAnswer
+from minscl.data.spans.synthetic import SyntheticAnswer, expand_synthetic
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
 
@@ -58,6 +62,9 @@ class Scripted:
     def __init__(self, answers_left=10**9):
         self.answers_left = answers_left
         self.prompts = []  # those answered
+
+    def token_counts(self):
+        return []
 
     def ask(self, prompts):
         for number, prompt in list(enumerate(prompts))[:: self.step]:
@@ -119,10 +126,15 @@ def test_two_stages_by_hand(tmp_path):
         ("", []),
         ("Evidence:\n1. HTN\n(2) “DM2”\n• 'x y'\n- A1c 9.4", ["HTN", "DM2", "x y", "A1c 9.4"]),
         ("9.4 percent", ["9.4 percent"]),
+        (
+            "HTN\r\nchest\x0cpain\nleft\u2028leg\x0b\nDM2\x85\rCKD\n",
+            ["HTN", "chest\x0cpain", "left\u2028leg", "DM2\x85\rCKD"],
+        ),
     ],
 )
 def test_lines_of_an_answer(answer, lines):
-    """Guards: bullets and quotation marks taken for words of the note, numbers of the note taken for bullets."""
+    """Guards: bullets and quotation marks taken for words of the note, numbers of the note taken for bullets; a
+    quotation cut in two where the note has a form feed or another separator that is no line break."""
     assert answer_lines(answer) == lines
 
 
@@ -156,6 +168,90 @@ def test_a_candidate_may_end_in_a_number(tmp_path, answer, chosen, rejected):
     with AnswerLog(tmp_path / "chosen.jsonl", StageTwoAnswer) as log:
         [stage_two] = run_stage_two(candidates, BOOK, llm, log)
     assert (stage_two.evidence, stage_two.rejected) == (chosen, rejected)
+
+
+def test_an_output_that_cannot_be_written_is_refused_first(tmp_path):
+    """Guards: a job of days whose every question was asked before its output was found to be a folder."""
+    llm = Scripted(answers_left=0)
+    gold = [Pair("HTN", "I10", "gold")]
+    for function, records in ((expand_silver, NOTES), (expand_synthetic, gold)):
+        for out in (tmp_path, tmp_path / ("x" * 300), tmp_path / "pipe"):
+            if out.name == "pipe" and not out.exists():
+                os.mkfifo(out)
+            with pytest.raises(InputError) as error:
+                function(records, BOOK, llm, str(out))
+            assert str(error.value).startswith(f"{out}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def coded(id, *codes):
+    """A document as a user writes it, without descriptions or evidence."""
+    codes = [{"code": code, "description": "", "evidence": []} for code in codes]
+    return {"id": id, "text": "Known HTN, DM2 with hyperglycemia.", "codes": codes}
+
+
+def span(code):
+    return {"evidence": "high blood pressure", "code": code, "source": "gold"}
+
+
+def write_lines(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return str(path)
+
+
+def test_codes_of_the_input_are_read_as_evaluate_reads_them(tmp_path, monkeypatch, capsys):
+    """Guards: i10 and E1165 asked about without a description and written as they are spelt; I10 counted as uncovered
+    beside i10; a pair written for a retired code, which train refuses."""
+    llm = Scripted()
+    llm.answer = lambda prompt: "HTN" if " I10 " in prompt else "DM2 with hyperglycemia"
+    monkeypatch.setattr(expand, "load_llm", lambda config: llm)
+    notes = write_lines(tmp_path / "notes.jsonl", [coded("a", "i10", "I10", "E1165", "Z99.99"), coded("b", " e11.65")])
+    assert expand.main(["silver", "--notes", notes, "--out", str(tmp_path / "silver.jsonl")]) == 0
+    pairs = read_jsonl(tmp_path / "silver.jsonl", Pair)
+    assert [(pair.code, pair.evidence, pair.count) for pair in pairs] == [
+        ("E11.65", "DM2 with hyperglycemia", 2),
+        ("I10", "HTN", 1),
+    ]
+    assert len(llm.prompts) == 3 and all("Type 2 diabetes" in text or "Essential" in text for text in llm.prompts)
+    assert re.search(r"\ncodes not in the Tabular List, not asked about +1\n", capsys.readouterr().out)
+
+    spelt = [write_lines(tmp_path / f"{code}.jsonl", [span(code)]) for code in ("i10", "I10")]
+    for path in spelt:
+        assert expand.main(["synthetic", "--template", "--pairs", path, "--out", f"{path}.out"]) == 0
+    assert len({tuple(read_jsonl(f"{path}.out", Pair)) for path in spelt}) == 1
+    capsys.readouterr()
+    assert expand.main(["coverage", "--json", *spelt]) == 0
+    assert json.loads(capsys.readouterr().out)["covered"] == 1
+
+
+@pytest.mark.parametrize("command", ["silver", "synthetic", "coverage"])
+def test_what_is_no_code_is_refused_with_count_and_line(tmp_path, monkeypatch, command):
+    """Guards: questions about, and pairs of, an ICD-9 code or a word; text of a user's file in a message."""
+    monkeypatch.setattr(expand, "load_llm", lambda config: Scripted(answers_left=0))
+    records = [coded("a", "I10"), coded("b", "kidney pain", "585.3")] if command == "silver" else [span("I10")] * 2
+    records += [] if command == "silver" else [span("kidney pain"), span("585.3")]
+    path, out = write_lines(tmp_path / "in.jsonl", records), str(tmp_path / "out.jsonl")
+    arguments = {
+        "silver": ["--notes", path, "--out", out],
+        "synthetic": ["--template", "--pairs", path, "--out", out],
+        "coverage": [path],
+    }[command]
+    with pytest.raises(InputError, match="not an ICD-10-CM code; 2 codes of the file are not") as error:
+        expand.main([command, *arguments])
+    line = 2 if command == "silver" else 3
+    assert str(error.value).startswith(f"{path}:{line}: ") and "kidney" not in str(error.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_another_models_log_is_refused_without_its_password(tmp_path):
+    """Guards: the password of an address, which versions before 0.2.0 stored, printed."""
+    log = tmp_path / "log.jsonl"
+    for secret in ("http://u:sesame@127.0.0.1/v1", "http://u:ses?ame@127.0.0.1/v1", "http://127.0.0.1/v1?key=sesame"):
+        log.write_text(json.dumps({"code": "I10", "prompt": "x", "evidence": [], "llm": f"m at {secret}"}) + "\n")
+        expected = pytest.raises(InputError, match="has answers of m at http://127.0.0.1/v1, not scripted")
+        with expected as error, open_answer_log(str(log), SyntheticAnswer, Scripted()):
+            pass
+        assert "ame" not in str(error.value).replace("name", "")
 
 
 def test_an_interrupted_job_asks_nothing_twice(tmp_path):
@@ -223,19 +319,19 @@ def test_an_edited_note_is_asked_about_again(tmp_path):
         (
             StageTwoAnswer,
             {"code": "I10", "prompt": "x", "evidence": ["HTN", 3], "rejected": 0, "llm": "m"},
-            "1: StageTwoAnswer: evidence is 3; it must be a string",
+            "1: StageTwoAnswer: evidence is a number; it must be a string",
         ),
         (
             SyntheticAnswer,
             {"code": "I10", "prompt": "x", "evidence": [None], "llm": "m"},
-            "1: SyntheticAnswer: evidence is None; it must be a string",
+            "1: SyntheticAnswer: evidence is null; it must be a string",
         ),
         (
             SyntheticAnswer,
             {"code": "I10", "prompt": "x", "evidence": {}, "llm": "m"},
-            "1: SyntheticAnswer: evidence is {}; it must be a list",
+            "1: SyntheticAnswer: evidence is an object; it must be a list",
         ),
-        (SyntheticAnswer, 3, "1: SyntheticAnswer: 3 is not an object"),
+        (SyntheticAnswer, 3, "1: SyntheticAnswer: a number, not an object"),
     ],
 )
 def test_a_damaged_answer_log_is_refused_in_one_line(tmp_path, cls, line, message):
@@ -248,5 +344,5 @@ def test_a_damaged_answer_log_is_refused_in_one_line(tmp_path, cls, line, messag
 
 def test_every_kind_of_value_has_a_name():
     """Guards: a KeyError in place of the message where a key must hold an object."""
-    with pytest.raises(InputError, match="Pair: x is 3; it must be a JSON object"):
+    with pytest.raises(InputError, match="Pair: x is a number; it must be a JSON object"):
         checked_record({"x": 3}, Pair, {"x": dict}, {})

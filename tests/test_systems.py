@@ -129,6 +129,23 @@ def test_the_command_and_an_sft_adapter(tmp_path, generate):
     assert CodedDocument.from_dict(json.loads(run.stdout)).output.startswith("--- chain 1 of 2\n")
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *({"temperature": value} for value in (float("nan"), float("inf"), -1.0, 1e-320)),
+        *({"top_p": value} for value in (float("nan"), 0.0, 2.0)),
+        *({"chains": value} for value in (0, 10**9)),
+        {"seed": 10**40},
+    ],
+    ids=str,
+)
+def test_sampling_settings_have_ranges(setting):
+    """Guards: tokens drawn from logits that a temperature made infinite or NaN; a run of a thousand million chains."""
+    [name] = setting
+    with pytest.raises(InputError, match=f"^--{name.replace('_', '-')} .*: must be"):
+        Sampling(**setting)
+
+
 def test_an_unknown_system_is_refused_in_code_too():
     """Guards a misspelt name that falls back to some system."""
     with pytest.raises(InputError, match="--system plm-icd: use scl"):

@@ -3,16 +3,19 @@
 import dataclasses
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import minscl
 from minscl.config import PRESETS
 from minscl.data.jsonl import read_samples
 from minscl.data.samples import encode_samples
@@ -79,12 +82,47 @@ def test_schedule_starts_at_zero_and_ends_at_zero():
     assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
 
 
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (dict(batch_size=40), ["in every step of this run of 1, so", "--warmup-ratio 0"]),
+        (dict(batch_size=20, warmup_ratio=1, lr=5e-324), ["of 2, so"]),  # half of the smallest float is 0
+        (dict(batch_size=40, warmup_ratio=0), []),
+        (dict(batch_size=20), []),
+    ],
+)
+def test_a_run_that_cannot_learn_says_so(changes, words, training_folder, tmp_path, capsys):
+    """Guards: an adapter of zeros, called trained. The first step of a warm-up has learning rate 0."""
+    status = train_here(*run_flags(training_folder, epochs=1, **changes), "--out", tmp_path / "run", "--dry-run")
+    stderr = capsys.readouterr().err
+    assert status == 0 and all(word in stderr for word in words)
+    assert ("warning: the learning rate is 0" in stderr) == bool(words)
+
+
+def test_more_steps_than_can_be_counted_are_refused(training_folder, tmp_path):
+    """Guards: checkpoints whose names no longer sort, and a plan that fills the memory."""
+    with pytest.raises(InputError, match="--epochs 1000000: 40,000,000 steps; the limit is 16,777,216"):
+        train_adapter(run_config(training_folder, tmp_path / "run", epochs=10**6, batch_size=1))
+
+
 def test_ids_of_another_tokenizer_are_refused(training_folder, tmp_path):
     """Guards: an index error out of the embedding in place of the sample's name."""
     (tmp_path / "samples.jsonl").write_text('{"prompt_ids": [1, 2], "target_ids": [99999]}\n')
     config = run_config(training_folder, tmp_path / "run", samples=str(tmp_path / "samples.jsonl"))
     with pytest.raises(InputError, match="token id 99999, but the model's vocabulary has"):
         train_adapter(config)
+
+
+def test_what_cannot_be_written_is_named_before_training(training_folder, tmp_path):
+    """Guards: hours of training before a folder is found where a file should be."""
+    for name in ("adapter_config.json", "loss.png", "run.json"):
+        (tmp_path / name / name).mkdir(parents=True)
+        with pytest.raises(InputError, match=name):
+            train_adapter(run_config(training_folder, tmp_path / name))
+        assert [path.name for path in (tmp_path / name).iterdir()] == [name]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written in .*file; choose a folder that can be written"):
+        train_adapter(run_config(training_folder, tmp_path / "file"))
 
 
 def test_training_on_nothing_is_refused(training_folder, tmp_path):
@@ -120,17 +158,73 @@ def test_command_trains_an_adapter_that_peft_loads(tmp_path, monkeypatch, capsys
         (["--documents", "none.jsonl"], ["none.jsonl", "study.notes"]),
         (["--spans", "none.jsonl"], ["none.jsonl", "minscl.expand gold"]),
         (["--batch-size", "0"], ["--batch-size 0", "at least 1"]),
+        (["--weight-decay", "-1"], ["--weight-decay -1.0", "at least 0"]),
+        (["--weight-decay", "nan"], ["--weight-decay nan", "at least 0"]),
+        (["--seed", "-1"], ["--seed -1", "at least 0"]),
+        (["--seed", str(10**40)], ["--seed (too large)"]),
+        (["--lr", "inf"], ["--lr inf", "above 0"]),
+        (["--lr", "1e300"], ["--lr 1e+300", "at most 100"]),
+        (["--alpha", "0"], ["--alpha 0.0", "above 0"]),
+        (["--alpha", "nan"], ["--alpha nan", "above 0"]),
+        (["--alpha", "inf"], ["--alpha inf", "at most"]),
+        (["--rank", str(2 * 10**9)], ["--rank 2000000000", "at most 65536"]),
+        (["--save-every", "0"], ["--save-every 0", "at least 1"]),
+        (["--epochs", str(10**12)], ["--epochs 1000000000000", "at most"]),
+        (["--max-grad-norm", "nan"], ["--max-grad-norm nan", "above 0"]),
+        (["--max-grad-norm", "inf"], ["--max-grad-norm inf"]),
+        (["--dropout", "nan"], ["--dropout nan", "below 1"]),
+        (["--warmup-ratio", "2"], ["--warmup-ratio 2.0", "at most 1"]),
+        (["--samples", "out"], ["--out", "is also --samples"]),
         (["--dtype", "float8"], ["float8", "bfloat16"]),
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(flags, words, tmp_path, monkeypatch, capsys):
     """Guards tracebacks and silent defaults: the line names the value and the remedy."""
     monkeypatch.chdir(tmp_path)
-    status = train_here(*flags, "--out", tmp_path / "out")
+    status = train_here(*flags, "--out", "out")
     stderr = capsys.readouterr().err
     assert status == 2 and len(stderr.strip().splitlines()) == 1, stderr
     assert all(word in stderr for word in words)
     assert not (tmp_path / "out" / "metrics.jsonl").exists()
+
+
+WATCHED = """
+    import os, sys
+
+    LOG = open(sys.argv[1], "a")
+
+    def record(event, arguments):
+        if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            if not isinstance(arguments[0], int):  # a descriptor, whose file was opened before
+                print("writes", arguments[0], file=LOG)
+        elif event.startswith(("subprocess", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system")):
+            print("starts", *arguments, file=LOG)
+        elif event in ("os.mkdir", "os.rename", "socket.connect"):
+            print(event, arguments[0], file=LOG)
+
+    from minscl import train
+
+    sys.addaudithook(record)
+    train.main(sys.argv[2:])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_writes_to_its_folder_only_and_starts_nothing(training_folder, tmp_path):
+    """Guards: fonts searched, a cache written under HOME, a program started. HOME does not exist."""
+    (tmp_path / "watched.py").write_text(textwrap.dedent(WATCHED))
+    (tmp_path / "tmp").mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "MPLCONFIGDIR"}
+    environment |= {"HOME": "/nonexistent", "TMPDIR": str(tmp_path / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["PYTHONPATH"] = str(Path(minscl.__file__).parents[1])
+    flags = [*run_flags(training_folder, epochs=1), "--out", str(tmp_path / "run")]
+    command = [sys.executable, "watched.py", "log.txt", *flags]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    own = (str(tmp_path / "run"), str(tmp_path / "tmp"))  # torch tries whether it could write temporary files
+    events = [line.split(maxsplit=1) for line in (tmp_path / "log.txt").read_text().splitlines()]
+    assert events and [event for event in events if not event[1].startswith(own)] == []
+    assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
 TWO_PROCESSES = """

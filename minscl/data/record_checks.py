@@ -62,9 +62,3 @@ def show_code(text: str) -> str:
 def with_optional(record: dict, **optional) -> dict:
     """`record` plus those of the `optional` keys whose value is not None."""
     return {**record, **{key: value for key, value in optional.items() if value is not None}}
-
-
-def short_repr(value) -> str:  # TODO: gone once data/corpora uses describe_value
-    """`repr(value)` for an error message: quoted, on one line, at most 60 characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

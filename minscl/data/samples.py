@@ -14,11 +14,14 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Protocol
 
+from minscl.data.coded_records import read_documents, read_pairs
 from minscl.data.icd import CodeBook
-from minscl.data.jsonl import read_jsonl, read_samples
+from minscl.data.jsonl import read_samples
 from minscl.data.prompts import render_document_prompt, render_document_target, render_span_prompt, render_span_target
 from minscl.data.types import CodedDocument, Pair, Sample, TextSample
 from minscl.errors import InputError
+
+WITHOUT_EVIDENCE = "of them with codes but no evidence (give evidence, or train with --no-evidence)"
 
 
 class Tokenizer(Protocol):
@@ -55,8 +58,7 @@ def span_sample(pair: Pair, codebook: CodeBook, name: str = "") -> TextSample:
     description = codebook.description(pair.code)
     if description is None:
         raise InputError(
-            f"{name or 'span'}: {pair.evidence!r}: code {pair.code} is not in the Tabular List; "
-            "correct the code or drop the pair"
+            f"{name or 'span'}: code {pair.code} is not in the Tabular List; correct the code or drop the pair"
         )
     return TextSample(render_span_prompt(pair.evidence), render_span_target(pair.code, description), "span", name)
 
@@ -101,7 +103,8 @@ def read_training_data(
     """(samples in file order, their number by kind and source, one line per skipped document).
 
     Reads the JSONL files `documents` and `spans`, or `ready_samples` instead of both; "" means no file. Both terms
-    of Eq. 3 end up in one list, which training/loop.py shuffles. Raises InputError where no sample is left.
+    of Eq. 3 end up in one list, which training/loop.py shuffles. Raises InputError where no sample is left and for a
+    code that coded_records.py refuses.
     """
     texts: list[TextSample | Sample] = []
     counts: Counter[str] = Counter()
@@ -109,17 +112,25 @@ def read_training_data(
         texts += read_samples(ready_samples)
         counts.update(f"ready {sample.kind or 'sample'}s" for sample in texts)
     if documents and not ready_samples:
-        coded = read_jsonl(documents, CodedDocument)
+        coded = read_documents(documents, CodeBook.load())
         texts += [document_sample(document, evidence_first) for document in coded]
         counts["documents"] = len(coded)
+        if evidence_first:  # their answer is "Evidence: none", then codes
+            counts[WITHOUT_EVIDENCE] = sum(_lacks_evidence(document) for document in coded)
     if spans and not ready_samples:
-        codebook, pairs = CodeBook.load(), read_jsonl(spans, Pair)
+        codebook = CodeBook.load()
+        pairs = read_pairs(spans, codebook, listed=True)
         texts += [span_sample(pair, codebook, f"{spans}: pair {number}") for number, pair in enumerate(pairs, 1)]
         counts.update(f"{pair.source} spans" for pair in pairs)
     samples, skipped = encode_samples(tokenizer, texts, max_length)
     if not samples:
         raise InputError(f"no sample is left to train on ({len(skipped)} too long); raise --max-length {max_length}")
     return samples, counts, skipped
+
+
+def _lacks_evidence(document: CodedDocument) -> bool:
+    """Whether the document has codes and none of them has evidence."""
+    return bool(document.codes) and not any(assignment.evidence for assignment in document.codes)
 
 
 def show_sample(tokenizer: Tokenizer, sample: Sample) -> str:

@@ -8,7 +8,7 @@ Read next: table.py, the same scores as text.
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from minscl.errors import InputError
+from minscl.figures import figure
 from minscl.score.code_groups import Group, GroupName
 from minscl.score.report import Report
 from minscl.score.systems import PER_CHAPTER
@@ -23,40 +23,29 @@ def plot(reports: Sequence[Report], path: str, groups: Mapping[GroupName, Group]
 
     Raises InputError where matplotlib is missing or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError(
-            f"--plot {path}: matplotlib is not installed; pip install 'minscl[plots]', or leave --plot out"
-        ) from error
     chapters = sorted(
         {chapter for report in reports for chapter in report[PER_CHAPTER]}, key=lambda chapter: (len(chapter), chapter)
     )
-    figure = Figure(figsize=(max(11, 1.4 * len(groups)), 8 if groups else 4), layout="constrained")
-    *group_axes, chapter_axes = figure.subplots(2 if groups else 1, 1, squeeze=False)[:, 0]
-    width = BAR_SPAN / len(reports)
-    for index, report in enumerate(reports):
-        heights = [report[PER_CHAPTER].get(chapter, {"f1": 0})["f1"] for chapter in chapters]
-        _bars(chapter_axes, heights, index, width, report["system"])
+    size = (max(11, 1.4 * len(groups)), 8 if groups else 4)
+    with figure(path, figsize=size, layout="constrained") as picture:
+        *group_axes, chapter_axes = picture.subplots(2 if groups else 1, 1, squeeze=False)[:, 0]
+        width = BAR_SPAN / len(reports)
+        for index, report in enumerate(reports):
+            heights = [report[PER_CHAPTER].get(chapter, {"f1": 0})["f1"] for chapter in chapters]
+            _bars(chapter_axes, heights, index, width, report["system"])
+            for axes in group_axes:
+                heights = [report["groups"][str(name)]["micro_gold_restricted"]["f1"] for name in groups]
+                _bars(axes, heights, index, width, report["system"])
         for axes in group_axes:
-            heights = [report["groups"][str(name)]["micro_gold_restricted"]["f1"] for name in groups]
-            _bars(axes, heights, index, width, report["system"])
-    for axes in group_axes:
-        labels = [
-            "\n".join(textwrap.fill(line, 16) for line in (str(name), describe_shares(name, group)))
-            for name, group in groups.items()
-        ]
-        axes.set_xticks([tick + (BAR_SPAN - width) / 2 for tick in range(len(groups))], labels, fontsize=8)
-        axes.set(ylabel="micro-F1 over gold's codes", title="seen and unseen codes")
-    chapter_axes.set_xticks([tick + (BAR_SPAN - width) / 2 for tick in range(len(chapters))], chapters)
-    chapter_axes.set(ylabel="micro-F1", xlabel="chapter")
-    chapter_axes.legend()
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"--plot {path}: cannot be written ({error}); name a .png, .svg or .pdf file in a folder that exists"
-        ) from error
+            labels = [
+                "\n".join(textwrap.fill(line, 16) for line in (str(name), describe_shares(name, group)))
+                for name, group in groups.items()
+            ]
+            axes.set_xticks([tick + (BAR_SPAN - width) / 2 for tick in range(len(groups))], labels, fontsize=8)
+            axes.set(ylabel="micro-F1 over gold's codes", title="seen and unseen codes")
+        chapter_axes.set_xticks([tick + (BAR_SPAN - width) / 2 for tick in range(len(chapters))], chapters)
+        chapter_axes.set(ylabel="micro-F1", xlabel="chapter")
+        chapter_axes.legend()
 
 
 def _bars(axes, heights: list[float], index: int, width: float, label: str) -> None:

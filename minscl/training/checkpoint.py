@@ -1,8 +1,11 @@
-"""Checkpoints of a run: trained tensors, AdamW's state and the step, in safetensors and JSON; and an orderly stop.
+"""Checkpoints of a run: trained tensors, AdamW's state and the step, in safetensors and JSON.
 
-A checkpoint is a folder `step-00000200` that appears by one rename, so it is complete or absent. The data order is a
-pure function of seed and epoch, and dropout of seed and step, so the step number is also the position in the data and
-the random state.
+    checkpoints/step-00000200/state.safetensors    parameter.NAME, exp_avg.NAME, exp_avg_sq.NAME, step.NAME
+                              state.json           {"step", "settings", "sha256"}: of both files
+
+A checkpoint is a folder that appears by one rename, so it is complete or absent; the checksum tells whether it stayed
+as it was written. The data order is a pure function of seed and epoch, and dropout of seed and step, so the step number
+is also the position in the data and the random state.
 
 Read next: loop.py.
 """
@@ -12,11 +15,10 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
-import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -25,13 +27,22 @@ from safetensors.torch import save_file
 
 from minscl.config import RunConfig
 from minscl.data.types import Sample
-from minscl.errors import InputError
-from minscl.files import replace_file
+from minscl.errors import InputError, printable
+from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_file, require_file
+from minscl.model.digest import weights_digest
+from minscl.settings import read_settings
 
 LOG = logging.getLogger("minscl")
 MAX_CHECKPOINTS = 2  # on disk; the newest could be on a failing sector
+NAME = re.compile(r"step-([0-9]{8})")  # of a checkpoint's folder; a copy by another name is the user's own
+TEMPORARY_NAME = re.compile(r"\.step-[0-9]{8}\.tmp")
+ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")  # of a parameter
 # Settings that may differ when a run is resumed: they change paths or cost, not the arithmetic.
 RESUMABLE = ("documents", "spans", "samples", "out", "resume", "device", "save_every", "recompute", "fsdp", "dry_run")
+
+
+class DamagedCheckpoint(ValueError):
+    """What is wrong with a checkpoint, so that the one before it is used."""
 
 
 class OptimizerState(Protocol):
@@ -43,56 +54,17 @@ class OptimizerState(Protocol):
         ...
 
 
-class StopSignals:
-    """Ctrl-C and SIGTERM request a stop after the current step, so no partial step is saved; a second stops at once.
-
-    with StopSignals() as stop:
-        ...
-        if stop.requested: break
-    """
-
-    signal_number = 0  # of the signal that asked for the stop
-
-    @property
-    def requested(self) -> bool:
-        """Whether a signal has arrived."""
-        return self.signal_number != 0
-
-    @property
-    def exit_status(self) -> int:
-        """128 + signal number, the shell's convention; SIGTERM's where another process got the signal."""
-        return 128 + (self.signal_number or signal.SIGTERM)
-
-    def __enter__(self) -> "StopSignals":
-        self._handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.signal_number = number
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-
 def checkpoint_settings(config: RunConfig, dtype: torch.dtype, samples: Sequence[Sample]) -> dict:
     """What must be equal for a run to be resumed: everything that changes the arithmetic.
 
-    The model is identified by its config.json and the sizes of its weight files, whatever its path, the data by its
-    token ids.
+    The model is identified by a digest of its weights, whatever its path, the data by its token ids.
     """
-    folder = Path(config.model)
-    weight_sizes = sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))
-    model_digest = hashlib.sha256((folder / "config.json").read_bytes())
-    model_digest.update(repr(weight_sizes).encode())
     data_digest = hashlib.sha256()
     for sample in samples:
         data_digest.update(repr((sample.prompt_ids, sample.target_ids)).encode())
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in RESUMABLE}
     return settings | {
-        "model": model_digest.hexdigest()[:16],
+        "model": weights_digest(config.model),
         "dtype": str(dtype),
         "data": data_digest.hexdigest(),
     }
@@ -101,10 +73,10 @@ def checkpoint_settings(config: RunConfig, dtype: torch.dtype, samples: Sequence
 def save_checkpoint(
     folder: Path, step: int, parameters: Mapping[str, torch.Tensor], optimizer: OptimizerState, settings: dict
 ) -> Path:
-    """Write `folder/step-NNNNNNNN` and delete all but the newest MAX_CHECKPOINTS.
+    """Write `folder/step-NNNNNNNN` and delete all older ones but the newest; the files are private (0600).
 
-    `parameters`: name → tensor of the optimizer. Raises InputError where the disk is full or cannot be written; older
-    checkpoints are then untouched.
+    `parameters`: name → tensor of the optimizer. Raises InputError where writing fails; older checkpoints are then
+    untouched.
     """
     target, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
     tensors = {}
@@ -112,54 +84,63 @@ def save_checkpoint(
         tensors[f"parameter.{name}"] = parameter.detach().cpu().contiguous()
         for key, value in optimizer.state[parameter].items():
             tensors[f"{key}.{name}"] = value.detach().cpu().contiguous()
+    older = _checkpoints(folder, before=step)
     try:
-        for abandoned in folder.glob(".step-*.tmp"):  # by a run that was killed while it saved
-            shutil.rmtree(abandoned)
-        temporary.mkdir(parents=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in list_folder(folder):
+            if TEMPORARY_NAME.fullmatch(path.name):  # of a run that was killed while it saved
+                shutil.rmtree(path)
+        temporary.mkdir(mode=0o700)
         save_file(tensors, temporary / "state.safetensors")
-        (temporary / "state.json").write_text(json.dumps({"step": step, "settings": settings}, indent=1))
-        for path in (*temporary.iterdir(), temporary):
-            _fsync(path)
-        if target.exists():
+        state = {"step": step, "settings": settings}
+        state["sha256"] = _checksum(temporary / "state.safetensors", state)
+        (temporary / "state.safetensors").chmod(PRIVATE)
+        fsync_path(temporary / "state.safetensors")
+        with replace_file(temporary / "state.json") as file:
+            json.dump(state, file, indent=1)
+        if target.exists():  # damaged, or it would have been resumed
             shutil.rmtree(target)
         os.replace(temporary, target)
-        _fsync(folder)
-    except (OSError, SafetensorError) as error:
+        fsync_path(folder)
+    except (OSError, SafetensorError, InputError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        newest = newest_checkpoint(folder)
+        remedy = "begin again with another --out"
+        if older:
+            remedy = f"continue with --resume; the last complete checkpoint is {older[-1].name}"
         raise InputError(
-            f"{target}: cannot be written ({error}); the last complete checkpoint is "
-            f"{newest.name if newest else 'none'}; free some space and continue with --resume"
+            f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}); free some space or make the "
+            f"folder writable, and {remedy}"
         ) from error
-    for path in _checkpoints(folder)[:-MAX_CHECKPOINTS]:
-        shutil.rmtree(path)
+    for path in older[: 1 - MAX_CHECKPOINTS]:
+        shutil.rmtree(path, ignore_errors=True)  # one too many is no reason to stop
     return target
 
 
 def load_checkpoint(
-    folder: Path, parameters: Mapping[str, torch.Tensor], optimizer: OptimizerState, settings: dict
+    folder: Path,
+    parameters: Mapping[str, torch.Tensor],
+    optimizer: OptimizerState,
+    settings: dict,
+    total_steps: int,
+    optimizer_keys: Mapping[str, Collection[str]] | None = None,
 ) -> int:
-    """Fill parameters and optimizer from the newest readable checkpoint in `folder`; returns its step, or 0 if none.
+    """Fill parameters and optimizer from the newest undamaged checkpoint in `folder`; returns its step, or 0 if none.
 
-    A damaged checkpoint is named in the log and the one before it is used. Raises InputError where all are damaged and,
-    naming the setting, where `settings` differ from the checkpoint's.
+    `optimizer_keys`: name → what the optimizer keeps of the parameter; AdamW's state where it is not given. Everything
+    is checked before anything is filled. A damaged checkpoint is named in the log and the one before it is used. Raises
+    InputError where all are damaged and, naming the setting, where `settings` differ from the checkpoint's.
     """
+    keys = optimizer_keys or dict.fromkeys(parameters, ADAMW_STATE)
     paths = _checkpoints(folder)
     for path in reversed(paths):
         try:
-            state = json.loads((path / "state.json").read_text())
-            with safe_open(path / "state.safetensors", "pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            step, saved_settings = state["step"], state["settings"]
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            LOG.warning("minscl: %s is damaged (%s); trying the checkpoint before it", path, error)
+            step, saved_settings = _read_state(path)
+            _compare_settings(path, saved_settings, settings)
+            tensors = _read_tensors(path, parameters, keys)
+            _check_step(path, step, total_steps, tensors)
+        except (DamagedCheckpoint, OSError, SafetensorError) as error:
+            LOG.warning("minscl: %s is damaged (%s); trying the checkpoint before it", path, printable(str(error)))
             continue
-        for name, value in settings.items():
-            if saved_settings.get(name) != value:
-                raise InputError(
-                    f"{path}: {name} was {saved_settings.get(name)!r}, now {value!r}; "
-                    "resume with the same settings or choose another --out"
-                )
         for key, tensor in tensors.items():
             kind, _, name = key.partition(".")
             if kind == "parameter":
@@ -173,28 +154,84 @@ def load_checkpoint(
     return 0
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the highest step in `folder`, if any."""
-    paths = _checkpoints(folder)
+def newest_checkpoint(folder: Path, before: int | None = None) -> Path | None:
+    """The checkpoint of the highest step in `folder`, if any; `before`: of those of a lower step."""
+    paths = _checkpoints(folder, before)
     return paths[-1] if paths else None
 
 
-def truncate_metrics(path: Path, step: int) -> None:
-    """Drop the records of metrics.jsonl after `step`: they belong to steps after the checkpoint."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines()[:step]
-        with replace_file(path) as file:
-            file.writelines(line + "\n" for line in lines)
+def _checkpoints(folder: Path, before: int | None = None) -> list[Path]:
+    """Checkpoints, oldest first. Raises InputError where `folder` is not a folder or cannot be read."""
+    if path_kind(folder) == "missing":
+        return []
+    paths = [path for path in list_folder(folder) if NAME.fullmatch(path.name) and path_kind(path) == "folder"]
+    return [path for path in paths if before is None or _step_of(path) < before]
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    return sorted(folder.glob("step-*"))
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _checksum(tensor_file: Path, state: dict) -> str:
+    """SHA-256 of a checkpoint: of `state` but for the checksum itself, and of the tensor file."""
+    fields = {key: value for key, value in state.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    with open(tensor_file, "rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read_state(path: Path) -> tuple[int, dict]:
+    """(step, settings) of a checkpoint whose files are as they were written. Raises DamagedCheckpoint or OSError."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        state = read_settings(path / "state.json", "the checkpoint is not whole")
+        checksum, step = state.string("sha256"), state.integer("step", minimum=1)
+        settings = state.section("settings").values
+        tensor_file = require_file(path / "state.safetensors", "the checkpoint is not whole")
+    except InputError as error:
+        raise DamagedCheckpoint(str(error)) from error
+    if _checksum(tensor_file, state.values) != checksum:
+        raise DamagedCheckpoint("its checksum differs: the files are not as they were written")
+    return step, settings
+
+
+def _compare_settings(path: Path, saved: dict, settings: dict) -> None:
+    """Raises InputError naming the first setting whose value the checkpoint has otherwise, or that only one has."""
+    for name in [*settings, *saved]:
+        before, now = saved.get(name), settings.get(name)
+        if before != now:
+            raise InputError(
+                f"{path}: {name} was {before!r}, now {now!r}; resume with the same settings or choose another --out"
+            )
+
+
+def _read_tensors(
+    path: Path, parameters: Mapping[str, torch.Tensor], optimizer_keys: Mapping[str, Collection[str]]
+) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint by key. Raises DamagedCheckpoint unless they are exactly those of this run, in their
+    shapes and dtypes."""
+    with safe_open(path / "state.safetensors", "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    expected = {
+        f"{kind}.{name}": (torch.Size(), torch.float32) if kind == "step" else (parameter.shape, parameter.dtype)
+        for name, parameter in parameters.items()
+        for kind in ("parameter", *optimizer_keys[name])
+    }
+    for key in expected.keys() ^ tensors.keys():
+        raise DamagedCheckpoint(f"tensor {key} is {'missing' if key in expected else 'not one of this run'}")
+    for key, tensor in tensors.items():
+        if (tensor.shape, tensor.dtype) != expected[key]:
+            raise DamagedCheckpoint(f"tensor {key} is {tensor.dtype} {tuple(tensor.shape)}, which this run cannot use")
+    return tensors
+
+
+def _check_step(path: Path, step: int, total_steps: int, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raises DamagedCheckpoint unless `step` is one of this run, in the folder's name, and what AdamW has counted."""
+    if step != _step_of(path):
+        raise DamagedCheckpoint(f"its step is {step}")
+    if step > total_steps:
+        raise DamagedCheckpoint(f"its step is {step}, in a run of {total_steps}")
+    for key, tensor in tensors.items():
+        if key.startswith("step.") and tensor.item() != step:
+            raise DamagedCheckpoint(f"{key} is {tensor.item():g}, at step {step}")

@@ -21,9 +21,10 @@ from minscl.config import RunConfig
 from minscl.data.packing import epoch_order, pack_step
 from minscl.data.samples import Tokenizer, show_sample
 from minscl.data.types import Sample
+from minscl.errors import printable
 from minscl.lora import add_lora, lora_parameters
 from minscl.model import Decoder, ModelConfig
-from minscl.training.loop import LOGIT_CHUNK
+from minscl.training.loop import LOGIT_CHUNK, count_steps
 
 EFFICIENCY = 0.6  # share of the matmul rate that a whole step reaches; benchmarks/train.py measures it
 STEPS_PACKED = 48  # at most, to estimate the share of tokens that packing saves
@@ -104,7 +105,7 @@ def estimate_run(
     return Estimate(
         parameters=all_weights,
         trainable=trainable,
-        steps=len(order) * config.epochs,
+        steps=count_steps(samples, config),
         tokens=tokens,
         computed_tokens=computed_tokens,
         seconds=operations / (matmul_rate * EFFICIENCY * processes),
@@ -134,7 +135,7 @@ def describe_data(samples: Sequence[Sample], counts: Counter[str], skipped: Iter
         f"data: {kinds}; {tokens:,} tokens, {target_tokens:,} of them trained; "
         f"the longest sample has {max(map(len, samples)):,}"
     )
-    return "\n".join([summary, *(f"skipped: {line}" for line in skipped)])
+    return "\n".join([summary, *(f"skipped: {printable(line)}" for line in skipped)])
 
 
 def print_samples(samples: Sequence[Sample], tokenizer: Tokenizer) -> None:
@@ -142,4 +143,4 @@ def print_samples(samples: Sequence[Sample], tokenizer: Tokenizer) -> None:
     by_length = sorted(samples, key=len)
     for sample in dict.fromkeys((by_length[0], by_length[len(by_length) // 2], by_length[-1])):
         print(f"--- {sample.kind or 'sample'}, {len(sample):,} tokens, {len(sample.target_ids)} trained")
-        print(show_sample(tokenizer, sample))
+        print("\n".join(map(printable, show_sample(tokenizer, sample).split("\n"))))

@@ -24,10 +24,12 @@ from minscl.config import RunConfig
 from minscl.data.loss import IGNORE, masked_loss
 from minscl.data.packing import Step, epoch_order, pack_step
 from minscl.data.types import Sample
+from minscl.errors import InputError
 from minscl.hardware import peak_memory
 from minscl.model import Decoder, SharedPrefixMask
 from minscl.training.distributed import ProcessGroup
 
+MAX_STEPS = 2**24  # AdamW's count is a float32 and goes no further; a checkpoint's name has eight digits
 LOGIT_CHUNK = 512  # target positions whose logits exist at a time: 0.25 GB in float32 with Llama 3's vocabulary
 
 
@@ -56,7 +58,6 @@ def train_steps(
     `parameters`: what is trained, LoRA's A and B. `first_step`: how many steps of `total_steps` are done already. Times
     are in seconds, memory in bytes. Raises NotFinite before the optimiser has used a gradient that is not finite.
     """
-    warmup_steps = math.ceil(config.warmup_ratio * total_steps)
     run_start = time.monotonic()
     for number, (epoch, step) in enumerate(steps, first_step):
         step_start = time.monotonic()
@@ -64,7 +65,7 @@ def train_steps(
 
         # One optimiser step: `step` holds 16 samples (Appendix C), spans and documents mixed (Eq. 3)
         # ------------------------------------------------------------------------------------------
-        lr = config.lr * learning_rate_factor(number, total_steps, warmup_steps)  # Appendix C: cosine with warm-up
+        lr = learning_rate(config, number, total_steps)  # Appendix C: cosine with warm-up
         for param_group in optimizer.param_groups:
             param_group["lr"] = lr
         loss = forward_backward(model, step, device)  # Eq. 6; calls loss.backward(), which fills parameter.grad
@@ -121,6 +122,17 @@ def forward_backward(model: Decoder, step: Step, device: torch.device) -> float:
     return step_loss.item()
 
 
+def learning_rate(config: RunConfig, step: int, total_steps: int) -> float:
+    """The learning rate of `step`, counted from 0."""
+    warmup_steps = math.ceil(config.warmup_ratio * total_steps)
+    return config.lr * learning_rate_factor(step, total_steps, warmup_steps)
+
+
+def learns(config: RunConfig, total_steps: int) -> bool:
+    """Whether any step has a learning rate above 0. A run of one step has none: it is the first of the warm-up."""
+    return any(learning_rate(config, step, total_steps) > 0 for step in range(total_steps))
+
+
 def learning_rate_factor(step: int, total_steps: int, warmup_steps: int) -> float:
     """Linear from 0 to 1 over the warm-up, then a cosine to 0. `step` counts from 0, so the first step trains nothing.
 
@@ -144,7 +156,7 @@ def plan_steps(
 
     Every sample once per epoch; a Step holds the packs of this process.
     """
-    steps_per_epoch = math.ceil(len(samples) / config.batch_size)
+    steps_per_epoch = count_steps(samples, config) // config.epochs
 
     def steps() -> Iterator[tuple[int, Step]]:
         for epoch in range(first_step // steps_per_epoch, config.epochs):
@@ -153,4 +165,15 @@ def plan_steps(
                 if number >= first_step:
                     yield epoch, pack_step(samples, indices, config.pack_length, group.rank, group.size)
 
-    return steps(), steps_per_epoch * config.epochs
+    return steps(), count_steps(samples, config)
+
+
+def count_steps(samples: Sequence[Sample], config: RunConfig) -> int:
+    """Optimiser steps of the whole run. Raises InputError for more than MAX_STEPS."""
+    total_steps = math.ceil(len(samples) / config.batch_size) * config.epochs
+    if total_steps > MAX_STEPS:
+        raise InputError(
+            f"--epochs {config.epochs}: {total_steps:,} steps; the limit is {MAX_STEPS:,}, use fewer epochs or a "
+            "larger --batch-size"
+        )
+    return total_steps

@@ -1,16 +1,20 @@
 """Progress of a run: the progress bar while it trains, metrics.jsonl, and loss.png at the end.
 
-metrics.jsonl has one record per step; loss.png is drawn from it where matplotlib is installed (the `plots` extra).
+metrics.jsonl has one record per step; loss.png is drawn from it where Pillow is installed (the `plots` extra).
 
-Read next: loop.py, which makes the records.
+Read next: loop.py, which makes the records; loss_plot.py, the picture.
 """
 
 import json
+import math
 from pathlib import Path
 
 from tqdm import tqdm
 
-from minscl.errors import disk_errors
+from minscl.errors import InputError
+from minscl.files import AppendFile, path_kind, read_bytes, replace_file
+from minscl.training.checkpoint import newest_checkpoint
+from minscl.training.loss_plot import draw_losses
 
 SMOOTHING = 0.95  # weight of the past in the smoothed loss
 
@@ -32,8 +36,7 @@ class MetricsLog:
     """Appends each record to `out`/metrics.jsonl and moves the progress bar; does nothing unless `enabled`."""
 
     def __init__(self, out: Path, first_step: int, total_steps: int, enabled: bool):
-        path = out / "metrics.jsonl"
-        self._file = open(path, "a", encoding="utf-8") if enabled else None  # noqa: SIM115 (closed in __exit__)
+        self._file = AppendFile(out / "metrics.jsonl") if enabled else None
         self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True, disable=not enabled)
         self._smoothed_loss = SmoothedLoss()
 
@@ -46,12 +49,18 @@ class MetricsLog:
             self._file.close()
 
     def add(self, record: dict) -> None:
-        """Write one step's record before the next step begins. Raises InputError where the disk is full."""
+        """Write one step's record before the next step begins. Raises InputError where that fails."""
         if not self._file:
             return
-        with disk_errors(self._file.name, "free some space and continue with --resume"):
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
+        try:
+            self._file.append(json.dumps(record).encode() + b"\n")
+        except InputError as error:
+            reason = getattr(error.__cause__, "strerror", None) or error
+            has_checkpoint = newest_checkpoint(self._file.path.parent / "checkpoints") is not None
+            remedy = "continue with --resume" if has_checkpoint else "begin again with another --out"
+            raise InputError(
+                f"{self._file.path}: cannot be written ({reason}); free some space and {remedy}"
+            ) from error
         self._bar.set_postfix_str(describe(record, self._smoothed_loss.update(record["loss"])), refresh=False)
         self._bar.update()
 
@@ -66,23 +75,54 @@ def describe(record: dict, smoothed_loss: float) -> str:
     )
 
 
-def plot_losses(out: Path) -> str:
-    """Draw `out`/loss.png from its metrics.jsonl; returns a line for the user. Raises InputError on a full disk."""
+def truncate_metrics(path: Path, step: int) -> None:
+    """Drop what metrics.jsonl has after the record of `step`, the checkpoint's: those steps are trained again.
+
+    Raises InputError naming the first line up to that record which is not the record of a step after the line above it.
+    """
+    if path_kind(path) == "missing":
+        return
+    content = read_bytes(path, "move it away and continue with --resume")
+    lines, last_step = [], 0
+    for number, line in enumerate(content.split(b"\n"), 1):
+        record = read_loss(line)
+        if record is not None and last_step < record[0] <= step:
+            lines.append(line)
+            last_step = record[0]
+        elif last_step >= step or (record and record[0] > step):
+            break
+        elif line.strip():
+            raise InputError(
+                f"{path}, line {number}: not the record of a step after step {last_step}; remove the line and continue "
+                "with --resume"
+            )
+    kept = b"".join(line + b"\n" for line in lines)
+    if kept != content:
+        with replace_file(path, "wb") as file:
+            file.write(kept)
+
+
+def read_loss(line: bytes) -> tuple[int, float] | None:
+    """(step, loss) of a line of metrics.jsonl; None where the line is not a record of a step."""
     try:
-        from matplotlib.figure import Figure
+        record = json.loads(line.decode("utf-8"))
+        step, loss = record["step"], record["loss"]
+        return (step, float(loss)) if type(step) is int and type(loss) in (int, float) else None
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
+
+
+def plot_losses(out: Path) -> str:
+    """Draw `out`/loss.png from its metrics.jsonl; returns a line for the user. Raises InputError where that fails."""
+    if path_kind(out / "metrics.jsonl") == "missing":  # a finished run was resumed without it
+        return "loss.png: not drawn; metrics.jsonl is missing"
+    records = [read_loss(line) for line in read_bytes(out / "metrics.jsonl", "the adapter is written").split(b"\n")]
+    losses = [record for record in records if record and math.isfinite(record[1])]
+    smoothed = SmoothedLoss()
+    try:
+        picture = draw_losses(losses, [(step, smoothed.update(loss)) for step, loss in losses])
     except ImportError:
         return "loss.png: not drawn; pip install 'minscl[plots]' for it"
-    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    steps, losses = [record["step"] for record in records], [record["loss"] for record in records]
-    smoothed = SmoothedLoss()
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot(steps, losses, color="0.8", label="each step")
-    axes.plot(steps, [smoothed.update(loss) for loss in losses], color="C0", label="smoothed")
-    axes.set(xlabel="optimiser step", ylabel="loss, nats per target token", ylim=(0, None))
-    axes.legend()
-    temporary = out / ".loss.png.tmp"
-    with disk_errors(out / "loss.png", "free some space; the adapter and metrics.jsonl are written"):
-        figure.savefig(temporary, format="png", dpi=120)
-    temporary.replace(out / "loss.png")
+    with replace_file(out / "loss.png", "wb") as file:
+        file.write(picture)
     return f"loss curve: {out / 'loss.png'}"

@@ -1,16 +1,9 @@
 """One training run, from settings to adapter folder: data, estimate, model with LoRA, the loop, checkpoints.
 
-    out/run.json                                              the settings
-    out/metrics.jsonl, loss.png                               one record per step, and the loss curve
-    out/checkpoints/step-NNNNNNNN/                            what --resume continues from
-    out/adapter_model.safetensors, adapter_config.json        the adapter, in PEFT's format
-
-Read next: loop.py for the step; checkpoint.py, estimate.py, metrics_log.py for the rest.
+Read next: loop.py for the step; run_folder.py for what is written.
 """
 
 import contextlib
-import dataclasses
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,23 +13,18 @@ import torch
 from minscl.config import RunConfig
 from minscl.data.samples import Tokenizer, read_training_data
 from minscl.data.types import Sample
-from minscl.errors import InputError
-from minscl.files import replace_file
-from minscl.hardware import choose_device, choose_float32_matmul, float32_matmul_mode, measure_matmul_rate
+from minscl.errors import InputError, printable
+from minscl.files import lock_folder
+from minscl.hardware import choose_device, choose_float32_matmul, measure_matmul_rate
 from minscl.lora import add_lora, lora_parameters, save_adapter
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, read_config
-from minscl.training.checkpoint import (
-    StopSignals,
-    checkpoint_settings,
-    load_checkpoint,
-    newest_checkpoint,
-    save_checkpoint,
-    truncate_metrics,
-)
+from minscl.training.checkpoint import checkpoint_settings, load_checkpoint, newest_checkpoint, save_checkpoint
 from minscl.training.distributed import ProcessGroup, join_process_group, shard_blocks
 from minscl.training.estimate import describe_data, estimate_run, print_samples
-from minscl.training.loop import NotFinite, plan_steps, train_steps
-from minscl.training.metrics_log import MetricsLog, plot_losses
+from minscl.training.loop import NotFinite, count_steps, learns, plan_steps, train_steps
+from minscl.training.metrics_log import MetricsLog, plot_losses, truncate_metrics
+from minscl.training.run_folder import check_out, read_matmul_mode, write_run_json
+from minscl.training.stop_signals import StopSignals
 
 
 def train_adapter(config: RunConfig) -> Path:
@@ -47,8 +35,7 @@ def train_adapter(config: RunConfig) -> Path:
     finite.
     """
     out = Path(config.out)
-    if (out / "metrics.jsonl").exists() and not config.resume:
-        raise InputError(f"--out {out}: already has a run; name another folder, or continue it with --resume")
+    check_out(config)
     device, dtype = choose_device(config.device, config.dtype)
     group, device = join_process_group(device)
     if config.fsdp and group.size == 1:
@@ -61,13 +48,27 @@ def train_adapter(config: RunConfig) -> Path:
     machine_summary = prepare_machine(config, model_config, samples, device, dtype, group)
     if group.is_main:  # before any weight is read
         print(f"{data_summary}\n{machine_summary}", file=sys.stderr)
-    model = load_model_with_lora(config, device, dtype)
+        warn_if_nothing_is_learned(config, count_steps(samples, config))
     if config.dry_run:
+        load_model_with_lora(config, device, dtype)
         if group.is_main:
             print_samples(samples, tokenizer)
         return out
-    run_steps(model, samples, config, device, dtype, group)
+    with lock_folder(out) if group.is_main else contextlib.nullcontext():
+        check_out(config)  # again: another run may have written since
+        model = load_model_with_lora(config, device, dtype)
+        run_steps(model, samples, config, device, dtype, group)
     return out
+
+
+def warn_if_nothing_is_learned(config: RunConfig, total_steps: int) -> None:
+    """Print a warning for a schedule whose every step has learning rate 0."""
+    if not learns(config, total_steps):
+        print(
+            f"minscl: warning: the learning rate is 0 in every step of this run of {total_steps:,}, so the adapter "
+            "will change nothing; use more --epochs, a smaller --batch-size or --warmup-ratio 0",
+            file=sys.stderr,
+        )
 
 
 def read_data(config: RunConfig, tokenizer: Tokenizer) -> tuple[list[Sample], str]:
@@ -143,17 +144,21 @@ def run_steps(
         parameters.values(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay
     )
     settings = checkpoint_settings(config, dtype, samples)
-    first_step = load_checkpoint(out / "checkpoints", parameters, optimizer, settings) if config.resume else 0
-    steps, total_steps = plan_steps(samples, config, first_step, group)
+    total_steps, first_step = count_steps(samples, config), 0
+    if config.resume:
+        first_step = load_checkpoint(out / "checkpoints", parameters, optimizer, settings, total_steps)
+    steps, _ = plan_steps(samples, config, first_step, group)
     group.barrier()  # every process has read the checkpoint before the main process writes
     if group.is_main:
+        if config.resume and first_step == 0:
+            print(f"--resume: {out} has no checkpoint yet, so the run begins at its first step", file=sys.stderr)
         truncate_metrics(out / "metrics.jsonl", first_step)
         write_run_json(out / "run.json", config)
     done = first_step
     with (
         StopSignals() as stop,
+        report_not_finite(samples, out, group.is_main),  # after the progress bar is closed
         MetricsLog(out, first_step, total_steps, enabled=group.is_main) as log,
-        report_not_finite(samples, out, group.is_main),
     ):
         for record in train_steps(
             model,
@@ -175,23 +180,11 @@ def run_steps(
                 break
     if group.is_main:
         save_adapter(model, out, base_model_name=config.model)
-        print(f"adapter after {done} of {total_steps} steps: {out}\n{plot_losses(out)}", file=sys.stderr)
+        remark = "" if learns(config, total_steps) else " (learning rate 0: it changes nothing)"
+        print(f"adapter after {done} of {total_steps} steps{remark}: {out}", file=sys.stderr)
+        print(plot_losses(out), file=sys.stderr)
     if done < total_steps:
         raise SystemExit(stop.exit_status)
-
-
-def write_run_json(path: Path, config: RunConfig) -> None:
-    """The settings of the run, and how its float32 matrices are multiplied."""
-    with replace_file(path) as file:
-        json.dump({**dataclasses.asdict(config), "float32_matmul": float32_matmul_mode()}, file, indent=1)
-
-
-def read_matmul_mode(path: Path) -> str | None:
-    """`float32_matmul_mode()` of the run that wrote this run.json; None where the file lacks it."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["float32_matmul"]
-    except (OSError, ValueError, KeyError, TypeError):  # optional: without it the mode is chosen again
-        return None
 
 
 @contextlib.contextmanager
@@ -200,11 +193,11 @@ def report_not_finite(samples: Sequence[Sample], out: Path, is_main: bool) -> It
     try:
         yield
     except NotFinite as error:
-        names = ", ".join(samples[index].name or f"sample {index + 1}" for index in error.sample_indices)
+        names = printable(", ".join(samples[index].name or f"sample {index + 1}" for index in error.sample_indices))
         if is_main:
             print(
                 f"minscl: {error}; samples: {names}; nothing was trained on it; "
-                f"the last good checkpoint is {newest_checkpoint(out / 'checkpoints') or 'none yet'}",
+                f"the last good checkpoint is {newest_checkpoint(out / 'checkpoints', error.step) or 'none yet'}",
                 file=sys.stderr,
             )
         raise SystemExit(1) from None

@@ -3,11 +3,13 @@
 Read next: mdace.py, mimic_iv.py, aci_bench.py.
 """
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
 from minscl.data.icd import CodeBook
 from minscl.data.types import Assignment, CodedDocument
+from minscl.errors import printable
 
 SPLITS = ("train", "val", "test")
 MAX_WARNINGS = 10  # per kind that are printed; all are counted
@@ -25,7 +27,12 @@ class Counts:
         self.numbers[kind] += 1
         if self.numbers[kind] <= MAX_WARNINGS:
             last = " (more of these are only counted)" if self.numbers[kind] == MAX_WARNINGS else ""
-            self.warnings.append(message + last)
+            self.warnings.append(printable(message + last))
+
+    def print_warnings(self) -> None:
+        """Print the warnings on stderr, for readers that return records alone."""
+        for message in self.warnings:
+            print(f"minscl: warning: {message}", file=sys.stderr)
 
 
 def document_without_evidence(id: str, text: str, codes, codebook: CodeBook, counts: Counts) -> CodedDocument:

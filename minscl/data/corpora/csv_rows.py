@@ -1,8 +1,8 @@
-"""CSV files of any size, row by row: quoted cells, newlines inside cells, .gz; memory does not grow with the file.
+"""CSV files of any size, row by row: quoted cells, newlines inside cells, gzip; memory does not grow with the file.
 
 Cells come exactly as they are in the file (no newline is converted, nothing is stripped), since evidence offsets count
-their characters. On a terminal a progress bar counts bytes. Every error names the file, the line on which the row
-begins, and the row's value in the first of the columns.
+their characters. On a terminal a progress bar counts bytes. Every error names the file and the line on which the row
+begins. None shows a cell, which may be a note's text, unless it looks like an id.
 
 Read next: mdace.py.
 """
@@ -11,39 +11,41 @@ import csv
 import gzip
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from minscl.data.record_checks import short_repr
-from minscl.errors import InputError
+from minscl.errors import InputError, describe_value
+from minscl.files import require_file
 
 CELL_LIMIT = 2**24  # characters; after an unclosed quotation mark the rest of the file would be one cell
+GZIP_MAGIC = b"\x1f\x8b"  # the first two bytes of a gzip file, whatever its name
 DAMAGED = "the file is damaged: compare its checksum with the publisher's and fetch it again"
 
 
 def read_rows(path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """(line, values of `columns`) of each row of `path`, a .csv or .csv.gz file with a header; case is ignored there.
+    """(line, values of `columns`) of each row of `path`, a CSV file with a header (its case is ignored).
 
     Raises InputError for a file that cannot be read, a missing column and a row that is not as long as the header.
     """
     csv.field_size_limit(CELL_LIMIT)
+    require_file(path, "name a .csv or .csv.gz file")
     line = 1
     try:
         with open(path, "rb") as raw, _progress(path, raw) as bar:
-            unpacked = gzip.GzipFile(fileobj=raw) if str(path).endswith(".gz") else raw
+            is_packed = raw.peek(2)[:2] == GZIP_MAGIC or str(path).lower().endswith(".gz")
+            unpacked = gzip.GzipFile(fileobj=raw) if is_packed else raw
             reader = csv.reader(io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline=""), strict=True)
             positions, width = _column_positions(path, next(reader, []), columns)
             line = reader.line_num + 1
             for number, row in enumerate(reader):
                 if row:  # not a blank line
                     if len(row) != width:
-                        first = short_repr(row[positions[0]]) if len(row) > positions[0] else "?"
                         raise InputError(
-                            f"{path}: line {line}, {columns[0]} {first}: {len(row)} cells where the header has "
-                            f"{width}; {DAMAGED}"
+                            f"{path}: line {line}: {len(row)} cells where the header has {width}; {DAMAGED}"
                         )
                     yield line, [row[position] for position in positions]
                 line = reader.line_num + 1
@@ -63,9 +65,22 @@ def read_rows(path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
 
 def whole_number(path, line: int, column: str, text: str) -> int:
     """`text` as an id; raises InputError that names the file, the line and the column."""
-    if not text.strip().isdecimal():
-        raise InputError(f"{path}: line {line}: {column} is {short_repr(text)}, not a whole number; {DAMAGED}")
-    return int(text)
+    number = parse_whole_number(text)
+    if number is None:
+        raise InputError(f"{path}: line {line}: {column} is {show_id(text)}, not a whole number; {DAMAGED}")
+    return number
+
+
+def parse_whole_number(value) -> int | None:
+    """A whole number from 0, or a text with its digits, as a number; None for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,18}\s*", value):
+        return int(value)
+    return value if type(value) is int and 0 <= value < 10**18 else None
+
+
+def show_id(text: str) -> str:
+    """An id out of a file for a message: itself if it has the shape of one, else only described."""
+    return text if re.fullmatch(r"[\w.:/-]{1,40}", text) else describe_value(text)
 
 
 def _progress(path, raw) -> tqdm:
@@ -80,7 +95,7 @@ def _column_positions(path, header: list[str], columns: Sequence[str]) -> tuple[
     for column in columns:
         if column.lower() not in names:
             raise InputError(
-                f"{path}: column {column} is missing, the header has {short_repr(', '.join(header))}; "
+                f"{path}: column {column} is missing from the header, which has {len(header)} columns; "
                 f"it needs {', '.join(columns)}"
             )
     return [names.index(column.lower()) for column in columns], len(header)

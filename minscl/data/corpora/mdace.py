@@ -17,12 +17,18 @@ from collections import Counter
 from pathlib import Path
 
 from minscl.data.corpora.counts import SPLITS, Counts
-from minscl.data.corpora.csv_rows import read_rows, whole_number
-from minscl.data.corpora.mdace_charts import REPOSITORY, AnnotatedNote, build_document, read_chart
+from minscl.data.corpora.csv_rows import read_rows, show_id, whole_number
+from minscl.data.corpora.mdace_charts import (
+    FETCH_REMEDY,
+    AnnotatedNote,
+    build_document,
+    check_boundaries,
+    read_chart,
+)
 from minscl.data.icd import CodeBook
-from minscl.data.record_checks import short_repr
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
+from minscl.files import read_text
 
 SETS = {"inpatient": "Inpatient", "profee": "Profee"}  # annotation set → its folder
 CATEGORIES = {  # choice → note categories of NOTEEVENTS, None for all
@@ -100,12 +106,7 @@ def _split_admissions(folder, set: str, split: str, leak: str, counts: Counts) -
 
 def _read_split(folder, set: str, split: str) -> list[int]:
     path = Path(folder, "splits", SETS[set], f"MDace-ev-{split}.csv")
-    try:
-        lines = path.read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); fetch {REPOSITORY} and name its folder"
-        ) from error
+    lines = read_text(path, FETCH_REMEDY).split()
     return [whole_number(path, number, "HADM_ID", line) for number, line in enumerate(lines, 1)]
 
 
@@ -126,7 +127,7 @@ def note_texts(path, notes: list[AnnotatedNote], counts: Counts) -> dict[int, st
             )
         if hadm_id.strip() and hadm_id.strip() != str(admissions[id]):
             raise InputError(
-                f"{path}: line {line}, ROW_ID {id}: HADM_ID is {short_repr(hadm_id)} where MDACE has {admissions[id]}; "
+                f"{path}: line {line}, ROW_ID {id}: HADM_ID is {show_id(hadm_id)} where MDACE has {admissions[id]}; "
                 "use NOTEEVENTS of MIMIC-III 1.4"
             )
         texts[id] = text
@@ -158,6 +159,7 @@ def group_documents(
             id = str(note.admission) if unit == "admission" else f"{note.admission}-{note.id}"
             groups.setdefault(id, []).append(note)
     documents = [build_document(id, group, texts, codebook, counts, file) for id, group in groups.items()]
+    check_boundaries(documents, counts, file)
     assignments = [assignment for document in documents for assignment in document.codes]
     distinct = {assignment.code for assignment in assignments}
     not_billable = sum(not codebook.is_billable(code) for code in distinct)

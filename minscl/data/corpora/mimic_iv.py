@@ -15,9 +15,9 @@ import sys
 from collections.abc import Iterator
 
 from minscl.data.corpora.counts import SPLITS, Counts, document_without_evidence
-from minscl.data.corpora.csv_rows import read_rows, whole_number
+from minscl.data.corpora.csv_rows import read_rows, show_id, whole_number
 from minscl.data.icd import CodeBook
-from minscl.data.record_checks import short_repr
+from minscl.data.record_checks import show_code
 from minscl.data.types import CodedDocument
 
 SHARES = dict(zip(SPLITS, (0.73, 0.11, 0.16), strict=True))  # of patients
@@ -51,12 +51,12 @@ def mimic_iv_documents(discharge, diagnoses, split: str, codebook: CodeBook, cou
             counts.numbers["without ICD-10-CM codes, left out"] += 1
         elif not text.strip():
             counts.warn(
-                "without text, left out", f"{discharge}: line {line}: note {note_id} has no text and is left out"
+                "without text, left out", f"{discharge}: line {line}: note {show_id(note_id)} has no text, left out"
             )
         elif admission in seen:
             counts.warn(
                 "a second note of an admission, left out",
-                f"{discharge}: line {line}: note {note_id} is the second of admission {admission} and is left out",
+                f"{discharge}: line {line}: note {show_id(note_id)} is the second of admission {admission}, left out",
             )
         else:
             seen.add(admission)
@@ -75,7 +75,7 @@ def _admission_codes(path, codebook: CodeBook, counts: Counts) -> dict[int, tupl
         if code is None:
             counts.warn(
                 "diagnoses that are no ICD-10-CM code, left out",
-                f"{path}: line {line}, hadm_id {hadm_id}: {short_repr(text)} is no ICD-10-CM code and is left out",
+                f"{path}: line {line}, hadm_id {show_id(hadm_id)}: {show_code(bare)} is no ICD-10-CM code, left out",
             )
             continue
         codes.setdefault(whole_number(path, line, "hadm_id", hadm_id), {})[sys.intern(code)] = None

@@ -123,14 +123,25 @@ def _parse_title(element: Element | None) -> tuple[str, tuple[str, ...], str]:
 
 
 class SeeReferences:
-    """Resolves `see` references: finds the term that a path such as "Neoplasm, malignant, skin" names."""
+    """Resolves `see` references: finds the term that a path such as "Neoplasm, malignant, skin" names.
+
+    A reference may use a part of a title: "Tuberculosis" for the printed "Tuberculosis, tubercular, tuberculous". Where
+    several terms answer to a name, a title printed exactly so comes first, then a title's beginning, then any other
+    part: "sinus" is not "piriform fossa or sinus", "Gangrene" is "Gangrene, gangrenous" and not "Fournier disease or
+    gangrene".
+    """
 
     def __init__(self, terms: list[Term]):
         self._subterms: dict[tuple[str, ...], dict[str, Term]] = {(): {}}  # folded path → folded title → term
-        for term in terms:
-            above = tuple(map(_folded_title, term.path[:-1]))
-            for spelling in (term.path[-1], *re.split(r", | or ", term.path[-1])):
-                self._subterms.setdefault(above, {}).setdefault(_folded_title(spelling), term)
+        parts = [(term, re.split(r", | or ", term.path[-1])) for term in terms]
+        for names in (
+            [(term, term.path[-1]) for term in terms],
+            [(term, first) for term, (first, *_) in parts],
+            [(term, other) for term, (_, *others) in parts for other in others],
+        ):
+            for term, name in names:
+                above = tuple(map(_folded_title, term.path[:-1]))
+                self._subterms.setdefault(above, {}).setdefault(_folded_title(name), term)
 
     def resolve(self, term: Term) -> tuple[Term | None, str]:
         """(the term with a default code that `term` is or leads to, "") or (None, the reason why there is none)."""

@@ -1,14 +1,17 @@
 """The code book: ICD-10-CM's Tabular List as a tree, and the nearest code of Eq. 9.
 
 `CodeBook.load()` parses the bundled official XML once and caches the result as JSON in the user's cache folder. The
-cache file is named after the content it was made from and is safe to delete. Codes have a dot after three characters.
+cache file is named after the content it was made from, begins with a digest of its own content, and is safe to delete.
+Codes have a dot after three characters.
 
 Read next: tabular.py, which parses the XML; ../spans/gold.py, which pairs phrases with codes.
 """
 
+import contextlib
 import functools
 import gzip
 import hashlib
+import io
 import json
 import os
 import re
@@ -19,10 +22,10 @@ from pathlib import Path
 
 from minscl.data.icd.tabular import parse_tabular
 from minscl.errors import InputError
-from minscl.files import replace_file
+from minscl.files import read_bytes, replace_file
 
 TABULAR = "icd10cm_tabular_2026.xml.gz"
-CACHE_FORMAT = 1  # increase when CodeBook needs something from parse_tabular that older cache files lack
+CACHE_FORMAT = 2  # increase when CodeBook needs something from parse_tabular that older cache files lack
 ROOT = "ICD-10-CM"  # the node above the chapters
 CODE_SHAPE = re.compile(r"[A-Z][0-9][0-9AB][0-9A-Z]{0,4}")  # without the dot: E1165, I10, M1A9XX0
 PCS_SHAPE = re.compile(r"[0-9BCDFGHX][0-9A-HJ-NP-Z]{6}")  # an ICD-10-PCS procedure code: 0SR9019
@@ -49,18 +52,14 @@ class CodeBook:
     def load() -> "CodeBook":
         """The bundled ICD-10-CM of April 2026, from the cache or else from the XML. One object per process."""
         packed = (resources.files("minscl.data.icd") / "resources" / TABULAR).read_bytes()
-        cache = cache_folder() / f"tabular-{CACHE_FORMAT}-{hashlib.sha256(packed).hexdigest()[:16]}.json"
-        try:
-            return CodeBook(json.loads(cache.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # absent, unreadable or damaged: write it again
-        with gzip.open((resources.files("minscl.data.icd") / "resources" / TABULAR).open("rb")) as handle:
-            parsed = parse_tabular(handle)
-        try:
-            with replace_file(cache) as handle:
-                handle.write(json.dumps(parsed, ensure_ascii=False, separators=(",", ":")))
-        except (InputError, OSError):
-            pass  # without a writable cache folder every start parses the XML, which takes about a second
+        folder = cache_folder()
+        cache = folder and folder / f"tabular-{CACHE_FORMAT}-{hashlib.sha256(packed).hexdigest()[:16]}.json"
+        parsed = cache and _read_cache(cache)
+        if not parsed:
+            with gzip.open(io.BytesIO(packed)) as handle:
+                parsed = parse_tabular(handle)
+            if cache:
+                _write_cache(cache, parsed)
         return CodeBook(parsed)
 
     def is_billable(self, code: str) -> bool:
@@ -182,6 +181,25 @@ class _NearestIndex:
         return min(candidates)[2]
 
 
-def cache_folder() -> Path:
-    """The folder for parsed tables: $XDG_CACHE_HOME/minscl or ~/.cache/minscl."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minscl"
+def cache_folder() -> Path | None:
+    """The folder for parsed tables: $XDG_CACHE_HOME/minscl or ~/.cache/minscl; None where there is no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minscl"
+    except RuntimeError:  # HOME is not set and the user has no passwd entry, as in some containers
+        return None
+
+
+def _read_cache(path: Path) -> dict | None:
+    """What _write_cache wrote; None where it is absent, unreadable, or not as it was written."""
+    try:
+        digest, _, content = read_bytes(path).partition(b"\n")
+    except InputError:
+        return None
+    return json.loads(content) if hashlib.sha256(content).hexdigest().encode() == digest else None
+
+
+def _write_cache(path: Path, parsed: dict) -> None:
+    """A line with the digest of what follows, then `parsed` as JSON; nothing where `path` cannot be written."""
+    content = json.dumps(parsed, ensure_ascii=False, separators=(",", ":")).encode()
+    with contextlib.suppress(InputError), replace_file(path, "wb") as file:
+        file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)

@@ -9,6 +9,7 @@ answer) in any order, None as the answer to a prompt that is too long.
 Read next: silver.py, synthetic.py; ../answer_log.py.
 """
 
+import contextlib
 import hashlib
 import itertools
 import re
@@ -44,22 +45,24 @@ def answer_fields(record, cls: type, required: dict[str, type]) -> dict[str, Any
     return {**fields, "evidence": tuple(fields["evidence"])}
 
 
-def open_answer_log(path: str, cls: type, llm) -> AnswerLog:
+@contextlib.contextmanager
+def open_answer_log(path: str, cls: type, llm) -> Iterator[AnswerLog]:
     """The log at `path` with answers of class `cls`. Raises InputError where it has another model's answers."""
-    log = AnswerLog(path, cls)
-    for answer in log.records:
-        if answer.llm != llm.name:
-            log.handle.close()
-            raise InputError(
-                f"{path}: has answers of {answer.llm}, not {llm.name}; continue with that model or name another --out"
-            )
-    return log
+    with AnswerLog(path, cls) as log:
+        for answer in log.records:
+            if answer.llm != llm.name:
+                # Versions before 0.2.0 stored an endpoint's address with its password or query.
+                name = re.sub(r"(://[^\s?#]*)[?#]\S*", r"\1", re.sub(r"://\S*@", "://", answer.llm))
+                raise InputError(
+                    f"{path}: has answers of {name}, not {llm.name}; continue with that model or name another --out"
+                )
+        yield log
 
 
 def answer_lines(answer: str) -> list[str]:
     """The lines of an answer without bullets, numbers and quotation marks; "none" and headings are left out."""
     items = []
-    for line in answer.splitlines():
+    for line in re.split(r"\r?\n", answer):  # str.splitlines would also cut a quotation at a form feed or U+2028
         line = _LIST_MARK.sub("", line.strip()).strip()
         if len(line) > 1 and line[0] + line[-1] in ('""', "''", "“”"):
             line = line[1:-1].strip()
@@ -74,11 +77,10 @@ def ask_in_batches(llm, groups: Iterable[list[tuple[Subject, str]]], bar: tqdm) 
     A group is never split between two calls of `llm.ask`, so that a local model computes its shared prefix only once.
     """
     batch: list[tuple[Subject, str]] = []
-    with bar:
-        for group in itertools.chain(groups, [None]):
-            batch += group or []
-            if batch and (group is None or len(batch) >= MIN_PROMPTS):
-                for number, answer in llm.ask([prompt for _, prompt in batch]):
-                    bar.update()
-                    yield batch[number][0], answer
-                batch = []
+    for group in itertools.chain(groups, [None]):
+        batch += group or []
+        if batch and (group is None or len(batch) >= MIN_PROMPTS):
+            for number, answer in llm.ask([prompt for _, prompt in batch]):
+                bar.update()
+                yield batch[number][0], answer
+            batch = []

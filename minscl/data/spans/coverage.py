@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from minscl.data.icd import CodeBook
 from minscl.data.types import SOURCES, Pair
-from minscl.errors import InputError
+from minscl.figures import figure
 
 TITLE_WIDTH = 46  # characters of a chapter's title that are shown
 
@@ -153,37 +153,25 @@ def draw_coverage(counts: Coverage, path: str) -> None:
 
     Raises InputError without matplotlib and where `path` cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError(
-            f"--plot {path}: matplotlib is not installed; pip install 'minscl[plots]', or leave --plot out"
-        ) from error
-    figure = Figure(figsize=(10, 8), layout="constrained")
-    axes, sources = figure.add_subplot(), list(counts.pairs)
-    height = 0.8 / max(1, len(sources))
-    for number, source in enumerate(sources):
-        axes.barh(
-            [row + number * height for row in range(len(counts.chapters))],
-            [chapter.codes[source] / chapter.billable for chapter in counts.chapters],
-            height,
-            label=f"{source}: {counts.codes[source]:,} codes",
+    with figure(path, figsize=(10, 8), layout="constrained") as picture:
+        axes, sources = picture.add_subplot(), list(counts.pairs)
+        height = 0.8 / max(1, len(sources))
+        for number, source in enumerate(sources):
+            axes.barh(
+                [row + number * height for row in range(len(counts.chapters))],
+                [chapter.codes[source] / chapter.billable for chapter in counts.chapters],
+                height,
+                label=f"{source}: {counts.codes[source]:,} codes",
+            )
+        axes.set_yticks(
+            [row + 0.4 - height / 2 for row in range(len(counts.chapters))],
+            [f"{chapter.number} {chapter.title[:TITLE_WIDTH]}" for chapter in counts.chapters],
         )
-    axes.set_yticks(
-        [row + 0.4 - height / 2 for row in range(len(counts.chapters))],
-        [f"{chapter.number} {chapter.title[:TITLE_WIDTH]}" for chapter in counts.chapters],
-    )
-    axes.invert_yaxis()
-    axes.set(
-        xlabel="share of the chapter's billable codes",
-        xlim=(0, 1),
-        title=f"{counts.covered:,} of {counts.billable:,} billable codes have a span pair",
-    )
-    if sources:
-        axes.legend(loc="lower right")
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"--plot {path}: cannot be written ({error}); name a .png, .svg or .pdf file in a folder that exists"
-        ) from error
+        axes.invert_yaxis()
+        axes.set(
+            xlabel="share of the chapter's billable codes",
+            xlim=(0, 1),
+            title=f"{counts.covered:,} of {counts.billable:,} billable codes have a span pair",
+        )
+        if sources:
+            axes.legend(loc="lower right")

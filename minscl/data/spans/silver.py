@@ -30,6 +30,7 @@ from minscl.data.spans.asking import (
     prompt_digest,
 )
 from minscl.data.types import CodedDocument, Pair
+from minscl.files import output_path
 
 MAX_CANDIDATES = 40  # per code in stage 2's prompt, the most frequent ones
 MAX_CHOSEN = 6  # representative expressions of a code
@@ -107,15 +108,24 @@ Candidates = dict[str, list[Candidate]]  # code → its quotations
 def expand_silver(
     documents: list[CodedDocument], codebook: CodeBook, llm, out: str
 ) -> tuple[list[Pair], list[tuple[str, int]]]:
-    """Both stages: (the pairs, counts as (name, number) rows). The answer logs are written beside `out`."""
-    with open_answer_log(f"{out}.quoted.jsonl", StageOneAnswer, llm) as log:
-        quoted = run_stage_one(documents, codebook, llm, log)
-    candidates = collect_candidates(quoted)
-    with open_answer_log(f"{out}.chosen.jsonl", StageTwoAnswer, llm) as log:
-        chosen = run_stage_two(candidates, codebook, llm, log)
+    """Both stages: (the pairs, counts as (name, number) rows). The answer logs are written beside `out`.
+
+    Raises InputError before any question where `out` cannot be written.
+    """
+    output_path(out)
+    quoted_path, chosen_path = answer_log_paths(out)
+    with (
+        open_answer_log(quoted_path, StageOneAnswer, llm) as quoted_log,
+        open_answer_log(chosen_path, StageTwoAnswer, llm) as chosen_log,
+    ):
+        quoted = run_stage_one(documents, codebook, llm, quoted_log)
+        candidates = collect_candidates(quoted)
+        chosen = run_stage_two(candidates, codebook, llm, chosen_log)
     pairs = silver_pairs(chosen, candidates)
+    unlisted = sum(not codebook.description(item.code) for document in documents for item in document.codes)
     return pairs, [
         ("notes", len(documents)),
+        ("codes not in the Tabular List, not asked about", unlisted),
         ("codes asked about", len(quoted)),
         ("  with a quotation", sum(bool(answer.evidence) for answer in quoted)),
         ("  whose note is too long to ask", sum(not answer.answered for answer in quoted)),
@@ -128,6 +138,11 @@ def expand_silver(
         ("pairs written", len(pairs)),
         ("  distinct codes", len({pair.code for pair in pairs})),
     ]
+
+
+def answer_log_paths(out: str) -> tuple[str, str]:
+    """The answer logs of stages 1 and 2 beside the pairs' file `out`."""
+    return f"{out}.quoted.jsonl", f"{out}.chosen.jsonl"
 
 
 def stage_one_prompt(text: str, code: str, description: str) -> str:
@@ -160,21 +175,20 @@ def run_stage_one(documents: list[CodedDocument], codebook: CodeBook, llm, log: 
         ]
         for document in documents
     )
-    bar = tqdm(desc="quoting", total=len(keys), initial=sum(key in answers for key in keys))
-    for (document, key), answer in ask_in_batches(llm, groups, bar):
-        located = locate_quotations(document.text, answer_lines(answer or ""))
-        answers[key] = StageOneAnswer(*key, *located, llm.name, answer is not None)
-        log.append([answers[key]])
+    with tqdm(desc="quoting", total=len(keys), initial=sum(key in answers for key in keys)) as bar:
+        for (document, key), answer in ask_in_batches(llm, groups, bar):
+            located = locate_quotations(document.text, answer_lines(answer or ""))
+            answers[key] = StageOneAnswer(*key, *located, llm.name, answer is not None)
+            log.append([answers[key]])
     return [answers[key] for key in keys]
 
 
 def _stage_one_prompts(document: CodedDocument, codebook: CodeBook) -> dict[tuple[str, str, str], str]:
-    """StageOneAnswer.key → prompt, for each code of a document."""
+    """StageOneAnswer.key → prompt, for each code of a document that the Tabular List has; no other can be trained."""
     prompts = {
-        assignment.code: stage_one_prompt(
-            document.text, assignment.code, codebook.description(assignment.code) or assignment.description
-        )
+        assignment.code: stage_one_prompt(document.text, assignment.code, description)
         for assignment in document.codes
+        if (description := codebook.description(assignment.code))
     }
     return {(document.id, code, prompt_digest(prompt)): prompt for code, prompt in prompts.items()}
 
@@ -230,12 +244,12 @@ def run_stage_two(candidates: Candidates, codebook: CodeBook, llm, log: AnswerLo
     }
     keys = {code: (code, prompt_digest(prompt)) for code, prompt in prompts.items()}
     unanswered = [code for code in prompts if keys[code] not in answers]
-    bar = tqdm(desc="choosing", total=len(prompts), initial=len(prompts) - len(unanswered))
-    for code, answer in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
-        matches = [_match_candidate(line, candidates[code][:MAX_CANDIDATES]) for line in answer_lines(answer or "")]
-        chosen = tuple(dict.fromkeys(text for text in matches if text))[:MAX_CHOSEN]
-        answers[keys[code]] = StageTwoAnswer(*keys[code], chosen, matches.count(None), llm.name)
-        log.append([answers[keys[code]]])
+    with tqdm(desc="choosing", total=len(prompts), initial=len(prompts) - len(unanswered)) as bar:
+        for code, answer in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
+            matches = [_match_candidate(line, candidates[code][:MAX_CANDIDATES]) for line in answer_lines(answer or "")]
+            chosen = tuple(dict.fromkeys(text for text in matches if text))[:MAX_CHOSEN]
+            answers[keys[code]] = StageTwoAnswer(*keys[code], chosen, matches.count(None), llm.name)
+            log.append([answers[keys[code]]])
     return [
         answers[keys[code]] if code in keys else StageTwoAnswer(code, "", (of_code[0].text,), 0, llm.name)
         for code, of_code in candidates.items()

@@ -33,6 +33,7 @@ from minscl.data.spans.asking import (
 )
 from minscl.data.spans.gold import billable_for
 from minscl.data.types import Pair
+from minscl.files import output_path
 
 MAX_NEIGHBOUR_PHRASES = 8  # of the nearest code, in a prompt
 MAX_PHRASES = 3  # taken from an answer
@@ -109,13 +110,15 @@ def _description_codes(codebook: CodeBook) -> dict[str, set[str]]:
 def expand_synthetic(pairs: list[Pair], codebook: CodeBook, llm, out: str) -> tuple[list[Pair], list[tuple[str, int]]]:
     """(a few phrases for every billable code without a pair, counts as (name, number) rows).
 
-    `llm` None: template_pairs. The answer log is written beside `out`.
+    `llm` None: template_pairs. The answer log is written beside `out`. Raises InputError before any question where
+    `out` cannot be written.
     """
+    output_path(out)
     rejected: Counter[str] = Counter()
     if llm is None:
         synthetic = template_pairs(pairs, codebook)
     else:
-        with open_answer_log(f"{out}.written.jsonl", SyntheticAnswer, llm) as log:
+        with open_answer_log(answer_log_path(out), SyntheticAnswer, llm) as log:
             synthetic, rejected = write_synthetic(pairs, codebook, llm, log)
     return synthetic, [
         ("uncovered codes", len(uncovered_codes(pairs, codebook))),
@@ -124,6 +127,11 @@ def expand_synthetic(pairs: list[Pair], codebook: CodeBook, llm, out: str) -> tu
         ("phrases rejected", rejected.total()),
         *((f"  {reason}", number) for reason, number in rejected.most_common()),
     ]
+
+
+def answer_log_path(out: str) -> str:
+    """The answer log beside the pairs' file `out`."""
+    return f"{out}.written.jsonl"
 
 
 def synthetic_prompt(code: str, nearest: str, evidence: list[str], codebook: CodeBook) -> str:
@@ -156,11 +164,11 @@ def write_synthetic(pairs: list[Pair], codebook: CodeBook, llm, log: AnswerLog) 
     prompts = {code: synthetic_prompt(code, nearest, evidence[nearest], codebook) for code, nearest in uncovered}
     keys = {code: (code, prompt_digest(prompt)) for code, prompt in prompts.items()}
     unanswered = [code for code in prompts if keys[code] not in answers]
-    bar = tqdm(desc="writing", total=len(prompts), initial=len(prompts) - len(unanswered))
-    for code, answer in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
-        phrases = tuple(map(one_line, answer_lines(answer or "")))
-        answers[keys[code]] = SyntheticAnswer(*keys[code], phrases, llm.name)
-        log.append([answers[keys[code]]])
+    with tqdm(desc="writing", total=len(prompts), initial=len(prompts) - len(unanswered)) as bar:
+        for code, answer in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
+            phrases = tuple(map(one_line, answer_lines(answer or "")))
+            answers[keys[code]] = SyntheticAnswer(*keys[code], phrases, llm.name)
+            log.append([answers[keys[code]]])
     phrases_written = [(code, nearest, answers[keys[code]].evidence) for code, nearest in uncovered]
     return accept_phrases(phrases_written, PhraseIndex(pairs, codebook))
 

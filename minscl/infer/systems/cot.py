@@ -42,11 +42,14 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self):
-        if self.chains < 1 or not self.temperature > 0 or not 0 < self.top_p <= 1:
-            raise InputError(
-                f"--chains {self.chains}, --temperature {self.temperature}, --top-p {self.top_p}: "
-                "at least 1; above 0; above 0 and at most 1"
-            )
+        for name, value, valid, allowed in (
+            ("chains", self.chains, 1 <= self.chains <= 1000, "1 to 1000"),
+            ("temperature", self.temperature, 0.001 <= self.temperature <= 100, "0.001 to 100"),
+            ("top-p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("seed", self.seed, abs(self.seed) < 2**63, "a whole number of 64 bits"),
+        ):
+            if not valid:
+                raise InputError(f"--{name} {value}: must be {allowed}")
 
     def sampler(self, note_id: str, chain: int) -> Sampler:
         """A sampler whose draws depend only on the seed, the note and the number of the chain, not on the batch."""
