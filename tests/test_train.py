@@ -214,7 +214,9 @@ def test_a_run_writes_to_its_folder_only_and_starts_nothing(training_folder, tmp
     """Guards: fonts searched, a cache written under HOME, a program started. HOME does not exist."""
     (tmp_path / "watched.py").write_text(textwrap.dedent(WATCHED))
     (tmp_path / "tmp").mkdir()
-    environment = {name: value for name, value in os.environ.items() if name != "MPLCONFIGDIR"}
+    environment = {  # torch sets its own in this process
+        name: value for name, value in os.environ.items() if name not in ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
+    }
     environment |= {"HOME": "/nonexistent", "TMPDIR": str(tmp_path / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
     environment["PYTHONPATH"] = str(Path(minscl.__file__).parents[1])
     flags = [*run_flags(training_folder, epochs=1), "--out", str(tmp_path / "run")]
