@@ -23,6 +23,7 @@ import argparse
 import contextlib
 import dataclasses
 import io
+import json
 import math
 import os
 import signal
@@ -135,7 +136,8 @@ def make_config(config_class: type[Config], values: Mapping[str, Any]) -> Config
             raise InputError(f"{name} is missing: {item.metadata['help']}; give {name} PATH")
         for text in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise InputError(f"{name} {text}: the name is not UTF-8; rename the file")
+                shown = f" {text}" if item.metadata.get("role") else ""  # an address may hold a password
+                raise InputError(f"{name}{shown}: not UTF-8; rename the file, or type it again")
         choices = item.metadata.get("choices")
         if choices and value not in choices:
             raise InputError(f"{name} {value}: use {', '.join(choices)}")
@@ -224,6 +226,12 @@ def format_counts(rows: Iterable[tuple[str, int]]) -> str:
     return "\n".join(f"{name:{width}}  {number:>7,}" for name, number in rows)
 
 
+def print_json(value: Any) -> None:
+    """Print `value` as one line of JSON, with escapes where the encoding of stdout may lack letters."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, ensure_ascii=not is_utf8), flush=True)
+
+
 def run_command(main: Callable[[], int]) -> NoReturn:
     """Run `main()` and exit with its status. Whatever ends it is one line on stderr, never a traceback of bad input.
 
@@ -238,6 +246,8 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     except InputError as error:
         status = _end(" ".join(str(error).split()), 2)
     except KeyboardInterrupt:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what still runs at exit
         status = _end("interrupted", 130)
     except BrokenPipeError:  # the reader of stdout (head, less) has closed it: not an error
         status = _end("", 0)

@@ -5,15 +5,18 @@
 Read next: lora/inject.py (merge_lora), model/load.py (save_model).
 """
 
-import shutil
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from minscl.cli import flag, parse_flags, path_flag, require, run_command
 from minscl.config import DEMO
 from minscl.errors import InputError
+from minscl.files import list_folder, output_path, path_kind, read_bytes, replace_file
 from minscl.lora import load_adapter, merge_lora
 from minscl.model import load_model, save_model
+from minscl.model.load import SAVED_WEIGHTS
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -32,28 +35,49 @@ TOKENIZER_FILES = (
 class ExportConfig:
     """Settings of `export`; each is a flag."""
 
-    model: str = flag(str(DEMO), "base model folder")
-    adapter: str = flag(str(DEMO / "adapter"), "LoRA adapter folder")
-    out: str = path_flag("folder to write, new or empty")
+    model: str = flag(str(DEMO), "base model folder", role="input")
+    adapter: str = flag(str(DEMO / "adapter"), "LoRA adapter folder", role="input")
+    out: str = path_flag("folder to write, new or empty", role="output folder")
 
 
 def export(config: ExportConfig) -> Path:
     """Merge the adapter into the base model, in the base's dtype, and write it with the base's tokenizer files.
 
-    Returns the folder written. Raises InputError where it exists and is not empty, and for a missing model or adapter.
+    config.json is written last, so a folder that has it is complete. Returns the folder written. Raises InputError
+    where it exists and is not empty, and for a missing or damaged model or adapter; nothing is left in it then.
     """
     out = Path(config.out)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if path_kind(out) != "missing" and (path_kind(out) != "folder" or list_folder(out)):
         raise InputError(f"--out {config.out}: not empty; name a new or empty folder")
+    output_path(out / "config.json")  # a folder that cannot be written is said before minutes of loading
     folder = require(config.model, "--model")
     model = load_model(folder)
     load_adapter(model, require(config.adapter, "--adapter"))
     merge_lora(model)
-    save_model(model, out)
-    for name in TOKENIZER_FILES:
-        if (folder / name).exists():
-            shutil.copyfile(folder / name, out / name)
+    with removed_on_error(out):
+        for name in TOKENIZER_FILES:
+            if path_kind(folder / name) != "missing":
+                content = read_bytes(folder / name)
+                with replace_file(out / name, "wb") as file:
+                    file.write(content)
+        save_model(model, out)
     return out
+
+
+@contextlib.contextmanager
+def removed_on_error(out: Path) -> Iterator[None]:
+    """Empty the new folder `out` again where writing it fails, so that a second try finds it as the first did."""
+    existed = path_kind(out) == "folder"
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError, InputError):
+            for path in list_folder(out):
+                if path.name in (*TOKENIZER_FILES, "config.json") or SAVED_WEIGHTS.fullmatch(path.name):
+                    path.unlink()
+            if not existed:
+                out.rmdir()
+        raise
 
 
 def main(argv=None) -> int:

@@ -8,6 +8,7 @@ Read next: training/estimate.py, which turns the rate into hours.
 
 import contextlib
 import os
+import re
 import resource
 import sys
 import time
@@ -20,23 +21,25 @@ from minscl.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ONEDNN_MIN_SPEEDUP = 1.25  # of oneDNN's float32 matmul over torch's default one, for it to be used
+# In the messages of torch's RuntimeError for memory that the CPU does not have.
+NO_MEMORY = re.compile("can't allocate memory|not enough memory|Cannot allocate memory|size calculation overflowed")
 FLOAT32_MAX_ERROR = 1e-5  # relative error of a float32 matmul; one with bfloat16 arithmetic inside has 3e-3
 
 
 def choose_device(name: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     """--device and --dtype as torch objects. "auto": the GPU where there is one, in bfloat16, else the CPU in float32.
 
-    Raises InputError for a device that torch does not know or that is not present, and for an unknown dtype.
+    Raises InputError for a device that torch does not know, that is not present or cannot compute (meta), and for an
+    unknown dtype.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"--device {name}: not available here ({str(error).splitlines()[0]}); use cpu, or leave the flag out"
-        ) from error
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # every backend raises an error of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"--device {name}: not available here ({reason}); use cpu, or leave the flag out") from error
     if dtype == "auto":
         return device, torch.bfloat16 if device.type == "cuda" else torch.float32
     if dtype not in DTYPES:
@@ -134,8 +137,16 @@ def _read_int(path: str) -> int:
 
 @contextlib.contextmanager
 def memory_errors(remedy: str) -> Iterator[None]:
-    """Turns CUDA's out-of-memory error into an InputError with `remedy`."""
+    """Turns memory that cannot be allocated, of the GPU or the CPU, into an InputError with `remedy`."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise InputError(f"the GPU's memory is full ({str(error).splitlines()[0]}); use {remedy}") from error
+    except MemoryError as error:
+        raise InputError(f"memory is full; use {remedy}") from error
+    except RuntimeError as error:  # torch has no class for the CPU's
+        if not NO_MEMORY.search(str(error)):
+            raise
+        amount = re.search(r"\d+ bytes", str(error))
+        tried = f" ({amount[0]} more were needed)" if amount else ""
+        raise InputError(f"memory is full{tried}; use {remedy}") from error

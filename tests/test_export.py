@@ -1,13 +1,21 @@
 """`minscl.export` as a user runs it: a merged folder that transformers loads and that answers as base + adapter do."""
 
+import copy
+import dataclasses
+import errno
+import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from minscl import export
 from minscl.config import DEMO
+from minscl.model import load, load_model, save_model
 from minscl.pretrained import load_pretrained
 from tests.conftest import call_command
 
@@ -40,3 +48,76 @@ def test_nothing_is_overwritten(tmp_path):
         run = call_command(export.main, *arguments)
         assert run.returncode == 2 and len(run.stderr.strip().splitlines()) == 1, run.stderr
     assert DEMO.exists() and [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def no_space(*arguments, **keywords):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("fails", ["save_file", "config.json", "generation_config.json"])
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_failed_export_leaves_nothing_behind(fails, exists, tmp_path, monkeypatch):
+    """Guards gigabytes of temporary files after a full disk, and a second try that finds the folder not empty."""
+    out = tmp_path / "out"
+    if exists:
+        out.mkdir()
+    with monkeypatch.context() as patch:
+        if fails == "save_file":
+            patch.setattr(load, "save_file", no_space)
+        else:
+            original = os.replace
+            patch.setattr(os, "replace", lambda a, b: no_space() if Path(b).name == fails else original(a, b))
+        run = call_command(export.main, "--out", out)
+    [line] = run.stderr.strip().splitlines()
+    assert run.returncode == 2 and str(out) in line and "No space left on device" in line
+    assert out.exists() == exists and not (exists and list(out.iterdir()))
+    assert call_command(export.main, "--out", out).returncode == 0
+
+
+def test_config_json_is_written_last(tmp_path, monkeypatch):
+    """Guards a folder without its tokenizer that looks complete to whoever waits for config.json."""
+    written = []
+    original = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (written.append(Path(b).name), original(a, b)))
+    assert call_command(export.main, "--out", tmp_path / "out").returncode == 0
+    assert written[-1] == "config.json" and {"tokenizer.json", "model.safetensors"} < set(written)
+
+
+def test_input_that_cannot_be_copied_is_one_line(tmp_path):
+    """Guards a pipe that hangs, a folder in place of a file, a folder that cannot be written."""
+    shutil.copytree(DEMO, tmp_path / "base")
+    (tmp_path / "base" / "merges.txt").mkdir()
+    flags = ["--model", tmp_path / "base", "--out", tmp_path / "out"]
+    run = call_command(export.main, *flags)
+    assert run.returncode == 2 and "merges.txt: a folder, not a file" in run.stderr and not (tmp_path / "out").exists()
+    (tmp_path / "base" / "merges.txt").rmdir()
+    os.mkfifo(tmp_path / "base" / "merges.txt")
+    run = call_command(export.main, *flags)
+    assert run.returncode == 2 and "merges.txt: a pipe or device, not a file" in run.stderr
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "out", tmp_path / ("x" * 300), tmp_path / "base"):
+        run = call_command(export.main, "--model", tmp_path / "base", "--out", out)
+        assert run.returncode == 2 and len(run.stderr.strip().splitlines()) == 1, run.stderr
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path, generate):
+    """Guards an index error for the first word that a smaller model does not have. A [PAD] added alone is harmless."""
+    (tmp_path / "note.txt").write_text("He was admitted with pneumonia.")
+    small = copy.deepcopy(load_model(DEMO))
+    for linear in (small.model.embed_tokens, small.lm_head):
+        linear.weight = torch.nn.Parameter(linear.weight[:2000].clone())
+    small.config = dataclasses.replace(small.config, vocab_size=2000)
+    save_model(small, tmp_path / "small")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(DEMO / name, tmp_path / "small" / name)
+    run = generate(tmp_path / "note.txt", "--model", tmp_path / "small")
+    [line] = run.stderr.strip().splitlines()
+    assert run.returncode == 2 and "tokens beyond the model's vocabulary of 2,000, the first with id 2000" in line
+
+    shutil.copytree(DEMO, tmp_path / "padded")
+    settings = json.loads((DEMO / "tokenizer.json").read_text())
+    padding = {"id": 4096, "content": "[PAD]", "special": True}
+    settings["added_tokens"].append(settings["added_tokens"][0] | padding)
+    (tmp_path / "padded" / "tokenizer.json").write_text(json.dumps(settings))
+    run = generate(tmp_path / "note.txt", "--model", tmp_path / "padded", "--grounded")
+    assert run.returncode == 0, run.stderr

@@ -2,7 +2,9 @@
 exact.
 """
 
+import gc
 import types
+import warnings
 
 import pytest
 import torch
@@ -65,7 +67,11 @@ def test_the_error_of_a_matmul_is_its_distance_from_float64():
     assert 1e-9 < hardware.measure_matmul_error() < hardware.FLOAT32_MAX_ERROR
 
 
-@pytest.mark.parametrize("name, dtype", [("potato", "auto"), ("cuda:99", "auto"), ("cpu", "float8"), ("cpu", "")])
+DEVICES = ("potato", "cuda:99", "meta", "hpu", "xpu", "mtia", "mkldnn", "privateuseone", "", "cpu:-1", "CPU", "0")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name, dtype", [*((name, "auto") for name in DEVICES), ("cpu", "float8"), ("cpu", "")])
 def test_an_unavailable_device_or_dtype_is_refused(name, dtype):
     """Guards torch's own traceback."""
     with pytest.raises(InputError, match=name if name != "cpu" else f"--dtype {dtype}: choose one of auto"):
@@ -77,3 +83,29 @@ def test_memory_is_measured_in_bytes():
     """Guards kibibytes taken for bytes: a process with torch holds more than 100 MB, and no machine an exabyte."""
     cpu = torch.device("cpu")
     assert 1e8 < hardware.peak_memory(cpu) < 1e18 and 1e6 < hardware.free_memory(cpu) < 1e18
+
+
+def test_no_file_is_left_open():
+    """Guards descriptors of /proc/meminfo and the container's limits that pile up in a long run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        hardware.free_memory(torch.device("cpu"))
+        gc.collect()
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (MemoryError(), "memory is full; use less"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"), "the GPU's memory is full .*; use less"),
+        (RuntimeError("unable to mmap 64 bytes from file <x>: Cannot allocate memory (12)"), "64 bytes more"),
+    ],
+)
+def test_memory_that_cannot_be_allocated_is_one_line(error, message):
+    """Guards a traceback for a machine, or an address space, that is too small."""
+    with pytest.raises(InputError, match=message), hardware.memory_errors("less"):
+        raise error
+    with pytest.raises(InputError, match="memory is full .*; use less"), hardware.memory_errors("less"):
+        torch.empty(2**50)
+    with pytest.raises(RuntimeError, match="size"), hardware.memory_errors("less"):
+        torch.empty(3) @ torch.empty(4)

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import pathlib
 import subprocess
 import sys
 import warnings
@@ -13,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from minscl.errors import InputError
 from minscl.lora import add_lora
 from minscl.model import load as load_module
-from minscl.model import load_model, save_model
+from minscl.model import load_model, read_config, save_model
 from tests.tiny_models import FAMILIES, decoder, make_prompts
 
 IDS = torch.tensor(make_prompts((20,)))
@@ -79,6 +81,16 @@ def change_tensors(folder, change):
     save_file(tensors, folder / "model.safetensors")
 
 
+def change_types(dtype):
+    """A change for change_tensors: all matrices in another type."""
+    return lambda tensors: tensors.update({name: t.to(dtype) for name, t in tensors.items() if t.ndim == 2})
+
+
+def change_settings(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 @pytest.mark.parametrize(
     "damage, message",
     [
@@ -95,18 +107,28 @@ def change_tensors(folder, change):
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 200), "truncated or corrupt"),
         (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda f: ((f / "model.safetensors").unlink(), (f / "pytorch_model.bin").touch()), "convert the .bin weights"),
-        (lambda f: (f / "config.json").unlink(), "config.json: cannot be read"),
-        (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
-        (lambda f: (f / "config.json").write_bytes(b"\xff{}"), "config.json: not JSON"),
+        (lambda f: (f / "config.json").unlink(), "config.json: no such file"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON that can be used"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff{}"), "config.json: byte 0 is not UTF-8"),
         (lambda f: (f / "config.json").write_text("[]"), "config.json: not a JSON object"),
         (
             lambda f: (shard(f), (f / "model.safetensors.index.json").write_text('{"weight_map": 3}')),
-            "not a safetensors index",
+            "weight_map is 3, but must be an object",
         ),
         (
             lambda f: (shard(f), (f / "model-00002-of-00002.safetensors").unlink()),
             "names shard model-00002-of-00002.safetensors",
         ),
+        (lambda f: change_settings(f, num_hidden_layers=900), "a model of .* weights, and the files hold"),
+        (lambda f: change_settings(f, torch_dtype="float8_e4m3fn"), "dtype float8_e4m3fn is not supported"),
+        (lambda f: change_tensors(f, change_types(torch.int8)), "tensor lm_head.weight is of type I8; weights are of"),
+        (lambda f: change_tensors(f, change_types(torch.bool)), "tensor lm_head.weight is of type BOOL"),
+        (
+            lambda f: change_tensors(f, change_types(torch.float8_e4m3fn)),
+            "tensor lm_head.weight is of type F8_E4M3; .* use the unquantised weights",
+        ),
+        (lambda f: ((f / "model.safetensors").unlink(), (f / "model.safetensors").mkdir()), "a folder, not a file"),
+        (lambda f: ((f / "model.safetensors").unlink(), os.mkfifo(f / "model.safetensors")), "a pipe or device"),
         (
             lambda f: (shard(f), (f / "model.safetensors.index.json").write_text("[]")),
             "model.safetensors.index.json: not a JSON object",
@@ -137,6 +159,180 @@ def test_an_index_cannot_name_a_file_elsewhere(folder):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match="names shard"):
         load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 3, -1, 1.5, "", "..", "a/b", "a\0b", "x" * 300, [], ["x"], {}, {"a": "b"}, 10**400, "\ud800"]
+)
+def test_an_index_of_other_types_is_refused(value, folder):
+    """Guards tracebacks from Path for what is no file name."""
+    index = shard(folder)
+    weight_map = index["weight_map"] | {"lm_head.weight": value}
+    for changed in (index | {"weight_map": value}, index | {"weight_map": weight_map}):
+        (folder / "model.safetensors.index.json").write_text(json.dumps(changed))
+        with pytest.raises(InputError) as error:
+            load_model(folder)
+        assert str(error.value).startswith(str(folder)) and "\n" not in str(error.value)
+    for text in ("[" * 10**5, '{"a":' * 10**5, '{"weight_map": NaN}', '\ufeff{"weight_map": 1}'):
+        (folder / "model.safetensors.index.json").write_text(text)
+        with pytest.raises(InputError, match="model.safetensors.index.json: "):
+            load_model(folder)
+
+
+def test_a_utf8_signature_is_no_part_of_the_settings(folder):
+    """Guards "not JSON" for files saved by an editor on Windows."""
+    expected = load_model(folder)(IDS)
+    shard(folder)
+    for name in ("config.json", "model.safetensors.index.json"):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    assert torch.equal(load_model(folder)(IDS), expected)
+
+
+EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+HEADS = {  # what a folder with tie_word_embeddings true may hold → whether the model is tied, as in transformers
+    "embeddings alone": (lambda t: None, True),
+    "an equal head": (lambda t: t.update({HEAD: t[EMBEDDINGS].clone()}), True),
+    "a head alone": (lambda t: t.update({HEAD: t.pop(EMBEDDINGS)}), True),
+    "another head": (lambda t: t.update({HEAD: t[EMBEDDINGS] * 0.5 + 0.1}), False),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_head_of_its_own_is_kept(case, sharded, tmp_path):
+    """Guards a trained output head thrown away because config.json says tied, or a head alone taken for damage."""
+    change, tied = HEADS[case]
+    save_model(decoder("qwen2"), tmp_path / "model")
+    change_tensors(tmp_path / "model", change)
+    if sharded:
+        shard(tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied == model.config.tie_word_embeddings
+    assert read_config(tmp_path / "model") == model.config  # by which training estimates its memory
+    save_model(model, tmp_path / "again")
+    again = load_model(tmp_path / "again")
+    assert again.config == model.config and torch.equal(again(IDS), model(IDS))
+    if not tied:
+        add_lora(model, targets=["lm_head"])  # not refused as a shared weight
+    transformers = pytest.importorskip("transformers", reason="the teacher extra is not installed")
+    for folder in ("model", "again"):
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / folder, dtype=torch.float32)
+        with torch.no_grad():
+            torch.testing.assert_close(theirs(IDS).logits, again(IDS), atol=1e-4, rtol=0)
+
+
+def test_a_head_untied_or_tied_in_memory_is_saved_as_it_is(tmp_path):
+    """Guards config.json's word about a model that was changed after loading."""
+    model = decoder("qwen2")
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight + 1)
+    save_model(model, tmp_path / "untied")
+    assert torch.equal(load_model(tmp_path / "untied")(IDS), model(IDS))
+    model = decoder("qwen2.5")
+    model.lm_head.weight = model.model.embed_tokens.weight
+    save_model(model, tmp_path / "tied")
+    assert torch.equal(load_model(tmp_path / "tied")(IDS), model(IDS))
+
+
+def test_a_single_file_comes_before_an_index(folder):
+    """Guards old weights: other software saves one file over shards and leaves the index behind."""
+    new = load_model(folder)(IDS)
+    single = (folder / "model.safetensors").read_bytes()
+    change_tensors(folder, lambda tensors: tensors["model.norm.weight"].zero_())
+    shard(folder)
+    (folder / "model.safetensors").write_bytes(single)
+    assert torch.equal(load_model(folder)(IDS), new)
+    for path in folder.glob("model-*"):  # as transformers' save_pretrained removes them
+        path.unlink()
+    assert torch.equal(load_model(folder)(IDS), new)
+
+
+LAYOUTS = {"one file": 10**9, "shards": 200_000, "more shards": 130_000}  # SHARD_BYTES
+
+
+def old_and_new(folder, before):
+    """Save a model into `folder`, in the layout `before`; returns (logits of the model, another model, its logits)."""
+    old, new = decoder("llama3"), decoder("llama3")
+    new.model.norm.weight.data += 1
+    save_in(old, folder, before)
+    (folder / "adapter_model.safetensors").write_bytes(b"another file")
+    (folder / "model.safetensors.bak").write_bytes(b"a user's copy")
+    return old(IDS), new, new(IDS)
+
+
+def save_in(model, folder, layout):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load_module, "SHARD_BYTES", LAYOUTS[layout])
+        save_model(model, folder)
+
+
+@pytest.mark.parametrize("before", LAYOUTS)
+@pytest.mark.parametrize("after", LAYOUTS)
+def test_saving_over_a_model_leaves_no_file_of_it(before, after, tmp_path):
+    """Guards the earlier weights being loaded, or loaded beside the new ones by software that reads every file."""
+    _, new, expected = old_and_new(tmp_path / "over", before)
+    save_in(new, tmp_path / "over", after)
+    save_in(new, tmp_path / "alone", after)
+    assert torch.equal(load_model(tmp_path / "over")(IDS), expected)
+    others = {"adapter_model.safetensors", "model.safetensors.bak"}
+    names = {path.name for path in (tmp_path / "over").iterdir()}
+    assert others <= names and len(names - others) == len(list((tmp_path / "alone").iterdir()))
+    save_in(new, tmp_path / "over", after)  # a third time, over names that had to be different
+    assert len(list((tmp_path / "over").iterdir())) == len(names)
+
+
+class Killed(BaseException):
+    """Ends a save at a chosen call, as kill -9 would: nothing is cleaned up after it."""
+
+
+@pytest.mark.parametrize("before", LAYOUTS)
+@pytest.mark.parametrize("after", LAYOUTS)
+def test_a_save_that_is_killed_leaves_the_old_model_or_the_new(before, after, tmp_path, monkeypatch):
+    """Guards a moment without a model, or with shards of both, between any two changes of the folder."""
+    seen = set()
+    for survived in range(60):
+        folder = tmp_path / str(survived)
+        old, new, expected = old_and_new(folder, before)
+        calls = 0
+
+        def kill(original, survived=survived):
+            def call(*arguments, **keywords):
+                nonlocal calls
+                calls += 1
+                if calls > survived:
+                    raise Killed
+                return original(*arguments, **keywords)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            patch.setattr(load_module, "save_file", kill(save_file))
+            for name in ("replace", "unlink"):
+                patch.setattr(os, name, kill(getattr(os, name)))
+            patch.setattr(pathlib.Path, "unlink", kill(pathlib.Path.unlink))
+            try:
+                save_in(new, folder, after)
+            except Killed:
+                pass
+            else:
+                break
+        loaded = load_model(folder)(IDS)
+        is_new = torch.equal(loaded, expected)
+        assert is_new or torch.equal(loaded, old), f"killed after {survived} calls"
+        seen.add(is_new)
+        save_in(new, folder, after)  # and the next save is not in its way
+        assert torch.equal(load_model(folder)(IDS), expected)
+        assert not list(folder.glob(".minscl-*.safetensors.tmp"))
+    assert survived > 2 and False in seen
+
+
+def test_a_save_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
+    """Guards temporary files of gigabytes after a full disk; a second try that finds the folder not empty."""
+    for layout in LAYOUTS:
+        with monkeypatch.context() as patch:
+            patch.setattr(load_module, "fsync_path", lambda path: (_ for _ in ()).throw(OSError(28, "No space left")))
+            with pytest.raises(InputError, match="cannot be written .*No space left"):
+                save_in(decoder("llama3"), tmp_path, layout)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_unmerged_lora_is_not_saved_as_a_model(tmp_path):

@@ -37,7 +37,7 @@ def test_default_targets_are_the_seven_projections_of_every_block():
     """Guards: a projection left out, or the output head wrapped by default."""
     block = nn.ModuleDict({name: nn.Linear(4, 4) for name in TARGETS})
     model = nn.ModuleDict({"layers": nn.ModuleList([block]), "lm_head": nn.Linear(4, 4)})
-    assert add_lora(model) == [f"layers.0.{name}" for name in TARGETS]
+    assert add_lora(model, rank=2) == [f"layers.0.{name}" for name in TARGETS]
     assert len(TARGETS) == 7 and isinstance(model["lm_head"], nn.Linear)
 
 
@@ -132,6 +132,7 @@ def test_bad_requests_leave_the_model_untouched():
         ({"targets": []}, "matches no linear layer"),
         ({"targets": PROJECTIONS, "rank": 0}, "rank 0"),
         ({"targets": PROJECTIONS, "rank": 2.0}, "rank 2.0"),
+        ({"targets": PROJECTIONS, "rank": 2 * 10**9}, "rank 2000000000: more than the layers' largest side, 8"),
         ({"targets": PROJECTIONS, "dropout": 1.0}, "dropout 1.0"),
     ]:
         model = toy()

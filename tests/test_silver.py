@@ -5,9 +5,11 @@ A logged answer is used again for exactly the same prompt.
 
 import json
 import os
+import re
 
 import pytest
 
+from minscl import expand
 from minscl.data import Pair
 from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
@@ -60,6 +62,9 @@ class Scripted:
     def __init__(self, answers_left=10**9):
         self.answers_left = answers_left
         self.prompts = []  # those answered
+
+    def token_counts(self):
+        return []
 
     def ask(self, prompts):
         for number, prompt in list(enumerate(prompts))[:: self.step]:
@@ -169,14 +174,73 @@ def test_an_output_that_cannot_be_written_is_refused_first(tmp_path):
     """Guards: a job of days whose every question was asked before its output was found to be a folder."""
     llm = Scripted(answers_left=0)
     gold = [Pair("HTN", "I10", "gold")]
-    for expand, records in ((expand_silver, NOTES), (expand_synthetic, gold)):
+    for function, records in ((expand_silver, NOTES), (expand_synthetic, gold)):
         for out in (tmp_path, tmp_path / ("x" * 300), tmp_path / "pipe"):
             if out.name == "pipe" and not out.exists():
                 os.mkfifo(out)
             with pytest.raises(InputError) as error:
-                expand(records, BOOK, llm, str(out))
+                function(records, BOOK, llm, str(out))
             assert str(error.value).startswith(f"{out}: ")
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def coded(id, *codes):
+    """A document as a user writes it, without descriptions or evidence."""
+    codes = [{"code": code, "description": "", "evidence": []} for code in codes]
+    return {"id": id, "text": "Known HTN, DM2 with hyperglycemia.", "codes": codes}
+
+
+def span(code):
+    return {"evidence": "high blood pressure", "code": code, "source": "gold"}
+
+
+def write_lines(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return str(path)
+
+
+def test_codes_of_the_input_are_read_as_evaluate_reads_them(tmp_path, monkeypatch, capsys):
+    """Guards: i10 and E1165 asked about without a description and written as they are spelt; I10 counted as uncovered
+    beside i10; a pair written for a retired code, which train refuses."""
+    llm = Scripted()
+    llm.answer = lambda prompt: "HTN" if " I10 " in prompt else "DM2 with hyperglycemia"
+    monkeypatch.setattr(expand, "load_llm", lambda config: llm)
+    notes = write_lines(tmp_path / "notes.jsonl", [coded("a", "i10", "I10", "E1165", "Z99.99"), coded("b", " e11.65")])
+    assert expand.main(["silver", "--notes", notes, "--out", str(tmp_path / "silver.jsonl")]) == 0
+    pairs = read_jsonl(tmp_path / "silver.jsonl", Pair)
+    assert [(pair.code, pair.evidence, pair.count) for pair in pairs] == [
+        ("E11.65", "DM2 with hyperglycemia", 2),
+        ("I10", "HTN", 1),
+    ]
+    assert len(llm.prompts) == 3 and all("Type 2 diabetes" in text or "Essential" in text for text in llm.prompts)
+    assert re.search(r"\ncodes not in the Tabular List, not asked about +1\n", capsys.readouterr().out)
+
+    spelt = [write_lines(tmp_path / f"{code}.jsonl", [span(code)]) for code in ("i10", "I10")]
+    for path in spelt:
+        assert expand.main(["synthetic", "--template", "--pairs", path, "--out", f"{path}.out"]) == 0
+    assert len({tuple(read_jsonl(f"{path}.out", Pair)) for path in spelt}) == 1
+    capsys.readouterr()
+    assert expand.main(["coverage", "--json", *spelt]) == 0
+    assert json.loads(capsys.readouterr().out)["covered"] == 1
+
+
+@pytest.mark.parametrize("command", ["silver", "synthetic", "coverage"])
+def test_what_is_no_code_is_refused_with_count_and_line(tmp_path, monkeypatch, command):
+    """Guards: questions about, and pairs of, an ICD-9 code or a word; text of a user's file in a message."""
+    monkeypatch.setattr(expand, "load_llm", lambda config: Scripted(answers_left=0))
+    records = [coded("a", "I10"), coded("b", "kidney pain", "585.3")] if command == "silver" else [span("I10")] * 2
+    records += [] if command == "silver" else [span("kidney pain"), span("585.3")]
+    path, out = write_lines(tmp_path / "in.jsonl", records), str(tmp_path / "out.jsonl")
+    arguments = {
+        "silver": ["--notes", path, "--out", out],
+        "synthetic": ["--template", "--pairs", path, "--out", out],
+        "coverage": [path],
+    }[command]
+    with pytest.raises(InputError, match="not an ICD-10-CM code; 2 codes of the file are not") as error:
+        expand.main([command, *arguments])
+    line = 2 if command == "silver" else 3
+    assert str(error.value).startswith(f"{path}:{line}: ") and "kidney" not in str(error.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_another_models_log_is_refused_without_its_password(tmp_path):

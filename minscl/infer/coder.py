@@ -27,6 +27,8 @@ from minscl.infer.speculate import Drafter
 from minscl.infer.systems import SCL, System, count_votes
 
 MAX_NEW_TOKENS = 1024  # an answer of 30 codes with their evidence is about 900 tokens
+FIRST_CHARACTERS = 16  # per token of the context, tokenised first of a longer text; a token has about 4
+MAX_COMPOSITION = 4  # a tokenizer's normaliser (NFC, NFKC) shortens a text, in bytes, by at most this factor
 LOG = logging.getLogger("minscl")
 
 
@@ -76,7 +78,7 @@ def code_notes(
     `evidence` maps note ids to human quotations; it and `grounded` are for SCL only. At most `batch_size` answers are
     decoded together, fewer where `memory` bytes of keys and values do not allow as many. `cuda_graphs`: as for Engine.
     A note that cannot be coded is passed to `skip(note, error)` and left out; without `skip`, InputError is raised
-    before any note is coded.
+    before any note is coded. Logits that are not finite raise InputError, since no other note would fare better.
     """
     if batch_size < 1:
         raise InputError(f"batch_size = {batch_size}: give at least 1")
@@ -110,7 +112,8 @@ def make_requests(tokenizer, jobs: Iterable[Job], system: System, grounded: bool
         for chain in range(system.chains):
             guide = Guide(tokenizer, job.note.text, job.max_new_tokens, job.evidence) if grounded else None
             drafter = Drafter(tokenizer, job.prompt) if speculate else None
-            yield Request(job.prompt, job.max_new_tokens, guide, drafter, system.sampler(job.note.id, chain))
+            sampler = system.sampler(job.note.id, chain)
+            yield Request(job.prompt, job.max_new_tokens, guide, drafter, sampler, job.note.id)
 
 
 def in_order(results: Iterable[tuple[int, Generation]], chains: int) -> Iterator[list[Generation]]:
@@ -132,7 +135,7 @@ def make_jobs(
     for note in notes:
         try:
             prompt = note_prompt(model, tokenizer, note, evidence.get(note.id), system)
-            max_new_tokens = min(MAX_NEW_TOKENS, model.config.max_position_embeddings - len(prompt))
+            max_new_tokens = min(MAX_NEW_TOKENS, model.config.context_length - len(prompt))
             job = Job(note, prompt, max_new_tokens, evidence.get(note.id))
             check_memory(model, note.id, job.length, memory)
             if grounded:
@@ -153,17 +156,40 @@ def note_prompt(model, tokenizer, note: Note, evidence: list[str] | None = None,
     """
     if not note.text.strip():
         raise InputError(f"{note.id}: the note is empty; give a note with text")
+    limit = model.config.context_length
     message = {"role": "user", "content": system.render_prompt(note.text)}
+    answer_start = render_evidence(evidence) if evidence is not None else ""
+    for name, text in (("note", message["content"]), ("evidence", answer_start)):
+        if exceeds_context(model, tokenizer, text):
+            raise InputError(
+                f"{note.id}: the {name} makes a prompt of {len(text):,} characters, more than the model's context of "
+                f"{limit:,} tokens holds; split the note or use a model with a longer context"
+            )
     prompt = tokenizer.encode_chat([message], add_generation_prompt=True)
     if evidence is not None:
-        prompt = prompt + tokenizer.encode_answer_start(render_evidence(evidence))
-    limit = model.config.max_position_embeddings
+        prompt = prompt + tokenizer.encode_answer_start(answer_start)
     if len(prompt) >= limit:
         raise InputError(
             f"{note.id}: the note makes a prompt of {len(prompt):,} tokens, and the model's context holds {limit:,} "
             "with the answer; split the note or use a model with a longer context"
         )
     return prompt
+
+
+def exceeds_context(model, tokenizer, text: str) -> bool:
+    """Whether `text` is so long that it certainly has more tokens than the model's context holds.
+
+    Told without tokenising all of it, which takes a hundred bytes of memory for each of the text: by a beginning that
+    has twice as many tokens (where it is cut, a few may differ from those of the whole text), or by more bytes than
+    that many of the longest token have. False for a text that may fit.
+    """
+    limit = model.config.context_length
+    if len(text) <= FIRST_CHARACTERS * limit:
+        return False
+    if len(tokenizer.encode(text[: FIRST_CHARACTERS * limit])) > 2 * limit:
+        return True
+    longest = max(len(piece) for piece in tokenizer.pieces() if piece)  # bytes
+    return len(text.encode("utf-8", "surrogatepass")) > MAX_COMPOSITION * longest * limit
 
 
 def slots_for(model, length: int, slots: int, memory: int | None) -> int:

@@ -28,8 +28,8 @@ def greedy(
     guides: per prompt a constrained.Guide or None. drafters: per prompt a function from the new ids to draft tokens
     (speculate.py) or None; drafts change the time and not the answer.
 
-    Raises InputError for an empty prompt, an id outside the vocabulary, and a prompt that leaves no room for
-    max_new_tokens in the model's context.
+    Raises InputError for an empty prompt, an id outside the vocabulary, a prompt that leaves no room for
+    max_new_tokens in the model's context, and logits that are not finite.
     """
     prompts = [[int(token) for token in prompt] for prompt in prompts]
     _check(model.config, prompts, max_new_tokens, batch_size)
@@ -39,8 +39,8 @@ def greedy(
     length = max(map(len, prompts)) + max_new_tokens
     engine = Engine(model, slots=min(batch_size, len(prompts)), length=length, stop_ids=stop_ids)
     requests = [
-        Request(prompt, max_new_tokens, guide, drafter)
-        for prompt, guide, drafter in zip(prompts, guides, drafters, strict=True)
+        Request(prompt, max_new_tokens, guide, drafter, name=f"prompt {index}")
+        for index, (prompt, guide, drafter) in enumerate(zip(prompts, guides, drafters, strict=True))
     ]
     answers = dict(engine.run(requests))
     return [answers[index] for index in range(len(prompts))]
@@ -50,7 +50,7 @@ def _check(config, prompts: list[list[int]], max_new_tokens: int, batch_size: in
     """Refuse what cannot be decoded before anything is computed."""
     if max_new_tokens < 1 or batch_size < 1:
         raise InputError(f"max_new_tokens = {max_new_tokens}, batch_size = {batch_size}: give at least 1 for each")
-    limit = config.max_position_embeddings
+    limit = config.context_length
     for index, prompt in enumerate(prompts):
         if not prompt:
             raise InputError(f"prompt {index} is empty; give at least one token id")

@@ -19,9 +19,10 @@ from typing import Any
 
 import torch
 
+from minscl.errors import InputError
 from minscl.infer.cache import KVCache
 from minscl.infer.cuda_graph import Graphs
-from minscl.infer.sequence import Generation, Sequence, common_prefix_length
+from minscl.infer.sequence import Generation, NotFinite, Sequence, common_prefix_length
 
 MAX_PREFILL_TOKENS = 2048  # per pass; with more, activations no longer fit in a CPU's caches
 MAX_ATTENTION_PAIRS = 2**26  # (query, key) pairs per prefill pass; bounds the masks of long notes
@@ -30,13 +31,17 @@ MIN_SHARED_PREFIX = 16  # tokens; prompts that share fewer are prefilled togethe
 
 @dataclass(frozen=True)
 class Request:
-    """Prompt ids and the answer's limit, stop token included; `guide`, `drafter` and `sampler` as for Sequence."""
+    """Prompt ids and the answer's limit, stop token included; `guide`, `drafter` and `sampler` as for Sequence.
+
+    name: what errors call the prompt, such as the id of its note.
+    """
 
     prompt: list[int]
     max_new_tokens: int
     guide: Any = None
     drafter: Any = None
     sampler: Any = None
+    name: str = "a prompt"
 
 
 class Engine:
@@ -58,7 +63,10 @@ class Engine:
         self.prompt_tokens = self.computed_tokens = 0
 
     def run(self, requests: Iterable[Request]) -> Iterator[tuple[int, Generation]]:
-        """Yields (index of the request, its answer) as they finish; fetches the next request when a slot is free."""
+        """Yields (index of the request, its answer) as they finish; fetches the next request when a slot is free.
+
+        Raises InputError, naming the request, where the model's logits are not finite.
+        """
         indexed, training = enumerate(requests), self.model.training
         self.model.eval()  # dropout off
         try:
@@ -114,6 +122,7 @@ class Engine:
             guide=request.guide,
             drafter=request.drafter,
             sampler=request.sampler,
+            name=request.name,
         )
 
     def _decode(self) -> list[tuple[int, Generation]]:
@@ -139,18 +148,35 @@ class Engine:
     def _settle(self, logits: dict[int, torch.Tensor]) -> list[tuple[int, Generation]]:
         """Slot → logits (1 + draft, V): let the sequences append their tokens; returns the finished ones."""
         rows, finished, start = list(logits.values()), [], 0
+        dtype = self.model.model.embed_tokens.weight.dtype
         stacked = torch.cat(rows) if len(rows) > 1 else rows[0]  # (all rows, V)
         tokens, probabilities = stacked.argmax(dim=-1).tolist(), stacked.softmax(dim=-1).amax(dim=-1).tolist()
         for slot, own in logits.items():
             index, sequence = self.active[slot]
             stop = start + len(own)
-            accepted = sequence.accept(own, tokens[start:stop], probabilities[start:stop])
+            try:
+                accepted = sequence.accept(own, tokens[start:stop], probabilities[start:stop])
+            except NotFinite:
+                raise InputError(not_finite_message(sequence.name, dtype)) from None
             start = stop
             self.cache.rollback(slot, len(own) - 1 - accepted)
             if sequence.done:
                 finished.append((index, sequence.generation))
                 del self.active[slot]
         return finished
+
+
+def not_finite_message(name: str, dtype: torch.dtype) -> str:
+    """What is wrong, and the likely remedy, where logits are not finite with weights of `dtype`."""
+    if dtype == torch.float16:
+        return (
+            f"{name}: the model's logits are not finite: its activations exceed float16's largest number, 65,504; "
+            "use --dtype float32 or bfloat16"
+        )
+    return (
+        f"{name}: the model's logits are not finite (in {str(dtype).removeprefix('torch.')}): the weights or the "
+        "adapter are damaged; leave the adapter out (--adapter none) to see which, and fetch that again"
+    )
 
 
 def prefill(model, unread: dict[int, list[int]], cache: KVCache) -> dict[int, torch.Tensor]:

@@ -21,7 +21,7 @@ from minscl.infer.endpoint_address import check_address, read_api_key
 from minscl.infer.engine import Engine, Request
 
 MAX_ANSWER_TOKENS = 256
-MAX_ANSWER_CHARACTERS = 20_000  # kept of a server's answer; MAX_ANSWER_TOKENS tokens are fewer
+MAX_ANSWER_CHARACTERS = 4_000  # kept of a server's answer; MAX_ANSWER_TOKENS tokens of words are fewer
 MAX_REPLY_BYTES = 2**22  # read of a server's reply
 
 
@@ -56,7 +56,7 @@ class LocalLLM:
 
     def ask(self, prompts: list[str]) -> Iterator[tuple[int, str | None]]:
         """See LLM.ask. Greedy; an answer has at most MAX_ANSWER_TOKENS tokens."""
-        longest = self.model.config.max_position_embeddings - MAX_ANSWER_TOKENS
+        longest = self.model.config.context_length - MAX_ANSWER_TOKENS
         prompt_ids = [
             self.tokenizer.encode_chat([{"role": "user", "content": prompt}], add_generation_prompt=True)
             for prompt in prompts

@@ -20,7 +20,8 @@ class Sampler:
 
         Drawn on the CPU in float64 from the cumulative distribution, so that rounding hardly ever changes a token.
         """
-        scaled = logits.double().cpu() / self.temperature
+        logits = logits.double().cpu()
+        scaled = (logits - logits.max()) / self.temperature  # the largest is 0, so that no temperature overflows
         probabilities, tokens = scaled.softmax(-1).sort(descending=True, stable=True)
         cumulative = probabilities.cumsum(-1)
         nucleus = int((cumulative - probabilities < self.top_p).sum())  # the token that crosses top_p is in it

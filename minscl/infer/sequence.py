@@ -5,9 +5,14 @@ Nothing here depends on batches or caches: a Sequence takes logits and says whic
 Read next: engine.py, which computes the logits; sampling.py.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
+
+
+class NotFinite(ArithmeticError):
+    """The logits of the next token hold NaN or infinity, so there is no most probable token."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,17 @@ class Generation:
 
 
 class Sequence:
-    """A prompt and its answer, of at most `max_new_tokens` tokens, the stop token included.
+    """A prompt, called `name` in errors, and its answer, of at most `max_new_tokens` tokens, the stop token included.
 
     guide: a constrained.Guide that says which tokens are allowed, or None. drafter: proposes the next tokens
     (speculate.Drafter), or None. sampler: draws tokens instead of taking the most probable, or None.
     `pending` are the tokens that the model must read next, `draft` the tokens proposed to follow them.
     """
 
-    def __init__(self, prompt, max_new_tokens: int, stop_ids: frozenset, guide=None, drafter=None, sampler=None):
-        self.max_new_tokens, self.stop_ids = max_new_tokens, stop_ids
+    def __init__(
+        self, prompt, max_new_tokens: int, stop_ids: frozenset, guide=None, drafter=None, sampler=None, name="a prompt"
+    ):
+        self.name, self.max_new_tokens, self.stop_ids = name, max_new_tokens, stop_ids
         self.guide, self.drafter, self.sampler = guide, drafter, sampler
         self.ids: list[int] = []
         self.probabilities: list[float] = []
@@ -48,7 +55,7 @@ class Sequence:
         """Append what `logits` (1 + draft, V) choose: the first row's token, and the next row's while the draft agrees.
 
         tokens, probabilities: each row's most probable token and its probability. Returns how many draft tokens were
-        accepted; sets `pending` and `draft` for the next pass.
+        accepted; sets `pending` and `draft` for the next pass. Raises NotFinite where a row is not finite.
         """
         accepted, draft, self.pending = 0, self.draft, []
         self.forwards += 1
@@ -57,6 +64,9 @@ class Sequence:
                 token, probability = self._choose(logits[accepted])
             else:
                 token, probability = tokens[accepted], probabilities[accepted]
+            # The softmax over a row with NaN or infinity is NaN, so that this check costs nothing.
+            if math.isnan(probabilities[accepted]) or math.isnan(probability):
+                raise NotFinite
             if token in self.stop_ids:
                 self.stopped = self.done = True
                 break

@@ -7,11 +7,14 @@ Read next: peft_io.py for the files.
 """
 
 import re
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
 from minscl.errors import InputError
+from minscl.hardware import memory_errors
 from minscl.lora.layer import LoRALinear
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -52,11 +55,11 @@ def match_targets(model: nn.Module, targets) -> tuple[list[str], list[str]]:
 
     Raises InputError where a target matches a module that is not an nn.Linear.
     """
-    matches = _pattern(targets) if isinstance(targets, str) else _matches_end
+    hits_of = _pattern(targets) if isinstance(targets, str) else _name_ends(set(targets))
     targets = (targets,) if isinstance(targets, str) else tuple(targets)
     matched, used = [], set()
     for name, module in model.named_modules():
-        hits = {target for target in targets if matches(target, name)}
+        hits = hits_of(name)
         if hits and not isinstance(module, nn.Linear):
             if targets == (ALL_LINEAR,):  # means linear layers only, so other modules are no mistake
                 continue
@@ -70,21 +73,30 @@ def match_targets(model: nn.Module, targets) -> tuple[list[str], list[str]]:
     return matched, [target for target in targets if target not in used] if targets else ["(none given)"]
 
 
-def _matches_end(target: str, name: str) -> bool:
-    return name == target or name.endswith(f".{target}")
+Hits: TypeAlias = Callable[[str], set[str]]  # module name → the targets that match it
 
 
-def _pattern(text: str):
-    """What a `targets` string matches, as PEFT reads it: a function of (text, module name)."""
+def _name_ends(targets: set[str]) -> Hits:
+    """A target matches a whole module name, or its end after a dot."""
+
+    def hits(name: str) -> set[str]:
+        parts = name.split(".")
+        return targets & {".".join(parts[start:]) for start in range(len(parts))}
+
+    return hits
+
+
+def _pattern(text: str) -> Hits:
+    """What a `targets` string matches, as PEFT reads it."""
     if text == ALL_LINEAR:
-        return lambda _, name: name.rpartition(".")[2] != "lm_head"
+        return lambda name: {text} if name.rpartition(".")[2] != "lm_head" else set()
     try:
         pattern = re.compile(text)
     except re.error as error:
         raise InputError(
             f"LoRA target {text!r} is not a regular expression ({error}); give a list of layer names"
         ) from error
-    return lambda _, name: pattern.fullmatch(name) is not None
+    return lambda name: {text} if pattern.fullmatch(name) else set()
 
 
 def wrap(model: nn.Module, names, *, rank: int, alpha: float, dropout: float, seed: int) -> None:
@@ -97,6 +109,9 @@ def wrap(model: nn.Module, names, *, rank: int, alpha: float, dropout: float, se
     if not 0 <= dropout < 1:
         raise InputError(f"LoRA dropout {dropout!r}: give a probability of at least 0 and below 1")
     linears = linear_modules(model, names)
+    largest = max((max(linear.weight.shape) for linear in linears.values()), default=1)
+    if rank > largest:
+        raise InputError(f"LoRA rank {rank}: more than the layers' largest side, {largest}; give a smaller rank")
     owners = [id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False)]
     for name, linear in linears.items():
         if owners.count(id(linear.weight)) > 1:
@@ -106,8 +121,9 @@ def wrap(model: nn.Module, names, *, rank: int, alpha: float, dropout: float, se
             )
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
-    for name, linear in linears.items():
-        _replace(model, name, LoRALinear(linear, rank, alpha, dropout, generator))
+    with memory_errors("a smaller rank"):
+        for name, linear in linears.items():
+            _replace(model, name, LoRALinear(linear, rank, alpha, dropout, generator))
 
 
 def merge_lora(model: nn.Module) -> list[str]:

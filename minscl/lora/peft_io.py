@@ -11,22 +11,22 @@ Read next: inject.py.
 """
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 
-from minscl.errors import InputError, read_json_object
-from minscl.files import replace_file
-from minscl.lora.inject import linear_modules, lora_layers, match_targets, wrap
+from minscl.errors import InputError
+from minscl.files import path_kind, replace_file
+from minscl.lora.inject import ALL_LINEAR, linear_modules, lora_layers, match_targets, wrap
+from minscl.settings import read_settings, show_value
+from minscl.weights import is_finite, read_tensors
 
 CONFIG_FILE, TENSOR_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-PREFIX = "base_model.model."
+PREFIX, SUFFIX = "base_model.model.", ".lora_A.weight"
 
 # The values accepted for a setting; None: any, since it does not change a trained adapter's arithmetic. A setting
 # that is not listed may only be null, false, 0, "", [] or {}.
@@ -39,7 +39,7 @@ ACCEPTED: dict[str, tuple | None] = {
     "r": None,
     "lora_alpha": None,
     "lora_dropout": None,
-    "target_modules": None,  # checked in _plain_settings
+    "target_modules": None,  # checked in read_adapter_config
     "auto_mapping": None,
     "base_model_name_or_path": None,
     "inference_mode": None,
@@ -109,12 +109,12 @@ def load_adapter(model: nn.Module, folder) -> None:
     A model that already has LoRA must have the adapter's rank, alpha and layers; A, B and dropout are replaced.
     Tensors of any float dtype are cast to the layer's (float32). Everything is checked before the model is changed.
     Raises InputError naming the file and the setting or tensor: a setting that is not implemented, an adapter for
-    another model (layers, shapes, missing or unexpected tensors), a truncated file, a pickle.
+    another model (layers, shapes, missing or unexpected tensors), a damaged file, NaN or infinity, a pickle.
     """
     folder = Path(folder)
     config = read_adapter_config(folder)
     tensors = _read_tensors(folder)
-    names = _layer_names(model, config, folder)
+    names = _layer_names(model, config, tensors, folder)
     layers = dict(lora_layers(model))
     _check_tensors(
         folder / TENSOR_FILE,
@@ -132,60 +132,52 @@ def load_adapter(model: nn.Module, folder) -> None:
 
 
 def read_adapter_config(folder) -> AdapterConfig:
-    """The settings of an adapter folder. Raises InputError naming the file and the first setting not implemented."""
+    """The settings of an adapter folder. Raises InputError naming the file and the first setting not implemented, or of
+    another type.
+    """
     path = Path(folder) / CONFIG_FILE
-    settings = read_json_object(path, "give a folder that holds a PEFT adapter, saved whole")
+    settings = read_settings(path, "give a folder that holds a PEFT adapter, saved whole")
     if "peft_type" not in settings:
         raise InputError(f"{path}: no peft_type, so this is not a PEFT adapter; give a folder that holds one")
-    for field, value in settings.items():
+    for field, value in settings.values.items():
         accepted = ACCEPTED.get(field, ())
         harmless = accepted is None or value in accepted if field in ACCEPTED else not value
         if not harmless:
             raise InputError(
-                f"{path}: {field} = {json.dumps(value)} is not supported (plain LoRA only: one rank, no bias, base "
-                "weights unchanged); merge this adapter into its base with PEFT and load the merged model"
+                f"{path}: {show_value(field)[1:-1]} = {show_value(value)} is not supported (plain LoRA only: one rank, "
+                "no bias, base weights unchanged); merge this adapter into its base with PEFT and load the merged model"
             )
-    return _plain_settings(path, settings)
-
-
-def _plain_settings(path: Path, settings: dict) -> AdapterConfig:
-    """Check and convert the four settings that are used."""
-
-    def is_number(value) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-    def is_targets(value) -> bool:
-        names = isinstance(value, list) and all(isinstance(name, str) for name in value)
-        return bool(value) and (isinstance(value, str) or names)
-
-    checks = {
-        "r": ("a whole number of at least 1", lambda x: is_number(x) and isinstance(x, int) and x >= 1),
-        "lora_alpha": ("a number", is_number),
-        "lora_dropout": ("a probability of at least 0 and below 1", lambda x: is_number(x) and 0 <= x < 1),
-        "target_modules": ("a list of layer names, or a string", is_targets),
-    }
-    settings = {"lora_dropout": 0.0, **settings}
-    for field, (expected, is_valid) in checks.items():
-        value = settings.get(field)
-        if not is_valid(value):
-            raise InputError(f"{path}: {field} = {json.dumps(value)}: expected {expected}; save the adapter again")
-    targets = settings["target_modules"]
+    dropout = settings.number("lora_dropout", 0.0, minimum=0)
+    if dropout >= 1:
+        raise settings.error("lora_dropout", "a probability below 1")
+    targets = settings.values.get("target_modules")
+    names = [targets] if isinstance(targets, str) else targets
+    if not (names and isinstance(names, list) and all(name and isinstance(name, str) for name in names)):
+        raise settings.error("target_modules", "a list of layer names, or a string")
     return AdapterConfig(
-        settings["r"],
-        settings["lora_alpha"],
-        settings["lora_dropout"],
-        targets if isinstance(targets, str) else tuple(targets),
+        settings.integer("r", minimum=1),
+        settings.number("lora_alpha", minimum=-1e9, maximum=1e9),
+        dropout,
+        targets if isinstance(targets, str) else tuple(names),
     )
 
 
-def _layer_names(model: nn.Module, config: AdapterConfig, folder: Path) -> list[str]:
-    """The layers that the adapter updates. Raises InputError where there are none, or the model's LoRA differs."""
+def _layer_names(model: nn.Module, config: AdapterConfig, tensors: dict, folder: Path) -> list[str]:
+    """The layers that the adapter updates. Raises InputError where there are none, or the model's LoRA differs.
+
+    Where the settings have a regular expression, these are the layers that the tensors name: the result is the same,
+    and an expression out of a downloaded file may take forever to match.
+    """
     layers = lora_layers(model)
     if not layers:
-        names, _ = match_targets(model, config.targets)  # as in PEFT, some targets may be another architecture's
+        targets = config.targets
+        if isinstance(targets, str) and targets != ALL_LINEAR:
+            targets = tuple(key.removeprefix(PREFIX).removesuffix(SUFFIX) for key in tensors if key.endswith(SUFFIX))
+        names, _ = match_targets(model, targets)  # as in PEFT, some targets may be another architecture's
         if not names:
+            shown = config.targets if isinstance(config.targets, str) else ", ".join(config.targets)
             raise InputError(
-                f"{folder / CONFIG_FILE}: target_modules {json.dumps(config.targets)} match no layer of this model; "
+                f"{folder / CONFIG_FILE}: target_modules {show_value(shown)} match no layer of this model; "
                 "the adapter was made for another one"
             )
         return names
@@ -199,23 +191,22 @@ def _layer_names(model: nn.Module, config: AdapterConfig, folder: Path) -> list[
 
 
 def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """The adapter's tensors by key. Raises InputError for a missing or truncated file, and for a pickle."""
+    """The adapter's tensors by key. Raises InputError for a missing or damaged file, for a pickle, and for a type that
+    is not a float.
+    """
     path = folder / TENSOR_FILE
-    if not path.exists():
-        if (folder / PICKLE_FILE).exists():
+    if path_kind(path) == "missing":
+        if path_kind(folder / PICKLE_FILE) != "missing":
             raise InputError(
                 f"{folder / PICKLE_FILE}: a pickle can run code and is never opened; load it once with PEFT where you "
                 f"trust it and save_pretrained(folder, safe_serialization=True) to get {TENSOR_FILE}"
             )
         raise InputError(f"{path}: no such file; give a folder that holds a PEFT adapter")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error}); copy it again") from error
+    return dict(read_tensors(path, remedy="copy it again"))
 
 
 def _check_tensors(path: Path, tensors: dict, linears: dict[str, nn.Linear], rank: int) -> None:
-    """Raise InputError unless `tensors` are exactly those that the layers need, in their shapes."""
+    """Raise InputError unless `tensors` are exactly those that the layers need, in their shapes and finite."""
     shapes = {}
     for name, linear in linears.items():
         shapes[_key(name, "A")] = (rank, linear.in_features)
@@ -223,11 +214,13 @@ def _check_tensors(path: Path, tensors: dict, linears: dict[str, nn.Linear], ran
     for key, shape in shapes.items():
         if key not in tensors:
             raise InputError(f"{path}: tensor {key} is missing; the adapter was made for another model or other layers")
-        if tuple(tensors[key].shape) != shape or not tensors[key].is_floating_point():
+        if tuple(tensors[key].shape) != shape:
             raise InputError(
-                f"{path}: tensor {key} is {tensors[key].dtype} {tuple(tensors[key].shape)}, this model and r = {rank} "
-                f"need floats of shape {shape}; the adapter was made for another model"
+                f"{path}: tensor {key} is {tuple(tensors[key].shape)}, this model and r = {rank} need {shape}; "
+                "the adapter was made for another model"
             )
+        if not is_finite(tensors[key]):
+            raise InputError(f"{path}: tensor {key} holds NaN or infinity; copy the file again, or train it again")
     for key in tensors:
         if key not in shapes:
             raise InputError(

@@ -1,26 +1,39 @@
 """Weights: from safetensors into a model built on the meta device, and back to a Hugging Face folder.
 
 Each tensor is read from the memory-mapped file, cast and assigned one at a time, so peak memory is the weights plus one
-tensor. Strict: every tensor of the model must be present, and no other. Nothing is ever unpickled.
+tensor. Strict: every tensor of the model must be present, and no other, and hold finite numbers.
 
-Read next: decoder.py.
+Read next: decoder.py; ../weights.py for the files.
 """
 
+import dataclasses
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+import os
+import re
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from minscl.errors import InputError, read_json_object
-from minscl.files import replace_file
-from minscl.hardware import DTYPES
+from minscl.errors import InputError
+from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_file
+from minscl.hardware import DTYPES, memory_errors
 from minscl.model.config import ModelConfig
 from minscl.model.decoder import Decoder
+from minscl.settings import read_settings, show_value
+from minscl.weights import count_elements, is_finite, read_tensors
 
 SHARD_BYTES = 5 * 10**9  # of one safetensors file
+SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+# Weights of an earlier save, and the temporary files of one that was killed.
+SAVED_WEIGHTS = re.compile(
+    r"model\.safetensors(\.index\.json)?|model(-\d+)?-\d{5}-of-\d{5}\.safetensors|\.minscl-.*\.safetensors\.tmp"
+)
+EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 def load_model(folder, *, device="cpu", dtype=None, mapped: bool = False) -> Decoder:
@@ -29,93 +42,121 @@ def load_model(folder, *, device="cpu", dtype=None, mapped: bool = False) -> Dec
     dtype: a torch dtype or its name; None: config.json's. mapped: leave weights that have this dtype already in
     the memory-mapped file, unread until used (training.distributed.shard_blocks); on a CPU only.
 
-    Raises InputError naming the file and tensor for anything missing, unexpected, misshapen, truncated or corrupt.
+    Raises InputError naming the file and tensor for anything missing, unexpected, misshapen, truncated, corrupt or not
+    finite (not checked where mapped).
     """
     folder = Path(folder)
-    config = read_config(folder)
-    dtype = dtype or config.torch_dtype
-    torch_dtype = DTYPES.get(str(dtype).removeprefix("torch."))
-    if torch_dtype is None:
-        raise InputError(f"{folder}: dtype {dtype} is not supported; choose one of {', '.join(DTYPES)}")
-    with torch.device("meta"):
-        model = Decoder(config)
+    with memory_errors(f"--dtype bfloat16, or a smaller model than {folder}"):
+        config = read_config(folder)
+        dtype = dtype or config.torch_dtype
+        torch_dtype = DTYPES.get(str(dtype).removeprefix("torch."))
+        if torch_dtype is None:
+            raise InputError(f"{folder}: dtype {dtype} is not supported; choose one of {', '.join(DTYPES)}")
+        with torch.device("meta"):
+            model = Decoder(config)
+        _load_tensors(model, folder, device, torch_dtype, mapped)
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    return model.eval()
+
+
+def _load_tensors(model: Decoder, folder: Path, device, dtype: torch.dtype, mapped: bool) -> None:
+    """Replace all parameters of `model`, on the meta device, by the folder's; arguments, errors as for load_model."""
     parameters = dict(model.named_parameters())  # tied weights appear once, under the embedding's name
-    loaded: set[str] = set()
+    files: dict[str, Path] = {}  # of each tensor
+    missing = set(parameters)
     for path, promised in weight_files(folder).items():
         for name, tensor in read_tensors(path, promised):
-            if name in loaded:
-                raise InputError(f"{path}: tensor {name} appears twice; the folder mixes two models")
-            loaded.add(name)
-            if is_redundant(name, config):
+            if name in files:
+                raise InputError(f"{path}: tensor {name} is also in {files[name].name}; the folder mixes two models")
+            files[name] = path
+            if name.endswith("rotary_emb.inv_freq"):  # RoPE's buffer in old Llama files
                 continue
+            if name == HEAD and model.config.tie_word_embeddings:  # equal, or the only one of the two (read_config)
+                name = EMBEDDINGS
             if name not in parameters:
                 raise InputError(
-                    f"{path}: unexpected tensor {name}; the weights do not belong to config.json's {config.model_type}"
+                    f"{path}: unexpected tensor {name}; the weights do not belong to config.json's "
+                    f"{model.config.model_type}"
                 )
             if tensor.shape != parameters[name].shape:
                 raise InputError(
                     f"{path}: tensor {name} is {list(tensor.shape)}, "
                     f"config.json asks for {list(parameters[name].shape)}"
                 )
-            assign(model, name, tensor.to(device=device, dtype=torch_dtype, copy=not mapped))
-    missing = sorted(parameters.keys() - loaded)
+            weight = tensor.to(device=device, dtype=dtype, copy=not mapped)
+            if not (mapped or is_finite(weight)):
+                raise InputError(f"{path}: {not_finite(name, tensor, dtype)}")
+            assign(model, name, weight)
+            missing.discard(name)
     if missing:
-        raise InputError(f"{folder}: tensor {missing[0]} is missing ({len(missing)} in all); fetch the folder again")
-    if config.tie_word_embeddings:
-        model.lm_head.weight = model.model.embed_tokens.weight
-    return model.eval()
+        raise InputError(f"{folder}: tensor {min(missing)} is missing ({len(missing)} in all); fetch the folder again")
 
 
 def read_config(folder) -> ModelConfig:
-    """The ModelConfig in `folder`/config.json. Raises InputError naming the file: missing, not JSON, not supported."""
-    path = Path(folder) / "config.json"
-    return ModelConfig.from_dict(read_json_object(path, "name a complete Hugging Face model folder"), str(path))
+    """The ModelConfig of a model folder: config.json's, but untied where the weights have a head of their own.
+
+    Raises InputError naming the file: missing, not JSON, not supported, sizes that the weights cannot have.
+    """
+    folder = Path(folder)
+    config = ModelConfig.from_settings(
+        read_settings(folder / "config.json", "name a complete Hugging Face model folder")
+    )
+    held = sum(map(count_elements, weight_files(folder)))
+    if config.matrix_elements > 2 * held:  # said before a model of that size is built; load_model compares all shapes
+        raise InputError(
+            f"{folder / 'config.json'}: num_hidden_layers, hidden_size and the other sizes make a model of "
+            f"{config.matrix_elements:,} weights, and the files hold {held:,}; the folder mixes two models"
+        )
+    if config.tie_word_embeddings and has_own_head(folder):
+        return dataclasses.replace(config, tie_word_embeddings=False)
+    return config
 
 
-def is_redundant(name: str, config: ModelConfig) -> bool:
-    """Whether a tensor can be derived from others: RoPE's buffer in old Llama files, a tied output projection."""
-    return name.endswith("rotary_emb.inv_freq") or (name == "lm_head.weight" and config.tie_word_embeddings)
+def has_own_head(folder: Path) -> bool:
+    """Whether the weights hold both embeddings and output head, and these differ. As in transformers, such a model is
+    not tied, whatever its config.json says.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for path, promised in weight_files(folder).items():
+        if promised is None or promised & {EMBEDDINGS, HEAD}:
+            tensors |= dict(read_tensors(path, promised, only=(EMBEDDINGS, HEAD)))
+    if len(tensors) < 2:
+        return False
+    dtype = torch.promote_types(tensors[HEAD].dtype, tensors[EMBEDDINGS].dtype)
+    return not torch.equal(tensors[HEAD].to(dtype), tensors[EMBEDDINGS].to(dtype))
 
 
 def weight_files(folder: Path) -> Mapping[Path, set[str] | None]:
-    """Each safetensors file with the tensors that the index promises in it; None where there is no index.
+    """Each safetensors file with the tensors that the index promises in it; None for a single file.
 
-    Raises InputError for a folder without weights, a damaged index, and a shard that is not in the folder.
+    A single file comes before an index, as in transformers: other software that saves a small model over a large one
+    leaves the index behind. Raises InputError for a folder without weights, a damaged index, and a shard that is not in
+    the folder.
     """
-    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
-    if index.exists():
-        weight_map = read_json_object(index).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise InputError(f"{index}: not a safetensors index; fetch the file again")
+    index, single = folder / INDEX_FILE, folder / SINGLE_FILE
+    if path_kind(single) != "missing":
+        return {single: None}
+    if path_kind(index) != "missing":
         files: dict[Path, set[str]] = {}
-        for name, file in weight_map.items():
-            if Path(str(file)).name != file or not (folder / file).exists():
-                raise InputError(f"{index}: names shard {file} for tensor {name}, which is not in the folder; fetch it")
+        for name, file in read_settings(index).section("weight_map").values.items():
+            is_name = isinstance(file, str) and Path(file).name == file
+            if not is_name or path_kind(folder / file) != "file":
+                shown = file if is_name else show_value(file)
+                raise InputError(
+                    f"{index}: names shard {shown} for tensor {name}, which is not in the folder; fetch it"
+                )
             files.setdefault(folder / file, set()).add(name)
         return files
-    if single.exists():
-        return {single: None}
     remedy = "convert the .bin weights to safetensors" if list(folder.glob("*.bin")) else "fetch the weights"
-    raise InputError(f"{folder}: no model.safetensors and no model.safetensors.index.json; {remedy}")
+    raise InputError(f"{folder}: no {SINGLE_FILE} and no {INDEX_FILE}; {remedy}")
 
 
-def read_tensors(path: Path, promised: set[str] | None) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yields (name, tensor) of one file, memory-mapped.
-
-    Raises InputError for a damaged file, and where its tensors are not exactly those that the index promises.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            names = set(file.keys())
-            different = sorted(names ^ (promised or names))
-            if different:
-                raise InputError(
-                    f"{path}: the index and the file disagree about tensor {different[0]}; fetch both again"
-                )
-            for name in sorted(names):
-                yield name, file.get_tensor(name)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: truncated or corrupt safetensors ({error}); fetch the file again") from error
+def not_finite(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> str:
+    """What is wrong with a tensor that is not finite in `dtype`, and the remedy."""
+    if is_finite(tensor):
+        return f"tensor {name} holds numbers too large for {dtype}; use --dtype float32 or bfloat16"
+    return f"tensor {name} holds NaN or infinity; fetch the file again, or train the model again"
 
 
 def assign(model: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
@@ -127,7 +168,12 @@ def assign(model: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
 def save_model(model: Decoder, folder) -> None:
     """Write config.json and safetensors, in shards of at most 5 GB, that transformers and vLLM load.
 
-    Raises InputError where LoRA is not merged, and where the folder cannot be written.
+    Over an earlier model of the same shape, the folder holds either model whole at any moment: new weights get a name
+    of their own or replace a single file at once, and the earlier ones are removed last. config.json follows the
+    weights, so a new folder that has it is complete.
+
+    Raises InputError, before anything is written, where LoRA is not merged and where a tensor is not finite; and where
+    the folder cannot be written.
     """
     folder = Path(folder)
     tensors: dict[str, torch.Tensor] = dict(model.named_parameters())
@@ -136,15 +182,32 @@ def save_model(model: Decoder, folder) -> None:
         raise InputError(
             f"{folder}: the model still has LoRA ({unmerged[0]}); call merge_lora before save_model, or save_adapter"
         )
+    for name, tensor in tensors.items():
+        if not is_finite(tensor):
+            raise InputError(
+                f"{folder}: not written, tensor {name} holds NaN or infinity; check the adapter's lora_alpha, or load "
+                "the model in float32"
+            )
+    settings = model.config.to_dict() | {
+        "tie_word_embeddings": model.lm_head.weight is model.model.embed_tokens.weight,  # as it is, not as it was read
+        "torch_dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch."),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_folder(model, tensors, folder)
+        written = _write_weights(tensors, folder)
+        with replace_file(folder / "config.json") as handle:
+            json.dump(settings, handle, indent=1)
+        for path in list_folder(folder):
+            if SAVED_WEIGHTS.fullmatch(path.name) and path.name not in written:
+                path.unlink()
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder}: cannot be written ({error}); choose a folder on a disk with free space") from error
 
 
-def _write_folder(model: Decoder, tensors: dict[str, torch.Tensor], folder: Path) -> None:
-    """The files of save_model; config.json comes last, so a folder that has it is complete."""
+def _write_weights(tensors: dict[str, torch.Tensor], folder: Path) -> set[str]:
+    """Write the safetensors files and the index, if there are several; returns their names. On any exception the folder
+    stays as it was.
+    """
     shards: list[dict[str, torch.Tensor]] = [{}]
     size = 0  # bytes in the last shard
     for name, tensor in tensors.items():
@@ -153,17 +216,39 @@ def _write_folder(model: Decoder, tensors: dict[str, torch.Tensor], folder: Path
             size = 0
         shards[-1][name] = tensor.detach().contiguous()
         size += tensor.nbytes
-    files = ["model.safetensors"]
-    if len(shards) > 1:
-        files = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
-    for file, shard in zip(files, shards, strict=True):
-        save_file(shard, folder / f".{file}.tmp", metadata={"format": "pt"})
-        (folder / f".{file}.tmp").replace(folder / file)
-    if len(shards) > 1:
+    files = _new_names(folder, len(shards))
+    temporary = [folder / f".minscl-{file}.tmp" for file in files]
+    unused = [*temporary, *(folder / file for file in files if len(files) > 1)]  # shards until the index names them
+    try:
+        for path, shard in zip(temporary, shards, strict=True):
+            save_file(shard, path, metadata={"format": "pt"})
+            earlier = folder / SINGLE_FILE
+            os.chmod(path, stat.S_IMODE(earlier.stat().st_mode) if earlier.exists() else PRIVATE)
+            fsync_path(path)
+        for path, file in zip(temporary, files, strict=True):
+            os.replace(path, folder / file)
+        if len(files) == 1:
+            return set(files)
         weight_map = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
         total_size = sum(tensor.nbytes for tensor in tensors.values())
-        with replace_file(folder / "model.safetensors.index.json") as handle:
+        with replace_file(folder / INDEX_FILE) as handle:
             json.dump({"metadata": {"total_size": total_size}, "weight_map": weight_map}, handle, indent=1)
-    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    with replace_file(folder / "config.json") as handle:
-        json.dump({**model.config.to_dict(), "torch_dtype": dtype}, handle, indent=1)
+    except BaseException:
+        for path in unused:
+            path.unlink(missing_ok=True)
+        raise
+    return {*files, INDEX_FILE}
+
+
+def _new_names(folder: Path, shards: int) -> list[str]:
+    """Hugging Face's names for the files of so many shards; names in use get a number, so that no shard of an earlier
+    model is replaced before all are written.
+    """
+    if shards == 1:
+        return [SINGLE_FILE]
+    for number in itertools.count(1):
+        stem = "model" if number == 1 else f"model-{number}"
+        names = [f"{stem}-{shard:05d}-of-{shards:05d}.safetensors" for shard in range(1, shards + 1)]
+        if all(path_kind(folder / name) == "missing" for name in names):
+            return names
+    raise AssertionError("unreachable")

@@ -122,8 +122,10 @@ def expand_silver(
         candidates = collect_candidates(quoted)
         chosen = run_stage_two(candidates, codebook, llm, chosen_log)
     pairs = silver_pairs(chosen, candidates)
+    unlisted = sum(not codebook.description(item.code) for document in documents for item in document.codes)
     return pairs, [
         ("notes", len(documents)),
+        ("codes not in the Tabular List, not asked about", unlisted),
         ("codes asked about", len(quoted)),
         ("  with a quotation", sum(bool(answer.evidence) for answer in quoted)),
         ("  whose note is too long to ask", sum(not answer.answered for answer in quoted)),
@@ -182,12 +184,11 @@ def run_stage_one(documents: list[CodedDocument], codebook: CodeBook, llm, log: 
 
 
 def _stage_one_prompts(document: CodedDocument, codebook: CodeBook) -> dict[tuple[str, str, str], str]:
-    """StageOneAnswer.key → prompt, for each code of a document."""
+    """StageOneAnswer.key → prompt, for each code of a document that the Tabular List has; no other can be trained."""
     prompts = {
-        assignment.code: stage_one_prompt(
-            document.text, assignment.code, codebook.description(assignment.code) or assignment.description
-        )
+        assignment.code: stage_one_prompt(document.text, assignment.code, description)
         for assignment in document.codes
+        if (description := codebook.description(assignment.code))
     }
     return {(document.id, code, prompt_digest(prompt)): prompt for code, prompt in prompts.items()}
 
