@@ -1,7 +1,7 @@
 """Errors that the user can fix, and what their messages may show.
 
-Every command turns an `InputError` into one line on stderr and exit status 2 (cli.run_command). Any module may import
-this one; it imports nothing from minscl.
+Every command turns an `InputError` into one line on stderr and exit status 2 (command.run_command). Any module may
+import this one; it imports nothing from minscl.
 """
 
 import contextlib

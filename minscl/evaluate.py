@@ -10,11 +10,11 @@ pairs (Figure 4).
 Read next: score/codes.py, evidence.py and code_groups.py, which define the scores; score/systems.py.
 """
 
-import json
 import sys
 from dataclasses import dataclass
 
-from minscl.cli import flag, parse_flags, path_flag, require, run_command
+from minscl.cli import flag, parse_flags, path_flag, require
+from minscl.command import print_json, run_command
 from minscl.data.corpora.mdace_charts import read_charts
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         check_figure_path(config.plot)
     reports, groups = evaluate(config)
     if config.json:
-        print(json.dumps(reports[0] if len(reports) == 1 else reports), flush=True)
+        print_json(reports[0] if len(reports) == 1 else reports)
     else:
         print(table(reports, groups), flush=True)
         if len(reports) > 1 and config.rounds:

@@ -14,11 +14,11 @@
 Read next: expand_config.py for the flags; data/spans/gold.py, silver.py (Eq. 7, 8), synthetic.py (Eq. 9).
 """
 
-import json
 import sys
 from typing import Any
 
-from minscl.cli import Parser, add_flags, format_counts, make_config, require, run_command
+from minscl.cli import Parser, add_flags, format_counts, make_config, require
+from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.coded_records import read_documents, read_pairs
 from minscl.data.corpora.aci_bench import aci_documents, aci_notes
@@ -85,7 +85,8 @@ def synthetic(config: SyntheticConfig) -> None:
         )
     llm = None if config.template else load_llm(config)
     pairs, rows = expand_synthetic(covering, codebook, llm, config.out)
-    write_jsonl(config.out, pairs)
+    if not write_jsonl(config.out, pairs):
+        warn(f"{config.out} is empty: every billable code is covered, or no phrase was usable; see the counts")
     print_written(config.out, [*rows, *(llm.token_counts() if llm else [])])
 
 
@@ -120,7 +121,10 @@ def show_coverage(config: CoverageConfig) -> None:
     counts = coverage(pairs, codebook)
     if config.plot:
         draw_coverage(counts, config.plot)
-    print(json.dumps(counts.to_dict(), ensure_ascii=False) if config.json else coverage_table(counts))
+    if config.json:
+        print_json(counts.to_dict())
+    else:
+        print(coverage_table(counts))
 
 
 def mdace(config: MdaceConfig) -> None:

@@ -11,19 +11,21 @@ Read next: infer/coder.py.
 """
 
 import contextlib
-import json
+import dataclasses
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from minscl.cli import flag, parse_flags, positional, run_command
+from minscl.cli import flag, parse_flags, positional
+from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog
-from minscl.data.notes import Skip, already_coded, read_evidence, read_notes
+from minscl.data.notes import Skip, read_evidence, read_notes
+from minscl.data.resuming import already_coded, evidence_setting
 from minscl.data.types import CodedDocument, Note
-from minscl.errors import InputError
+from minscl.errors import InputError, printable
 from minscl.files import replace_file
 from minscl.hardware import choose_device, free_memory, memory_errors
 from minscl.infer import BATCH_SIZE
@@ -32,46 +34,74 @@ from minscl.infer.coder import code_notes
 from minscl.infer.linear import pack_weights
 from minscl.infer.report import html_page, text_table
 from minscl.infer.systems import SYSTEMS, Sampling, choose_system
-from minscl.pretrained import load_pretrained
+from minscl.pretrained import describe_weights, load_pretrained
 
 
 @dataclass(frozen=True)
 class GenerateConfig:
     """Settings of `generate`; each is a flag."""
 
-    notes: tuple[str, ...] = positional("text files, one note each, or .jsonl files of notes", "NOTES")
-    model: str = flag(str(DEMO), "model folder; the embedded model is a demonstration, not for clinical use")
-    adapter: str = flag("", "LoRA adapter folder (the embedded model has its own); none: the model alone")
+    notes: tuple[str, ...] = positional("text files, one note each, or .jsonl files of notes", "NOTES", role="input")
+    model: str = flag(
+        str(DEMO), "model folder; the embedded model is a demonstration, not for clinical use", role="input"
+    )
+    adapter: str = flag("", "LoRA adapter folder (the embedded model has its own); none: the model alone", role="input")
     evidence: str = flag(
         "",
         "human evidence instead of the model's: for one note a text file with one quotation per line, in document "
         "order; for several a JSONL of coded documents with the notes' ids",
+        role="input",
     )
     grounded: bool = flag(False, "quote only from the note, and assign only billable codes with evidence")
-    min_score: float = flag(0.0, "drop codes with a lower score (a warning lists them); tune it on notes coded by hand")
+    min_score: float = flag(
+        0.0,
+        "drop codes with a lower score (a warning lists them); tune it on notes coded by hand",
+        minimum=0,
+        maximum=1,
+    )
     system: str = flag("scl", "SCL, or a baseline without evidence (infer/systems)", choices=SYSTEMS)
     chains: int = flag(
-        Sampling.chains, "cot-sc: answers sampled per note; a code is assigned if at least half of them have it"
+        Sampling.chains,
+        "cot-sc: answers sampled per note; a code is assigned if at least half of them have it",
+        minimum=1,
+        maximum=1000,
     )
-    temperature: float = flag(Sampling.temperature, "cot-sc: sampling temperature")
-    top_p: float = flag(Sampling.top_p, "cot-sc: sample from the most probable tokens that reach this probability")
+    temperature: float = flag(Sampling.temperature, "cot-sc: sampling temperature", minimum=0.001, maximum=100)
+    top_p: float = flag(
+        Sampling.top_p,
+        "cot-sc: sample from the most probable tokens that reach this probability",
+        above=0,
+        maximum=1,
+    )
     seed: int = flag(Sampling.seed, "cot-sc: seed of the samples")
-    batch_size: int = flag(BATCH_SIZE, "answers decoded together, at most")
+    batch_size: int = flag(BATCH_SIZE, "answers decoded together, at most", minimum=1)
     memory: float = flag(
-        0.0, "GB for the KV cache; may limit how many answers are decoded together; 0: three quarters of free memory"
+        0.0,
+        "GB for the KV cache; may limit how many answers are decoded together; 0: three quarters of free memory",
+        minimum=0,
+        maximum=1e6,
     )
     compile: bool = flag(False, "replay decoding steps as CUDA graphs, instead of speculative decoding; GPU only")
     dtype: str = flag("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")
     device: str = flag("auto", "cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
     json: bool = flag(False, "print one coded document per line, as JSON")
-    out: str = flag("", "append one coded document per line to this file; notes already in it are not coded again")
-    html: str = flag("", "write one self-contained page with the evidence highlighted in the notes")
+    out: str = flag(
+        "", "append one coded document per line to this file; notes already in it are not coded again", role="output"
+    )
+    html: str = flag("", "write one self-contained page with the evidence highlighted in the notes", role="output")
 
-    def __post_init__(self):
-        if self.batch_size < 1 or not self.memory >= 0:
-            raise InputError(f"--batch-size {self.batch_size}, --memory {self.memory}: at least 1; at least 0")
-        if not 0 <= self.min_score <= 1:
-            raise InputError(f"--min-score {self.min_score}: a probability, 0 to 1")
+
+def settings_of(config: GenerateConfig) -> dict[str, str]:
+    """What decides about the codes, but for the note and human evidence: CodedDocument.coded_with.
+
+    Without --batch-size, --memory, --compile and --device, which change no more than the last digits of scores. Raises
+    InputError for a missing model or adapter.
+    """
+    names = ["system", "grounded", "min_score", "dtype"]
+    names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
+    _, dtype = choose_device(config.device, config.dtype)
+    values = dataclasses.asdict(config) | {"dtype": str(dtype).removeprefix("torch.")}
+    return describe_weights(config.model, config.adapter) | {name: str(values[name]) for name in names}
 
 
 def code(config: GenerateConfig, notes: list[Note], evidence, skip: Skip | None) -> Iterator[CodedDocument]:
@@ -108,19 +138,21 @@ def main(argv=None) -> int:
 
     def skip(note: Note, error: InputError) -> None:
         skipped.append(note.id)
-        print(f"minscl: skipped: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"minscl: skipped: {printable(' '.join(str(error).split()))}", file=sys.stderr)
 
     notes = read_notes(config.notes, skip if len(config.notes) > 1 else None)
     evidence = read_evidence(config.evidence, notes)
+    settings = settings_of(config)
     with AnswerLog(config.out, CodedDocument) if config.out else contextlib.nullcontext() as log:
-        documents = already_coded(log.records, notes, config.out) if log else {}
+        documents = already_coded(log.records, notes, config.out, settings, evidence) if log else {}
         remaining = [note for note in notes if note.id not in documents]
-        for document in code(config, remaining, evidence, skip if len(notes) > 1 else None):
+        for coded in code(config, remaining, evidence, skip if len(notes) > 1 else None):
+            document = dataclasses.replace(coded, coded_with=settings | evidence_setting(evidence, coded.id))
             documents[document.id] = document
             if log:
                 log.append([document])
             if config.json:
-                print(json.dumps(document.to_dict(), ensure_ascii=False), flush=True)
+                print_json(document.to_dict())
             elif not (config.html or config.out):
                 print(text_table(document), flush=True)
     if config.html:
@@ -129,7 +161,8 @@ def main(argv=None) -> int:
     if skipped:
         total = len({*skipped, *(note.id for note in notes)})
         print(
-            f"minscl: {len(skipped)} of {total} notes were skipped, the first is {skipped[0]}; the others are coded",
+            f"minscl: {len(skipped)} of {total} notes were skipped, the first is {printable(skipped[0])}; the others "
+            "are coded",
             file=sys.stderr,
         )
     return 2 if skipped else 0

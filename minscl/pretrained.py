@@ -9,9 +9,12 @@ from pathlib import Path
 
 from minscl.cli import require
 from minscl.errors import InputError
+from minscl.files import path_kind
 from minscl.hardware import choose_device
 from minscl.lora import load_adapter, merge_lora
+from minscl.lora.peft_io import CONFIG_FILE
 from minscl.model import Decoder, Tokenizer, load_model, load_tokenizer
+from minscl.model.digest import weights_digest
 
 
 def load_pretrained(
@@ -27,12 +30,28 @@ def load_pretrained(
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, device=torch_device, dtype=torch_dtype)
     check_vocabulary(tokenizer, model.config.vocab_size, folder)
-    if not adapter and (folder / "adapter" / "adapter_config.json").exists():
-        adapter = str(folder / "adapter")
-    if adapter and adapter != "none":
-        load_adapter(model, require(adapter, "--adapter"))
+    if adapter_path := adapter_folder(folder, adapter):
+        load_adapter(model, adapter_path)
         merge_lora(model)
     return model, tokenizer
+
+
+def adapter_folder(model_folder: str | Path, adapter: str) -> Path | None:
+    """The folder of the adapter that load_pretrained merges; None: the model alone. Raises InputError if missing."""
+    own = Path(model_folder) / "adapter"
+    if not adapter:
+        return own if path_kind(own / CONFIG_FILE) == "file" else None
+    return None if adapter == "none" else require(adapter, "--adapter")
+
+
+def describe_weights(model_folder: str, adapter: str = "") -> dict[str, str]:
+    """{"model", "adapter"}: name and digest of each folder that load_pretrained reads, "none" without an adapter.
+
+    Raises InputError for a missing folder.
+    """
+    folder, adapter_path = require(model_folder, "--model"), adapter_folder(model_folder, adapter)
+    digest = f"{adapter_path.name} {weights_digest(adapter_path, CONFIG_FILE)}" if adapter_path else "none"
+    return {"model": f"{folder.resolve().name} {weights_digest(folder)}", "adapter": digest}
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:

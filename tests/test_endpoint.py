@@ -1,5 +1,6 @@
 """An LLM on a server: where notes may go, the server's faults; `expand silver` killed and started again."""
 
+import dataclasses
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,9 +27,11 @@ from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
 from minscl.expand import main
 from minscl.expand_config import SilverConfig, SyntheticConfig
+from minscl.infer import llm as llm_module
 from minscl.infer.endpoint_address import check_address
-from minscl.infer.llm import MAX_ANSWER_CHARACTERS, MAX_REPLY_BYTES, EndpointLLM
+from minscl.infer.llm import MAX_ANSWER_CHARACTERS, MAX_REPLY_BYTES, EndpointLLM, LocalLLM
 from minscl.model import save_model
+from minscl.model.config import RopeConfig
 from minscl.pretrained import load_pretrained
 
 BOOK = CodeBook.load()
@@ -147,6 +151,26 @@ def test_an_address_that_only_the_client_library_refuses():
         list(EndpointLLM("http://a..b/v1", "m", allow_remote=True, retries=0).ask(["a"]))
     with pytest.raises(InputError, match="--model: not the name"):
         EndpointLLM("http://127.0.0.1:1/v1", "m\udcff")
+
+
+def test_a_local_model_is_asked_in_the_context_that_yarn_opens(monkeypatch):
+    """Guards: notes left out as too long that YaRN's longer context holds."""
+    rope = RopeConfig(rope_type="yarn", factor=4.0, original_max_position_embeddings=300)
+    config = dataclasses.replace(load_pretrained(DEMO)[0].config, max_position_embeddings=300, rope=rope)
+    model = SimpleNamespace(config=config)
+    tokenizer = SimpleNamespace(encode_chat=lambda messages, **_: [1] * len(messages[0]["content"]), stop_ids={0})
+    asked = []
+    monkeypatch.setattr(
+        llm_module,
+        "Engine",
+        lambda *_, **settings: SimpleNamespace(
+            run=lambda requests: asked.extend(len(item.prompt) for item in requests) or [],
+            prompt_tokens=0,
+            computed_tokens=0,
+        ),
+    )
+    answers = list(LocalLLM(model, tokenizer, "m").ask(["x" * 50, "x" * (1200 - 256), "x" * (1201 - 256)]))
+    assert answers == [(2, None)] and asked == [50, 1200 - 256]
 
 
 class Faulty(BaseHTTPRequestHandler):

@@ -12,7 +12,8 @@ import torch
 from minscl.config import DEMO
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import write_jsonl
-from minscl.data.notes import already_coded, read_evidence
+from minscl.data.notes import read_evidence
+from minscl.data.resuming import already_coded, evidence_setting
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.lora import add_lora, save_adapter
@@ -146,7 +147,7 @@ def write_bad_files(folder):
         ([NOTE, "--evidence", "nowhere.txt"], ["nowhere.txt"]),
         ([NOTE, "--batch-size", "0"], ["--batch-size 0", "at least 1"]),
         ([NOTE, "--memory", "-1"], ["--memory -1"]),
-        ([NOTE, "--min-score", "1.5"], ["--min-score 1.5", "0 to 1"]),
+        ([NOTE, "--min-score", "1.5"], ["--min-score 1.5", "at most 1"]),
         ([NOTE, "--device", "potato"], ["--device potato", "use cpu"]),
         ([NOTE, "--device", "meta"], ["--device meta: not available", "leave the flag out"]),
         ([NOTE, "--compile", "--device", "cpu"], ["--compile", "the model is on cpu", "leave the flag out"]),
@@ -225,9 +226,79 @@ def test_a_document_of_another_text_is_not_resumed():
     """Guards: an earlier answer that is taken for a note whose text has changed since."""
     notes = [Note("a", "HTN"), Note("b", "DM2")]
     done = CodedDocument("a", "HTN")
-    assert already_coded([done, CodedDocument("c", "of another run")], notes, "out.jsonl").keys() == {"a", "c"}
+    assert already_coded([done, CodedDocument("c", "of another run")], notes, "out.jsonl", {}).keys() == {"a", "c"}
     with pytest.raises(InputError, match="out.jsonl: b was coded from another text"):
-        already_coded([done, CodedDocument("b", "DM1")], notes, "out.jsonl")
+        already_coded([done, CodedDocument("b", "DM1")], notes, "out.jsonl", {})
+
+
+def test_a_document_coded_with_other_settings_is_not_resumed():
+    """Guards a file with answers of two systems, adapters, thresholds or evidence, whose scores are of neither."""
+    notes, settings = [Note("a", "HTN")], {"system": "scl", "adapter": "x 1", "min_score": "0.0"}
+
+    def coded(id="a", evidence=None, **changes):
+        made = settings | changes | evidence_setting(evidence, id)
+        return [CodedDocument(id, "HTN", coded_with={name: value for name, value in made.items() if value})]
+
+    def resume(documents, evidence=None):
+        return already_coded(documents, notes, "out.jsonl", settings, evidence).keys()
+
+    human = {"a": ["HTN"], "b": ["HTN"]}
+    assert resume(coded()) == resume(coded(evidence=human), human) == {"a"}
+    assert resume(coded("b", evidence=human)) == {"b"}  # not among the notes: its evidence may be any
+    for changes in ({"system": "sft"}, {"adapter": "x 2"}, {"min_score": "0.5"}, {"adapter": ""}, {"grounded": "True"}):
+        for id in "ab":
+            with pytest.raises(InputError, match=f"out.jsonl: {id} was coded with {next(iter(changes))}"):
+                resume(coded(id, **changes))
+    for before, now in ((None, human), (human, None), ({"a": ["DM2"]}, human)):
+        with pytest.raises(InputError, match="was coded with evidence"):
+            resume(coded(evidence=before), now)
+
+
+def test_what_is_no_log_of_coded_documents_is_untouched(tmp_path, generate, short):
+    """Guards a note, or a list without a final newline, that loses its last line to --out before it is looked at."""
+    document = json.dumps(CodedDocument("x", "HTN").to_dict())
+    for content in (
+        "Pt with HTN.",
+        "id,code\n1,I10\n2,E11.9",
+        document + "\nPt with HTN.",
+        document + "\n{}",
+        '{"id": "1", "text": "a note"}',
+        '{\n "a": 1\n}',
+        document + "\n" + document,  # one id twice
+        "[]",
+        "{",
+    ):
+        path = tmp_path / "other.txt"
+        path.write_text(content)
+        done = generate(short, "--out", path)
+        refused = content != "{"  # which may be the beginning of a record, so it is cut off and coding goes on
+        assert (done.returncode, path.read_text() == content) == ((2, True) if refused else (0, False)), content
+        assert not refused or (done.stderr.count("\n") == 1 and "HTN" not in done.stderr), done.stderr
+
+
+def test_no_output_goes_over_an_input(tmp_path, generate, short):
+    """Guards `generate note.txt --out note.txt`, which lost the note with exit status 0, and --html x --out x."""
+    note, evidence = tmp_path / "note.txt", tmp_path / "evidence.txt"
+    note.write_text(short.read_text())
+    evidence.write_text("hypertension\n")
+    before = note.read_text()
+    for words in (["--out", note], ["--html", note], ["--evidence", evidence, "--html", evidence]):
+        done = generate(note, *words)
+        assert done.returncode == 2 and "would be written over" in done.stderr
+    done = generate(note, "--out", tmp_path / "x", "--html", tmp_path / "x")
+    assert done.returncode == 2 and not (tmp_path / "x").exists()
+    assert note.read_text() == before and evidence.read_text() == "hypertension\n"
+
+
+def test_outputs_are_private_and_say_what_coded_them(tmp_path, generate, short):
+    """Guards notes that all users of a machine can read, and a file of codes whose origin nobody knows."""
+    done = generate(short, "--grounded", "--out", tmp_path / "x.jsonl", "--html", tmp_path / "x.html")
+    assert done.returncode == 0, done.stderr
+    assert all((tmp_path / name).stat().st_mode & 0o777 == 0o600 for name in ("x.jsonl", "x.html"))
+    made = json.loads((tmp_path / "x.jsonl").read_text())["coded_with"]
+    assert made["grounded"] == "True" and made["model"].startswith("demo ") and made["adapter"].startswith("adapter ")
+    again = generate(short, "--out", tmp_path / "x.jsonl")
+    assert again.returncode == 2 and "was coded with grounded True, now False" in again.stderr
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import minscl.expand
-from minscl.cli import run_command
+from minscl.command import run_command
 from minscl.data import Pair
 from minscl.data.icd import CodeBook
 from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index

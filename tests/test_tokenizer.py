@@ -19,6 +19,8 @@ from study.tokenizer import SPECIAL, train_tokenizer
 LLAMA2 = (
     "{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}{% set system = messages[0]['content'] %}"
     "{% else %}{% set rest = messages %}{% set system = false %}{% endif %}{% for message in rest %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
     "{% if loop.index0 == 0 and system != false %}{% set content = '<<SYS>>\n' + system + '\n<</SYS>>\n\n' + "
     "message['content'] %}"
     "{% else %}{% set content = message['content'] %}{% endif %}"
@@ -278,7 +280,7 @@ HOSTILE = [
 def test_user_text_never_becomes_a_special_token(folder, text):
     """Guards: a note that ends its own turn, or poses as the system message."""
     ours = load_tokenizer(folder)
-    special = set(ours._backend.special.values())
+    special = set(ours._backend.control.values())
     ids = ours.encode(f"before {text} after{text}{text}")
     assert special.isdisjoint(ids)
     assert ours.decode(ids, skip_special=False).strip(" ") == f"before {text} after{text}{text}"
@@ -289,7 +291,7 @@ def test_user_text_never_becomes_a_special_token(folder, text):
 def test_any_text_survives(folder):
     """Guards: text lost on the way to ids and back, also where a special token's name has been split."""
     ours = load_tokenizer(folder)
-    special = set(ours._backend.special.values())
+    special = set(ours._backend.control.values())
 
     @settings(max_examples=120, deadline=None)
     @given(
@@ -308,15 +310,23 @@ def test_any_text_survives(folder):
     check()
 
 
-def test_stop_ids_come_from_generation_config_then_config_then_chat(tmp_path):
-    """Guards: generation that runs on because the chat's end token is not the end-of-text token."""
+def test_an_answer_always_stops_where_training_ended_it(tmp_path):
+    """Guards: answers that run on to their limit because eos_token_id names another token than the chat's end, or none;
+    answers that stop at a word."""
     make_folder(tmp_path, "llama3")
-    end = load_tokenizer(tmp_path)._backend.special["<|eot_id|>"]
+    control = load_tokenizer(tmp_path)._backend.control
+    end, end_of_text, header = (control[f"<|{name}|>"] for name in ("eot_id", "end_of_text", "start_header_id"))
+    assert load_tokenizer(tmp_path).encode_answer("x")[-1] == end
     assert load_tokenizer(tmp_path).stop_ids == (end,)
-    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 7}))
-    assert load_tokenizer(tmp_path).stop_ids == (7,)
-    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [8, 9]}))
-    assert load_tokenizer(tmp_path).stop_ids == (8, 9)
+    for file, value, expected in (
+        ("config.json", end_of_text, (end, end_of_text)),
+        ("generation_config.json", [], (end,)),  # it comes before config.json
+        ("generation_config.json", None, (end, end_of_text)),
+        ("generation_config.json", [header, end, header], (end, header)),
+        ("generation_config.json", [8, 10**30, -1], (end,)),  # 8 is a word
+    ):
+        (tmp_path / file).write_text(json.dumps({"eos_token_id": value}))
+        assert load_tokenizer(tmp_path).stop_ids == expected
 
 
 def test_unusable_folders_are_refused(tmp_path):
@@ -324,13 +334,16 @@ def test_unusable_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="no tokenizer.json and no tokenizer.model"):
         load_tokenizer(tmp_path)
     byte_level(tmp_path, ["<|endoftext|>"])
-    with pytest.raises(InputError, match="chat format not recognised; supported: Llama 2"):
+    with pytest.raises(InputError, match="no chat template, and not the special tokens of Llama 3 or ChatML"):
         load_tokenizer(tmp_path)
     (tmp_path / "chat_template.jinja").write_text(QWEN25)
-    with pytest.raises(InputError, match=r"the tokenizer has no <\|im_end\|>"):
+    with pytest.raises(InputError, match=r"no special token of the tokenizer ends the assistant's turn"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(InputError, match="not a tokenizer.json"):
+    with pytest.raises(InputError, match="tokenizer.json: model is missing"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"model": {}}')
+    with pytest.raises(InputError, match="not a tokenizer.json that the tokenizers package reads"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("[]")
     with pytest.raises(InputError, match="tokenizer.json: not a JSON object"):
@@ -346,5 +359,27 @@ def test_roles_and_order_are_checked(tmp_path):
     ours = load_tokenizer(make_folder(tmp_path, "llama2-sentencepiece"))
     with pytest.raises(InputError, match="role 'tool'"):
         ours.encode_chat([{"role": "tool", "content": "x"}])
+    with pytest.raises(InputError, match="its content must be a text"):
+        ours.encode_chat([{"role": "user", "content": None}])
     with pytest.raises(InputError, match="must alternate"):
         ours.encode_chat(as_messages([("user", "a"), ("user", "b")]))
+
+
+@pytest.mark.parametrize(
+    "name, template", [("llama3", LLAMA3), ("qwen2", CHATML.replace("DEFAULT", "")), ("minscl", None)]
+)
+def test_without_a_template_the_family_s_own_format_is_written(tmp_path, name, template):
+    """Guards: a base model's folder, which often has no template, with another prompt than its family's."""
+    transformers = pytest.importorskip("transformers", reason="the teacher extra is not installed")
+    make_folder(tmp_path, name)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    template = settings.pop("chat_template") if template is None else template
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": None}))
+    ours, theirs = load_tokenizer(tmp_path), transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    for conversation in CONVERSATIONS:
+        for generation in (True, False):
+            ids = ours.encode_chat(as_messages(conversation), add_generation_prompt=generation)
+            expected = theirs.apply_chat_template(
+                as_messages(conversation), chat_template=template, add_generation_prompt=generation, return_dict=False
+            )
+            assert ids == expected

@@ -1,75 +1,81 @@
 """Append-only record files of long jobs: an interrupted job reads its answers back and continues.
 
-A record counts once its line is on the disk (fsync). A kill can leave only the last line incomplete; the next start
-cuts that line off, and its question is asked again.
+A record counts once its line is on the disk (fsync). A kill or a lost machine can leave only the last line incomplete;
+that line is cut off before the next one is written, and its question is asked again. A file that is anything else than
+such a log is refused untouched.
 
 Read next: jsonl.py, for files that are written in one go.
 """
 
-import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
 
-from minscl.data.jsonl import read_jsonl
+from minscl.data.jsonl import decode_line, read_jsonl
 from minscl.errors import InputError
-
-with contextlib.suppress(ImportError):  # Windows has no flock, so two runs writing the same file go unnoticed there
-    import fcntl
+from minscl.files import AppendFile, require_file
 
 
 class AnswerLog:
     """A log open for appending, to be used as a context manager. `records` holds what earlier runs wrote, in order.
 
-    `cls` is the record class, with `from_dict` and `to_dict`. Raises InputError where `path` cannot be written, is
-    locked by another run, or has a complete line that is not such a record.
+    `cls` is the record class, with `from_dict` and `to_dict`. Opening changes nothing. Raises InputError where `path`
+    cannot be written, is locked by another run, or has anything but such records.
     """
 
-    def __init__(self, path, cls):
+    def __init__(self, path: str | Path, cls: type):
         self.path = Path(path)
+        self._file = AppendFile(path)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.handle = open(self.path, "ab")  # noqa: SIM115 (closed by __exit__)
-        except OSError as error:
-            raise InputError(f"{path}: cannot write ({error.strerror}); choose a folder that can be written") from error
-        self._lock()
-        _cut_incomplete_line(self.path, self.handle)
-        self.records = read_jsonl(self.path, cls)
+            whole, self._missing_newline = _whole_size(self.path, cls)
+            self.records = read_jsonl(self.path, cls, size=whole)
+        except BaseException:
+            self._file.close()
+            raise
+        self._incomplete_from = whole if whole < self._file.size() else None
 
     def append(self, records: Iterable) -> None:
         """Write `records`, one a line, and return once they are on the disk. Raises InputError on failure."""
         lines = b"".join(json.dumps(record.to_dict(), ensure_ascii=False).encode() + b"\n" for record in records)
-        try:
-            self.handle.write(lines)
-            self.handle.flush()
-            os.fsync(self.handle.fileno())
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot write ({error.strerror}); free some space and start again; complete lines remain"
-            ) from error
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except NameError:  # no fcntl on this platform
-            pass
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: another run is writing it; wait for that run or name another file"
-            ) from error
+        if self._incomplete_from is not None:
+            self._file.truncate(self._incomplete_from)
+        self._file.append(b"\n" * self._missing_newline + lines)
+        self._incomplete_from, self._missing_newline = None, False
 
     def __enter__(self) -> "AnswerLog":
         return self
 
     def __exit__(self, *_) -> None:
-        self.handle.close()
+        self._file.close()
 
 
-def _cut_incomplete_line(path: Path, handle: BinaryIO) -> None:
-    """Truncate the file after its last line feed, searching backwards in blocks."""
-    with open(path, "rb") as reader:
+def _whole_size(path: Path, cls: type) -> tuple[int, bool]:
+    """(bytes up to the end of the last whole record, whether that record lacks its newline).
+
+    Raises InputError where what follows the last newline is neither a record nor the beginning of one.
+    """
+    start, last = _last_line(path)
+    if not last.strip():
+        return start + len(last), False
+    try:
+        value = decode_line(last)
+    except InputError as error:
+        expected = f'{{"{dataclasses.fields(cls)[0].name}": '.encode()  # as json.dumps writes a record's first key
+        if last.startswith(expected) or expected.startswith(last):
+            return start, False
+        raise InputError(f"{path}: not a file of {cls.__name__} records; name another file") from error
+    try:
+        cls.from_dict(value)  # type: ignore[attr-defined]
+    except InputError as error:
+        raise InputError(f"{path}: last line: {error}") from error
+    return start + len(last), True
+
+
+def _last_line(path: Path) -> tuple[int, bytes]:
+    """(offset, content) of what follows the file's last newline, searched backwards in blocks."""
+    with open(require_file(path, "name a regular file"), "rb") as reader:
         size = position = reader.seek(0, os.SEEK_END)
         while position:
             length = min(position, 2**16)
@@ -79,5 +85,5 @@ def _cut_incomplete_line(path: Path, handle: BinaryIO) -> None:
             if newline >= 0:
                 position += newline + 1
                 break
-    if position < size:
-        handle.truncate(position)
+        reader.seek(position)
+        return position, reader.read(size - position)

@@ -20,15 +20,17 @@ from minscl.files import replace_file, require_file
 MAX_NOTE_BYTES = 64 * 10**6  # no note is as long; a larger file was named by mistake
 
 
-def read_jsonl(path, cls) -> list:
+def read_jsonl(path, cls, size: int | None = None) -> list:
     """All records of the file `path`, in order, as instances of `cls` (a class with `from_dict`).
+
+    `size`: only the lines in the first `size` bytes.
 
     Raises InputError naming file:line for a line that is not such a record and for a repeated id, and naming the file
     where it cannot be read.
     """
     records = []
     line_of_id: dict[str, int] = {}
-    for number, record in _parse_lines(path, cls.from_dict):
+    for number, record in _parse_lines(path, cls.from_dict, size):
         if hasattr(record, "id"):
             first = line_of_id.setdefault(record.id, number)
             if first != number:
@@ -63,7 +65,7 @@ def write_jsonl(path, records: Iterable) -> int:
     return count
 
 
-def _parse_lines(path, build: Callable) -> Iterator[tuple]:
+def _parse_lines(path, build: Callable, size: int | None = None) -> Iterator[tuple]:
     """(line number, build(decoded JSON)) of each line that is not blank.
 
     Only a line feed ends a line: JSON text may contain U+2028 and the other separators that str.splitlines breaks at.
@@ -71,18 +73,22 @@ def _parse_lines(path, build: Callable) -> Iterator[tuple]:
     require_file(path, "name a JSON Lines file")
     try:
         with open(path, "rb") as handle:
+            position = 0
             for number, line in enumerate(handle, 1):
+                position += len(line)
+                if size is not None and position > size:
+                    return
                 content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 if content.strip():
                     try:
-                        yield number, build(_decode(content))
+                        yield number, build(decode_line(content))
                     except InputError as error:
                         raise InputError(f"{path}:{number}: {error}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); name a JSON Lines file") from error
 
 
-def _decode(line: bytes):
+def decode_line(line: bytes):
     """The JSON value of one line; raises InputError where it is not UTF-8 or not JSON, or repeats a key."""
     try:
         text = line.decode("utf-8")

@@ -1,9 +1,9 @@
-"""Notes to be coded, human evidence for them, and the documents that an earlier run has already coded.
+"""Notes to be coded, and human evidence for them.
 
 Read next: jsonl.py; ../infer/coder.py, which codes the notes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from minscl.data.icd import CodeBook
@@ -81,16 +81,3 @@ def _document_evidence(path: str, document: CodedDocument | None, note: Note) ->
         for evidence in code.evidence
     }
     return [text for *_, text in sorted(spans)]
-
-
-def already_coded(documents: Iterable[CodedDocument], notes: list[Note], path: str) -> dict[str, CodedDocument]:
-    """The documents of an earlier run, from `path`, by id. Raises InputError where a note's text has changed since."""
-    texts = {note.id: note.text for note in notes}
-    coded = {}
-    for document in documents:
-        if texts.get(document.id, document.text) != document.text:
-            raise InputError(
-                f"{path}: {document.id} was coded from another text; name another --out, or give the note a new id"
-            )
-        coded[document.id] = document
-    return coded

@@ -97,7 +97,7 @@ class CodedDocument:
 
     Set on predictions only: `output`, the raw generation; `warnings`; `truncated`, how many answers (one, or the
     chains of cot-sc) stopped at their length limit; `continued`, whether `output` continues from evidence supplied by
-    the user.
+    the user; `coded_with`, the settings of `generate` that decide about the codes (name → text).
     """
 
     id: str
@@ -107,11 +107,12 @@ class CodedDocument:
     warnings: tuple[str, ...] | None = None
     truncated: int | None = None
     continued: bool | None = None
+    coded_with: dict[str, str] | None = None
 
     @classmethod
     def from_dict(cls, record) -> "CodedDocument":
         """The document in `record`; raises InputError, also for evidence that is not the text at its offsets."""
-        optional = {"output": str, "warnings": list, "truncated": int, "continued": bool}
+        optional = {"output": str, "warnings": list, "truncated": int, "continued": bool, "coded_with": dict}
         fields = checked_record(record, cls, {"id": str, "text": str, "codes": list}, optional)
         codes = tuple(map(Assignment.from_dict, fields["codes"]))
         for assignment in codes:
@@ -120,6 +121,8 @@ class CodedDocument:
         warnings = fields.get("warnings")
         for warning in warnings or ():
             checked_record({"warning": warning}, cls, {"warning": str}, {})
+        for value in (fields.get("coded_with") or {}).values():
+            checked_record({"coded_with": value}, cls, {"coded_with": str}, {})
         return cls(**{**fields, "codes": codes, "warnings": None if warnings is None else tuple(warnings)})
 
     def to_dict(self) -> dict:
@@ -130,6 +133,7 @@ class CodedDocument:
             warnings=None if self.warnings is None else list(self.warnings),
             truncated=self.truncated,
             continued=self.continued,
+            coded_with=self.coded_with,
         )
 
 

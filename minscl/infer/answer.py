@@ -3,9 +3,11 @@
 Read next: data/parse.py, the parser; data/locate.py, the offsets.
 """
 
+import bisect
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Iterable, Iterator
 
 from minscl.data.icd import CodeBook
@@ -80,22 +82,22 @@ def filter_by_score(document: CodedDocument, min_score: float) -> CodedDocument:
 
 
 def code_probability(tokenizer, generation: Generation, start: int, end: int) -> float:
-    """Product of the probabilities of the tokens that contain characters start..end of the decoded answer."""
+    """Product of the probabilities of the tokens that contain characters start..end of the decoded answer.
+
+    A token of single bytes may end inside a character: it contains none, and the token that completes the character
+    contains it.
+    """
+    ids, text = generation.ids, tokenizer.decode(generation.ids)
 
     @functools.cache
-    def decoded_length(tokens: int) -> int:
-        return len(tokenizer.decode(generation.ids[:tokens]))
+    def complete_length(tokens: int) -> int:
+        """How many characters of the answer are complete after the first `tokens` tokens; grows with `tokens`."""
+        prefix = tokenizer.decode(ids[:tokens]).rstrip("\ufffd")  # what an incomplete character is decoded as
+        return len(prefix) if text.startswith(prefix) else len(os.path.commonprefix([text, prefix]))
 
-    def tokens_before(offset: int) -> int:
-        """How many whole tokens end at or before `offset` (bisection: a decoded prefix only grows)."""
-        low, high = 0, len(generation.ids)
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if decoded_length(middle) <= offset else (low, middle - 1)
-        return low
-
-    first, last = tokens_before(start), tokens_before(end)
-    last += decoded_length(last) < end  # include a token that extends beyond the end of the code
+    counts = range(len(ids) + 1)
+    first = bisect.bisect_right(counts, max(start, 0), key=complete_length) - 1  # tokens that end at or before `start`
+    last = bisect.bisect_left(counts, end, key=complete_length)  # up to the first that reaches `end`
     return math.prod(generation.probabilities[first:last], start=1.0)
 
 

@@ -56,7 +56,7 @@ class LocalLLM:
 
     def ask(self, prompts: list[str]) -> Iterator[tuple[int, str | None]]:
         """See LLM.ask. Greedy; an answer has at most MAX_ANSWER_TOKENS tokens."""
-        longest = self.model.config.max_position_embeddings - MAX_ANSWER_TOKENS
+        longest = self.model.config.context_length - MAX_ANSWER_TOKENS
         prompt_ids = [
             self.tokenizer.encode_chat([{"role": "user", "content": prompt}], add_generation_prompt=True)
             for prompt in prompts

@@ -1,27 +1,32 @@
-"""Text ↔ token ids: `tokenizer.json` through the tokenizers package, `tokenizer.model` through sentencepiece.
+"""Text ↔ token ids, and conversations → token ids, of a Hugging Face folder.
 
-Special tokens never come from user text. The tokenizers package recognises special tokens anywhere in a text, so a
-second copy of the tokenizer without them encodes all text; special tokens are added only by name, from chat.py.
+Special tokens never come from user text: token_backends.py encodes text without them, and they are added only by name,
+by the chat format. Answers end at the token that the chat format puts after them, whatever else the folder says.
 
-Read next: chat.py; decoder.py.
+Read next: chat_template.py, the folder's own chat format; token_backends.py.
 """
 
-import json
+from collections.abc import Collection
 from pathlib import Path
 
-import sentencepiece
-import tokenizers
-
-from minscl.errors import InputError, read_json_object
-from minscl.model.chat import ChatFormat, Special, detect_format
+from minscl.errors import InputError
+from minscl.files import path_kind
+from minscl.model.chat import MINSCL_TEMPLATE, Chat, Special, detect_format
+from minscl.model.chat_template import TemplateFormat, find_template
+from minscl.model.token_backends import SentencePiece, TokenizerJson
+from minscl.model.token_settings import read_optional, read_token_settings
 
 
 class Tokenizer:
-    """Text and conversations ↔ ids. stop_ids: the tokens that end an answer. chat: the ChatFormat."""
+    """Text and conversations ↔ ids.
 
-    def __init__(self, backend: "_TokenizerJson | _SentencePiece", chat: ChatFormat, stop_ids: tuple[int, ...]):
+    chat: the chat format. stop_ids: the tokens that end an answer, the chat format's first. vocab_size: one more than
+    the largest id; text_vocab_size: the same without the tokens that never come from text.
+    """
+
+    def __init__(self, backend: TokenizerJson | SentencePiece, chat: Chat, stop_ids: tuple[int, ...]):
         self._backend, self.chat, self.stop_ids = backend, chat, stop_ids
-        self.vocab_size = backend.vocab_size
+        self.vocab_size, self.text_vocab_size = backend.vocab_size, backend.text_vocab_size
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text: no beginning-of-text token and, whatever the text says, no special token."""
@@ -38,193 +43,122 @@ class Tokenizer:
     def encode_chat(self, messages, add_generation_prompt: bool = True) -> list[int]:
         """Ids of messages ({"role": system | user | assistant, "content": text} each).
 
-        add_generation_prompt: end with the assistant's header. Raises InputError as ChatFormat.pieces does.
+        add_generation_prompt: end with the assistant's header. Raises InputError as Chat.pieces does.
         """
         return self._ids(self.chat.pieces(messages, add_generation_prompt))
 
     def encode_answer(self, text: str) -> list[int]:
         """Ids of an assistant's answer after `encode_chat(..., add_generation_prompt=True)`, end token included."""
-        return self._ids(self.chat.answer(text), before=self.chat.before_answer)
+        return self._ids(self.chat.answer(text), before=self.chat.text_before_answer)
 
     def encode_answer_start(self, text: str) -> list[int]:
         """Ids of the beginning of an answer, to be continued: the same tokens as in the whole answer."""
-        return self._ids([f" {text}" if self.chat.before_answer else text], before=self.chat.before_answer)
+        return self._ids([f" {text}" if self.chat.before_answer else text], before=self.chat.text_before_answer)
 
     def _ids(self, pieces: list[str], before: str | None = None) -> list[int]:
         """before: None at the beginning of the text, "" after a special token, else the text that `pieces` continue."""
         ids: list[int] = []
-        for piece in pieces:
+        for piece in self._strip_texts(pieces):
             if isinstance(piece, Special):
-                ids.append(self._backend.special[piece])
-            elif before:  # no token of these families spans the border, which is before a space
-                count = len(self._backend.encode(before, False))
-                ids += self._backend.encode(before + piece, False)[count:]
+                ids.append(self._backend.control[piece])
             else:
-                ids += self._backend.encode(piece, first=before is None)
+                ids += self._encode_after(before, piece)
             before = ""
         return ids
 
+    def _encode_after(self, before: str | None, text: str) -> list[int]:
+        """Ids of `text` where it follows `before`, as for _ids."""
+        if before:
+            context = self._backend.encode(before, first=False)
+            ids = self._backend.encode(before + text, first=False)
+            if ids[: len(context)] == context:
+                return ids[len(context) :]
+        return self._backend.encode(text, first=before is None)
 
-class _TokenizerJson:
-    """tokenizer.json, through the tokenizers package."""
-
-    def __init__(self, path: Path):
-        settings = read_json_object(path)
-        try:
-            self._whole = tokenizers.Tokenizer.from_str(json.dumps(settings))
-            added = settings.pop("added_tokens", None) or []
-            self.special: dict[str, int] = {token["content"]: token["id"] for token in added}
-            settings.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
-            self._first = tokenizers.Tokenizer.from_str(json.dumps(settings))
-            self._later = self._first
-            # Llama 2's newer conversion: no space is put before text that follows a special token
-            if (settings.get("pre_tokenizer") or {}).get("prepend_scheme") == "first":
-                settings["pre_tokenizer"]["prepend_scheme"] = "never"
-                self._later = tokenizers.Tokenizer.from_str(json.dumps(settings))
-        except Exception as error:  # the package raises bare Exception for a file it cannot read
-            raise InputError(
-                f"{path}: not a tokenizer.json that the tokenizers package reads ({error}); fetch the file again"
-            ) from error
-        self._special_ids = frozenset(self.special.values())
-        self.vocab_size = self._whole.get_vocab_size()
-
-    def encode(self, text: str, first: bool) -> list[int]:
-        """Ids of `text`; first: whether it begins the whole text or follows a special token."""
-        ids = (self._first if first else self._later).encode(text, add_special_tokens=False).ids
-        if self._special_ids.isdisjoint(ids):
-            return ids
-        for name in self.special:  # the name is also an ordinary word of the vocabulary: split it
-            if name in text:
-                before, _, after = text.partition(name)
-                return [id for part in (before + name[:1], name[1:] + after) for id in self.encode(part, first)]
-        return [id for id in ids if id not in self._special_ids]  # unknown-token ids represent no text
-
-    def decode(self, ids: list[int], skip_special: bool) -> str:
-        """As Tokenizer.decode."""
-        return self._whole.decode(ids, skip_special_tokens=skip_special)
-
-    def pieces(self) -> list[bytes | None]:
-        """As Tokenizer.pieces."""
-        decoder = json.loads(self._whole.to_str())["decoder"] or {}
-        types = {step["type"] for step in decoder.get("decoders", [decoder]) if step}
-        to_bytes = _from_byte_level if "ByteLevel" in types else _from_sentencepiece
-        pieces: list[bytes | None] = []
-        for id in range(self.vocab_size):
-            name = self._whole.id_to_token(id)
-            pieces.append(None if name is None or id in self._special_ids else to_bytes(name))
-        return pieces
-
-
-class _SentencePiece:
-    """tokenizer.model: Llama 2.
-
-    legacy: every text that follows a special token gets a space before its first word, not only the first text.
-    """
-
-    def __init__(self, path: Path, legacy: bool):
-        self._legacy = legacy
-        try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        except (OSError, RuntimeError) as error:
-            raise InputError(f"{path}: not a sentencepiece model; fetch the file again") from error
-        self.vocab_size: int = self._processor.vocab_size()
-        control = [id for id in range(self.vocab_size) if self._processor.is_control(id)]
-        self.special: dict[str, int] = {self._processor.id_to_piece(id): id for id in control}
-
-    def encode(self, text: str, first: bool) -> list[int]:
-        """Ids of `text`; first: whether it begins the whole text or follows a special token."""
-        if first or self._legacy:
-            return self._processor.encode(text)
-        # sentencepiece always adds a space in front, so encode a line break first and cut both off
-        return self._processor.encode("\n" + text)[len(self._processor.encode("\n")) :]
-
-    def pieces(self) -> list[bytes | None]:
-        """As Tokenizer.pieces."""
-        processor = self._processor
-        return [
-            None
-            if processor.is_control(id) or processor.is_unknown(id)
-            else _from_sentencepiece(processor.id_to_piece(id))
-            for id in range(self.vocab_size)
-        ]
-
-    def decode(self, ids: list[int], skip_special: bool) -> str:
-        """As Tokenizer.decode."""
-        if skip_special:
-            return self._processor.decode([id for id in ids if not self._processor.is_control(id)])
-        text = ""
-        pending: list[int] = []
-        for id in ids:
-            if self._processor.is_control(id):
-                text += (self._processor.decode(pending) if pending else "") + self._processor.id_to_piece(id)
-                pending = []
-            else:
-                pending.append(id)
-        return text + (self._processor.decode(pending) if pending else "")
-
-
-def _from_sentencepiece(name: str) -> bytes:
-    """The bytes of a sentencepiece token: ▁ is a space, <0x0A> a byte."""
-    if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
-        return bytes([int(name[3:5], 16)])
-    return name.replace("▁", " ").encode("utf-8")
-
-
-def _from_byte_level(name: str) -> bytes:
-    """The bytes of a GPT-2 style token: each letter represents a byte."""
-    return bytes(_BYTES[letter] for letter in name)
-
-
-def _byte_level_alphabet() -> dict[str, int]:
-    """GPT-2's alphabet, letter → byte: printable bytes are themselves, the others the letters from 256 on, in order."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
-
-
-_BYTES = _byte_level_alphabet()
+    def _strip_texts(self, pieces: list[str]) -> list[str]:
+        """`pieces` without the spaces that a special token takes from the text beside it (lstrip, rstrip)."""
+        if self._backend.strips.keys().isdisjoint(pieces):
+            return pieces
+        stripped = list(pieces)
+        for index, piece in enumerate(pieces):
+            if isinstance(piece, Special):
+                left, right = self._backend.strips.get(piece, (False, False))
+                if left and index and not isinstance(pieces[index - 1], Special):
+                    stripped[index - 1] = stripped[index - 1].rstrip()
+                if right and index + 1 < len(pieces) and not isinstance(pieces[index + 1], Special):
+                    stripped[index + 1] = stripped[index + 1].lstrip()
+        return stripped
 
 
 def load_tokenizer(folder) -> Tokenizer:
-    """The tokenizer of a model folder. Raises InputError for a missing or damaged file and an unknown chat format."""
+    """The tokenizer of a model folder.
+
+    Raises InputError naming the file for a missing or damaged file, a chat template that cannot be used or an unknown
+    chat format, and for a tokenizer with more tokens than the vocabulary of the folder's model.
+    """
     folder = Path(folder)
-    backend: _TokenizerJson | _SentencePiece
-    if (folder / "tokenizer.json").exists():
-        backend = _TokenizerJson(folder / "tokenizer.json")
-    elif (folder / "tokenizer.model").exists():
-        legacy = _settings(folder / "tokenizer_config.json").get("legacy") is not False
-        backend = _SentencePiece(folder / "tokenizer.model", legacy)
+    config = read_optional(folder / "tokenizer_config.json")
+    settings = read_token_settings(folder, config)
+    template = find_template(folder, config)
+    backend: TokenizerJson | SentencePiece
+    if path_kind(folder / "tokenizer.json") != "missing":
+        backend = TokenizerJson(folder / "tokenizer.json", settings, template[0] if template else "")
+    elif path_kind(folder / "tokenizer.model") != "missing":
+        backend = SentencePiece(folder / "tokenizer.model", settings)
     else:
         raise InputError(f"{folder}: no tokenizer.json and no tokenizer.model; fetch one of them")
-    chat = detect_format(_chat_template(folder), set(backend.special), str(folder))
-    if chat.end not in backend.special:
+    chat: Chat
+    if template is None or template[0] == MINSCL_TEMPLATE:
+        chat = detect_format(backend.control, str(folder))
+    else:
+        chat = TemplateFormat(template[0], settings.named, backend.control, template[1])
+    vocab_size = read_optional(folder / "config.json").integer("vocab_size", default=backend.vocab_size, minimum=1)
+    stop_ids = _stop_ids(folder, backend.control[chat.end], {id for id in backend.control.values() if id < vocab_size})
+    tokenizer = Tokenizer(backend, chat, stop_ids)
+    if template is not None:
+        _check_answer(tokenizer, template[1])
+    _check_vocabulary(tokenizer, vocab_size, folder)
+    return tokenizer
+
+
+def _check_answer(tokenizer: Tokenizer, source: str) -> None:
+    """Raises InputError where an answer in a conversation has other tokens than training and generation give it."""
+    user, answer = {"role": "user", "content": "Note: HTN."}, "Evidence:\n1. HTN"
+    ids = tokenizer.encode_answer(answer)
+    whole = tokenizer.encode_chat([user, {"role": "assistant", "content": answer}], add_generation_prompt=False)
+    if not any(whole[start : start + len(ids)] == ids for start in range(len(whole))):
         raise InputError(
-            f"{folder}: the chat template is {chat.name}'s, but the tokenizer has no {chat.end}; "
-            "the folder mixes two models"
+            f"{source}: the tokens of an answer merge with those of the generation prompt; use the chat template of "
+            "the model's instruction-tuned release"
         )
-    return Tokenizer(backend, chat, _stop_ids(folder, backend.special[chat.end]))
 
 
-def _chat_template(folder: Path) -> str:
-    """The template's text: chat_template.jinja, or tokenizer_config.json's (one text, or a list of named ones)."""
-    if (folder / "chat_template.jinja").exists():
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    template = _settings(folder / "tokenizer_config.json").get("chat_template") or ""
-    if isinstance(template, list):
-        named = {entry.get("name"): entry.get("template") for entry in template}
-        template = named.get("default") or ""
-    return template
+def _check_vocabulary(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:
+    """Raises InputError where tokens of texts, prompts or answers are beyond the vocabulary of the folder's model.
+
+    Special tokens of no use here, such as one for padding, may be.
+    """
+    chat_ids = tokenizer.encode_chat([{"role": role, "content": "x"} for role in ("user", "assistant")])
+    largest = max(tokenizer.text_vocab_size - 1, *chat_ids, *tokenizer.stop_ids)
+    if largest >= vocab_size:
+        raise InputError(
+            f"{folder / 'config.json'}: vocab_size is {vocab_size}, and the tokenizer has a token {largest}; the "
+            "folder mixes two models"
+        )
 
 
-def _stop_ids(folder: Path, end: int) -> tuple[int, ...]:
-    """From generation_config.json, else config.json, else the chat format's end token."""
+def _stop_ids(folder: Path, end: int, special_ids: Collection[int]) -> tuple[int, ...]:
+    """The chat format's end token, which training writes, and the special tokens that the folder names as ends.
+
+    eos_token_id of generation_config.json, else of config.json: a whole number or a list of them. The id of an ordinary
+    token is left out: a word or a line break must not end an answer.
+    """
     for name in ("generation_config.json", "config.json"):
-        ids = _settings(folder / name).get("eos_token_id")
-        if ids is not None:
-            return tuple(ids) if isinstance(ids, list) else (ids,)
+        settings = read_optional(folder / name)
+        if "eos_token_id" in settings:
+            value = settings.values["eos_token_id"]
+            ids = value if isinstance(value, list) else [value]
+            if any(type(id) is not int for id in ids):
+                raise settings.error("eos_token_id", "a whole number or a list of whole numbers")
+            return tuple(dict.fromkeys([end, *(id for id in ids if id in special_ids)]))
     return (end,)
-
-
-def _settings(path: Path) -> dict:
-    """The JSON object in `path`; empty where there is no such file."""
-    return read_json_object(path) if path.exists() else {}

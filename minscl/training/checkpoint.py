@@ -29,6 +29,7 @@ from minscl.config import RunConfig
 from minscl.data.types import Sample
 from minscl.errors import InputError, printable
 from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_file, require_file
+from minscl.model.digest import weights_digest
 from minscl.settings import read_settings
 
 LOG = logging.getLogger("minscl")
@@ -56,19 +57,14 @@ class OptimizerState(Protocol):
 def checkpoint_settings(config: RunConfig, dtype: torch.dtype, samples: Sequence[Sample]) -> dict:
     """What must be equal for a run to be resumed: everything that changes the arithmetic.
 
-    The model is identified by its config.json and the sizes of its weight files, whatever its path, the data by its
-    token ids.
+    The model is identified by a digest of its weights, whatever its path, the data by its token ids.
     """
-    folder = Path(config.model)
-    weight_sizes = sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))
-    model_digest = hashlib.sha256((folder / "config.json").read_bytes())
-    model_digest.update(repr(weight_sizes).encode())
     data_digest = hashlib.sha256()
     for sample in samples:
         data_digest.update(repr((sample.prompt_ids, sample.target_ids)).encode())
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in RESUMABLE}
     return settings | {
-        "model": model_digest.hexdigest()[:16],
+        "model": weights_digest(config.model),
         "dtype": str(dtype),
         "data": data_digest.hexdigest(),
     }

@@ -1,0 +1,30 @@
+"""Which weights a folder holds, as a short digest: so that two models' results are not mixed under one name.
+
+Read next: ../training/checkpoint.py and ../generate.py, which store it.
+"""
+
+import hashlib
+from pathlib import Path
+
+from minscl.files import list_folder, read_bytes, write_errors
+
+SAMPLES = 64  # pieces of a weight file that are read, spread evenly; all of an 8B model would take a minute
+SAMPLE_BYTES = 2**14
+
+
+def weights_digest(folder: str | Path, config_name: str = "config.json") -> str:
+    """16 hex digits of SHA-256 over a folder's settings file and its safetensors: names, sizes and pieces of content.
+
+    Raises InputError where a file cannot be read.
+    """
+    digest = hashlib.sha256(read_bytes(Path(folder) / config_name, "name a complete folder"))
+    for path in list_folder(folder):
+        if path.suffix != ".safetensors":
+            continue
+        with write_errors(path, "name a folder that can be read"), open(path, "rb") as file:
+            size = file.seek(0, 2)
+            digest.update(f"{path.name} {size}\n".encode())
+            for number in range(SAMPLES):
+                file.seek(max(0, size - SAMPLE_BYTES) * number // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
