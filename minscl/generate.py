@@ -140,7 +140,8 @@ def main(argv=None) -> int:
 
     def skip(note: Note, error: InputError) -> None:
         skipped.append(note.id)
-        print(f"minscl: skipped: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        # tqdm.write: a line of its own, above the progress bar
+        tqdm.write(f"minscl: skipped: {printable(' '.join(str(error).split()))}", file=sys.stderr)
 
     notes = read_notes(config.notes, skip if len(config.notes) > 1 else None)
     evidence = read_evidence(config.evidence, notes)
