@@ -16,6 +16,6 @@ def _leave(number, frame):
     os._exit(130)
 
 
-# True only in `python -m minscl.COMMAND`, before its module runs; cli.run_command takes over from there.
+# True only in `python -m minscl.COMMAND`, before its module runs; command.run_command takes over from there.
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _leave)

@@ -1,19 +1,12 @@
 """Errors that the user can fix, and what their messages may show.
 
-Every command turns an `InputError` into one line on stderr and exit status 2 (cli.run_command). Any module may import
-this one; it imports nothing from minscl.
+Every command turns an `InputError` into one line on stderr and exit status 2 (command.run_command). Any module may
+import this one; it imports nothing from minscl.
 """
 
-import contextlib
-import errno
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-# The disk is full, a quota is used up, the file is over a size limit, the device fails.
-DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class InputError(ValueError):
@@ -42,29 +35,3 @@ def describe_value(value: Any) -> str:
     if isinstance(value, str):
         return f"a string of {len(value):,} character{'s' * (len(value) != 1)}"
     return f"a list of {len(value):,}" if isinstance(value, (list, tuple)) else "an object"
-
-
-@contextlib.contextmanager
-def disk_errors(
-    path: str | Path, remedy: str = "free some space and start again; the previous file is untouched"
-) -> Iterator[None]:
-    """Turns the OSError of a full or failing disk into an InputError that names `path` and `remedy`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_ERRNOS:
-            raise
-        raise InputError(f"{path}: cannot be written ({error.strerror}); {remedy}") from error
-
-
-def read_json_object(path: str | Path, remedy: str = "fetch the file again") -> dict:
-    """The JSON object in `path`. Raises InputError with the file and `remedy` if there is none."""
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
-    except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
-        raise InputError(f"{path}: not JSON ({error}); {remedy}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: not a JSON object; {remedy}")
-    return value

@@ -13,7 +13,8 @@ Read next: score/codes.py, evidence.py and code_groups.py, which define the scor
 import sys
 from dataclasses import dataclass
 
-from minscl.cli import flag, parse_flags, path_flag, print_json, require, run_command
+from minscl.cli import flag, parse_flags, path_flag, require
+from minscl.command import print_json, run_command
 from minscl.data.corpora.mdace_charts import read_charts
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl

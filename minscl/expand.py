@@ -17,7 +17,8 @@ Read next: expand_config.py for the flags; data/spans/gold.py, silver.py (Eq. 7,
 import sys
 from typing import Any
 
-from minscl.cli import Parser, add_flags, format_counts, make_config, print_json, require, run_command
+from minscl.cli import Parser, add_flags, format_counts, make_config, require
+from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.coded_records import read_documents, read_pairs
 from minscl.data.corpora.aci_bench import aci_documents, aci_notes

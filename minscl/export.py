@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from minscl.cli import flag, parse_flags, path_flag, require, run_command
+from minscl.cli import flag, parse_flags, path_flag, require
+from minscl.command import run_command
 from minscl.config import DEMO
 from minscl.errors import InputError
 from minscl.files import list_folder, output_path, path_kind, read_bytes, replace_file

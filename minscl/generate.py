@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from minscl.cli import flag, parse_flags, positional, print_json, run_command
+from minscl.cli import flag, parse_flags, positional
+from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog
 from minscl.data.notes import Skip, read_evidence, read_notes

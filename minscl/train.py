@@ -7,7 +7,7 @@
 Read next: config.py for the settings, training/run.py for a run, training/loop.py for a step.
 """
 
-from minscl.cli import run_command
+from minscl.command import run_command
 from minscl.config import check_paths, parse_run
 from minscl.hardware import memory_errors
 from minscl.training.run import train_adapter

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from minscl.cli import run_command
+from minscl.command import run_command
 from minscl.config import DEMO, RunConfig
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl, write_jsonl

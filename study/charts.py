@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from minscl.cli import run_command
+from minscl.command import run_command
 from minscl.errors import InputError
 from minscl.files import replace_file
 

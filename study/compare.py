@@ -19,7 +19,8 @@ import sys
 import time
 from pathlib import Path
 
-from minscl.cli import require, run_command
+from minscl.cli import require
+from minscl.command import run_command
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError

@@ -24,7 +24,7 @@ import itertools
 import random
 import sys
 
-from minscl.cli import run_command
+from minscl.command import run_command
 from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument, Evidence
 from study import templates_heldout, templates_train

@@ -15,7 +15,7 @@ import subprocess
 
 import pytest
 
-from minscl.cli import run_command
+from minscl.command import run_command
 
 SLOW_FIXTURES = {"gold", "finished_run", "coded"}
 

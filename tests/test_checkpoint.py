@@ -160,6 +160,7 @@ def test_the_new_checkpoint_outlives_damaged_ones_of_later_steps(checkpoints):
     for state in optimizer.state.values():
         state["step"] += 1
     save_checkpoint(folder, 6, parameters, optimizer, SETTINGS)
+    assert [path.name[-1] for path in sorted(folder.iterdir())] == ["5", "6", "8", "9"]
     assert newest_checkpoint(folder, before=7).name == "step-00000006"
     assert load_checkpoint(folder, *new_run(), SETTINGS, TOTAL_STEPS) == 6
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import minscl
-from minscl.cli import flag, flag_name, parse_flags, path_flag, positional, require, run_command
+from minscl.cli import flag, flag_name, parse_flags, path_flag, positional, require
+from minscl.command import run_command
 from minscl.config import PRESETS, RunConfig, parse_run
 from minscl.errors import InputError
 
@@ -132,7 +133,7 @@ def test_errors_are_one_line_and_an_exit_status(error, status, capsys):
 
 def test_a_reader_that_goes_away_is_no_failure():
     """Guards a traceback from `minscl ... | head -1`."""
-    code = "from minscl.cli import run_command; run_command(lambda: print('x\\n' * 100000) or 0)"
+    code = "from minscl.command import run_command; run_command(lambda: print('x\\n' * 100000) or 0)"
     command = f'{sys.executable} -c "{code}" | head -1; echo ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.stdout == "x\n0\n" and done.stderr == ""
@@ -218,7 +219,7 @@ def test_odd_streams_are_no_traceback(redirection, encoding, tmp_path):
     text, status, stderr = SHELL[redirection]
     script = tmp_path / "x.py"
     script.write_text(
-        "import sys\nfrom minscl.cli import run_command\n"
+        "import sys\nfrom minscl.command import run_command\n"
         f"def main():\n    print('log', file=sys.stderr)\n    print({text!r})\n    return 0\nrun_command(main)\n"
     )
     command = f"PYTHONIOENCODING={encoding} {sys.executable} {script} {redirection}; exit ${{PIPESTATUS[0]}}"

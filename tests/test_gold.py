@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import minscl.expand
-from minscl.cli import run_command
+from minscl.command import run_command
 from minscl.data import Pair
 from minscl.data.icd import CodeBook
 from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index
@@ -342,7 +342,7 @@ def test_a_picture_replaces_the_old_one_whole_or_not_at_all(tmp_path, monkeypatc
     assert (tmp_path / "c.PNG").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
     draw_coverage(counts, str(tmp_path / "c.PNG"))
     assert (tmp_path / "c.PNG").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(InputError, match="c.jsonl: no picture of that type"):
+    with pytest.raises(InputError, match="c.jsonl: name a .png, .svg or .pdf file"):
         draw_coverage(counts, str(tmp_path / "c.jsonl"))
 
 

@@ -177,7 +177,7 @@ def test_generate_stops_with_a_line(flags, large_activations, tmp_path, generate
     note, out = tmp_path / "note.txt", tmp_path / "coded.jsonl"
     note.write_text(NOTE)
     run = generate(note, "--model", large_activations, "--dtype", "float16", "--out", out, *flags)
-    assert run.returncode == 2 and not run.stdout and not out.read_text()
+    assert run.returncode == 2 and not run.stdout and not out.exists()
     [line] = run.stderr.strip().splitlines()
     assert line.startswith(f"minscl: {note}: ") and line.endswith("use --dtype float32 or bfloat16")
 

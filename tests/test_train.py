@@ -99,10 +99,11 @@ def test_a_run_that_cannot_learn_says_so(changes, words, training_folder, tmp_pa
     assert ("warning: the learning rate is 0" in stderr) == bool(words)
 
 
-def test_more_steps_than_can_be_counted_are_refused(training_folder, tmp_path):
-    """Guards: checkpoints whose names no longer sort, and a plan that fills the memory."""
-    with pytest.raises(InputError, match="--epochs 1000000: 40,000,000 steps; the limit is 16,777,216"):
-        train_adapter(run_config(training_folder, tmp_path / "run", epochs=10**6, batch_size=1))
+def test_more_steps_than_can_be_counted_are_refused(training_folder, tmp_path, monkeypatch):
+    """Guards: checkpoints whose names no longer sort, and a count of AdamW's that stands still."""
+    monkeypatch.setattr("minscl.training.loop.MAX_STEPS", 20)
+    with pytest.raises(InputError, match="--epochs 7: 21 steps; the limit is 20, use fewer epochs"):
+        train_adapter(run_config(training_folder, tmp_path / "run"))
 
 
 def test_ids_of_another_tokenizer_are_refused(training_folder, tmp_path):
@@ -123,6 +124,13 @@ def test_what_cannot_be_written_is_named_before_training(training_folder, tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written in .*file; choose a folder that can be written"):
         train_adapter(run_config(training_folder, tmp_path / "file"))
+
+
+def test_half_of_torchruns_variables_are_named(training_folder, tmp_path, monkeypatch):
+    """Guards: a traceback where a batch system sets WORLD_SIZE, and a wait for processes that nobody started."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="RANK is not a number, but WORLD_SIZE is set; unset it, or start with"):
+        train_adapter(run_config(training_folder, tmp_path / "run"))
 
 
 def test_training_on_nothing_is_refused(training_folder, tmp_path):
@@ -214,7 +222,9 @@ def test_a_run_writes_to_its_folder_only_and_starts_nothing(training_folder, tmp
     """Guards: fonts searched, a cache written under HOME, a program started. HOME does not exist."""
     (tmp_path / "watched.py").write_text(textwrap.dedent(WATCHED))
     (tmp_path / "tmp").mkdir()
-    environment = {name: value for name, value in os.environ.items() if name != "MPLCONFIGDIR"}
+    environment = {  # torch sets its own in this process
+        name: value for name, value in os.environ.items() if name not in ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
+    }
     environment |= {"HOME": "/nonexistent", "TMPDIR": str(tmp_path / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
     environment["PYTHONPATH"] = str(Path(minscl.__file__).parents[1])
     flags = [*run_flags(training_folder, epochs=1), "--out", str(tmp_path / "run")]

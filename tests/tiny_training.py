@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from minscl import train
-from minscl.cli import run_command
+from minscl.command import run_command
 from minscl.config import RunConfig
 from minscl.model import Decoder, ModelConfig, save_model
 from study.tokenizer import train_tokenizer

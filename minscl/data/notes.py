@@ -1,29 +1,52 @@
 """Notes to be coded, and human evidence for them.
 
+Offsets count the characters of a note as its file has them, newlines included, without a UTF-8 signature.
+
 Read next: jsonl.py; ../infer/coder.py, which codes the notes.
 """
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from minscl.data.icd import CodeBook
-from minscl.data.jsonl import read_jsonl, read_text
+from minscl.data.jsonl import MAX_NOTE_BYTES, read_jsonl, read_text
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
+from minscl.files import read_text as read_whole_text
 
 Skip = Callable[[Note, InputError], None]
+# Only these end a line of an evidence file: a quotation may have a form feed or U+2028, at which str.splitlines cuts.
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+class NoteRecord:
+    """A line of a notes JSONL: a note, or a coded document, whose codes are not read."""
+
+    @classmethod
+    def from_dict(cls, record) -> Note:
+        """The note in `record`; raises InputError."""
+        if isinstance(record, dict) and "codes" in record:
+            ignored = {field.name for field in fields(CodedDocument)} - {field.name for field in fields(Note)}
+            record = {key: value for key, value in record.items() if key not in ignored}
+        note = Note.from_dict(record)
+        if len(note.text) > MAX_NOTE_BYTES:  # refused before it is tokenised, which takes a hundred times the memory
+            raise InputError(f"Note: text has {len(note.text):,} characters, more than any note; split it")
+        return note
 
 
 def read_notes(paths: Sequence[str | Path], skip: Skip | None = None) -> list[Note]:
     """The notes of all files, in order: a .jsonl file holds many; any other file is one note, with its path as id.
 
+    A line of a .jsonl file is a note or a coded document, of which the codes are ignored.
     A text file that cannot be read is passed to `skip(note, error)`, if given. Raises InputError for an unreadable file
     otherwise, for two notes with the same id, and where there is no note at all.
     """
     notes: list[Note] = []
     for path in map(Path, paths):
-        if path.suffix == ".jsonl":
-            notes += read_jsonl(path, Note)
+        if path.suffix.lower() == ".jsonl":
+            notes += read_jsonl(path, NoteRecord)
             continue
         try:
             notes.append(Note(str(path), read_text(path)))
@@ -47,12 +70,12 @@ def read_evidence(path: str, notes: list[Note]) -> dict[str, list[str]] | None:
     """Human quotations by note id, in document order (the paper's "+ Evid."); None where `path` is empty.
 
     A .jsonl file holds coded documents with the notes' ids and texts; the evidence of their ICD-10-CM codes is used.
-    Any other file holds one quotation per line, for a single note. Raises InputError where a note has no record or
-    a record with another text.
+    Any other file holds one quotation per line, for a single note. Raises InputError for a file that cannot be read or
+    has no quotation, and where a note has no record or a record with another text.
     """
     if not path:
         return None
-    if Path(path).suffix == ".jsonl":
+    if Path(path).suffix.lower() == ".jsonl":
         records = {document.id: document for document in read_jsonl(Path(path), CodedDocument)}
         return {note.id: _document_evidence(path, records.get(note.id), note) for note in notes}
     if len(notes) != 1:
@@ -60,9 +83,11 @@ def read_evidence(path: str, notes: list[Note]) -> dict[str, list[str]] | None:
             f"{path}: a text file has the evidence of one note, but there are {len(notes)} notes; "
             "use a JSONL of coded documents"
         )
-    if not Path(path).exists():
-        raise InputError(f"--evidence {path}: no such file; write one quotation per line")
-    return {notes[0].id: [line.strip() for line in read_text(Path(path)).splitlines() if line.strip()]}
+    text = read_whole_text(path, "give a text file with one quotation per line", MAX_NOTE_BYTES)
+    quotations = [line.strip() for line in _LINE_END.split(text) if line.strip()]
+    if not quotations or "\0" in text:
+        raise InputError(f"{path}: has no quotations; write one per line, as plain UTF-8 text")
+    return {notes[0].id: quotations}
 
 
 def _document_evidence(path: str, document: CodedDocument | None, note: Note) -> list[str]:

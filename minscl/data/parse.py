@@ -9,6 +9,7 @@ the answer as received.
 Read next: parse_line.py, for one line; infer/coder.py, which locates the quotations in the note.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterable
@@ -30,7 +31,7 @@ from minscl.data.parse_line import (
 
 # Examples as in parse_line.py; tests/test_parse_line.py has the table.
 # Cut-off references. "I10 Hypertension [1, 2" → " [1, 2", group 1 "1, ": the last number may be cut.
-CUT_REFERENCES = re.compile(r"\s*\[((?:[0-9]{1,4},\s*)*)[0-9]*$")
+CUT_REFERENCES = re.compile(r"(?<!\s)\s*\[((?:[0-9]{1,4},\s*)*)[0-9]*$")
 # Reasoning. "<think>I21?</think>Codes:" → "<think>I21?</think>"; unclosed, everything to the end.
 THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.IGNORECASE | re.DOTALL)
 # Reasoning that the prompt opened, as some chat formats do. "I21?</think>Codes:" → "I21?</think>".
@@ -44,7 +45,7 @@ FENCE = re.compile(r"\s*```[\w-]*\s*")
 # Fences around a whole answer. '```json\n{}\n```' → "```json" and "```".
 OUTER_FENCES = re.compile(r"^```[\w-]*|```$")
 # A rendered span answer. "I10 Essential hypertension" → "I10", "Essential hypertension".
-RENDERED_SPAN = re.compile(rf"({CANONICAL})(?: (.*))?\s*\Z")
+RENDERED_SPAN = re.compile(rf"({CANONICAL})(?: (.*)(?=\n|\Z))?\s*\Z")
 # A rendered document answer. "Evidence:\n1. HTN\nCodes:\nI10 x [1]" → group 1, the code lines: "I10 x [1]".
 RENDERED_DOCUMENT = re.compile(r"(?:Evidence:\n(?:(?:[0-9]+\. [^\n]+\n)+|none\n))?Codes:\n(.+)", re.DOTALL)
 # What blanking overwrites. "a\nb" → "a" and "b".
@@ -114,12 +115,14 @@ def parse_document(text: str, known_category: KnownCategory | None = None, trunc
     for offset, line in code_lines or ():
         of_line = _codes_of_line(line, offset, known_category, cut=truncated and offset + len(line) == len(body))
         malformed += not of_line and looks_like_code(line)
+        written = of_line[0].references if of_line else ()  # all codes of a line have the same
+        references = tuple(dict.fromkeys(position_of[number] for number in written if number in position_of))
         # A code at the very end is incomplete: "I50." may have been about to become I50.23.
-        codes += [code for code in of_line if not (truncated and body[code.end :] in ("", "."))]
-    codes = [
-        replace(code, references=tuple(position_of[number] for number in code.references if number in position_of))
-        for code in codes
-    ]
+        codes += [
+            replace(code, references=references)
+            for code in of_line
+            if not (truncated and body[code.end : code.end + 2] in ("", "."))
+        ]
     links = tuple(link for _, link in quotations)
     evidence = tuple(quotation for quotation, _ in quotations)
     return Parsed(evidence, _merge(codes, links), links, truncated, sectionless, malformed)
@@ -158,16 +161,19 @@ def _codes_of_line(line: str, offset: int, known_category: KnownCategory, cut: b
 def _merge(codes: Iterable[ParsedCode], links: Iterable[str | None]) -> tuple[ParsedCode, ...]:
     """Each code once, at its first place, with the references of all its lines, or else the quotations linked to it."""
     merged: dict[str, ParsedCode] = {}
+    references: dict[str, dict[int, tuple[int, ...]]] = {}  # code → id of a line's references → these references
     for code in codes:
-        first = merged.get(code.code, code)
-        merged[code.code] = replace(first, references=tuple(dict.fromkeys(first.references + code.references)))
-    linked: dict[str, tuple[int, ...]] = {}
+        merged.setdefault(code.code, code)
+        references.setdefault(code.code, {})[id(code.references)] = code.references
+    linked: dict[str, list[int]] = {}
     for number, link in enumerate(links, 1):
         if link is not None:
-            linked[link] = (*linked.get(link, ()), number)
-    return tuple(
-        code if code.references else replace(code, references=linked.get(code.code, ())) for code in merged.values()
-    )
+            linked.setdefault(link, []).append(number)
+    for name, code in merged.items():
+        of_lines = list(references[name].values())
+        numbers = of_lines[0] if len(of_lines) == 1 else tuple(dict.fromkeys(itertools.chain(*of_lines)))
+        merged[name] = replace(code, references=numbers or tuple(linked.get(name, ())))
+    return tuple(merged.values())
 
 
 def _is_rendered(text: str) -> bool:
@@ -236,19 +242,24 @@ def _parse_json(body: str, known_category: KnownCategory) -> Parsed | None:
         return None
 
     evidence, codes, malformed, position = _strings(answer.get("evidence")), [], 0, 0
+    number_of: dict[str, int] = {}  # quotation → its first 1-based position in `evidence`
+    for number, quotation in enumerate(evidence, 1):
+        number_of.setdefault(quotation, number)
     for item in answer["codes"]:
         fields = item if isinstance(item, dict) else {"code": item}
         text = fields["code"] if isinstance(fields.get("code"), str) else ""
         of_item = _codes_of_line(text, 0, known_category)
         malformed += not of_item
         quotations = _strings(fields.get("evidence"))
-        evidence += [quotation for quotation in quotations if quotation not in evidence]
+        for quotation in [quotation for quotation in quotations if quotation not in number_of]:
+            evidence.append(quotation)
+            number_of.setdefault(quotation, len(evidence))
         numbers = [
             number
             for number in (fields["evidence"] if isinstance(fields.get("evidence"), list) else ())
             if type(number) is int and 1 <= number <= len(evidence)
         ]
-        references = tuple(dict.fromkeys([evidence.index(quotation) + 1 for quotation in quotations] + numbers))
+        references = tuple(dict.fromkeys([number_of[quotation] for quotation in quotations] + numbers))
         for code in of_item:
             position = max(body.find(text[code.start : code.end], position), 0)
             description = fields["description"] if isinstance(fields.get("description"), str) else code.description

@@ -5,7 +5,9 @@ that is not shaped like an ICD-10-CM code is not a code. prompts.py uses these f
 about to write will be parsed back unchanged.
 
 Each regular expression has an example beside it: on the left what is searched, on the right what matches, or the
-groups. tests/test_parse_line.py has a table of matches and non-matches for each.
+groups. tests/test_parse_line.py has a table of matches and non-matches for each. Parsing takes time linear in the
+line, whatever a model wrote (tests/test_parse_time.py): two repeats that can match the same characters never stand
+side by side, or n of them would be divided in n ways, and a search does not start anew inside a run.
 
 Read next: parse.py, which parses whole answers.
 """
@@ -20,7 +22,6 @@ KnownCategory = Callable[[str], bool]
 _SHAPE = r"(?:[A-Za-z][0-9][0-9ABab]|[Qq][Aa]0)(?:\.[0-9A-Za-z]{1,4}|[0-9A-Za-z]{1,4})?"  # e1165, E11.65, M1A.9XX0
 CANONICAL = r"(?:[A-Z][0-9][0-9AB]|QA0)(?:\.[0-9A-Z]{1,4})?"  # E11.65, I10; not e11.65, E1165
 _LABEL = r"(?:(?:ICD[-\s]?10(?:[-\s]?CM)?(?:\s+codes?)?|codes?)(?:\s+[0-9]{1,2})?\s*:)"  # "ICD-10-CM code:", "Code 2:"
-_BRACKETED_NUMBERS = r"\[(?:evidence:?\s*)?[0-9]{1,4}(?:\s*(?:,|;|&|and)\s*[0-9]{1,4})*\]"  # "[1, 3]", "[Evidence 2]"
 _MARKUP = r"[\s#>*_`]*"  # "## ", "> **"
 _HEADING_WORD = (  # words that may precede "evidence" or "codes" in a heading
     "(?:the|list|of|final|assigned|predicted|suggested|selected|billable|supporting|clinical|key|relevant|extracted|"
@@ -48,8 +49,10 @@ CLOSING_MARKUP = re.compile(r"[*_`\])\"'”]*")
 CODE_SEPARATOR = re.compile(r"(?:(?:\s*(?:[,;/&]|\band\b))+\s*|\s+)[*_`\[(]*", re.IGNORECASE)
 # A bracketed code at the end. "Diabetes (ICD-10: E11.9)" → "E11.9".
 CODE_AT_END = re.compile(rf"[\[(]\s*(?:{_LABEL}\s*)?({_SHAPE})\s*[\])][\s.*_`|]*$", re.IGNORECASE)
-# References at the end. "I10 Hypertension [1, 3]" → "[1, 3]"; also "[1][3]", "[Evidence: 1 and 3]".
-REFERENCES = re.compile(rf"{_BRACKETED_NUMBERS}(?:\s*{_BRACKETED_NUMBERS})*[\s.*_`|]*$", re.IGNORECASE)
+# One reference. "I10 Hypertension [1, 3]" → "[1, 3]"; "x [Evidence: 1 and 3]" → "[Evidence: 1 and 3]".
+REFERENCE = re.compile(r"\[(?:evidence:?\s*)?[0-9]{1,4}(?:\s*(?:,|;|&|and)\s*[0-9]{1,4})*\]", re.IGNORECASE)
+# What may follow the references at the end of a line. In "I10 x [1][3].**", after "[3]": ".**"; may be empty.
+AFTER_REFERENCES = re.compile(r"[\s.*_`|]*")
 
 # Evidence lines. The list mark: "- 2. DM2" → "- 2. ", group 1 "2"; "(2) DM2" → "(2) ", group 1 "2"; may be empty.
 LIST_MARK = re.compile(r"\s*(?:[-*•·+–—>]+\s+)?(?:\(?([0-9]{1,4})[.)](?:\s+|$))?")
@@ -59,11 +62,11 @@ _QUOTATION_MARKS = (('"', '"'), ("“", "”"), ("'", "'"), ("‘", "’"), ("**
 
 # Headings. "## Final ICD-10-CM Codes" → codes "Codes"; "Supporting evidence: HTN" → evidence "evidence", rest "HTN".
 HEADING = re.compile(
-    rf"{_MARKUP}(?:(?P<mark>[0-9]{{1,2}}[.)]|[-•])\s+{_MARKUP})?(?:{_HEADING_WORD}\s+)*(?:"
+    rf"{_MARKUP}(?:(?P<mark>[0-9]{{1,2}}[.)]|[-•])\s{_MARKUP})?(?:{_HEADING_WORD}\s+)*(?:"
     r"(?P<evidence>evidence(?:\s+(?:spans?|quotes?|quotations?|list|section))?)|"
     r"(?P<codes>codes?(?:\s+(?:list|section|assignments?))?))"
-    rf"(?:\s*\([^()]*\))?{_MARKUP}(?P<colon>:?){_MARKUP}(?P<rest>.*)",
-    re.IGNORECASE,
+    rf"(?:\s*\([^()]*\))?{_MARKUP}(?:(?P<colon>:){_MARKUP})?(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,  # so that `rest`, the last part, always matches and nothing is tried twice
 )
 
 
@@ -96,7 +99,7 @@ def _dotted_or_known(token: str, known_category: KnownCategory) -> bool:
 
 def read_quotation(line: str, known_category: KnownCategory) -> tuple[str, str | None] | None:
     """(quotation, canonical code linked after it or None) of an evidence line; None for a blank line or "none"."""
-    text = line[_prefix_length(LIST_MARK, line) :].strip()
+    text = line[_end_of(LIST_MARK, line) :].strip()
     if text.casefold().strip(" .*_()[]") in ("none", ""):
         return None
     quotation = _strip_quotation_marks(text)
@@ -120,19 +123,17 @@ def read_code_line(line: str, known_category: KnownCategory) -> tuple[list[tuple
         places = [rendered.span(1)] if _dotted_or_known(rendered[1], known_category) else []
         return places, rendered[2][1:], _numbers(rendered[3])
     places = []
-    position = end = _prefix_length(CODE_LINE_PREFIX, line)
+    position = end = _end_of(CODE_LINE_PREFIX, line)
     while code := read_token(line, position, known_category):
         places.append(code.span())
-        end = code.end() + _prefix_length(CLOSING_MARKUP, line[code.end() :])
+        end = _end_of(CLOSING_MARKUP, line, code.end())
         separator = CODE_SEPARATOR.match(line, end)
         if separator is None:
             break
         position = separator.end()
     tail = line[end:]
-    references = REFERENCES.search(tail)
-    numbers = _numbers(references[0]) if references else ()
-    if references:
-        tail = tail[: references.start()]
+    start = _references_start(tail)
+    tail, numbers = tail[:start], _numbers(tail[start:])
     if not places:
         at_end = CODE_AT_END.search(tail)
         if at_end and _is_code(at_end[1], known_category):
@@ -142,7 +143,7 @@ def read_code_line(line: str, known_category: KnownCategory) -> tuple[list[tuple
 
 def looks_like_code(line: str) -> bool:
     """Whether a line without a code tried to state one: its first word has a digit (`250.00`, `I10-I16`, `E1Q`)."""
-    return CODE_ATTEMPT.match(line[_prefix_length(CODE_LINE_PREFIX, line) :]) is not None
+    return CODE_ATTEMPT.match(line, _end_of(CODE_LINE_PREFIX, line)) is not None
 
 
 def read_heading(line: str) -> re.Match | None:
@@ -165,10 +166,20 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, NUMBER.findall(text)))
 
 
-def _prefix_length(pattern: re.Pattern, text: str) -> int:
-    """The length of what `pattern` matches at the start of `text`, 0 if it does not match."""
-    match = pattern.match(text)
-    return match.end() if match else 0
+def _references_start(text: str) -> int:
+    """Where the references that end `text` start: 10 in "Diabetes [1] [3].", len(text) where it does not end in any."""
+    start = end = len(text)
+    for reference in REFERENCE.finditer(text):
+        if reference.start() < end or text[end : reference.start()].strip():  # the first one, or words come before it
+            start = reference.start()
+        end = reference.end()
+    return start if AFTER_REFERENCES.fullmatch(text, end) else len(text)
+
+
+def _end_of(pattern: re.Pattern, text: str, start: int = 0) -> int:
+    """The end of what `pattern` matches at `start`, `start` if it does not match."""
+    match = pattern.match(text, start)
+    return match.end() if match else start
 
 
 def _strip_quotation_marks(text: str) -> str:

@@ -112,10 +112,9 @@ def render_document_target(document: CodedDocument, evidence_first: bool = True)
     evidence = sorted((quotation for assignment in document.codes for quotation in assignment.evidence), key=_order)
     texts = [quotation.text for quotation in evidence]
     number_of = {text: number for number, text in enumerate(_distinct(texts), 1)}
-    merged: dict[str, tuple[str, tuple[Evidence, ...]]] = {}  # a code assigned twice is one line
+    merged: dict[str, tuple[str, list[Evidence]]] = {}  # a code assigned twice is one line
     for assignment in document.codes:
-        description, quotations = merged.get(assignment.code, (assignment.description, ()))
-        merged[assignment.code] = (description, quotations + assignment.evidence)
+        merged.setdefault(assignment.code, (assignment.description, []))[1].extend(assignment.evidence)
     lines = []
     for code, (description, quotations) in merged.items():
         references = sorted(

@@ -1,15 +1,19 @@
 """Coded documents for people: a text table, and one self-contained HTML page with the evidence marked in the notes.
 
-The page has no script and no external link; every value from a note is escaped.
+The page has no script and no external link; every value from a note is escaped. Control characters, which a terminal
+would obey and a browser would hide, are shown as escapes in both (`\\x1b`); the documents keep them.
 
 Read next: coder.py, which makes the documents.
 """
 
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from html import escape
 
 from minscl.data.locate import line_and_column
 from minscl.data.types import CodedDocument
+from minscl.errors import printable
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1a1a1a; \
@@ -24,7 +28,10 @@ mark { background: #ffe9a8; padding: 0 .1em } mark sup { font-weight: 600 }
 
 
 def text_table(document: CodedDocument) -> str:
-    """Code, description, score, and below each code its quotations with their line:column; then the warnings."""
+    """Code, description, score, and below each code its quotations with their line:column; then the warnings.
+
+    It is printable: neither the note nor the model can control the terminal.
+    """
     lines = [document.id, ""]
     for item in document.codes:
         score = "" if item.score is None else f"  [{item.score:.2f}]"
@@ -39,16 +46,16 @@ def text_table(document: CodedDocument) -> str:
     if not document.codes:
         lines.append("  nothing to code was found")
     lines += [f"  warning: {warning}" for warning in document.warnings or ()]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def html_page(documents: Iterable[CodedDocument]) -> str:
     """The whole page, as text."""
     sections = []
     for document in documents:
-        warnings = "".join(f"<li>{escape(warning)}</li>" for warning in document.warnings or ())
+        warnings = "".join(f"<li>{to_html(warning)}</li>" for warning in document.warnings or ())
         sections.append(
-            f"<h2>{escape(document.id)}</h2><section><pre>{marked_text(document)}</pre>"
+            f"<h2>{to_html(document.id)}</h2><section><pre>{marked_text(document)}</pre>"
             f"<div>{code_list(document)}<ul>{warnings}</ul></div></section>"
         )
     return (
@@ -62,26 +69,37 @@ def html_page(documents: Iterable[CodedDocument]) -> str:
 def marked_text(document: CodedDocument) -> str:
     """The note as HTML with every located quotation inside <mark>, followed by its codes.
 
-    Overlapping quotations split the text where either starts or ends, and a shared piece carries the codes of both.
+    Overlapping quotations split the text where either starts or ends, and a shared piece carries the codes of both, in
+    the document's order.
     """
-    spans = [
-        (evidence.start, evidence.end, item.code)
-        for item in document.codes
-        for evidence in item.evidence
-        if evidence.start is not None and evidence.end is not None
-    ]
-    boundaries = {0, len(document.text)} | {start for start, _, _ in spans} | {end for _, end, _ in spans}
-    cuts = sorted(boundaries)
+    starting, ending = defaultdict(list), defaultdict(list)  # offset → indices of codes with a quotation there
+    for index, item in enumerate(document.codes):
+        for evidence in item.evidence:
+            if evidence.start is not None and evidence.end is not None and evidence.start < evidence.end:
+                starting[evidence.start].append(index)
+                ending[evidence.end].append(index)
+    open_quotations: Counter[int] = Counter()  # index of a code → its quotations that the piece lies in
     pieces = []
+    cuts = sorted({0, len(document.text), *starting, *ending})
     for start, end in zip(cuts, cuts[1:], strict=False):
-        piece = escape(document.text[start:end])
-        codes = list(dict.fromkeys(code for first, last, code in spans if first <= start and end <= last))
+        open_quotations.update(starting[start])
+        piece = to_html(document.text[start:end])
+        codes = dict.fromkeys(document.codes[index].code for index in sorted(open_quotations))
         if codes:
-            ending = {code for _, last, code in spans if last == end}
-            labels = " ".join(f"<sup>{escape(code)}</sup>" for code in codes if code in ending)
-            piece = f'<mark title="{escape(", ".join(codes))}">{piece}{labels}</mark>'
+            closed = {document.codes[index].code for index in ending[end]}
+            labels = " ".join(f"<sup>{to_html(code)}</sup>" for code in codes if code in closed)
+            piece = f'<mark title="{to_html(", ".join(codes))}">{piece}{labels}</mark>'
         pieces.append(piece)
+        open_quotations.subtract(ending[end])
+        for index in ending[end]:
+            if not open_quotations[index]:
+                del open_quotations[index]
     return "".join(pieces)
+
+
+def to_html(text: str) -> str:
+    """`text` escaped for HTML, control characters other than those of its layout as escapes."""
+    return escape(re.sub(r"[^\t\r\n]+", lambda match: printable(match[0]), text))
 
 
 def code_list(document: CodedDocument) -> str:
@@ -89,8 +107,10 @@ def code_list(document: CodedDocument) -> str:
     items = []
     for item in document.codes:
         score = "" if item.score is None else f" ({item.score:.2f})"
-        items.append(f'<dt><span class="code">{escape(item.code)}</span> {escape(item.description or "")}{score}</dt>')
+        items.append(
+            f'<dt><span class="code">{to_html(item.code)}</span> {to_html(item.description or "")}{score}</dt>'
+        )
         for evidence in item.evidence:
             missing = "" if evidence.start is not None else ' <span class="missing">not found in note</span>'
-            items.append(f"<dd>“{escape(evidence.text)}”{missing}</dd>")
+            items.append(f"<dd>“{to_html(evidence.text)}”{missing}</dd>")
     return f"<dl>{''.join(items) or '<dt>nothing to code was found</dt>'}</dl>"

@@ -73,15 +73,11 @@ class ModelConfig:
         return max(self.max_position_embeddings, int(self.rope.factor * original))
 
     @classmethod
-    def from_dict(cls, settings: dict, source: str = "config.json") -> "ModelConfig":
-        """From config.json's content; as from_settings."""
-        return cls.from_settings(Settings(settings, source))
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> "ModelConfig":
-        """From config.json. Raises InputError naming the file and the key: missing, of another type, out of range, not
-        supported.
+    def from_dict(cls, content: dict, source: str = "config.json") -> "ModelConfig":
+        """From config.json's content. Raises InputError naming `source` and the key: missing, of another type, out of
+        range, not supported.
         """
+        settings = Settings(content, source)
         model_type = settings.string("model_type")
         if model_type not in ARCHITECTURES:
             raise _unsupported(settings, "model_type", f"{', '.join(ARCHITECTURES)} (dense)")

@@ -99,9 +99,8 @@ def read_config(folder) -> ModelConfig:
     Raises InputError naming the file: missing, not JSON, not supported, sizes that the weights cannot have.
     """
     folder = Path(folder)
-    config = ModelConfig.from_settings(
-        read_settings(folder / "config.json", "name a complete Hugging Face model folder")
-    )
+    settings = read_settings(folder / "config.json", "name a complete Hugging Face model folder")
+    config = ModelConfig.from_dict(settings.values, settings.source)
     held = sum(map(count_elements, weight_files(folder)))
     if config.matrix_elements > 2 * held:  # said before a model of that size is built; load_model compares all shapes
         raise InputError(

@@ -63,11 +63,14 @@ class ProcessGroup:
 def join_process_group(device: torch.device) -> tuple[ProcessGroup, torch.device]:
     """(torchrun's process group, this process's device): NCCL with a GPU per process, gloo on CPUs; else one process.
 
-    Raises InputError where there are more processes than GPUs.
+    Raises InputError where there are more processes than GPUs, and where a variable of torchrun's is missing.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
-    if size == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         return ProcessGroup(), device
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT"):
+        if not os.environ.get(name, "").isdecimal():
+            raise InputError(f"{name} is not a number, but WORLD_SIZE is set; unset it, or start with torchrun")
+    size = int(os.environ["WORLD_SIZE"])
     if device.type == "cuda":
         local_rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local_rank >= gpus:
