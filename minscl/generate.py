@@ -41,7 +41,9 @@ from minscl.pretrained import describe_weights, load_pretrained
 class GenerateConfig:
     """Settings of `generate`; each is a flag."""
 
-    notes: tuple[str, ...] = positional("text files, one note each, or .jsonl files of notes", "NOTES", role="input")
+    notes: tuple[str, ...] = positional(
+        "text files, one note each, or .jsonl files of notes or coded documents", "NOTES", role="input"
+    )
     model: str = flag(
         str(DEMO), "model folder; the embedded model is a demonstration, not for clinical use", role="input"
     )

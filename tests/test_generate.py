@@ -16,6 +16,7 @@ from minscl.data.notes import read_evidence
 from minscl.data.resuming import already_coded, evidence_setting
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
+from minscl.infer.answer import score_below
 from minscl.lora import add_lora, save_adapter
 from minscl.model import Decoder, ModelConfig, load_model
 from minscl.pretrained import load_pretrained
@@ -82,7 +83,11 @@ def test_codes_below_min_score_are_left_out_and_named(coded, short, generate):
     min_score = max(code["score"] for document in coded for code in document["codes"])  # leaves the best code alone
     run = generate(NOTE, short, "--json", "--min-score", min_score)
     for document, before in zip(map(json.loads, run.stdout.splitlines()), coded, strict=True):
-        dropped = [f"{code['code']} ({code['score']:.2f})" for code in before["codes"] if code["score"] < min_score]
+        dropped = [
+            f"{code['code']} ({score_below(code['score'], min_score)})"
+            for code in before["codes"]
+            if code["score"] < min_score
+        ]
         assert dropped and document["codes"] == [code for code in before["codes"] if code["score"] >= min_score]
         assert document["output"] == before["output"]
         warning = f"left out, score below {min_score:g}: {', '.join(dropped)}"

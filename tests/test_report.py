@@ -5,6 +5,7 @@ import time
 from html import unescape
 
 from minscl.data.types import Assignment, CodedDocument, Evidence
+from minscl.infer.answer import filter_by_score
 from minscl.infer.report import html_page, marked_text, text_table
 
 
@@ -50,3 +51,13 @@ def test_control_characters_take_no_effect():
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", shown.replace("\r\n", "\n"))
         assert r"pain\x1b[2J\x00 in" in re.sub("<[^>]+>", "", shown) and r"a\x1b[31m" in shown
     assert r"the\u202e" + "\tchest\r\n&lt;b&gt;" in marked_text(document)
+
+
+def test_codes_below_the_threshold_are_not_nothing():
+    """Guards "nothing to code was found" where 16 codes were left out, and "score below 0.25: K21.00 (0.25)"."""
+    codes = (Assignment("K21.00", "", score=0.2499), Assignment("I10", "", score=0.1), Assignment("R52", "", score=0.0))
+    document = filter_by_score(CodedDocument("n", "text", codes), 0.25)
+    assert document.warnings == ("left out, score below 0.25: K21.00 (0.2499), I10 (0.10), R52 (0.00)",)
+    for shown in (text_table(document), html_page([document])):
+        assert "no code is left: 3 scored below --min-score" in shown and "nothing to code" not in shown
+    assert "nothing to code was found" in text_table(CodedDocument("n", "text", (), warnings=()))

@@ -17,6 +17,8 @@ from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.infer.sequence import Generation
 from minscl.infer.systems import SCL, System
 
+LEFT_OUT = "left out, score below"  # the warning of filter_by_score begins so
+
 
 def read_answer(
     note: Note, generation: Generation, tokenizer, evidence: list[str] | None = None, system: System = SCL
@@ -73,12 +75,18 @@ def filter_by_score(document: CodedDocument, min_score: float) -> CodedDocument:
     dropped = [item for item in document.codes if item.score is not None and item.score < min_score]
     if not dropped:
         return document
-    names = ", ".join(f"{item.code} ({item.score:.2f})" for item in dropped)
+    names = ", ".join(f"{item.code} ({score_below(item.score or 0, min_score)})" for item in dropped)
     return dataclasses.replace(
         document,
         codes=tuple(item for item in document.codes if item not in dropped),
-        warnings=(*(document.warnings or ()), f"left out, score below {min_score:g}: {names}"),
+        warnings=(*(document.warnings or ()), f"{LEFT_OUT} {min_score:g}: {names}"),
     )
+
+
+def score_below(score: float, min_score: float) -> str:
+    """`score` with two decimals, or as many as show that it is less than `min_score`: 0.2499 is not 0.25."""
+    shown = (f"{score:.{decimals}f}" for decimals in range(2, 17))
+    return next((text for text in shown if float(text) < min_score), repr(score))
 
 
 def code_probability(tokenizer, generation: Generation, start: int, end: int) -> float:

@@ -14,6 +14,7 @@ from html import escape
 from minscl.data.locate import line_and_column
 from minscl.data.types import CodedDocument
 from minscl.errors import printable
+from minscl.infer.answer import LEFT_OUT
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1a1a1a; \
@@ -44,9 +45,18 @@ def text_table(document: CodedDocument) -> str:
         if not item.evidence:
             lines.append("            (no evidence named)")
     if not document.codes:
-        lines.append("  nothing to code was found")
+        lines.append(f"  {no_codes(document)}")
     lines += [f"  warning: {warning}" for warning in document.warnings or ()]
     return "\n".join(map(printable, lines)) + "\n"
+
+
+def no_codes(document: CodedDocument) -> str:
+    """Why `document` has no codes: the model found none, or all scored less than --min-score."""
+    for warning in document.warnings or ():
+        if warning.startswith(LEFT_OUT):
+            number = warning.removeprefix(LEFT_OUT).count(",") + 1
+            return f"no code is left: {number} scored below --min-score"
+    return "nothing to code was found"
 
 
 def html_page(documents: Iterable[CodedDocument]) -> str:
@@ -113,4 +123,4 @@ def code_list(document: CodedDocument) -> str:
         for evidence in item.evidence:
             missing = "" if evidence.start is not None else ' <span class="missing">not found in note</span>'
             items.append(f"<dd>“{to_html(evidence.text)}”{missing}</dd>")
-    return f"<dl>{''.join(items) or '<dt>nothing to code was found</dt>'}</dl>"
+    return f"<dl>{''.join(items) or f'<dt>{no_codes(document)}</dt>'}</dl>"

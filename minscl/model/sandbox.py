@@ -11,16 +11,18 @@ Imports jinja2 (the extra `templates`); only chat_template.py imports this modul
 """
 
 import datetime
+import functools
 import importlib.metadata
 import json
+import math
 import re
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
 
 if [int(number) for number in re.findall(r"\d+", importlib.metadata.version("jinja2"))[:3]] < [3, 1, 6]:
     raise ImportError("jinja2 before 3.1.6 has known ways out of its sandbox")
@@ -30,6 +32,8 @@ MAX_STEPS = 10_000  # loop passes and calls of one rendering; a family's own tem
 STEPS_PER_MESSAGE = 200
 MAX_TEXT = 1_000_000  # characters that a rendering may have beyond MESSAGE_SHARE times those of its messages
 MESSAGE_SHARE = 4
+GROWING_FILTERS = ("center", "format", "indent", "join", "replace", "wordwrap")
+TOO_LONG = "it builds longer texts than any prompt needs"
 
 
 class TooLarge(jinja2.TemplateError):
@@ -82,12 +86,18 @@ class _Environment(ImmutableSandboxedEnvironment):
         super().__init__(**options)
         self.steps, self.max_text, self.asked_for_date = MAX_STEPS, MAX_TEXT, False
         self.filters.update(tojson=_tojson, minscl_step=_count_step, minscl_measure=_measure)
+        self.filters.update({name: self._bounded_filter(name) for name in GROWING_FILTERS})
         self.globals.update(raise_exception=_raise_exception, strftime_now=self._strftime_now, dict=_dict)
+        del self.globals["lipsum"]
 
     def call(__self, __context, __obj, *args, **kwargs):  # jinja2's signature
         """Count the call and measure its arguments."""
         __self.step()
         __self.measure([args, kwargs])
+        method = getattr(__obj, "__wrapped__", __obj)  # jinja2 wraps str.format
+        text = getattr(method, "__self__", None)
+        if isinstance(text, str):
+            __self.check_growth(method.__name__, [text, *args, *kwargs.values()])
         return super().call(__context, __obj, *args, **kwargs)
 
     def call_binop(self, context, operator, left, right):
@@ -95,7 +105,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         if operator == "**" or (operator == "%" and isinstance(left, str)):
             raise TooLarge(f"the operator {operator} is not supported")
         if operator == "*" and _size(left) * _size(right) > self.max_text:
-            raise TooLarge("it builds longer texts than any prompt needs")
+            raise TooLarge(TOO_LONG)
         return super().call_binop(context, operator, left, right)
 
     def step(self) -> None:
@@ -115,7 +125,26 @@ class _Environment(ImmutableSandboxedEnvironment):
                 pending += item
             size += 1 + (len(item) if isinstance(item, str) else 0)
             if size > self.max_text:
-                raise TooLarge("it builds longer texts than any prompt needs")
+                raise TooLarge(TOO_LONG)
+
+    def check_growth(self, name: str, values: list) -> None:
+        """Raise TooLarge where the result of a method or filter may be far larger than all that the template has."""
+        product = math.prod(max(1, _size(value)) for value in values)
+        wide = name.startswith("format") and any(
+            isinstance(text, str) and re.search("[0-9]{6}", text) for text in values
+        )
+        if wide or product > 100 * self.max_text:
+            raise TooLarge(TOO_LONG)
+
+    def _bounded_filter(self, name: str) -> Callable:
+        original = self.filters[name]
+
+        @functools.wraps(original)  # with jinja2's mark for filters that take the context
+        def bounded(*args, **kwargs):
+            self.check_growth(name, [*args, *kwargs.values()])
+            return original(*args, **kwargs)
+
+        return bounded
 
     def _strftime_now(self, form: str) -> str:
         self.asked_for_date = True
@@ -134,8 +163,10 @@ class _GenerationBlock(Extension):
 
 
 def _size(factor: object) -> float:
-    """How many times an operand of * makes the other larger: a number's value, the length of anything else."""
-    return abs(factor) if isinstance(factor, (int, float)) else len(factor) if isinstance(factor, Sized) else 1
+    """How many times an operand makes another larger: a number's value, a length, that of the longest range."""
+    if isinstance(factor, (int, float)):
+        return abs(factor)
+    return len(factor) if isinstance(factor, Sized) else MAX_RANGE if isinstance(factor, Iterator) else 1
 
 
 def _with_bounds(tree: nodes.Template) -> nodes.Template:

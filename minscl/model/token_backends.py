@@ -27,7 +27,7 @@ class TokenizerJson:
     """tokenizer.json. `template`: the text of the chat template; the words it names are control tokens.
 
     control: name → id of the control tokens. strips: of those that take the spaces beside them, (left, right).
-    vocab_size: one more than the largest id. text_vocab_size: the same without control tokens.
+    vocab_size: one more than the largest id of all.
     """
 
     def __init__(self, path: Path, settings: TokenSettings, template: str):
@@ -50,9 +50,7 @@ class TokenizerJson:
             if token.content in self.control and (token.lstrip or token.rstrip)
         }
         self._control_ids = frozenset(self.control.values())
-        ids = self._whole.get_vocab().values()
-        self.vocab_size = 1 + max(ids, default=-1)
-        self.text_vocab_size = 1 + max((id for id in ids if id not in self._control_ids), default=-1)
+        self.vocab_size = 1 + max(self._whole.get_vocab().values(), default=-1)
         self._read_text_tokenizers(path)
 
     def _add_tokens(self, settings: TokenSettings, path: Path) -> None:
@@ -144,7 +142,6 @@ class SentencePiece:
         self._names = {id: name for name, id in self.control.items()}
         self._control_ids = frozenset(self._names)
         self.vocab_size = 1 + max([size - 1, *self._names])
-        self.text_vocab_size = size
 
     def encode(self, text: str, first: bool) -> list[int]:
         """Ids of `text`; first: whether it begins the whole text or follows a special token."""
@@ -160,7 +157,7 @@ class SentencePiece:
         processor = self._processor
         return [
             None
-            if id in self._names or id >= self.text_vocab_size or processor.is_unknown(id)
+            if id in self._names or id >= len(processor) or processor.is_unknown(id)
             else _from_sentencepiece(processor.id_to_piece(id))
             for id in range(self.vocab_size)
         ]

@@ -21,12 +21,12 @@ class Tokenizer:
     """Text and conversations ↔ ids.
 
     chat: the chat format. stop_ids: the tokens that end an answer, the chat format's first. vocab_size: one more than
-    the largest id; text_vocab_size: the same without the tokens that never come from text.
+    the largest id.
     """
 
     def __init__(self, backend: TokenizerJson | SentencePiece, chat: Chat, stop_ids: tuple[int, ...]):
         self._backend, self.chat, self.stop_ids = backend, chat, stop_ids
-        self.vocab_size, self.text_vocab_size = backend.vocab_size, backend.text_vocab_size
+        self.vocab_size = backend.vocab_size
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text: no beginning-of-text token and, whatever the text says, no special token."""
@@ -93,8 +93,8 @@ class Tokenizer:
 def load_tokenizer(folder) -> Tokenizer:
     """The tokenizer of a model folder.
 
-    Raises InputError naming the file for a missing or damaged file, a chat template that cannot be used or an unknown
-    chat format, and for a tokenizer with more tokens than the vocabulary of the folder's model.
+    Raises InputError naming the file for a missing or damaged file, a chat template that cannot be used and an unknown
+    chat format.
     """
     folder = Path(folder)
     config = read_optional(folder / "tokenizer_config.json")
@@ -112,12 +112,10 @@ def load_tokenizer(folder) -> Tokenizer:
         chat = detect_format(backend.control, str(folder))
     else:
         chat = TemplateFormat(template[0], settings.named, backend.control, template[1])
-    vocab_size = read_optional(folder / "config.json").integer("vocab_size", default=backend.vocab_size, minimum=1)
-    stop_ids = _stop_ids(folder, backend.control[chat.end], {id for id in backend.control.values() if id < vocab_size})
+    stop_ids = _stop_ids(folder, backend.control[chat.end], backend.control.values())
     tokenizer = Tokenizer(backend, chat, stop_ids)
     if template is not None:
         _check_answer(tokenizer, template[1])
-    _check_vocabulary(tokenizer, vocab_size, folder)
     return tokenizer
 
 
@@ -130,20 +128,6 @@ def _check_answer(tokenizer: Tokenizer, source: str) -> None:
         raise InputError(
             f"{source}: the tokens of an answer merge with those of the generation prompt; use the chat template of "
             "the model's instruction-tuned release"
-        )
-
-
-def _check_vocabulary(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:
-    """Raises InputError where tokens of texts, prompts or answers are beyond the vocabulary of the folder's model.
-
-    Special tokens of no use here, such as one for padding, may be.
-    """
-    chat_ids = tokenizer.encode_chat([{"role": role, "content": "x"} for role in ("user", "assistant")])
-    largest = max(tokenizer.text_vocab_size - 1, *chat_ids, *tokenizer.stop_ids)
-    if largest >= vocab_size:
-        raise InputError(
-            f"{folder / 'config.json'}: vocab_size is {vocab_size}, and the tokenizer has a token {largest}; the "
-            "folder mixes two models"
         )
 
 
