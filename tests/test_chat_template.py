@@ -93,6 +93,10 @@ def test_an_answer_is_trained_as_the_template_writes_it(tmp_path, template):
 REFUSED = {
     "answers do not directly follow the generation prompt": [
         TURNS.replace(HEADER, "{{ '<|im_start|>assistant\n<think>\n' }}"),
+        TURNS.replace(HEADER, "{{ '<|im_start|>assistant\n<think>\n' }}").replace(
+            "message['content'] +",
+            "('<think>\n\n</think>\n\n' if message.role == 'assistant' else '') + message['content'] +",
+        ),
         TURNS.replace("assistant\n' }}", "assistant\n' }}Codes: "),
         TURNS.replace("message['role'] +", "'x' +"),
     ],
