@@ -122,7 +122,7 @@ def make_config(config_class: type[Config], values: Mapping[str, Any]) -> Config
     """
     for item in dataclasses.fields(config_class):
         value = values.get(item.name, item.default)
-        name = flag_name(item.name)
+        name = shown_name(item)
         if item.metadata.get("required") and not value:
             raise InputError(f"{name} is missing: {item.metadata['help']}; give {name} PATH")
         for text in value if isinstance(value, (list, tuple)) else [value]:
@@ -177,8 +177,7 @@ def _paths(config: Dataclass, role: Role) -> list[tuple[str, str]]:
     paths = []
     for item in dataclasses.fields(config):
         if item.metadata.get("role") == role:
-            name = item.metadata["metavar"] if item.metadata.get("positional") else flag_name(item.name)
-            value = getattr(config, item.name)
+            name, value = shown_name(item), getattr(config, item.name)
             texts = [value] if isinstance(value, str) else value
             paths += [(name, part) for text in texts for part in {text, *map(str.strip, text.split(","))} if part]
     return paths
@@ -194,6 +193,11 @@ def _same_path(path: str, other: str) -> bool:
 def flag_name(field_name: str) -> str:
     """The flag of a field: "batch_size" → "--batch-size"."""
     return "--" + field_name.replace("_", "-")
+
+
+def shown_name(item: dataclasses.Field[Any]) -> str:
+    """What messages call a field: its flag, or the metavar of a positional argument."""
+    return item.metadata["metavar"] if item.metadata.get("positional") else flag_name(item.name)
 
 
 def require(path: str, flag: str) -> Path:

@@ -20,7 +20,7 @@ from minscl.data.prompts import one_line, parse_document, render_document_target
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.infer import answer_grammar
-from minscl.infer.answer_grammar import Grammar, Quote
+from minscl.infer.answer_grammar import Grammar, Quote, word_boundaries
 from minscl.infer.coder import code_note, code_notes
 from minscl.infer.constrained import Guide
 from minscl.model import Decoder, ModelConfig, load_tokenizer
@@ -341,3 +341,11 @@ def test_command_with_grounded():
     assert len(documents) == len(notes) == 3
     for document in documents:
         assert_grounded(document)
+
+
+def test_a_quotation_keeps_the_marks_of_its_last_character():
+    """Guards a quotation that ends between ≤ and the stroke over it, a place that locate refuses."""
+    text = "pH \u2264\u0338 7"
+    starts, ends = word_boundaries(text)
+    at = [len(text[:offset].encode()) for offset in range(len(text) + 1)]
+    assert at[4] not in ends and at[4] not in starts and at[5] in ends

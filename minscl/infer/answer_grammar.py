@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from minscl.data.icd import CodeBook
+from minscl.data.locate import extends_letter
 from minscl.data.parse_line import every_category, read_heading, read_quotation
 from minscl.data.prompts import one_line, quotation_reads_back
 
@@ -229,10 +230,12 @@ def spell(*options: tuple[bytes, State]) -> Transitions:
 
 
 def word_boundaries(text: str) -> tuple[tuple[int, ...], frozenset[int]]:
-    """Byte offsets where a quotation from `text` may start and may end: never inside a word, never at a space."""
+    """Byte offsets where a quotation from `text` may start and may end: never inside a word, at a space, or between a
+    character and its combining marks."""
     starts, ends, offset, previous = [], [], 0, ""
     for character in text:
         inside_word = is_word_character(previous) and is_word_character(character)
+        inside_word |= extends_letter(previous + character, 1)
         if not character.isspace() and not inside_word:
             starts.append(offset)
         if previous and not previous.isspace() and not inside_word:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from minscl.errors import InputError
 from minscl.infer import BATCH_SIZE
-from minscl.infer.coder import slots_for
+from minscl.infer.coder import exceeds_context, slots_for
 from minscl.infer.endpoint_address import check_address, read_api_key
 from minscl.infer.engine import Engine, Request
 
@@ -57,12 +57,13 @@ class LocalLLM:
     def ask(self, prompts: list[str]) -> Iterator[tuple[int, str | None]]:
         """See LLM.ask. Greedy; an answer has at most MAX_ANSWER_TOKENS tokens."""
         longest = self.model.config.context_length - MAX_ANSWER_TOKENS
-        prompt_ids = [
-            self.tokenizer.encode_chat([{"role": "user", "content": prompt}], add_generation_prompt=True)
-            for prompt in prompts
-        ]
-        fitting = [number for number, ids in enumerate(prompt_ids) if len(ids) <= longest]
-        yield from ((number, None) for number, ids in enumerate(prompt_ids) if len(ids) > longest)
+        prompt_ids = {
+            number: self.tokenizer.encode_chat([{"role": "user", "content": prompt}], add_generation_prompt=True)
+            for number, prompt in enumerate(prompts)
+            if not exceeds_context(self.model, self.tokenizer, prompt)
+        }
+        fitting = [number for number, ids in prompt_ids.items() if len(ids) <= longest]
+        yield from ((number, None) for number in range(len(prompts)) if number not in fitting)
         if not fitting:
             return
         length = max(len(prompt_ids[number]) for number in fitting) + MAX_ANSWER_TOKENS
