@@ -167,8 +167,7 @@ def check_outputs(config: Dataclass) -> None:
             if _same_path(path, other_path):
                 raise InputError(f"{name} {path}: is also {other}'s, and would be written over; name another file")
         for other, folder in inputs:
-            is_inside = Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
-            if is_inside and path_kind(path) == "file" and Path(path).suffix.lower() not in OUTPUT_SUFFIXES:
+            if path_kind(path) == "file" and _is_read_from(folder, path):
                 raise InputError(f"{name} {path}: a file of {other} {folder}; name another file")
 
 
@@ -188,6 +187,15 @@ def _same_path(path: str, other: str) -> bool:
         return os.path.samefile(path, other)
     except (OSError, ValueError):  # one of the two does not exist
         return os.path.realpath(path) == os.path.realpath(other)
+
+
+def _is_read_from(folder: str, path: str) -> bool:
+    """Whether the file `path` is in `folder`, at any depth or behind a link, under a name of a kind that is read."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if Path(name).suffix.lower() not in OUTPUT_SUFFIXES and _same_path(os.path.join(parent, name), path):
+                return True
+    return False
 
 
 def flag_name(field_name: str) -> str:

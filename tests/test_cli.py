@@ -186,6 +186,9 @@ def test_no_command_writes_over_what_it_reads(tmp_path):
         copy("other", "--out", tmp_path / "new", "--html", tmp_path / "dangling")
     with pytest.raises(InputError, match="a file of --folder"):
         copy("other", "--folder", folder, "--out", folder / "config.json")
+    (folder / "a.txt").symlink_to(note)
+    with pytest.raises(InputError, match="a file of --folder"):
+        copy("other", "--folder", folder, "--out", note)
     assert copy(note, "--folder", tmp_path, "--out", tmp_path / "new.jsonl").out == str(tmp_path / "new.jsonl")
 
 
