@@ -22,6 +22,7 @@ with contextlib.suppress(ImportError):  # Windows has no flock: two runs that wr
 
 PRIVATE = 0o600  # permissions of new files
 MAX_READ_BYTES = 2**30  # of a file that is read whole
+MAX_NAME_BYTES = 255  # of one part of a path, on every common file system
 PathLike = str | Path
 Kind = Literal["missing", "file", "folder", "other"]
 
@@ -98,6 +99,10 @@ def output_path(path: PathLike) -> Path:
         folder = folder.parent
     if path_kind(folder) != "folder" or not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{path}: cannot be written in {folder}; choose a folder that can be written")
+    if kind == "file" and not os.access(target, os.W_OK):
+        raise InputError(f"{path}: the file is read-only; make it writable or name another file")
+    if any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in target.parts):
+        raise InputError(f"{path}: a name is longer than {MAX_NAME_BYTES} bytes; choose a shorter one")
     return target
 
 

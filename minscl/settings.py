@@ -13,6 +13,7 @@ Read next: model/config.py, its largest user.
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ def read_settings(path: str | Path, remedy: str = "fetch the file again") -> Set
         if not isinstance(value, dict):
             raise InputError(f"{path}: not a JSON object; {remedy}")
         check_depth(value)
+        if re.search(r"\\u[dD][89a-fA-F]", text):  # half of a pair, in a key or a value
+            json.dumps(value, ensure_ascii=False).encode()
     except InputError:
         raise
     except (ValueError, RecursionError) as error:

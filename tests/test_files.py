@@ -56,11 +56,15 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
     assert path_kind("/dev/null") == path_kind(tmp_path / "pipe") == "other"
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "file/below"], ids=["long", "zero byte", "below a file"])
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 300, "new/" + "x" * 300, "a\0b", "file/below"],
+    ids=["long", "long in a new folder", "zero byte", "below a file"],
+)
 def test_impossible_names_are_one_line(name, tmp_path):
     """Guards the OSError and ValueError that Path.exists raises."""
     (tmp_path / "file").write_text("x")
-    for use in (write, AppendFile, read_bytes):
+    for use in (write, AppendFile, read_bytes, output_path):
         with pytest.raises(InputError):
             use(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -343,7 +343,7 @@ def test_unusable_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="tokenizer.json: model is missing"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"model": {}}')
-    with pytest.raises(InputError, match="not a tokenizer.json that the tokenizers package reads"):
+    with pytest.raises(InputError, match="not a tokenizer.json that the tokenizers package can use"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("[]")
     with pytest.raises(InputError, match="tokenizer.json: not a JSON object"):

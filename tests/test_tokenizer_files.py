@@ -173,3 +173,25 @@ def test_a_sentencepiece_folder_with_settings_of_any_type(tmp_path):
         for value in VALUES:
             (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {key: value}))
             check(tmp_path, "tokenizer_config.json")
+
+
+def test_what_only_shows_when_a_text_is_read_is_one_line_too(folder, tmp_path):
+    """Guards: a panic of the tokenizers package while it encodes, 2 billion ids walked, a key that is no text."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    document = json.loads((folder / "tokenizer.json").read_text())
+    for normaliser in (
+        {"type": "Prepend", "prepend": ""},
+        {"type": "Replace", "pattern": {"String": ""}, "content": "x"},
+    ):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(document | {"normalizer": normaliser}))
+        with pytest.raises(InputError, match="tokenizer.json: .*cannot|tokenizer.json: .*can use"):
+            load_tokenizer(tmp_path).encode("é" * 9)
+    changed = copy.deepcopy(document)
+    changed["model"]["vocab"][next(iter(changed["model"]["vocab"]))] = 2**31
+    (tmp_path / "tokenizer.json").write_text(json.dumps(changed))
+    with pytest.raises(InputError, match="tokenizer.json: has a token of id 2147483648"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    (tmp_path / "added_tokens.json").write_text('{"\\ud800": 0}')
+    with pytest.raises(InputError, match="added_tokens.json"):
+        load_tokenizer(tmp_path)

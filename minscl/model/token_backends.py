@@ -7,8 +7,9 @@ which the chat template marks its structure, such as <think> (transformers' `san
 Read next: tokenizer.py.
 """
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from minscl.model.token_settings import TokenSettings
 from minscl.settings import read_settings
 
 CONVERT = "save the tokenizer as tokenizer.json: transformers.AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
+MAX_VOCABULARY = 10**7  # the largest of a model family has 260,000
 
 
 class TokenizerJson:
@@ -31,6 +33,7 @@ class TokenizerJson:
     """
 
     def __init__(self, path: Path, settings: TokenSettings, template: str):
+        self._path = path
         document = read_settings(path)
         model = document.section("model")
         if model.string("continuing_subword_prefix", default=""):  # WordPiece's; some make the tokenizers package panic
@@ -51,6 +54,8 @@ class TokenizerJson:
         }
         self._control_ids = frozenset(self.control.values())
         self.vocab_size = 1 + max(self._whole.get_vocab().values(), default=-1)
+        if self.vocab_size > MAX_VOCABULARY:
+            raise InputError(f"{path}: has a token of id {self.vocab_size - 1}; fetch the file again")
         self._read_text_tokenizers(path)
 
     def _add_tokens(self, settings: TokenSettings, path: Path) -> None:
@@ -92,7 +97,8 @@ class TokenizerJson:
         tokenizer = self._first if first else self._later
 
         def encode(part: str) -> list[int]:
-            return tokenizer.encode(part, add_special_tokens=False).ids
+            with _package_errors(self._path):
+                return tokenizer.encode(part, add_special_tokens=False).ids
 
         return _without_control(encode, text, self.control, self._control_ids)
 
@@ -179,18 +185,25 @@ class SentencePiece:
 
 def _load(document: str, path: Path) -> tokenizers.Tokenizer:
     """The tokenizer that a tokenizer.json describes. Raises InputError naming `path`."""
-    try:
+    with _package_errors(path):
         tokenizer = tokenizers.Tokenizer.from_str(document)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a bare Exception, and for some files a panic, which is no Exception
-        reason = printable(str(error))[:200]
-        raise InputError(
-            f"{path}: not a tokenizer.json that the tokenizers package reads ({reason}); fetch the file again"
-        ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+@contextlib.contextmanager
+def _package_errors(path: Path) -> Iterator[None]:
+    """Turns what the tokenizers package raises into an InputError: a bare Exception, or a panic, which is none."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        reason = printable(str(error))[:200]
+        raise InputError(
+            f"{path}: not a tokenizer.json that the tokenizers package can use ({reason}); fetch the file again"
+        ) from error
 
 
 def _without_control(
