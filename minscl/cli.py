@@ -29,7 +29,7 @@ from minscl.errors import InputError
 from minscl.files import output_path, path_kind
 
 MAX_INTEGER = 2**63 - 1  # of a whole number without a maximum of its own
-# An output inside an input folder may replace a file of these kinds, which no command reads from a folder.
+# An output inside a folder of notes or charts may replace a file of these kinds, which no command reads from there.
 OUTPUT_SUFFIXES = (".jsonl", ".html", ".png", ".svg", ".pdf")
 Role = Literal["", "input", "output", "output folder"]  # of a path
 
@@ -190,12 +190,16 @@ def _same_path(path: str, other: str) -> bool:
 
 
 def _is_read_from(folder: str, path: str) -> bool:
-    """Whether the file `path` is in `folder`, at any depth or behind a link, under a name of a kind that is read."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            if Path(name).suffix.lower() not in OUTPUT_SUFFIXES and _same_path(os.path.join(parent, name), path):
-                return True
-    return False
+    """Whether the file `path` is in `folder`, at any depth or behind a link, under a name of a kind that is read.
+
+    From a folder of notes or charts no OUTPUT_SUFFIXES are read; a model's folder is never written to.
+    """
+    is_model = any(path_kind(Path(folder, name)) == "file" for name in ("config.json", "adapter_config.json"))
+    return any(
+        (is_model or Path(name).suffix.lower() not in OUTPUT_SUFFIXES) and _same_path(os.path.join(parent, name), path)
+        for parent, _, names in os.walk(folder)
+        for name in names
+    )
 
 
 def flag_name(field_name: str) -> str:

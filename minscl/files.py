@@ -37,7 +37,7 @@ def path_kind(path: PathLike) -> Kind:
     except (FileNotFoundError, NotADirectoryError):
         return "missing"
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise InputError(f"{path}: cannot be read ({_reason(error)}); name a file that can be read") from error
+        raise InputError(f"{path}: cannot be reached ({_reason(error)}); name another path") from error
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
 

@@ -184,8 +184,10 @@ def test_no_command_writes_over_what_it_reads(tmp_path):
         copy("other", "--lists", f"a, {note}", "--out", note)
     with pytest.raises(InputError, match="is also --out's"):
         copy("other", "--out", tmp_path / "new", "--html", tmp_path / "dangling")
-    with pytest.raises(InputError, match="a file of --folder"):
-        copy("other", "--folder", folder, "--out", folder / "config.json")
+    (folder / "x.jsonl").write_text("{}")
+    for name in ("config.json", "x.jsonl"):
+        with pytest.raises(InputError, match="a file of --folder"):
+            copy("other", "--folder", folder, "--out", folder / name)
     (folder / "a.txt").symlink_to(note)
     with pytest.raises(InputError, match="a file of --folder"):
         copy("other", "--folder", folder, "--out", note)

@@ -19,6 +19,7 @@ _JSON_TYPE_NAMES = {
     dict: "JSON object",
     type(None): "null where grounded is false",
 }
+_LARGEST_NUMBER = 2**53  # up to which whole numbers are exact in every program that reads JSON
 _SHOWN_KEY_LENGTH = 30  # characters; a longer key is not a misspelt one but text
 
 
@@ -44,6 +45,8 @@ def checked_record(record, cls, required: dict, optional: dict) -> dict:
         bool_as_number = isinstance(value, bool) and expected is not bool  # bool is a subclass of int
         if bool_as_number or not isinstance(value, expected):
             raise InputError(f"{name}: {key} is {describe_value(value)}; it must be a {_JSON_TYPE_NAMES[expected]}")
+        if isinstance(value, (int, float)) and not abs(value) <= _LARGEST_NUMBER:
+            raise InputError(f"{name}: {key} is out of range; correct it")
         if expected is str and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise InputError(f"{name}: {key} has an unpaired surrogate; write whole characters")
     return record

@@ -118,6 +118,8 @@ class CodedDocument:
         for assignment in codes:
             for evidence in assignment.evidence:
                 _check_offsets(fields["text"], assignment.code, evidence)
+        if (fields.get("truncated") or 0) < 0:
+            raise InputError("CodedDocument: truncated is below 0; give how many answers stopped at their length limit")
         warnings = fields.get("warnings")
         for warning in warnings or ():
             checked_record({"warning": warning}, cls, {"warning": str}, {})

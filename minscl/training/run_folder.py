@@ -37,8 +37,9 @@ def check_out(config: RunConfig) -> None:
         )
     if not config.resume and checkpoint:
         raise InputError(f"--out {out}: already has a run; name another folder, or continue it with --resume")
-    if not config.resume and results:
-        raise InputError(f"--out {out}: already has {results[0]}; name another folder, or remove this one")
+    others = [name for name in ("run.json", "loss.png") if path_kind(out / name) != "missing"]
+    if not config.resume and results + others:
+        raise InputError(f"--out {out}: already has {(results + others)[0]}; name another folder, or remove this one")
     for name in () if config.dry_run else (*RESULTS, "run.json", "loss.png", "checkpoints/.tmp"):
         output_path(out / name)
 
