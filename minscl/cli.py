@@ -20,6 +20,7 @@ import argparse
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
@@ -79,7 +80,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse on a usage error; raises InputError."""
-        raise InputError(f"{message}; see {self.prog} --help")
+        shown = re.sub(r"://\S*", "://...", message)  # an address may hold a password
+        shown = shown if len(shown) <= 300 else f"{shown[:300]}..."
+        raise InputError(f"{shown}; see {self.prog} --help")
 
 
 def parse_flags(config_class: type[Config], command: str, description: str, argv: list[str] | None = None) -> Config:
@@ -150,8 +153,10 @@ def check_ranges(config: Dataclass) -> None:
         stated = [f"{words} {limit:g}" for words, limit in limits.items() if math.isfinite(limit)]
         usual = abs(value) <= MAX_INTEGER if isinstance(value, int) else math.isfinite(value)
         if not usual or not all(tests[words](limit) for words, limit in limits.items() if math.isfinite(limit)):
-            shown = value if abs(value) < 1e20 else f"{value:.0e}" if isinstance(value, float) else "(too large)"
-            raise InputError(f"{flag_name(item.name)} {shown}: must be {' and '.join(stated) or 'smaller, and finite'}")
+            shown = value if abs(value) < 1e20 else f"{value:.0e}" if isinstance(value, float) else "(huge)"
+            if not usual and (isinstance(value, float) or not math.isfinite(limits["at most"])):
+                stated.append("finite" if isinstance(value, float) else f"of at most {len(str(MAX_INTEGER))} digits")
+            raise InputError(f"{flag_name(item.name)} {shown}: must be {' and '.join(stated)}")
 
 
 def check_outputs(config: Dataclass) -> None:

@@ -10,19 +10,21 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
-from minscl.errors import InputError, printable
+from minscl.errors import UNPRINTABLE, InputError, printable
 
 
 def print_json(value: Any) -> None:
-    """Print `value` as one line of JSON, with escapes where the encoding of stdout may lack letters."""
+    """Print `value` as one line of JSON, with escapes for what a terminal obeys and what the encoding may lack."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    print(json.dumps(value, ensure_ascii=not is_utf8), flush=True)
+    text = json.dumps(value, ensure_ascii=not is_utf8)
+    print(UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text), flush=True)
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
@@ -31,6 +33,8 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     Exit status 2: InputError, a stream that cannot be written, too little memory; 130: Ctrl-C.
     """
     _repair_streams()
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = EscapedStream(sys.stdout), EscapedStream(sys.stderr)  # type: ignore[assignment]
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)  # while it imported: minscl/__init__.py
     try:
@@ -48,7 +52,31 @@ def run_command(main: Callable[[], int]) -> NoReturn:
         status = _end("out of memory; use a smaller model, shorter notes, or a machine with more", 2)
     except OSError as error:  # files are opened in files.py, so this is a standard stream or a rare system error
         status = _end(f"{error.filename or 'standard output'}: {error.strerror or error}; nothing else is written", 2)
+    finally:
+        sys.stdout, sys.stderr = streams
     sys.exit(status)
+
+
+class EscapedStream:
+    """A text stream in which control characters are shown, not obeyed: names, ids and quotations are strangers' text.
+
+    A line may begin with a carriage return, and move up on its own: so a progress bar draws itself.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text`, escaped."""
+        start = "\r" if text.startswith("\r") else ""
+        if text.replace("\x1b[A", "").strip("\r\n"):
+            text = start + re.sub(r"[^\n\t]+", lambda match: printable(match[0]), text[len(start) :])
+        self._stream.write(text)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything but `write` is the stream's own."""
+        return getattr(self._stream, name)
 
 
 def _end(message: str, status: int) -> int:

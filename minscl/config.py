@@ -36,7 +36,7 @@ class RunConfig:
     rank: int = flag(8, "LoRA rank", minimum=1, maximum=65_536)
     alpha: float = flag(16.0, "LoRA alpha; the update is scaled by alpha / rank", above=0, maximum=100_000)
     dropout: float = flag(0.0, "dropout on the input of LoRA's A", minimum=0, below=1)
-    lr: float = flag(1e-4, "peak learning rate", above=0, maximum=100)
+    lr: float = flag(1e-4, "peak learning rate", minimum=1e-12, maximum=100)
     batch_size: int = flag(16, "samples per optimiser step, however they are packed", minimum=1)
     epochs: int = flag(10, "passes over the samples", minimum=1, maximum=100_000)
     warmup_ratio: float = flag(0.1, "share of the steps over which the learning rate rises", minimum=0, maximum=1)

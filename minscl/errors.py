@@ -18,12 +18,12 @@ class InputError(ValueError):
 
 # What may change what a terminal shows: control characters, unpaired surrogates, and the characters that end a line or
 # reverse the direction of what follows.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
     r"""`text` for a terminal, which a note must not control: escape (ESC, one character) is shown as \x1b (four)."""
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def describe_value(value: Any) -> str:

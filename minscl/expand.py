@@ -94,7 +94,7 @@ def load_llm(config: LLMConfig):
     """The LLM that `config` names. Imports are local: they load torch, which the rest of `expand` does not need."""
     from minscl.hardware import free_memory
     from minscl.infer.llm import EndpointLLM, LocalLLM
-    from minscl.pretrained import load_pretrained
+    from minscl.pretrained import describe_weights, load_pretrained
 
     if config.endpoint:
         return EndpointLLM(
@@ -107,7 +107,8 @@ def load_llm(config: LLMConfig):
         )
     folder = config.model or str(DEMO)
     model, tokenizer = load_pretrained(folder, config.adapter, device=config.device, dtype=config.dtype)
-    name = " + ".join(filter(None, [folder, config.adapter]))
+    weights = describe_weights(folder, config.adapter)
+    name = f"{weights['model']} + {weights['adapter']}, {model.model.embed_tokens.weight.dtype}"
     memory = free_memory(model.model.embed_tokens.weight.device) * 3 // 4
     return LocalLLM(model, tokenizer, name, config.together, memory=memory)
 

@@ -14,22 +14,11 @@ from minscl.cli import flag, parse_flags, path_flag, require
 from minscl.command import run_command
 from minscl.config import DEMO
 from minscl.errors import InputError
-from minscl.files import list_folder, output_path, path_kind, read_bytes, replace_file
+from minscl.files import list_folder, lock_folder, output_path, path_kind, read_bytes, replace_file
 from minscl.lora import load_adapter, merge_lora
 from minscl.model import load_model, save_model
+from minscl.model.digest import TOKENIZER_FILES
 from minscl.model.load import SAVED_WEIGHTS
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "generation_config.json",
-    "vocab.json",
-    "merges.txt",
-)
 
 
 @dataclass(frozen=True)
@@ -48,27 +37,37 @@ def export(config: ExportConfig) -> Path:
     where it exists and is not empty, and for a missing or damaged model or adapter; nothing is left in it then.
     """
     out = Path(config.out)
-    if path_kind(out) != "missing" and (path_kind(out) != "folder" or list_folder(out)):
-        raise InputError(f"--out {config.out}: not empty; name a new or empty folder")
+    check_empty(out)
     output_path(out / "config.json")  # a folder that cannot be written is said before minutes of loading
     folder = require(config.model, "--model")
     model = load_model(folder)
     load_adapter(model, require(config.adapter, "--adapter"))
     merge_lora(model)
-    with removed_on_error(out):
-        for name in TOKENIZER_FILES:
-            if path_kind(folder / name) != "missing":
-                content = read_bytes(folder / name)
-                with replace_file(out / name, "wb") as file:
-                    file.write(content)
-        save_model(model, out)
+    existed = path_kind(out) == "folder"
+    with lock_folder(out):
+        check_empty(out)  # another run may have written it since
+        with removed_on_error(out, existed):
+            for name in TOKENIZER_FILES:
+                if path_kind(folder / name) != "missing":
+                    content = read_bytes(folder / name)
+                    with replace_file(out / name, "wb") as file:
+                        file.write(content)
+            save_model(model, out)
     return out
 
 
+def check_empty(out: Path) -> None:
+    """Raises InputError where `out` is anything but a new or empty folder."""
+    if path_kind(out) != "missing" and (path_kind(out) != "folder" or list_folder(out)):
+        raise InputError(f"--out {out}: not empty; name a new or empty folder")
+
+
 @contextlib.contextmanager
-def removed_on_error(out: Path) -> Iterator[None]:
-    """Empty the new folder `out` again where writing it fails, so that a second try finds it as the first did."""
-    existed = path_kind(out) == "folder"
+def removed_on_error(out: Path, existed: bool) -> Iterator[None]:
+    """Empty the new folder `out` again where writing it fails, so that a second try finds it as the first did.
+
+    `existed`: whether it was there, empty, before.
+    """
     try:
         yield
     except BaseException:

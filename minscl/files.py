@@ -7,6 +7,7 @@ or what was learned from it, so new files are private (0600); a file that exists
 Of minscl, this module imports errors.py only. Read next: settings.py, the typed reader of JSON settings.
 """
 
+import codecs
 import contextlib
 import os
 import stat
@@ -79,8 +80,9 @@ def read_text(path: PathLike, remedy: str = "name a UTF-8 text file", limit: int
     try:
         return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
+        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin1"
         raise InputError(
-            f"{path}: byte {error.start} is not UTF-8; convert it, for example: iconv -f latin1 -t utf-8"
+            f"{path}: byte {error.start} is not UTF-8; convert it, for example: iconv -f {encoding} -t utf-8"
         ) from error
 
 

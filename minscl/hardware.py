@@ -19,6 +19,7 @@ import torch.nn.functional as F
 
 from minscl.errors import InputError
 
+DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ONEDNN_MIN_SPEEDUP = 1.25  # of oneDNN's float32 matmul over torch's default one, for it to be used
 # In the messages of torch's RuntimeError for memory that the CPU does not have.
@@ -36,6 +37,8 @@ def choose_device(name: str, dtype: str) -> tuple[torch.device, torch.dtype]:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in DEVICE_TYPES:
+            raise ValueError(f"{device.type} is none of {', '.join(DEVICE_TYPES)}")
         torch.zeros(1, device=device).item()
     except Exception as error:  # every backend raises an error of its own
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -12,9 +12,9 @@ from minscl.errors import InputError
 from minscl.files import path_kind
 from minscl.hardware import choose_device
 from minscl.lora import load_adapter, merge_lora
-from minscl.lora.peft_io import CONFIG_FILE
+from minscl.lora.peft_io import CONFIG_FILE, TENSOR_FILE
 from minscl.model import Decoder, Tokenizer, load_model, load_tokenizer
-from minscl.model.digest import weights_digest
+from minscl.model.digest import folder_digest
 
 
 def load_pretrained(
@@ -39,8 +39,8 @@ def load_pretrained(
 def adapter_folder(model_folder: str | Path, adapter: str) -> Path | None:
     """The folder of the adapter that load_pretrained merges; None: the model alone. Raises InputError if missing."""
     own = Path(model_folder) / "adapter"
-    if not adapter:
-        return own if path_kind(own / CONFIG_FILE) == "file" else None
+    if not adapter:  # one of the two files alone is a damaged adapter, which load_adapter names
+        return own if any(path_kind(own / name) != "missing" for name in (CONFIG_FILE, TENSOR_FILE)) else None
     return None if adapter == "none" else require(adapter, "--adapter")
 
 
@@ -50,8 +50,8 @@ def describe_weights(model_folder: str, adapter: str = "") -> dict[str, str]:
     Raises InputError for a missing folder.
     """
     folder, adapter_path = require(model_folder, "--model"), adapter_folder(model_folder, adapter)
-    digest = f"{adapter_path.name} {weights_digest(adapter_path, CONFIG_FILE)}" if adapter_path else "none"
-    return {"model": f"{folder.resolve().name} {weights_digest(folder)}", "adapter": digest}
+    digest = f"{adapter_path.name} {folder_digest(adapter_path, CONFIG_FILE)}" if adapter_path else "none"
+    return {"model": f"{folder.resolve().name} {folder_digest(folder)}", "adapter": digest}
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:

@@ -13,7 +13,6 @@ Read next: model/config.py, its largest user.
 
 import json
 import math
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -114,9 +113,7 @@ def read_settings(path: str | Path, remedy: str = "fetch the file again") -> Set
         value = json.loads(text)
         if not isinstance(value, dict):
             raise InputError(f"{path}: not a JSON object; {remedy}")
-        check_depth(value)
-        if re.search(r"\\u[dD][89a-fA-F]", text):  # half of a pair, in a key or a value
-            json.dumps(value, ensure_ascii=False).encode()
+        check_structure(value)
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
@@ -125,10 +122,12 @@ def read_settings(path: str | Path, remedy: str = "fetch the file again") -> Set
     return Settings(value, str(path), remedy)
 
 
-def check_depth(value: Any) -> None:
-    """Raises ValueError where lists and objects are nested more than MAX_DEPTH deep."""
+def check_structure(value: Any) -> None:
+    """Raises ValueError where lists and objects are nested more than MAX_DEPTH deep, or a key is no text."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
+        if not all(_is_text(key) for container in level if isinstance(container, dict) for key in container):
+            raise ValueError("a key has an unpaired surrogate")
         level = [
             item
             for container in level

@@ -128,7 +128,7 @@ def test_a_step_outside_the_run_or_the_name_is_damage(checkpoints):
 def test_settings_are_compared_both_ways(checkpoints):
     """Guards: a setting that only the checkpoint has, or only this run, passed over."""
     folder, _ = checkpoints
-    for settings, message in (({**SETTINGS, "lr": 0.2}, "lr was 0.1, now 0.2"), ({"lr": 0.1}, "seed was 3, now None")):
+    for settings, message in (({**SETTINGS, "lr": 0.2}, "lr was 0.1, now 0.2"), ({"lr": 0.1}, "seed was 3, now null")):
         with pytest.raises(InputError, match=message):
             load_checkpoint(folder, *new_run(), settings, TOTAL_STEPS)
 

@@ -1,5 +1,6 @@
 """Flags made from a dataclass, and what every command does with a wrong one."""
 
+import json
 import re
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 import minscl
 from minscl.cli import flag, flag_name, parse_flags, path_flag, positional, require
-from minscl.command import run_command
+from minscl.command import print_json, run_command
 from minscl.config import PRESETS, RunConfig, parse_run
 from minscl.errors import InputError
 
@@ -241,6 +242,34 @@ def test_control_sequences_do_not_reach_the_terminal(capsys):
     with pytest.raises(SystemExit):
         run_command(fail)
     assert capsys.readouterr().err == "minscl: a\\x1b[2J\\u202e.txt: no such file\n"
+
+
+def test_what_is_printed_is_escaped_and_json_stays_json(capsys):
+    """Guards control sequences in file names, system names and quotations, on both streams."""
+    text = "a\x1b[2J\x9b\u202e\u2028b"
+
+    def main():
+        print(text, "c\td\r")
+        print(text, file=sys.stderr)
+        sys.stderr.write("\r50%")  # a progress bar
+        sys.stderr.write("\x1b[A")
+        print_json({"x": text})
+        return 0
+
+    with pytest.raises(SystemExit):
+        run_command(main)
+    out, err = capsys.readouterr()
+    shown = r"a\x1b[2J\x9b\u202e\u2028b"
+    lines = out.split("\n")
+    assert lines[0] == shown + " c\td\\r" and err.startswith(f"{shown}\n\r50%\x1b[A")
+    assert json.loads(lines[1]) == {"x": text} and lines[1].isprintable()
+
+
+def test_a_mistyped_flag_does_not_show_an_address():
+    """Guards a password in an address that follows a flag with a typing error."""
+    with pytest.raises(InputError) as error:
+        copy("a.txt", "--out", "x", "--endpont", "http://user:secret@127.0.0.1/v1")
+    assert "secret" not in str(error.value) and "--endpont" in str(error.value)
 
 
 def test_ctrl_c_during_imports_is_one_line():

@@ -92,7 +92,7 @@ def test_missing_prediction_counts_as_empty():
 
 def test_prediction_of_an_unknown_document_is_an_error():
     """Guards scoring against the wrong gold file."""
-    with pytest.raises(InputError, match="'1'"):
+    with pytest.raises(InputError, match="prediction for document 1,"):
         code_scores(documents([{"I10"}]), documents([{"I10"}, {"I10"}]))
 
 

@@ -16,7 +16,7 @@ from minscl.data.corpora.counts import SPLITS, Counts
 from minscl.data.corpora.csv_rows import read_rows, whole_number
 from minscl.data.corpora.folder import folder_notes
 from minscl.data.corpora.mdace import read_mdace
-from minscl.data.corpora.mdace_charts import check_boundaries, read_charts
+from minscl.data.corpora.mdace_charts import build_document, check_boundaries, read_chart, read_charts
 from minscl.data.corpora.mimic_iv import mimic_iv_documents, split_of
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
@@ -647,3 +647,21 @@ def test_codes_of_aci_bench_that_are_none(tmp_path):
     codes = write_csv(tmp_path / "codes.csv", ["id", "code"], [["a", "I10"], ["a", CONTENT], ["b", "585.3"]])
     with pytest.raises(InputError, match="codes.csv: line 3: a string of 17 characters is not .* .2 rows have none"):
         aci_documents([Note("a", "x")], codes, BOOK, Counts())
+
+
+def test_annotations_whose_code_is_none_are_left_out_and_not_shown(tmp_path):
+    """Guards codes that no training takes, and text of a chart in warnings and counts."""
+    secret = "Mr Quux has syphilis"
+    note = {"note_id": 1, "category": "x", "text": "Pt with HTN.", "annotations": []}
+    cases = [("I10", "ICD-10-CM", 11), ("I10-", "ICD-10-CM", 11), (secret, "ICD-10-CM", 99), ("1", secret, 9)]
+    for code, system, end in cases:
+        annotation = {"begin": 8, "end": end, "code": code, "code_system": system, "description": "x"}
+        note["annotations"].append(annotation)
+    counts = Counts()
+    path = tmp_path / "1.json"
+    path.write_text(json.dumps({"hadm_id": 1, "notes": [note]}))
+    notes, _ = read_chart(path, counts)
+    document = build_document("1", notes, {1: note["text"]}, BOOK, counts, path)
+    assert [assignment.code for assignment in document.codes] == ["I10"]
+    assert counts.numbers["annotations whose code is no ICD-10-CM code, left out"] == 1
+    assert secret not in str(counts) and any("I10- is no ICD-10-CM code" in line for line in counts.warnings)

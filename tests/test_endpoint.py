@@ -87,7 +87,7 @@ def test_an_address_that_cannot_be_read_is_refused_in_one_line(wrong):
     "flags, message",
     [
         ({"together": 0}, "--together 0: must be at least 1"),
-        ({"together": 10**40}, "--together .too large.: must be"),
+        ({"together": 10**40}, "--together .huge.: must be"),
         ({"retries": -1}, "--retries -1: must be at least 0"),
         ({"timeout": 0.0}, "--timeout 0.0: must be above 0"),
         ({"timeout": -2.0}, "--timeout -2.0"),

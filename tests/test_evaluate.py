@@ -265,7 +265,7 @@ def test_intervals_are_percentiles_with_linear_interpolation(files):
     [
         (lambda record: record.update(extra=1), ["bad.jsonl:3", "unknown key 'extra'"]),
         (lambda record: record.update(id="1"), ["bad.jsonl:3", "the id is also line 2's"]),
-        (lambda record: record.update(id="99"), ["bad.jsonl", "'99'", "gold does not have"]),
+        (lambda record: record.update(id="99"), ["bad.jsonl", "document 99", "gold does not have"]),
         (
             lambda record: record.update(
                 codes=[{"code": "I10", "description": "", "evidence": [{"text": "HTN", "start": 0, "end": 3}]}]

@@ -15,7 +15,11 @@ import torch
 
 from minscl import export
 from minscl.config import DEMO
+from minscl.errors import InputError
+from minscl.files import lock_folder
+from minscl.lora import merge_lora
 from minscl.model import load, load_model, save_model
+from minscl.model.digest import folder_digest
 from minscl.pretrained import load_pretrained
 from tests.conftest import call_command
 
@@ -121,3 +125,46 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path, generate):
     (tmp_path / "padded" / "tokenizer.json").write_text(json.dumps(settings))
     run = generate(tmp_path / "note.txt", "--model", tmp_path / "padded", "--grounded")
     assert run.returncode == 0, run.stderr
+
+
+def test_a_second_export_never_touches_the_first(tmp_path, monkeypatch):
+    """Guards a finished model that a failing run deletes, and two runs that write one folder."""
+    out = tmp_path / "out"
+    with lock_folder(out):
+        run = call_command(export.main, "--out", out)
+        assert run.returncode == 2 and "another run is writing it" in run.stderr
+
+    def merge_while_another_run_finishes(model):
+        (out / "config.json").write_text("another run's")
+        merge_lora(model)
+
+    monkeypatch.setattr(export, "merge_lora", merge_while_another_run_finishes)
+    run = call_command(export.main, "--out", out)
+    assert run.returncode == 2 and "not empty" in run.stderr
+    assert [path.read_text() for path in out.iterdir()] == ["another run's"]
+
+
+def test_the_digest_of_a_folder_changes_with_what_decides_about_codes(tmp_path):
+    """Guards results of two models, templates or tokenizers that continue one file; a pipe that hangs."""
+    shutil.copytree(DEMO, tmp_path / "demo")
+    first = folder_digest(tmp_path / "demo")
+    assert first == folder_digest(DEMO)
+    (tmp_path / "demo" / "MODEL_CARD.md").write_text("changed")
+    assert folder_digest(tmp_path / "demo") == first
+    for name in ("tokenizer_config.json", "tokenizer.json", "config.json", "model.safetensors"):
+        content = (DEMO / name).read_bytes()
+        (tmp_path / "demo" / name).write_bytes(content[:-1] + b" ")
+        assert folder_digest(tmp_path / "demo") != first, name
+        (tmp_path / "demo" / name).write_bytes(content)
+    os.mkfifo(tmp_path / "demo" / "x.safetensors")
+    with pytest.raises(InputError, match="x.safetensors: a pipe"):
+        folder_digest(tmp_path / "demo")
+
+
+def test_a_damaged_adapter_of_the_models_own_is_not_left_out(tmp_path, generate):
+    """Guards the model alone in place of the model with its adapter, silently."""
+    shutil.copytree(DEMO, tmp_path / "demo")
+    (tmp_path / "note.txt").write_text("He was admitted with pneumonia.")
+    (tmp_path / "demo" / "adapter" / "adapter_config.json").unlink()
+    run = generate(tmp_path / "note.txt", "--model", tmp_path / "demo")
+    assert run.returncode == 2 and "adapter_config.json: no such file" in run.stderr

@@ -223,7 +223,7 @@ def test_human_evidence_is_in_document_order_and_of_this_note(tmp_path):
     assert read_evidence(str(tmp_path / "gold.jsonl"), [Note("1", text)]) == {"1": ["HTN", "DM2", "asthma", "zoster"]}
     with pytest.raises(InputError, match="not the note's"):
         read_evidence(str(tmp_path / "gold.jsonl"), [Note("1", text + " ")])
-    with pytest.raises(InputError, match="no record with id '2'"):
+    with pytest.raises(InputError, match="no record with id 2"):
         read_evidence(str(tmp_path / "gold.jsonl"), [Note("2", text)])
 
 

@@ -222,3 +222,10 @@ def test_no_home_is_no_cache(monkeypatch):
     monkeypatch.setattr(codebook.Path, "home", raise_as_pathlib_does)
     monkeypatch.setattr(codebook, "parse_tabular", lambda handle: {"nodes": {}, "notes": {}, "billable": ["I10"]})
     assert CodeBook.load.__wrapped__().billable == ["I10"]
+
+
+@pytest.mark.parametrize("text", ["E880.1", "E884.0", "E950.0", "E1.165", "E116.5", "V4501.", "E11..65", ".E1165"])
+def test_a_dot_elsewhere_is_another_system(text):
+    """Guards ICD-9-CM's E880.1, a fall from a curb, trained as E88.01, alpha-1-antitrypsin deficiency."""
+    assert BOOK.normalise(text) is None or text == "V4501."  # which may be V45.01, a code that has been
+    assert BOOK.normalise("E11.65.") == BOOK.normalise(" e1165") == "E11.65"

@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-from minscl.data import notes as notes_module
 from minscl.data.jsonl import write_jsonl
 from minscl.data.locate import locate
 from minscl.data.notes import read_evidence, read_notes
@@ -68,7 +67,7 @@ def test_what_is_too_large_is_refused_before_it_is_read_as_a_note(tmp_path, monk
         read_notes([tmp_path / "large.txt"])
     with pytest.raises(InputError, match="large.txt: larger than 64 MB"):
         read_evidence(str(tmp_path / "large.txt"), [Note("n", "x")])
-    monkeypatch.setattr(notes_module, "MAX_NOTE_BYTES", 20)
+    monkeypatch.setattr("minscl.data.record_checks.MAX_CHARACTERS", 20)
     write_jsonl(tmp_path / "large.jsonl", [Note("a", "HTN."), Note("b", "pain " * 5)])
     with pytest.raises(InputError, match="large.jsonl:2: Note: text has 25 characters"):
         read_notes([tmp_path / "large.jsonl"])
@@ -111,3 +110,36 @@ def test_messages_do_not_show_a_note(tmp_path):
         with pytest.raises(InputError) as error:
             fail()
         assert "Zacharias" not in str(error.value) and "scabies" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["notes.json", "NOTES.NDJSON"])
+def test_json_is_not_read_as_the_text_of_a_note(tmp_path, name):
+    """Guards quotations such as "text" out of a file of notes that has another ending than .jsonl."""
+    (tmp_path / name).write_text('{"id": "1", "text": "Pt with HTN."}')
+    with pytest.raises(InputError, match="JSON is not a note's text"):
+        read_notes([tmp_path / name])
+
+
+def test_evidence_of_any_diagnosis_code_is_used(tmp_path):
+    """Guards human quotations dropped without a word because their code is ICD-9-CM's or mistyped."""
+    evidence = (Evidence("HTN", 0, 3),)
+    for code in ("I10", "I10-", "250.00", "hypertension"):
+        write_jsonl(tmp_path / "x.jsonl", [CodedDocument("1", "HTN.", (Assignment(code, "", evidence),))])
+        assert read_evidence(str(tmp_path / "x.jsonl"), [Note("1", "HTN.")]) == {"1": ["HTN"]}, code
+
+
+def test_utf_16_is_named(tmp_path):
+    """Guards the advice to convert from latin1, which makes letters with zero bytes of it."""
+    (tmp_path / "x.txt").write_bytes("HTN".encode("utf-16"))
+    with pytest.raises(InputError, match="iconv -f utf-16"):
+        read_notes([tmp_path / "x.txt"])
+
+
+def test_an_id_that_holds_a_note_is_not_shown(tmp_path):
+    """Guards patients' text in messages where columns have been swapped."""
+    text = "Mr Quux has hypertension"
+    write_jsonl(tmp_path / "x.jsonl", [Note("a", "b")])
+    with pytest.raises(InputError, match="no record with id a string of 24 characters") as error:
+        write_jsonl(tmp_path / "gold.jsonl", [CodedDocument("a", "b")])
+        read_evidence(str(tmp_path / "gold.jsonl"), [Note(text, "b")])
+    assert "Quux" not in str(error.value)

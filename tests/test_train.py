@@ -86,7 +86,6 @@ def test_schedule_starts_at_zero_and_ends_at_zero():
     "changes, words",
     [
         (dict(batch_size=40), ["in every step of this run of 1, so", "--warmup-ratio 0"]),
-        (dict(batch_size=20, warmup_ratio=1, lr=5e-324), ["of 2, so"]),  # half of the smallest float is 0
         (dict(batch_size=40, warmup_ratio=0), []),
         (dict(batch_size=20), []),
     ],
@@ -170,7 +169,7 @@ def test_command_trains_an_adapter_that_peft_loads(tmp_path, monkeypatch, capsys
         (["--weight-decay", "nan"], ["--weight-decay nan", "at least 0"]),
         (["--seed", "-1"], ["--seed -1", "at least 0"]),
         (["--seed", str(10**40)], ["--seed (too large)"]),
-        (["--lr", "inf"], ["--lr inf", "above 0"]),
+        (["--lr", "inf"], ["--lr inf", "at least 1e-12", "finite"]),
         (["--lr", "1e300"], ["--lr 1e+300", "at most 100"]),
         (["--alpha", "0"], ["--alpha 0.0", "above 0"]),
         (["--alpha", "nan"], ["--alpha nan", "above 0"]),

@@ -7,6 +7,7 @@ such a log is refused untouched.
 Read next: jsonl.py, for files that are written in one go.
 """
 
+import codecs
 import dataclasses
 import json
 import os
@@ -57,10 +58,10 @@ def _whole_size(path: Path, cls: type) -> tuple[int, bool]:
     Raises InputError where what follows the last newline is neither a record nor the beginning of one.
     """
     start, last = _last_line(path)
-    if not last.strip():
+    if not last.removeprefix(codecs.BOM_UTF8).strip():
         return start + len(last), False
     try:
-        value = decode_line(last)
+        value = decode_line(last.removeprefix(codecs.BOM_UTF8))
     except InputError as error:
         expected = f'{{"{dataclasses.fields(cls)[0].name}": '.encode()  # as json.dumps writes a record's first key
         if last.startswith(expected) or expected.startswith(last):

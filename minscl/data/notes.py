@@ -11,7 +11,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from minscl.data.icd import CodeBook
+from minscl.data.icd.codebook import is_procedure
 from minscl.data.jsonl import MAX_NOTE_BYTES, read_jsonl, read_text
+from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 from minscl.files import read_text as read_whole_text
@@ -30,10 +32,7 @@ class NoteRecord:
         if isinstance(record, dict) and "codes" in record:
             ignored = {field.name for field in fields(CodedDocument)} - {field.name for field in fields(Note)}
             record = {key: value for key, value in record.items() if key not in ignored}
-        note = Note.from_dict(record)
-        if len(note.text) > MAX_NOTE_BYTES:  # refused before it is tokenised, which takes a hundred times the memory
-            raise InputError(f"Note: text has {len(note.text):,} characters, more than any note; split it")
-        return note
+        return Note.from_dict(record)
 
 
 def read_notes(paths: Sequence[str | Path], skip: Skip | None = None) -> list[Note]:
@@ -49,6 +48,8 @@ def read_notes(paths: Sequence[str | Path], skip: Skip | None = None) -> list[No
             notes += read_jsonl(path, NoteRecord)
             continue
         try:
+            if path.suffix.lower() in (".json", ".ndjson"):
+                raise InputError(f"{path}: JSON is not a note's text; name a file with one note per line .jsonl")
             notes.append(Note(str(path), read_text(path)))
         except InputError as error:
             if skip is None:
@@ -57,7 +58,9 @@ def read_notes(paths: Sequence[str | Path], skip: Skip | None = None) -> list[No
     seen: set[str] = set()
     for note in notes:
         if note.id in seen:
-            raise InputError(f"{note.id}: two notes have this id; name each file once and give each note its own id")
+            raise InputError(
+                f"{show_id(note.id)}: two notes have this id; name each file once, and give each note its own"
+            )
         seen.add(note.id)
     if not notes:
         raise InputError(
@@ -69,7 +72,7 @@ def read_notes(paths: Sequence[str | Path], skip: Skip | None = None) -> list[No
 def read_evidence(path: str, notes: list[Note]) -> dict[str, list[str]] | None:
     """Human quotations by note id, in document order (the paper's "+ Evid."); None where `path` is empty.
 
-    A .jsonl file holds coded documents with the notes' ids and texts; the evidence of their ICD-10-CM codes is used.
+    A .jsonl file holds coded documents with the notes' ids and texts; evidence of procedures (ICD-10-PCS) is not used.
     Any other file holds one quotation per line, for a single note. Raises InputError for a file that cannot be read or
     has no quotation, and where a note has no record or a record with another text.
     """
@@ -93,16 +96,16 @@ def read_evidence(path: str, notes: list[Note]) -> dict[str, list[str]] | None:
 def _document_evidence(path: str, document: CodedDocument | None, note: Note) -> list[str]:
     """The quotations of `document`, the record for `note`, in document order; without offsets last, as in training."""
     if document is None:
-        raise InputError(f"{path}: no record with id {note.id!r}; evidence is needed for every note")
+        raise InputError(f"{path}: no record with id {show_id(note.id)}; evidence is needed for every note")
     if document.text != note.text:
         raise InputError(
-            f"{path}: the text of record {note.id!r} is not the note's; give the evidence of the notes that are coded"
+            f"{path}: the text of record {show_id(note.id)} is not the note's; give evidence of these notes"
         )
     book = CodeBook.load()
     spans = {
         (evidence.start is None, evidence.start or 0, evidence.end or 0, evidence.text)
         for code in document.codes
-        if book.normalise(code.code)
+        if book.normalise(code.code) or not is_procedure(code.code)
         for evidence in code.evidence
     }
     return [text for *_, text in sorted(spans)]

@@ -5,6 +5,7 @@ Messages name key, type and remedy, never a value: records hold patients' text.
 Read next: types.py, the records that use them.
 """
 
+import os
 import re
 
 from minscl.errors import InputError, describe_value
@@ -19,6 +20,7 @@ _JSON_TYPE_NAMES = {
     dict: "JSON object",
     type(None): "null where grounded is false",
 }
+MAX_CHARACTERS = 64 * 10**6  # of a string; tokenising one takes a hundred times the memory
 _LARGEST_NUMBER = 2**53  # up to which whole numbers are exact in every program that reads JSON
 _SHOWN_KEY_LENGTH = 30  # characters; a longer key is not a misspelt one but text
 
@@ -47,6 +49,8 @@ def checked_record(record, cls, required: dict, optional: dict) -> dict:
             raise InputError(f"{name}: {key} is {describe_value(value)}; it must be a {_JSON_TYPE_NAMES[expected]}")
         if isinstance(value, (int, float)) and not abs(value) <= _LARGEST_NUMBER:
             raise InputError(f"{name}: {key} is out of range; correct it")
+        if isinstance(value, str) and len(value) > MAX_CHARACTERS:
+            raise InputError(f"{name}: {key} has {len(value):,} characters, more than any note; split it")
         if expected is str and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise InputError(f"{name}: {key} has an unpaired surrogate; write whole characters")
     return record
@@ -60,6 +64,12 @@ def show_key(key: str) -> str:
 def show_code(text: str) -> str:
     """A code of a record for a message: itself if it can be one of any code system, else only described."""
     return text if re.fullmatch(r"[A-Za-z0-9.+/-]{1,10}", text) and re.search(r"[0-9]", text) else describe_value(text)
+
+
+def show_id(text: str) -> str:
+    """An id of a record for a message: itself if it is the path of a file or one word, else only described."""
+    is_id = re.fullmatch(r"[\w.:/#-]{1,60}", text) or (len(text) < 1000 and os.path.exists(text))
+    return text if is_id else describe_value(text)
 
 
 def with_optional(record: dict, **optional) -> dict:

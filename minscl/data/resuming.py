@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Iterable
 
+from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 
@@ -36,7 +37,7 @@ def already_coded(
     for document in documents:
         if texts.get(document.id, document.text) != document.text:
             raise InputError(
-                f"{path}: {document.id} was coded from another text; name another --out, or give the note a new id"
+                f"{path}: {show_id(document.id)} was coded from another text; name another --out or give it a new id"
             )
         if document.coded_with is None:
             silent += 1
@@ -64,6 +65,6 @@ def _compare(path: str, document: CodedDocument, settings: dict[str, str], ignor
         then, now = before.get(name, "none"), settings.get(name, "none")
         if name != ignore and then != now:
             raise InputError(
-                f"{path}: {document.id} was coded with {name} {then}, now {now}; name another --out, or use the same "
-                "settings"
+                f"{path}: {show_id(document.id)} was coded with {name} {then}, now {now}; name another "
+                "--out, or use the same settings"
             )

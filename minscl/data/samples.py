@@ -18,9 +18,11 @@ from minscl.data.coded_records import read_documents, read_pairs
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_samples
 from minscl.data.prompts import render_document_prompt, render_document_target, render_span_prompt, render_span_target
+from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument, Pair, Sample, TextSample
 from minscl.errors import InputError
 
+UNLISTED = "codes of theirs that the Tabular List lacks (trained as they are)"
 WITHOUT_EVIDENCE = "of them with codes but no evidence (give evidence, or train with --no-evidence)"
 
 
@@ -46,7 +48,7 @@ def document_sample(document: CodedDocument, evidence_first: bool = True) -> Tex
         prompt=render_document_prompt(document.text, evidence_first),
         target=render_document_target(document, evidence_first),
         kind="document",
-        name=document.id,
+        name=show_id(document.id),
     )
 
 
@@ -112,9 +114,12 @@ def read_training_data(
         texts += read_samples(ready_samples)
         counts.update(f"ready {sample.kind or 'sample'}s" for sample in texts)
     if documents and not ready_samples:
-        coded = read_documents(documents, CodeBook.load())
+        book = CodeBook.load()
+        coded = read_documents(documents, book)
         texts += [document_sample(document, evidence_first) for document in coded]
         counts["documents"] = len(coded)
+        if unlisted := sum(book.description(item.code) is None for document in coded for item in document.codes):
+            counts[UNLISTED] = unlisted
         if evidence_first:  # their answer is "Evidence: none", then codes
             counts[WITHOUT_EVIDENCE] = sum(_lacks_evidence(document) for document in coded)
     if spans and not ready_samples:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from minscl.data.notes import Skip
 from minscl.data.prompts import render_evidence
+from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 from minscl.infer import BATCH_SIZE
@@ -113,7 +114,7 @@ def make_requests(tokenizer, jobs: Iterable[Job], system: System, grounded: bool
             guide = Guide(tokenizer, job.note.text, job.max_new_tokens, job.evidence) if grounded else None
             drafter = Drafter(tokenizer, job.prompt) if speculate else None
             sampler = system.sampler(job.note.id, chain)
-            yield Request(job.prompt, job.max_new_tokens, guide, drafter, sampler, job.note.id)
+            yield Request(job.prompt, job.max_new_tokens, guide, drafter, sampler, show_id(job.note.id))
 
 
 def in_order(results: Iterable[tuple[int, Generation]], chains: int) -> Iterator[list[Generation]]:
@@ -155,23 +156,23 @@ def note_prompt(model, tokenizer, note: Note, evidence: list[str] | None = None,
     Raises InputError for an empty note and for a prompt that leaves no room for an answer in the model's context.
     """
     if not note.text.strip():
-        raise InputError(f"{note.id}: the note is empty; give a note with text")
+        raise InputError(f"{show_id(note.id)}: the note is empty; give a note with text")
     limit = model.config.context_length
     message = {"role": "user", "content": system.render_prompt(note.text)}
     answer_start = render_evidence(evidence) if evidence is not None else ""
     for name, text in (("note", message["content"]), ("evidence", answer_start)):
         if exceeds_context(model, tokenizer, text):
             raise InputError(
-                f"{note.id}: the {name} makes a prompt of {len(text):,} characters, more than the model's context of "
-                f"{limit:,} tokens holds; split the note or use a model with a longer context"
+                f"{show_id(note.id)}: the {name} makes a prompt of {len(text):,} characters, more than the model's "
+                f"context of {limit:,} tokens holds; split the note or use a model with a longer context"
             )
     prompt = tokenizer.encode_chat([message], add_generation_prompt=True)
     if evidence is not None:
         prompt = prompt + tokenizer.encode_answer_start(answer_start)
     if len(prompt) >= limit:
         raise InputError(
-            f"{note.id}: the note makes a prompt of {len(prompt):,} tokens, and the model's context holds {limit:,} "
-            "with the answer; split the note or use a model with a longer context"
+            f"{show_id(note.id)}: the note makes a prompt of {len(prompt):,} tokens, and the model's context holds "
+            f"{limit:,} with the answer; split the note or use a model with a longer context"
         )
     return prompt
 
@@ -222,6 +223,6 @@ def check_memory(model, note_id: str, length: int, memory: int | None) -> None:
     """Raises InputError where keys and values of `length` tokens need more than `memory` bytes; None: no limit."""
     if memory is not None and not slots_within(model, length, memory):
         raise InputError(
-            f"{note_id}: the note needs {slot_bytes(model, length) / 2**20:,.0f} MiB for the keys and values "
+            f"{show_id(note_id)}: the note needs {slot_bytes(model, length) / 2**20:,.0f} MiB for the keys and values "
             f"of {length:,} tokens, and {memory / 2**20:,.0f} MiB are available; raise --memory, or split the note"
         )

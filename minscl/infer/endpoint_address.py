@@ -8,6 +8,7 @@ Read next: llm.py.
 import ipaddress
 import os
 import re
+import unicodedata
 from urllib.parse import urlsplit
 
 from minscl.errors import InputError
@@ -20,14 +21,14 @@ def check_address(url: str, allow_remote: bool) -> None:
 
     A user name, a password and a query are refused: they would be stored with each answer.
     """
-    if any(mark in url for mark in "@?#"):  # anywhere, since a password may hold / or ? itself
+    if any(mark in unicodedata.normalize("NFKC", url) for mark in "@?#;%"):  # anywhere: a password may hold / itself
         raise InputError(
-            "--endpoint: the address has a user name, a password or a query (@, ? or #), and addresses are stored with "
-            f"each answer; leave them out and give a key in the variable {API_KEY_VARIABLE}"
+            "--endpoint: the address has a user name, a password or a query (one of @?#;%), and addresses are stored "
+            f"with each answer; leave them out and give a key in the variable {API_KEY_VARIABLE}"
         )
     host = _host(url)
     if not host:
-        raise InputError(f"--endpoint {url}: not an address; give one like http://127.0.0.1:8000/v1")
+        raise InputError("--endpoint: not an address; give one like http://127.0.0.1:8000/v1")
     try:
         local = ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -19,8 +19,6 @@ Read next: code_groups.py for seen and unseen codes; evidence.py; systems.py, wh
 """
 
 import functools
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from minscl.data.icd import CodeBook
-from minscl.data.icd.codebook import PCS_SHAPE
+from minscl.data.icd.codebook import is_procedure
+from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
 
@@ -46,8 +45,7 @@ def read_code(text: str) -> tuple[str, str]:
     code = CodeBook.load().normalise(text)
     if code:
         return "cm", code
-    bare = re.sub(r"\s", "", unicodedata.normalize("NFKC", text)).upper()  # dots stay: a PCS code has none
-    return ("pcs" if PCS_SHAPE.fullmatch(bare) else "malformed"), ""
+    return ("pcs" if is_procedure(text) else "malformed"), ""
 
 
 def cm_codes(texts: Iterable[str]) -> frozenset[str]:
@@ -82,7 +80,7 @@ def code_sets(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument])
     unknown = sorted(predictions.keys() - {document.id for document in gold})
     if unknown:
         raise InputError(
-            f"prediction for document {unknown[0]!r}, which gold does not have; "
+            f"prediction for document {show_id(unknown[0])}, which gold does not have; "
             "score against the gold file it was made for"
         )
 

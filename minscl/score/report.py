@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from minscl.errors import printable
 from minscl.score.bootstrap import Samples, percentile_interval
 from minscl.score.code_groups import Group, GroupName
 from minscl.score.codes import COLUMNS, named_columns
@@ -68,6 +69,7 @@ def reported_score(report: Report, metric: Metric, column: str) -> float | None:
 
 def system_names(paths: Sequence[str]) -> list[str]:
     """A name for each prediction file: its stem, its path where stems repeat, numbered where paths repeat too."""
+    paths = [printable(path) for path in paths]
     stems = Counter(Path(path).stem for path in paths)
     names = [
         Path(path).stem if stems[Path(path).stem] == 1 else Path(path).with_suffix("").as_posix() for path in paths

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
 from minscl.score.answer_quality import rates
@@ -137,5 +138,5 @@ def _check_texts(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocumen
         located = any(quotation.start is not None for code in document.codes for quotation in code.evidence)
         if located and document.text != texts.get(document.id, document.text):
             raise InputError(
-                f"document {document.id!r} was coded from another text than gold's; code the notes of the gold file"
+                f"document {show_id(document.id)} was coded from another text than gold's; code gold's notes"
             )

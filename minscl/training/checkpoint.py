@@ -29,8 +29,8 @@ from minscl.config import RunConfig
 from minscl.data.types import Sample
 from minscl.errors import InputError, printable
 from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_file, require_file
-from minscl.model.digest import weights_digest
-from minscl.settings import read_settings
+from minscl.model.digest import folder_digest
+from minscl.settings import read_settings, show_value
 
 LOG = logging.getLogger("minscl")
 MAX_CHECKPOINTS = 2  # on disk; the newest could be on a failing sector
@@ -64,7 +64,7 @@ def checkpoint_settings(config: RunConfig, dtype: torch.dtype, samples: Sequence
         data_digest.update(repr((sample.prompt_ids, sample.target_ids)).encode())
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in RESUMABLE}
     return settings | {
-        "model": weights_digest(config.model),
+        "model": folder_digest(config.model),
         "dtype": str(dtype),
         "data": data_digest.hexdigest(),
     }
@@ -202,7 +202,8 @@ def _compare_settings(path: Path, saved: dict, settings: dict) -> None:
         before, now = saved.get(name), settings.get(name)
         if before != now:
             raise InputError(
-                f"{path}: {name} was {before!r}, now {now!r}; resume with the same settings or choose another --out"
+                f"{path}: {name} was {show_value(before)}, now {show_value(now)}; resume with the same settings, or "
+                "choose another --out"
             )
 
 

@@ -5,6 +5,7 @@ metrics.jsonl has one record per step; loss.png is drawn from it where Pillow is
 Read next: loop.py, which makes the records; loss_plot.py, the picture.
 """
 
+import codecs
 import json
 import math
 from pathlib import Path
@@ -82,14 +83,14 @@ def truncate_metrics(path: Path, step: int) -> None:
     """
     if path_kind(path) == "missing":
         return
-    content = read_bytes(path, "move it away and continue with --resume")
+    content = read_bytes(path, "move it away and continue with --resume").removeprefix(codecs.BOM_UTF8)
     lines, last_step = [], 0
     for number, line in enumerate(content.split(b"\n"), 1):
         record = read_loss(line)
         if record is not None and last_step < record[0] <= step:
             lines.append(line)
             last_step = record[0]
-        elif last_step >= step or (record and record[0] > step):
+        elif last_step >= step:
             break
         elif line.strip():
             raise InputError(

@@ -18,6 +18,7 @@ from minscl.files import lock_folder
 from minscl.hardware import choose_device, choose_float32_matmul, measure_matmul_rate
 from minscl.lora import add_lora, lora_parameters, save_adapter
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, read_config
+from minscl.settings import show_value
 from minscl.training.checkpoint import checkpoint_settings, load_checkpoint, newest_checkpoint, save_checkpoint
 from minscl.training.distributed import ProcessGroup, join_process_group, shard_blocks
 from minscl.training.estimate import describe_data, estimate_run, print_samples
@@ -92,7 +93,7 @@ def check_token_ids(samples: Sequence[Sample], vocab_size: int) -> None:
         largest = max((*sample.prompt_ids, *sample.target_ids), default=0)
         if largest >= vocab_size:
             raise InputError(
-                f"{sample.name or f'sample {number}'}: token id {largest}, but the model's vocabulary has "
+                f"{sample.name or f'sample {number}'}: token id {show_value(largest)}, but the model's vocabulary has "
                 f"{vocab_size}; use this model's tokenizer"
             )
 

@@ -9,10 +9,10 @@ Read next: ../types.py.
 from dataclasses import dataclass
 
 from minscl.data.corpora.counts import Counts, document_without_evidence
-from minscl.data.corpora.csv_rows import read_rows, show_id
+from minscl.data.corpora.csv_rows import read_rows
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
-from minscl.data.record_checks import checked_record, show_code
+from minscl.data.record_checks import checked_record, show_code, show_id
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 

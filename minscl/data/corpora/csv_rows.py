@@ -18,7 +18,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from minscl.errors import InputError, describe_value
+from minscl.data.record_checks import show_id
+from minscl.errors import InputError
 from minscl.files import require_file
 
 CELL_LIMIT = 2**24  # characters; after an unclosed quotation mark the rest of the file would be one cell
@@ -76,11 +77,6 @@ def parse_whole_number(value) -> int | None:
     if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,18}\s*", value):
         return int(value)
     return value if type(value) is int and 0 <= value < 10**18 else None
-
-
-def show_id(text: str) -> str:
-    """An id out of a file for a message: itself if it has the shape of one, else only described."""
-    return text if re.fullmatch(r"[\w.:/-]{1,40}", text) else describe_value(text)
 
 
 def _progress(path, raw) -> tqdm:

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from minscl.data.corpora.counts import SPLITS, Counts
-from minscl.data.corpora.csv_rows import read_rows, show_id, whole_number
+from minscl.data.corpora.csv_rows import read_rows, whole_number
 from minscl.data.corpora.mdace_charts import (
     FETCH_REMEDY,
     AnnotatedNote,
@@ -26,6 +26,7 @@ from minscl.data.corpora.mdace_charts import (
     read_chart,
 )
 from minscl.data.icd import CodeBook
+from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
 from minscl.files import read_text

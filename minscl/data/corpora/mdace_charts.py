@@ -17,7 +17,7 @@ from minscl.data.corpora.counts import Counts
 from minscl.data.corpora.csv_rows import parse_whole_number
 from minscl.data.corpora.folder import files_with_ending
 from minscl.data.icd import CodeBook
-from minscl.data.record_checks import show_code
+from minscl.data.record_checks import show_code, show_id
 from minscl.data.types import Assignment, CodedDocument, Evidence
 from minscl.errors import InputError, describe_value
 from minscl.files import path_kind
@@ -69,7 +69,7 @@ def _parse_note(path: Path, admission: int, note: dict, counts: Counts) -> Annot
     place = f"{path}: note {id}"
     for item in _objects(place, note, "annotations"):
         system = _text(place, item, "code_system")
-        counts.numbers[f"annotations in {system}"] += 1
+        counts.numbers[f"annotations in {show_id(system)}"] += 1
         if system != "ICD-10-CM":
             continue
         code, description = _text(place, item, "code"), _text(place, item, "description")
@@ -167,7 +167,8 @@ def build_document(
 ) -> CodedDocument:
     """One document of `notes`: texts joined, each offset moved by the length of what precedes its note.
 
-    `texts`: note id → text. An annotation beyond its text's end is left out with a warning that names `file`.
+    `texts`: note id → text. An annotation beyond its text's end, or whose code is none, is left out with a
+    warning that names `file`.
     """
     text = ""
     evidence: dict[str, dict[tuple[int, int], Evidence]] = {}
@@ -180,13 +181,19 @@ def build_document(
             if annotation.end > length:
                 counts.warn(
                     "annotations beyond their note's end, left out",
-                    f"{file}: ROW_ID {note.id}: annotation {annotation.begin}:{annotation.end} of {annotation.code} "
-                    f"lies beyond the text's {length} characters and is left out; use NOTEEVENTS of MIMIC-III 1.4 as "
-                    "published",
+                    f"{file}: ROW_ID {note.id}: annotation {annotation.begin}:{annotation.end} of "
+                    f"{show_code(annotation.code)} lies beyond the text's {length} characters and is left out; use "
+                    "NOTEEVENTS of MIMIC-III 1.4 as published",
                 )
                 continue
             start, end = offset + annotation.begin, offset + annotation.end
-            code = codebook.normalise(annotation.code) or annotation.code
+            code = codebook.normalise(annotation.code)
+            if code is None:
+                counts.warn(
+                    "annotations whose code is no ICD-10-CM code, left out",
+                    f"{file}: ROW_ID {note.id}: {show_code(annotation.code)} is no ICD-10-CM code and is left out",
+                )
+                continue
             descriptions.setdefault(code, codebook.description(code) or annotation.description)
             evidence.setdefault(code, {})[start, end] = Evidence(text[start:end], start, end)
     return CodedDocument(

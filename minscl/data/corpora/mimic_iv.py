@@ -15,9 +15,9 @@ import sys
 from collections.abc import Iterator
 
 from minscl.data.corpora.counts import SPLITS, Counts, document_without_evidence
-from minscl.data.corpora.csv_rows import read_rows, show_id, whole_number
+from minscl.data.corpora.csv_rows import read_rows, whole_number
 from minscl.data.icd import CodeBook
-from minscl.data.record_checks import show_code
+from minscl.data.record_checks import show_code, show_id
 from minscl.data.types import CodedDocument
 
 SHARES = dict(zip(SPLITS, (0.73, 0.11, 0.16), strict=True))  # of patients

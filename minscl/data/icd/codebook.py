@@ -125,7 +125,8 @@ class CodeBook:
 
         A well-formed code that the List lacks is accepted, unless it has no dot and the shape of an ICD-10-PCS code.
         """
-        bare = re.sub(r"[\s.]", "", unicodedata.normalize("NFKC", text)).upper()
+        code = re.sub(r"\s", "", unicodedata.normalize("NFKC", text)).upper().rstrip(".")
+        bare = code.replace(".", "", 1) if code.find(".") in (-1, 3) else code  # E950.0 is of ICD-9-CM
         special = bare.startswith(SPECIAL_CATEGORIES) and len(bare) <= 7 and bare.isalnum()
         if not CODE_SHAPE.fullmatch(bare) and not special:
             return None
@@ -147,6 +148,11 @@ class CodeBook:
         if self._nearest is None or self._nearest.among is not among:
             self._nearest = _NearestIndex(self, among)
         return self._nearest.nearest(code)
+
+
+def is_procedure(text: str) -> bool:
+    """Whether `text` has the shape of an ICD-10-PCS code, which has no dot. CodeBook.normalise decides first."""
+    return bool(PCS_SHAPE.fullmatch(re.sub(r"\s", "", unicodedata.normalize("NFKC", text)).upper()))
 
 
 class _NearestIndex:
