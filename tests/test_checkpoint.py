@@ -13,6 +13,8 @@ from minscl.errors import InputError
 from minscl.training import checkpoint
 from minscl.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from minscl.training.metrics_log import truncate_metrics
+from minscl.training.run_folder import check_out
+from tests.tiny_training import run_config
 
 SETTINGS = {"lr": 0.1, "seed": 3}
 TOTAL_STEPS = 10
@@ -201,3 +203,18 @@ def test_metrics_that_are_a_folder_are_refused(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(InputError, match="metrics.jsonl: a folder, not a file; move it away"):
         truncate_metrics(tmp_path / "metrics.jsonl", 3)
+
+
+def test_what_only_has_a_checkpoints_name_is_found_before_training(training_folder, tmp_path):
+    """Guards: hours of steps and then a save that finds a file, or a link to elsewhere, in its place."""
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    for name in ("step-00000006", ".step-00000006.tmp"):
+        (folder / name).write_text("a note to myself")
+        with pytest.raises(InputError, match=f"{name}: not a checkpoint"):
+            check_out(run_config(training_folder, tmp_path / "run"))
+        (folder / name).unlink()
+        (folder / name).symlink_to(tmp_path)
+        with pytest.raises(InputError, match=f"{name}: not a checkpoint|already has a run"):
+            check_out(run_config(training_folder, tmp_path / "run"))
+        (folder / name).unlink()

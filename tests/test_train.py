@@ -168,7 +168,7 @@ def test_command_trains_an_adapter_that_peft_loads(tmp_path, monkeypatch, capsys
         (["--weight-decay", "-1"], ["--weight-decay -1.0", "at least 0"]),
         (["--weight-decay", "nan"], ["--weight-decay nan", "at least 0"]),
         (["--seed", "-1"], ["--seed -1", "at least 0"]),
-        (["--seed", str(10**40)], ["--seed (too large)"]),
+        (["--seed", str(10**40)], ["--seed (huge)"]),
         (["--lr", "inf"], ["--lr inf", "at least 1e-12", "finite"]),
         (["--lr", "1e300"], ["--lr 1e+300", "at most 100"]),
         (["--alpha", "0"], ["--alpha 0.0", "above 0"]),

@@ -160,6 +160,13 @@ def newest_checkpoint(folder: Path, before: int | None = None) -> Path | None:
     return paths[-1] if paths else None
 
 
+def misplaced_checkpoints(folder: Path) -> list[Path]:
+    """What has the name of a checkpoint in `folder` and is no folder of its own, so that none could be saved there."""
+    paths = list_folder(folder) if path_kind(folder) == "folder" else []
+    named = [path for path in paths if NAME.fullmatch(path.name) or TEMPORARY_NAME.fullmatch(path.name)]
+    return [path for path in named if path.is_symlink() or path_kind(path) != "folder"]
+
+
 def _checkpoints(folder: Path, before: int | None = None) -> list[Path]:
     """Checkpoints, oldest first. Raises InputError where `folder` is not a folder or cannot be read."""
     if path_kind(folder) == "missing":

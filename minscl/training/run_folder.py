@@ -18,7 +18,7 @@ from minscl.errors import InputError
 from minscl.files import output_path, path_kind, replace_file
 from minscl.hardware import float32_matmul_mode
 from minscl.settings import read_settings
-from minscl.training.checkpoint import newest_checkpoint
+from minscl.training.checkpoint import misplaced_checkpoints, newest_checkpoint
 
 LOG = logging.getLogger("minscl")
 RESULTS = ("adapter_model.safetensors", "adapter_config.json", "metrics.jsonl")  # never written over by another run
@@ -40,6 +40,8 @@ def check_out(config: RunConfig) -> None:
     others = [name for name in ("run.json", "loss.png") if path_kind(out / name) != "missing"]
     if not config.resume and results + others:
         raise InputError(f"--out {out}: already has {(results + others)[0]}; name another folder, or remove this one")
+    for path in misplaced_checkpoints(out / "checkpoints"):
+        raise InputError(f"{path}: not a checkpoint, but named like one; move it away")
     for name in () if config.dry_run else (*RESULTS, "run.json", "loss.png", "checkpoints/.tmp"):
         output_path(out / name)
 

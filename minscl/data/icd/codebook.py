@@ -201,7 +201,12 @@ def _read_cache(path: Path) -> dict | None:
         digest, _, content = read_bytes(path).partition(b"\n")
     except InputError:
         return None
-    return json.loads(content) if hashlib.sha256(content).hexdigest().encode() == digest else None
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        return None
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _write_cache(path: Path, parsed: dict) -> None:
