@@ -1,10 +1,11 @@
-# `make run` codes examples/note.txt, `make check` lints and type-checks, `make test` runs every test. Needs python3 with venv.
+# `make run` codes examples/note.txt, `make check` lints and type-checks, `make test` tests in four minutes,
+# `make test-all` runs the long tests too. Needs python3 with venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run check test clean
+.PHONY: run check test test-all clean
 
 run: $(VENV)/.core
 	$(BIN)/python -m minscl.generate examples/note.txt --grounded --min-score 0.25
@@ -17,6 +18,9 @@ check: $(VENV)/.check
 # Two files at a time with one thread each: threads of two processes on two cores would wait for one another.
 # The order of the files is tests/conftest.py's.
 test: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+
+test-all: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # A stamp per install step: reinstalls only when the metadata or the pins change.

@@ -91,12 +91,10 @@ def synthetic(config: SyntheticConfig) -> None:
 
 
 def load_llm(config: LLMConfig):
-    """The LLM that `config` names. Imports are local: they load torch, which the rest of `expand` does not need."""
-    from minscl.hardware import free_memory
-    from minscl.infer.llm import EndpointLLM, LocalLLM
-    from minscl.pretrained import describe_weights, load_pretrained
-
+    """The LLM that `config` names. Imports are local: a local model's load torch, which nothing else here needs."""
     if config.endpoint:
+        from minscl.infer.endpoint import EndpointLLM
+
         return EndpointLLM(
             config.endpoint,
             config.model,
@@ -105,6 +103,10 @@ def load_llm(config: LLMConfig):
             retries=config.retries,
             allow_remote=config.allow_remote,
         )
+    from minscl.hardware import free_memory
+    from minscl.infer.llm import LocalLLM
+    from minscl.pretrained import describe_weights, load_pretrained
+
     folder = config.model or str(DEMO)
     model, tokenizer = load_pretrained(folder, config.adapter, device=config.device, dtype=config.dtype)
     weights = describe_weights(folder, config.adapter)

@@ -119,6 +119,7 @@ def test_a_neighbours_phrase_is_reworded_or_left(phrase, before, after, expected
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_templates_cover_every_code(gold):
     """Guards: a code without a pair, a phrase that belongs to two codes or is another code's description."""
     gold_pairs, _ = gold

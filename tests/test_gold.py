@@ -363,6 +363,15 @@ def test_a_title_comes_before_a_part_of_another(titles, see, expected):
     assert SeeReferences(terms).resolve(Term(("X",), see=see))[0].path == (expected,)
 
 
+SEE_REFERENCES = {}  # by table: building them takes a second
+
+
+def see_references(table, terms, columns):
+    if table not in SEE_REFERENCES:
+        SEE_REFERENCES[table] = SeeReferences(terms if table == "index" else columns[table][0])
+    return SEE_REFERENCES[table]
+
+
 @pytest.mark.parametrize(
     "table, see, code",
     [
@@ -377,7 +386,7 @@ def test_a_title_comes_before_a_part_of_another(titles, see, expected):
 )
 def test_bundled_references_lead_to_the_printed_title(terms, columns, table, see, code):
     """Guards: the wrong codes that parts of titles gave: C12, H81.09, J60, A95.0, N49.3, R76.11, E75.22."""
-    references = SeeReferences(terms if table == "index" else columns[table][0])
+    references = see_references(table, terms, columns)
     assert references.resolve(Term(("X",), see=see))[0].default_code == code
 
 

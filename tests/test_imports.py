@@ -25,7 +25,7 @@ RUN_TIME = {"torch", "safetensors", "tokenizers", "sentencepiece", "numpy", "tqd
 OPTIONAL = {
     "figures.py": {"matplotlib"},
     "training/loss_plot.py": {"PIL"},
-    "infer/llm.py": {"openai"},
+    "infer/endpoint.py": {"openai"},
     "model/sandbox.py": {"jinja2"},
 }
 NETWORK = {"socket", "urllib", "http", "requests", "httpx", "ssl", "ftplib", "smtplib"}
@@ -82,6 +82,8 @@ def test_commands_that_need_no_torch_start_without_it():
     """Guards two seconds at every start of evaluate and expand."""
     for module in ("minscl.evaluate", "minscl.expand"):
         subprocess.run([sys.executable, "-c", f"import sys, {module}; assert 'torch' not in sys.modules"], check=True)
+    code = "import sys, minscl.infer.endpoint; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_run_time_needs_only_the_named_packages():
@@ -94,7 +96,7 @@ def test_run_time_needs_only_the_named_packages():
 
 
 def test_nothing_opens_a_connection():
-    """Guards telemetry: only infer/llm.py, by the openai package, connects, and to the endpoint that the user names."""
+    """Guards telemetry: only infer/endpoint.py connects, by the openai package, to the endpoint that the user names."""
     for path in ROOT.rglob("*.py"):
         packages = {name.split(".")[0] for name in imports_of(path) if name != "urllib.parse"}
         assert not packages & NETWORK, path

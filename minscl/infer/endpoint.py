@@ -1,0 +1,195 @@
+"""A language model for data expansion (Eq. 7, 8, 9) behind an OpenAI-compatible server that the user names.
+
+Prompts hold patients' notes. So an address other than this machine's loopback is refused unless allowed
+(endpoint_address.py), redirections and proxies are not followed, and no error message contains a prompt or an answer.
+Imports no torch, which a client does not need. Read next: llm.py, whose LLM this is; ../data/spans/asking.py.
+"""
+
+import json
+import logging
+import queue
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from minscl.errors import InputError
+from minscl.infer import BATCH_SIZE, MAX_ANSWER_TOKENS
+from minscl.infer.endpoint_address import check_address, read_api_key
+
+MAX_ANSWER_CHARACTERS = 4_000  # kept of a server's answer; MAX_ANSWER_TOKENS tokens of words are fewer
+MAX_REPLY_BYTES = 2**22  # read of a server's reply
+
+
+class EndpointLLM:
+    """An OpenAI-compatible server, such as vLLM or `transformers serve`.
+
+    `concurrency` prompts are sent at a time. The client library repeats a request after 429, 5xx, a broken connection
+    and `timeout` seconds of silence, `retries` times with growing pauses. Raises InputError for an address that
+    check_address refuses, a key that read_api_key refuses, and without the client library.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        concurrency: int = BATCH_SIZE,
+        timeout: float = 120.0,
+        retries: int = 5,
+        allow_remote: bool = False,
+    ):
+        check_address(url, allow_remote)
+        try:
+            import openai
+        except ImportError as error:
+            raise InputError(
+                f"--endpoint {url}: the client library is not installed; pip install 'minscl[endpoint]'"
+            ) from error
+        logging.getLogger("openai").setLevel(logging.WARNING)  # OPENAI_LOG=debug would print prompts
+        if not model.isprintable():  # not UTF-8 either, where the shell's bytes were not
+            raise InputError("--model: not the name of a model: it has control characters or is not UTF-8")
+        self.url = url
+        self.model = model
+        self.name = f"{model} at {url}"
+        self.concurrency = concurrency
+        self.openai = openai
+        key = read_api_key()
+        try:
+            self.client = openai.OpenAI(
+                base_url=url,
+                api_key=key,
+                timeout=timeout,
+                max_retries=retries,
+                http_client=_bounded_client(openai.DefaultHttpxClient),
+            )
+        except Exception as error:  # the client library's own reader of addresses raises classes of its own
+            raise InputError(f"--endpoint {url}: not an address; give one like http://127.0.0.1:8000/v1") from error
+
+    def ask(self, prompts: list[str]) -> Iterator[tuple[int, str | None]]:
+        """See LLM.ask. Raises InputError once a request has failed for good.
+
+        No further request is started then, and the answers to those in progress are yielded first. After Ctrl-C,
+        nothing is waited for: the answers that are there are yielded, and KeyboardInterrupt is raised.
+        """
+        tasks: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+        for task in enumerate(prompts):
+            tasks.put(task)
+        results: queue.SimpleQueue[tuple[int, str | None] | BaseException | None] = queue.SimpleQueue()
+        stop = threading.Event()
+        running = min(self.concurrency, len(prompts))
+        for _ in range(running):
+            # Daemon threads, and not an executor's, which the interpreter joins at its exit: a request to a silent
+            # server lasts until its timeout.
+            threading.Thread(target=self._work, args=(tasks, results, stop), daemon=True).start()
+        failure: BaseException | None = None
+        try:
+            while running:
+                result = results.get()
+                if result is None:
+                    running -= 1
+                elif isinstance(result, BaseException):
+                    failure = failure or result
+                else:
+                    yield result
+        except KeyboardInterrupt:
+            while not results.empty():
+                result = results.get()
+                if isinstance(result, tuple):
+                    yield result
+            raise
+        finally:
+            stop.set()
+        if failure:
+            raise failure
+
+    def _work(self, tasks: queue.SimpleQueue, results: queue.SimpleQueue, stop: threading.Event) -> None:
+        """A thread: puts the answers to `tasks`, or a failure, into `results`; None at the end."""
+        while not stop.is_set():
+            try:
+                number, prompt = tasks.get_nowait()
+                results.put((number, self._answer(prompt)))
+            except queue.Empty:
+                break
+            except BaseException as error:
+                stop.set()
+                results.put(error)
+        results.put(None)
+
+    def token_counts(self) -> list[tuple[str, int]]:
+        """See LLM.token_counts: no rows, because the server does not say how many tokens it computed."""
+        return []
+
+    def _answer(self, prompt: str) -> str | None:
+        """The server's answer, None for a prompt that is too long. Raises InputError, never with the prompt in it."""
+        try:
+            reply = self.client.chat.completions.with_raw_response.create(
+                model=self.model,
+                messages=[{"role": "user", "content": prompt}],
+                temperature=0.0,
+                max_tokens=MAX_ANSWER_TOKENS,
+            )
+            return answer_text(reply.http_response.content)
+        except self.openai.BadRequestError as error:
+            if "context" in str(error).lower() or "too long" in str(error).lower():
+                return None
+            raise InputError(
+                f"--endpoint {self.url}: refused a prompt ({error.status_code}); is {self.model} the name of its model?"
+            ) from error
+        except self.openai.APIStatusError as error:
+            raise InputError(
+                f"--endpoint {self.url}: answers {error.status_code} for model {self.model}; see the server's log, "
+                "then start again: the answers so far are kept"
+            ) from error
+        except InputError as error:
+            raise InputError(
+                f"--endpoint {self.url}: {error}; name an OpenAI-compatible address that ends in /v1; the answers so "
+                "far are kept"
+            ) from error
+        except (self.openai.OpenAIError, ValueError) as error:  # ValueError: a host name that cannot be looked up
+            raise InputError(
+                f"--endpoint {self.url}: {type(error).__name__}; start the server, or give another address, then start "
+                "again: the answers so far are kept"
+            ) from error
+
+
+def answer_text(reply: bytes) -> str:
+    """The text of a chat completion, at most MAX_ANSWER_CHARACTERS of it; empty where its content is null.
+
+    An unpaired surrogate, such as half an emoji before the length limit, becomes U+FFFD: it cannot be written as UTF-8.
+    Raises InputError, without the text in it, for a reply that is no chat completion.
+    """
+    try:
+        content = json.loads(reply)["choices"][0]["message"]["content"]
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        size = f"over {MAX_REPLY_BYTES:,}" if len(reply) > MAX_REPLY_BYTES else f"{len(reply):,}"
+        raise InputError(f"the reply of {size} bytes is no chat completion") from error
+    if content is not None and not isinstance(content, str):
+        raise InputError(f"the reply is no chat completion: its content is a {type(content).__name__}, not a string")
+    return re.sub("[\ud800-\udfff]", "\ufffd", (content or "")[:MAX_ANSWER_CHARACTERS])
+
+
+def _bounded_client(client_class: Any):
+    """A client of the HTTP library's `client_class` that reads little more than MAX_REPLY_BYTES of a reply.
+
+    It follows no redirection, and no proxy that the environment names.
+    """
+
+    class BoundedClient(client_class):
+        def send(self, request, **options):
+            """As the library's `send`: the reply, read, of which what exceeds MAX_REPLY_BYTES is left out."""
+            response = super().send(request, **{**options, "stream": True})
+            body = bytearray()
+            try:
+                for part in response.iter_bytes():
+                    body += part
+                    if len(body) > MAX_REPLY_BYTES:
+                        break
+            finally:
+                response.close()
+            encodings = ("content-encoding", "content-length", "transfer-encoding")  # undone by iter_bytes
+            headers = {name: value for name, value in response.headers.items() if name not in encodings}
+            content = bytes(body[: MAX_REPLY_BYTES + 1])
+            return type(response)(response.status_code, headers=headers, content=content, request=request)
+
+    return BoundedClient(follow_redirects=False, trust_env=False)
