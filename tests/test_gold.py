@@ -402,6 +402,7 @@ def gold_once(gold, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_command_writes_pairs_and_prints_the_counts(pairs, tmp_path):
     """Guards: a command that prints one thing and writes another."""
     out = tmp_path / "gold.jsonl"

@@ -138,9 +138,8 @@ def test_the_checks_run_through_the_command(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "number", [pytest.param("2", marks=pytest.mark.long), "3", pytest.param("4", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("number", ["2", "3", "4"])
 def test_every_part_runs_at_toy_size(tmp_path, number):
     """Guards: a measurement that has never run before it runs on a machine that is there for minutes."""
     pytest.importorskip("peft", reason="the teacher extra is not installed")
