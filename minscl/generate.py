@@ -23,6 +23,7 @@ from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog
 from minscl.data.notes import Skip, read_evidence, read_notes
+from minscl.data.record_checks import show_id
 from minscl.data.resuming import already_coded, evidence_setting
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError, printable
@@ -164,7 +165,7 @@ def main(argv=None) -> int:
     if skipped:
         total = len({*skipped, *(note.id for note in notes)})
         print(
-            f"minscl: {len(skipped)} of {total} notes were skipped, the first is {printable(skipped[0])}; the others "
+            f"minscl: {len(skipped)} of {total} notes were skipped, the first is {show_id(skipped[0])}; the others "
             "are coded",
             file=sys.stderr,
         )
