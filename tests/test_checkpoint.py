@@ -218,3 +218,20 @@ def test_what_only_has_a_checkpoints_name_is_found_before_training(training_fold
         with pytest.raises(InputError, match=f"{name}: not a checkpoint|already has a run"):
             check_out(run_config(training_folder, tmp_path / "run"))
         (folder / name).unlink()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", ["run.json", "loss.png"])
+def test_a_run_never_writes_over_what_it_reads(training_folder, tmp_path, name, resume):
+    """Guards: samples that lie in --out, or to which a link there leads, replaced by the run's settings or its picture."""
+    samples = tmp_path / "samples.jsonl"
+    shutil.copy(training_folder / "samples.jsonl", samples)
+    for out, link in ((tmp_path / "a", True), (tmp_path / "b", False)):
+        out.mkdir()
+        if link:
+            (out / name).symlink_to(samples)
+        else:
+            shutil.copy(samples, out / name)
+        config = run_config(training_folder, out, samples=str(samples if link else out / name), resume=resume)
+        with pytest.raises(InputError, match=f"{name}"):
+            check_out(config)
