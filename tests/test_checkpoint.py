@@ -223,7 +223,7 @@ def test_what_only_has_a_checkpoints_name_is_found_before_training(training_fold
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("name", ["run.json", "loss.png"])
 def test_a_run_never_writes_over_what_it_reads(training_folder, tmp_path, name, resume):
-    """Guards: samples that lie in --out, or to which a link there leads, replaced by the run's settings or its picture."""
+    """Guards: samples in --out, or behind a link there, replaced by the run's settings or its picture."""
     samples = tmp_path / "samples.jsonl"
     shutil.copy(training_folder / "samples.jsonl", samples)
     for out, link in ((tmp_path / "a", True), (tmp_path / "b", False)):

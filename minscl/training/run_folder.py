@@ -45,9 +45,9 @@ def check_out(config: RunConfig) -> None:
         raise InputError(f"{path}: not a checkpoint, but named like one; move it away")
     for name in () if config.dry_run else (*RESULTS, "run.json", "loss.png", "checkpoints/.tmp"):
         output_path(out / name)
-        for path in filter(None, (config.documents, config.spans, config.samples)):
-            if path_kind(out / name) == "file" and path_kind(path) == "file" and os.path.samefile(out / name, path):
-                raise InputError(f"--out {out}: its {name} is also {path}, which is read; name another folder")
+        for read in filter(None, (config.documents, config.spans, config.samples)):
+            if path_kind(out / name) == "file" and path_kind(read) == "file" and os.path.samefile(out / name, read):
+                raise InputError(f"--out {out}: its {name} is also {read}, which is read; name another folder")
 
 
 def write_run_json(path: Path, config: RunConfig) -> None:
