@@ -132,6 +132,8 @@ def make_config(config_class: type[Config], values: Mapping[str, Any]) -> Config
             if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
                 shown = f" {text}" if item.metadata.get("role") else ""  # an address may hold a password
                 raise InputError(f"{name}{shown}: not UTF-8; rename the file, or type it again")
+            if isinstance(text, str) and item.metadata.get("role") and ("\n" in text or "\r" in text):
+                raise InputError(f"{name}: a path with a line break, which would look like two lines; rename the file")
         choices = item.metadata.get("choices")
         if choices and value not in choices:
             raise InputError(f"{name} {value}: use {', '.join(choices)}")

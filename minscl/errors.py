@@ -18,7 +18,7 @@ class InputError(ValueError):
 
 # What may change what a terminal shows: control characters, unpaired surrogates, and the characters that end a line or
 # reverse the direction of what follows.
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:

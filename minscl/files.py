@@ -80,7 +80,8 @@ def read_text(path: PathLike, remedy: str = "name a UTF-8 text file", limit: int
     try:
         return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin1"
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        encoding = "latin1" if not is_utf16 else "utf-32" if content.startswith(codecs.BOM_UTF32_LE) else "utf-16"
         raise InputError(
             f"{path}: byte {error.start} is not UTF-8; convert it, for example: iconv -f {encoding} -t utf-8"
         ) from error

@@ -36,9 +36,9 @@ def choose_device(name: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if name.partition(":")[0] not in DEVICE_TYPES:
+            raise ValueError(f"none of {', '.join(DEVICE_TYPES)}")
         device = torch.device(name)
-        if device.type not in DEVICE_TYPES:
-            raise ValueError(f"{device.type} is none of {', '.join(DEVICE_TYPES)}")
         torch.zeros(1, device=device).item()
     except Exception as error:  # every backend raises an error of its own
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -5,6 +5,7 @@ Several commands load both this way. It is a top-level module because model/ and
 Read next: model/load.py, lora/peft_io.py.
 """
 
+import os
 from pathlib import Path
 
 from minscl.cli import require
@@ -39,8 +40,9 @@ def load_pretrained(
 def adapter_folder(model_folder: str | Path, adapter: str) -> Path | None:
     """The folder of the adapter that load_pretrained merges; None: the model alone. Raises InputError if missing."""
     own = Path(model_folder) / "adapter"
-    if not adapter:  # one of the two files alone is a damaged adapter, which load_adapter names
-        return own if any(path_kind(own / name) != "missing" for name in (CONFIG_FILE, TENSOR_FILE)) else None
+    if not adapter:  # one of the two files alone, or a broken link, is a damaged adapter, which load_adapter names
+        is_damaged = os.path.lexists(own) and path_kind(own) != "folder"
+        return own if is_damaged or any(os.path.lexists(own / name) for name in (CONFIG_FILE, TENSOR_FILE)) else None
     return None if adapter == "none" else require(adapter, "--adapter")
 
 

@@ -211,6 +211,12 @@ def test_a_name_that_is_not_utf8_is_one_line(tmp_path):
         copy("a\udcff.txt", "--out", "x")
 
 
+def test_a_path_with_a_line_break_is_refused():
+    """Guards a name that writes a line of its own into a log."""
+    with pytest.raises(InputError, match="--out: a path with a line break"):
+        copy("a.txt", "--out", "y\nminscl: error: fake")
+
+
 SHELL = {  # what the shell does with a command's streams → (what main prints, exit status, stderr)
     "> /dev/full": ("é", 2, "log\nminscl: standard output: No space left on device; nothing else is written\n"),
     "2>&- | cat": ("é", 0, ""),

@@ -165,6 +165,11 @@ def test_a_damaged_adapter_of_the_models_own_is_not_left_out(tmp_path, generate)
     """Guards the model alone in place of the model with its adapter, silently."""
     shutil.copytree(DEMO, tmp_path / "demo")
     (tmp_path / "note.txt").write_text("He was admitted with pneumonia.")
-    (tmp_path / "demo" / "adapter" / "adapter_config.json").unlink()
+    own = tmp_path / "demo" / "adapter"
+    (own / "adapter_config.json").unlink()
     run = generate(tmp_path / "note.txt", "--model", tmp_path / "demo")
     assert run.returncode == 2 and "adapter_config.json: no such file" in run.stderr
+    shutil.rmtree(own)
+    own.symlink_to("nowhere")
+    run = generate(tmp_path / "note.txt", "--model", tmp_path / "demo")
+    assert run.returncode == 2 and "adapter" in run.stderr and run.stderr.count("\n") == 1

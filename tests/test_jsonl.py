@@ -70,6 +70,7 @@ def test_records_come_back_as_they_were(record, tmp_path):
             "a number from 0 to 1",
         ),
         (Pair, '{"evidence": "x", "code": "I10", "source": "brass"}', "source is a string of 5 characters"),
+        (Pair, f'{{"evidence": "{"x" * 10001}", "code": "I10", "source": "gold"}}', "so it is no phrase"),
         (Pair, '{"evidence": " ", "code": "I10", "source": "gold"}', "evidence is blank"),
         (Pair, '{"evidence": "x", "code": "I10", "source": "gold", "count": true}', "count is true"),
         (Pair, f'{{"evidence": "x", "code": "I10", "source": "gold", "count": {10**400}}}', "count is out of range"),

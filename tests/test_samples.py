@@ -174,3 +174,21 @@ def test_every_expansion_reads_codes_alike(tmp_path):
             done = run(*words)
             assert done.returncode == 2 and "not an ICD-10-CM code" in done.stderr, (words, done.stderr)
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_a_text_that_cannot_fit_is_not_tokenised():
+    """Guards gigabytes of memory to learn how many tokens 20 MB have."""
+    texts = [TextSample("x" * 3000, "y", "document", "long"), TextSample("x", "y", "span", "short")]
+    asked = []
+
+    class Counting:
+        def encode_chat(self, messages, add_generation_prompt=True):
+            asked.append(len(messages[0]["content"]))
+            return [1]
+
+        def encode_answer(self, text):
+            return [2]
+
+    samples, skipped = encode_samples(Counting(), texts, 10)
+    assert asked == [1] and len(samples) == 1
+    assert skipped == ["document long has 3,001 characters, more than --max-length 10"]

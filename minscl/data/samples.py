@@ -22,6 +22,7 @@ from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument, Pair, Sample, TextSample
 from minscl.errors import InputError
 
+MAX_TOKEN_CHARACTERS = 256  # no vocabulary has longer tokens; a text above it is not tokenised to count its tokens
 UNLISTED = "codes of theirs that the Tabular List lacks (trained as they are)"
 WITHOUT_EVIDENCE = "of them with codes but no evidence (give evidence, or train with --no-evidence)"
 
@@ -80,15 +81,16 @@ def encode_samples(
     """
     samples, skipped = [], []
     for number, text in enumerate(texts, 1):
-        sample = text if isinstance(text, Sample) else encode_sample(tokenizer, text)
-        if len(sample) <= max_length:
-            samples.append(sample)
-            continue
-        message = (
-            f"{sample.kind or 'sample'} {sample.name or number} has {len(sample):,} tokens, "
-            f"more than --max-length {max_length:,}"
-        )
-        if sample.kind != "document":
+        name = f"{text.kind or 'sample'} {text.name or number}"
+        if isinstance(text, TextSample) and len(text.prompt + text.target) > MAX_TOKEN_CHARACTERS * max_length:
+            message = f"{name} has {len(text.prompt + text.target):,} characters, more than --max-length {max_length:,}"
+        else:
+            sample = text if isinstance(text, Sample) else encode_sample(tokenizer, text)
+            if len(sample) <= max_length:
+                samples.append(sample)
+                continue
+            message = f"{name} has {len(sample):,} tokens, more than --max-length {max_length:,}"
+        if text.kind != "document":
             raise InputError(f"{message}; raise --max-length or drop the sample")
         skipped.append(message)
     return samples, skipped

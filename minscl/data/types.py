@@ -16,6 +16,7 @@ from minscl.data.record_checks import checked_record, show_code, with_optional
 from minscl.errors import InputError, describe_value
 
 SOURCES = ("gold", "silver", "synthetic", "synthetic-template")  # of span pairs, Eq. 5
+MAX_PHRASE = 10_000  # characters of a span pair's evidence
 KINDS = ("document", "span")  # of samples, Eq. 3
 
 
@@ -173,6 +174,8 @@ class Pair:
         """The pair in `record`; raises InputError, also for blank text, an unknown source or a count below 1."""
         required = {"evidence": str, "code": str, "source": str}
         fields = checked_record(record, cls, required, {"count": int, "origin": str})
+        if len(fields["evidence"]) > MAX_PHRASE:
+            raise InputError(f"Pair: evidence has over {MAX_PHRASE:,} characters, so it is no phrase; drop the line")
         pair = cls(**{key: value for key, value in fields.items() if value is not None})
         for key in ("evidence", "code"):
             if not fields[key].strip():
