@@ -101,7 +101,7 @@ def test_an_answer_log_survives_any_cut(tmp_path):
         log.append(records)
     whole = path.read_bytes()
     ends = [offset + 1 for offset, byte in enumerate(whole) if byte == 10]
-    for cut in [0, 1, len(whole), *ends, *rng.sample(range(len(whole)), 40)]:
+    for cut in [0, 9, ends[0] + 1, len(whole), *ends, *rng.sample(range(9, len(whole)), 40)]:
         path.write_bytes(whole[:cut])
         with AnswerLog(path, Note) as log:
             assert log.records == records[: bisect.bisect_right([end - 1 for end in ends], cut)]  # newline or not

@@ -64,7 +64,7 @@ def _whole_size(path: Path, cls: type) -> tuple[int, bool]:
         value = decode_line(last.removeprefix(codecs.BOM_UTF8))
     except InputError as error:
         expected = f'{{"{dataclasses.fields(cls)[0].name}": '.encode()  # as json.dumps writes a record's first key
-        if last.startswith(expected) or expected.startswith(last):
+        if last.startswith(expected) or (start and expected.startswith(last)):  # a lone "{" may begin anything
             return start, False
         raise InputError(f"{path}: not a file of {cls.__name__} records; name another file") from error
     try:
