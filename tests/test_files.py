@@ -145,3 +145,13 @@ def test_a_pipe_does_not_hang(tmp_path):
     thread.start()
     thread.join(5)
     assert errors and not thread.is_alive()
+
+
+def test_a_read_only_file_is_not_replaced(tmp_path, monkeypatch):
+    """Guards another user's read-only file in a folder that anybody may write: renaming over it would succeed."""
+    (tmp_path / "x").write_text("old")
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: allowed(path, mode) and os.path.isdir(path))  # root may write
+    with pytest.raises(InputError, match="x: the file is read-only"):
+        write(tmp_path / "x")
+    assert (tmp_path / "x").read_text() == "old"

@@ -6,10 +6,12 @@ A logged answer is used again for exactly the same prompt.
 import json
 import os
 import re
+import shutil
 
 import pytest
 
 from minscl import expand
+from minscl.config import DEMO
 from minscl.data import Pair
 from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
@@ -30,6 +32,7 @@ from minscl.data.spans.silver import (
 from minscl.data.spans.synthetic import SyntheticAnswer, expand_synthetic
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
+from minscl.expand_config import SilverConfig
 
 BOOK = CodeBook.load()
 
@@ -345,3 +348,18 @@ def test_every_kind_of_value_has_a_name():
     """Guards: a KeyError in place of the message where a key must hold an object."""
     with pytest.raises(InputError, match="Pair: x is a number; it must be a JSON object"):
         checked_record({"x": 3}, Pair, {"x": dict}, {})
+
+
+def test_a_local_model_is_named_by_its_content(tmp_path):
+    """Guards: answers of two models, or of two dtypes, in one log, because both lay under the same path."""
+    shutil.copytree(DEMO, tmp_path / "model")
+
+    def name(**settings):
+        config = SilverConfig(notes="n", out="o", model=str(tmp_path / "model"), **settings)
+        return expand.load_llm(config).name
+
+    first = name()
+    assert first == name() != name(dtype="bfloat16") and name(adapter="none") != first
+    weights = (tmp_path / "model" / "model.safetensors").read_bytes()
+    (tmp_path / "model" / "model.safetensors").write_bytes(weights[:-2] + b"\0\0")
+    assert name() != first
