@@ -375,7 +375,12 @@ print(peak * 1024 / sum(p.numel() * p.element_size() for p in model.parameters()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
 @pytest.mark.parametrize(
-    "stored, requested", [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "bfloat16")]
+    "stored, requested",
+    [
+        pytest.param("bfloat16", "bfloat16", marks=pytest.mark.long),
+        ("bfloat16", "float32"),
+        pytest.param("float32", "bfloat16", marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.slow
 def test_peak_memory_is_the_weights_themselves(tmp_path, stored, requested):
