@@ -26,10 +26,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Protocol, TypeVar
 
-from minscl.errors import InputError
-from minscl.files import output_path, path_kind
+from minscl.errors import InputError, is_text
+from minscl.files import output_path, path_kind, same_file
+from minscl.settings import MAX_INTEGER
 
-MAX_INTEGER = 2**63 - 1  # of a whole number without a maximum of its own
 # An output inside a folder of notes or charts may replace a file of these kinds, which no command reads from there.
 OUTPUT_SUFFIXES = (".jsonl", ".html", ".png", ".svg", ".pdf")
 Role = Literal["", "input", "output", "output folder"]  # of a path
@@ -129,7 +129,7 @@ def make_config(config_class: type[Config], values: Mapping[str, Any]) -> Config
         if item.metadata.get("required") and not value:
             raise InputError(f"{name} is missing: {item.metadata['help']}; give {name} PATH")
         for text in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
+            if isinstance(text, str) and not is_text(text):
                 shown = f" {text}" if item.metadata.get("role") else ""  # an address may hold a password
                 raise InputError(f"{name}{shown}: not UTF-8; rename the file, or type it again")
             if isinstance(text, str) and item.metadata.get("role") and ("\n" in text or "\r" in text):
@@ -171,7 +171,7 @@ def check_outputs(config: Dataclass) -> None:
         output_path(path)
     for number, (name, path) in enumerate(outputs):
         for other, other_path in [*inputs, *outputs[:number]]:
-            if _same_path(path, other_path):
+            if same_file(path, other_path):
                 raise InputError(f"{name} {path}: is also {other}'s, and would be written over; name another file")
         for other, folder in inputs:
             if path_kind(path) == "file" and _is_read_from(folder, path):
@@ -189,13 +189,6 @@ def _paths(config: Dataclass, role: Role) -> list[tuple[str, str]]:
     return paths
 
 
-def _same_path(path: str, other: str) -> bool:
-    try:
-        return os.path.samefile(path, other)
-    except (OSError, ValueError):  # one of the two does not exist
-        return os.path.realpath(path) == os.path.realpath(other)
-
-
 def _is_read_from(folder: str, path: str) -> bool:
     """Whether the file `path` is in `folder`, at any depth or behind a link, under a name of a kind that is read.
 
@@ -203,7 +196,7 @@ def _is_read_from(folder: str, path: str) -> bool:
     """
     is_model = any(path_kind(Path(folder, name)) == "file" for name in ("config.json", "adapter_config.json"))
     return any(
-        (is_model or Path(name).suffix.lower() not in OUTPUT_SUFFIXES) and _same_path(os.path.join(parent, name), path)
+        (is_model or Path(name).suffix.lower() not in OUTPUT_SUFFIXES) and same_file(os.path.join(parent, name), path)
         for parent, _, names in os.walk(folder)
         for name in names
     )

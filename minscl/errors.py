@@ -26,6 +26,11 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def is_text(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: it has no unpaired surrogate, as names and JSON may have."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def describe_value(value: Any) -> str:
     """The type and length of a value out of a record, for messages: its content may be patients' text."""
     if value is None or isinstance(value, bool):

@@ -103,7 +103,7 @@ def load_llm(config: LLMConfig):
             retries=config.retries,
             allow_remote=config.allow_remote,
         )
-    from minscl.hardware import free_memory
+    from minscl.hardware import default_cache_bytes
     from minscl.infer.llm import LocalLLM
     from minscl.pretrained import describe_weights, load_pretrained
 
@@ -111,7 +111,7 @@ def load_llm(config: LLMConfig):
     model, tokenizer = load_pretrained(folder, config.adapter, device=config.device, dtype=config.dtype)
     weights = describe_weights(folder, config.adapter)
     name = f"{weights['model']} + {weights['adapter']}, {model.model.embed_tokens.weight.dtype}"
-    memory = free_memory(model.model.embed_tokens.weight.device) * 3 // 4
+    memory = default_cache_bytes(model.model.embed_tokens.weight.device)
     return LocalLLM(model, tokenizer, name, config.together, memory=memory)
 
 

@@ -3,7 +3,6 @@
 Read next: expand.py.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from minscl.data.corpora.mdace import CATEGORIES, LEAKS, SETS
 from minscl.data.icd.index_tables import TABLES
 from minscl.data.spans import silver, synthetic
 from minscl.errors import InputError
+from minscl.files import same_file
 from minscl.infer import BATCH_SIZE
 from minscl.infer.endpoint_address import check_address
 
@@ -82,11 +82,10 @@ class SyntheticConfig(LLMConfig):
         check_answer_logs(self.out, [synthetic.answer_log_path(self.out)], self.pairs.split(","))
 
 
-def check_answer_logs(out: str, logs: Iterable[str], inputs: Iterable[str]) -> None:
+def check_answer_logs(out: str, logs: Iterable[str], inputs: list[str]) -> None:
     """Raises InputError where an answer log beside `out` is one of the input files, to which it would be appended."""
-    read = {os.path.realpath(path.strip()) for path in inputs}
     for log in logs:
-        if os.path.realpath(log) in read:
+        if any(same_file(log, path.strip()) for path in inputs):
             raise InputError(f"--out {out}: its answer log {log} is an input; name another --out")
 
 

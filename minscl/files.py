@@ -42,12 +42,27 @@ def path_kind(path: PathLike) -> Kind:
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
 
+def same_file(path: PathLike, other: PathLike) -> bool:
+    """Whether both name one file or folder, behind links; it need not exist."""
+    try:
+        return os.path.samefile(path, other)
+    except (OSError, ValueError):  # one of the two does not exist
+        return os.path.realpath(path) == os.path.realpath(other)
+
+
+@contextlib.contextmanager
+def read_errors(path: PathLike, remedy: str) -> Iterator[None]:
+    """Turns an OSError of reading into an InputError with `remedy`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({_reason(error)}); {remedy}") from error
+
+
 def list_folder(path: PathLike) -> list[Path]:
     """The paths in a folder, sorted by name. Raises InputError."""
-    try:
+    with read_errors(path, "name a folder that can be read"):
         return sorted(Path(path).iterdir())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({_reason(error)}); name a folder that can be read") from error
 
 
 def require_file(path: PathLike, remedy: str) -> Path:
@@ -62,13 +77,10 @@ def require_file(path: PathLike, remedy: str) -> Path:
 def read_bytes(path: PathLike, remedy: str = "name a file that can be read", limit: int = MAX_READ_BYTES) -> bytes:
     """The content of a regular file of at most `limit` bytes. Raises InputError with `remedy` otherwise."""
     require_file(path, remedy)
-    try:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size > limit:
-                raise InputError(f"{path}: larger than {limit / 1e6:,.0f} MB; {remedy}")
-            return file.read()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({_reason(error)}); {remedy}") from error
+    with read_errors(path, remedy), open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise InputError(f"{path}: larger than {limit / 1e6:,.0f} MB; {remedy}")
+        return file.read()
 
 
 def read_text(path: PathLike, remedy: str = "name a UTF-8 text file", limit: int = MAX_READ_BYTES) -> str:

@@ -28,7 +28,7 @@ from minscl.data.resuming import already_coded, evidence_setting
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError, printable
 from minscl.files import replace_file
-from minscl.hardware import choose_device, free_memory, memory_errors
+from minscl.hardware import choose_device, default_cache_bytes, memory_errors
 from minscl.infer import BATCH_SIZE
 from minscl.infer.answer import filter_by_score
 from minscl.infer.coder import code_notes
@@ -64,18 +64,10 @@ class GenerateConfig:
     )
     system: str = flag("scl", "SCL, or a baseline without evidence (infer/systems)", choices=SYSTEMS)
     chains: int = flag(
-        Sampling.chains,
-        "cot-sc: answers sampled per note; a code is assigned if at least half of them have it",
-        minimum=1,
-        maximum=1000,
+        Sampling.chains, "cot-sc: answers sampled per note; a code is assigned if at least half of them have it"
     )
-    temperature: float = flag(Sampling.temperature, "cot-sc: sampling temperature", minimum=0.001, maximum=100)
-    top_p: float = flag(
-        Sampling.top_p,
-        "cot-sc: sample from the most probable tokens that reach this probability",
-        above=0,
-        maximum=1,
-    )
+    temperature: float = flag(Sampling.temperature, "cot-sc: sampling temperature")
+    top_p: float = flag(Sampling.top_p, "cot-sc: sample from the most probable tokens that reach this probability")
     seed: int = flag(Sampling.seed, "cot-sc: seed of the samples")
     batch_size: int = flag(BATCH_SIZE, "answers decoded together, at most", minimum=1)
     memory: float = flag(
@@ -92,6 +84,13 @@ class GenerateConfig:
         "", "append one coded document per line to this file; notes already in it are not coded again", role="output"
     )
     html: str = flag("", "write one self-contained page with the evidence highlighted in the notes", role="output")
+
+    def __post_init__(self):
+        self.sampling()  # its ranges are those of Sampling, and are checked before any work
+
+    def sampling(self) -> Sampling:
+        """The settings of cot-sc. Raises InputError for one out of its range."""
+        return Sampling(self.chains, self.temperature, self.top_p, self.seed)
 
 
 def settings_of(config: GenerateConfig) -> dict[str, str]:
@@ -111,7 +110,7 @@ def code(config: GenerateConfig, notes: list[Note], evidence, skip: Skip | None)
     """Load the model and code `notes`; yields their documents in order. `evidence` and `skip` as for code_notes."""
     if not notes:
         return
-    system = choose_system(config.system, Sampling(config.chains, config.temperature, config.top_p, config.seed))
+    system = choose_system(config.system, config.sampling())
     device, _ = choose_device(config.device, config.dtype)
     if config.compile and device.type != "cuda":
         raise InputError(f"--compile: needs a GPU for CUDA graphs, and the model is on {device}; leave the flag out")
@@ -125,7 +124,7 @@ def code(config: GenerateConfig, notes: list[Note], evidence, skip: Skip | None)
         evidence=evidence,
         grounded=config.grounded,
         batch_size=config.batch_size,
-        memory=int(config.memory * 1e9) or free_memory(device) * 3 // 4,
+        memory=int(config.memory * 1e9) or default_cache_bytes(device),
         cuda_graphs=config.compile,
         skip=skip,
     )

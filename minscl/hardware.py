@@ -133,6 +133,11 @@ def free_memory(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # not Linux: half of what is installed
 
 
+def default_cache_bytes(device: torch.device) -> int:
+    """Bytes that the KV cache may take where the user does not say: three quarters of the available memory."""
+    return free_memory(device) * 3 // 4
+
+
 def _read_int(path: str) -> int:
     with open(path) as file:
         return int(file.read())

@@ -17,11 +17,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from minscl.errors import InputError
+from minscl.errors import InputError, is_text
 from minscl.files import read_text
 
 MAX_DEPTH = 64  # of nested lists and objects
-MAX_INTEGER = 2**63 - 1
+MAX_INTEGER = 2**63 - 1  # of a whole number without a maximum of its own
 _REQUIRED: Any = object()
 
 
@@ -83,7 +83,7 @@ class Settings:
             return default
         value: Any = self.values.get(key)
         choices = tuple(choices)
-        if not isinstance(value, str) or (choices and value not in choices) or not _is_text(value):
+        if not isinstance(value, str) or (choices and value not in choices) or not is_text(value):
             raise self.error(key, f"one of {', '.join(choices)}" if choices else "a string")
         return value
 
@@ -92,7 +92,7 @@ class Settings:
         if key not in self and default is not _REQUIRED:
             return default
         value = self.values.get(key)
-        if not isinstance(value, list) or not all(isinstance(item, str) and _is_text(item) for item in value):
+        if not isinstance(value, list) or not all(isinstance(item, str) and is_text(item) for item in value):
             raise self.error(key, "a list of strings")
         return value
 
@@ -126,7 +126,7 @@ def check_structure(value: Any) -> None:
     """Raises ValueError where lists and objects are nested more than MAX_DEPTH deep, or a key is no text."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
-        if not all(_is_text(key) for container in level if isinstance(container, dict) for key in container):
+        if not all(is_text(key) for container in level if isinstance(container, dict) for key in container):
             raise ValueError("a key has an unpaired surrogate")
         level = [
             item
@@ -147,8 +147,3 @@ def show_value(value: Any) -> str:
         return "a number of more than 20 digits"
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _is_text(value: str) -> bool:
-    """Whether `value` has no unpaired surrogate and so can be written as UTF-8."""
-    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from minscl.errors import InputError
-from minscl.files import require_file
+from minscl.files import read_errors, require_file
 
 FLOAT_TYPES = ("F64", "F32", "BF16", "F16")  # safetensors' names; whole numbers and 8-bit floats need a scale
 
@@ -58,12 +58,10 @@ def _open(path: Path, remedy: str) -> Iterator[Any]:
     """The open safetensors file; what cannot be read becomes an InputError with `remedy`."""
     require_file(path, remedy)
     try:
-        with safe_open(path, "pt") as file:
+        with read_errors(path, remedy), safe_open(path, "pt") as file:
             yield file
     except SafetensorError as error:
         raise InputError(f"{path}: truncated or corrupt safetensors ({error}); {remedy}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); {remedy}") from error
 
 
 def is_finite(tensor: torch.Tensor) -> bool:

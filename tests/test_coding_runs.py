@@ -109,4 +109,4 @@ def test_an_answer_log_survives_any_cut(tmp_path):
             with pytest.raises(InputError, match="another run is writing it"):
                 AnswerLog(path, Note)
             log.append(records[len(log.records) :])
-        assert path.read_bytes() == whole or len(log.records) == len(records)
+        assert path.read_bytes() == whole

@@ -11,13 +11,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from minscl.data.record_checks import show_key
+from minscl.data.record_checks import MAX_CHARACTERS, show_key
 from minscl.data.types import Sample, TextSample
 from minscl.errors import InputError
+from minscl.files import read_errors, replace_file, require_file
 from minscl.files import read_text as read_whole_text
-from minscl.files import replace_file, require_file
 
-MAX_NOTE_BYTES = 64 * 10**6  # no note is as long; a larger file was named by mistake
+MAX_NOTE_BYTES = MAX_CHARACTERS  # no note is as long; a larger file was named by mistake
 
 
 def read_jsonl(path, cls, size: int | None = None) -> list:
@@ -70,22 +70,19 @@ def _parse_lines(path, build: Callable, size: int | None = None) -> Iterator[tup
 
     Only a line feed ends a line: JSON text may contain U+2028 and the other separators that str.splitlines breaks at.
     """
-    require_file(path, "name a JSON Lines file")
-    try:
-        with open(path, "rb") as handle:
-            position = 0
-            for number, line in enumerate(handle, 1):
-                position += len(line)
-                if size is not None and position > size:
-                    return
-                content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                if content.strip():
-                    try:
-                        yield number, build(decode_line(content))
-                    except InputError as error:
-                        raise InputError(f"{path}:{number}: {error}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name a JSON Lines file") from error
+    remedy = "name a JSON Lines file"
+    with read_errors(path, remedy), open(require_file(path, remedy), "rb") as handle:
+        position = 0
+        for number, line in enumerate(handle, 1):
+            position += len(line)
+            if size is not None and position > size:
+                return
+            content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if content.strip():
+                try:
+                    yield number, build(decode_line(content))
+                except InputError as error:
+                    raise InputError(f"{path}:{number}: {error}") from error
 
 
 def decode_line(line: bytes):

@@ -8,7 +8,7 @@ Read next: types.py, the records that use them.
 import os
 import re
 
-from minscl.errors import InputError, describe_value
+from minscl.errors import InputError, describe_value, is_text
 
 _JSON_TYPE_NAMES = {
     str: "string",
@@ -51,7 +51,7 @@ def checked_record(record, cls, required: dict, optional: dict) -> dict:
             raise InputError(f"{name}: {key} is out of range; correct it")
         if isinstance(value, str) and len(value) > MAX_CHARACTERS:
             raise InputError(f"{name}: {key} has {len(value):,} characters, more than any note; split it")
-        if expected is str and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        if expected is str and not is_text(value):
             raise InputError(f"{name}: {key} has an unpaired surrogate; write whole characters")
     return record
 

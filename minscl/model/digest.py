@@ -6,7 +6,7 @@ Read next: ../training/checkpoint.py and ../generate.py, which store it.
 import hashlib
 from pathlib import Path
 
-from minscl.files import list_folder, path_kind, read_bytes, require_file, write_errors
+from minscl.files import list_folder, path_kind, read_bytes, read_errors, require_file
 
 TOKENIZER_FILES = (  # besides config.json and the weights, what a model folder may hold
     "tokenizer.json",
@@ -36,7 +36,7 @@ def folder_digest(folder: str | Path, config_name: str = "config.json") -> str:
         if path.suffix != ".safetensors":
             continue
         require_file(path, "fetch the file again")
-        with write_errors(path, "name a folder that can be read"), open(path, "rb") as file:
+        with read_errors(path, "fetch the file again"), open(path, "rb") as file:
             size = file.seek(0, 2)
             digest.update(f"{path.name} {size}\n".encode())
             for number in range(SAMPLES):

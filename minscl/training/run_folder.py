@@ -11,12 +11,11 @@ Read next: checkpoint.py, metrics_log.py.
 import dataclasses
 import json
 import logging
-import os
 from pathlib import Path
 
 from minscl.config import RunConfig
 from minscl.errors import InputError
-from minscl.files import output_path, path_kind, replace_file
+from minscl.files import output_path, path_kind, replace_file, same_file
 from minscl.hardware import float32_matmul_mode
 from minscl.settings import read_settings
 from minscl.training.checkpoint import misplaced_checkpoints, newest_checkpoint
@@ -46,7 +45,7 @@ def check_out(config: RunConfig) -> None:
     for name in () if config.dry_run else (*RESULTS, "run.json", "loss.png", "checkpoints/.tmp"):
         output_path(out / name)
         for read in filter(None, (config.documents, config.spans, config.samples)):
-            if path_kind(out / name) == "file" and path_kind(read) == "file" and os.path.samefile(out / name, read):
+            if same_file(out / name, read):
                 raise InputError(f"--out {out}: its {name} is also {read}, which is read; name another folder")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from minscl.data.corpora.counts import Counts
 from minscl.data.jsonl import read_text
 from minscl.data.types import Note
-from minscl.errors import InputError
+from minscl.errors import InputError, is_text
 from minscl.files import path_kind
 
 NAMED_PATHS = 5  # of those left out, in the warning
@@ -29,7 +29,7 @@ def folder_notes(folder) -> list[Note]:
     path_of: dict[str, Path] = {}
     for path in paths:
         id = path.relative_to(folder).with_suffix("").as_posix()
-        if any("\ud800" <= letter <= "\udfff" for letter in id):
+        if not is_text(id):
             raise InputError(f"{path}: the name is not UTF-8, and the note's id is made of it; rename the file")
         if id in path_of:
             raise InputError(f"{path}: gives the id of {path_of[id].name} too; rename one of the two")

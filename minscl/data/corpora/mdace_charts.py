@@ -19,7 +19,7 @@ from minscl.data.corpora.folder import files_with_ending
 from minscl.data.icd import CodeBook
 from minscl.data.record_checks import show_code, show_id
 from minscl.data.types import Assignment, CodedDocument, Evidence
-from minscl.errors import InputError, describe_value
+from minscl.errors import InputError, describe_value, is_text
 from minscl.files import path_kind
 from minscl.settings import read_settings
 
@@ -100,7 +100,7 @@ def _number(place, record: dict, key: str) -> int:
 def _text(place, record: dict, key: str) -> str:
     """record[key], a text that can be written as UTF-8."""
     value = record.get(key)
-    if not isinstance(value, str) or any("\ud800" <= letter <= "\udfff" for letter in value):
+    if not isinstance(value, str) or not is_text(value):
         raise _wrong_type(place, record, key, "a text of whole characters")
     return value
 
