@@ -26,6 +26,7 @@ def gold(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_systems_are_run_scored_and_kept(gold, tmp_path, monkeypatch, capfd, generate):
     """Guards: a system scored on another's file, flags that do not reach generate, notes coded again by a second start,
     zero-shot with an adapter, evidence scores of a system that was given gold's evidence.

@@ -330,15 +330,16 @@ def test_a_batch_answers_as_each_note_alone(embedded):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_command_with_grounded():
     """Guards the flag as a user gives it: on real notes every quotation has its place, every code is billable, and no
     warning but that of the length limit."""
-    notes = sorted((ROOT / "examples").glob("*.txt"), key=lambda path: path.stat().st_size)[:2]
+    notes = sorted((ROOT / "examples").glob("*.txt"))
     command = [sys.executable, "-m", "minscl.generate", *map(str, notes), "--grounded", "--json"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     documents = [CodedDocument.from_dict(json.loads(line)) for line in run.stdout.splitlines()]
-    assert len(documents) == len(notes) == 2
+    assert len(documents) == len(notes) == 3
     for document in documents:
         assert_grounded(document)
 

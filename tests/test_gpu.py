@@ -125,6 +125,7 @@ def results(out: Path, name: str) -> dict:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_checks_run_through_the_command(tmp_path):
     """Guards: a check that has never run before it runs on a machine that is there for minutes; and a tracked file
     written without --write."""
