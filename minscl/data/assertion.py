@@ -39,6 +39,7 @@ from minscl.data.assertion_cues import (
     HYPOTHETICAL,
     NEGATIVE_FINDING,
     ONSET,
+    WORD_CLASSES,
 )
 from minscl.data.assertion_layout import Sentence, sentences
 from minscl.data.assertion_scopes import FoundCue, cues_in, scopes_after, scopes_before
@@ -86,7 +87,7 @@ class _Analysis:
     def __init__(self, text: str, sentence: Sentence, inherited: Sequence[str]):
         self.text, self.sentence = text, sentence
         self.words, self.starts, self.ends = _tokenize(text, sentence)
-        self.cues = [_dated(self.words, found) for found in cues_in(self.words)]
+        self.cues = [_in_context(self.words, found) for found in cues_in(self.words)]
         self.before, self.open_at_end = scopes_before(self.words, self.cues, inherited)
 
     @cached_property
@@ -153,9 +154,14 @@ def _tokenize(text: str, sentence: Sentence) -> tuple[list[str], list[int], list
     return words, starts, ends
 
 
-def _dated(words: Sequence[str], found: FoundCue) -> FoundCue:
-    """"Five years ago" as what it says: past, or nothing where the words before say that the finding began then."""
-    if found.cue.effect != AGO:
-        return found
-    began = any(word in ONSET for word in words[max(0, found.start - 12) : found.start])
-    return found.with_effect("" if began else HISTORICAL)
+def _in_context(words: Sequence[str], found: FoundCue) -> FoundCue:
+    """`found`, without effect where the words before it forbid.
+
+    "Five years ago" is the past, unless they say that the finding began then; a bare "not" needs "is" or "was".
+    """
+    if found.cue.effect == AGO:
+        began = any(word in ONSET for word in words[max(0, found.start - 12) : found.start])
+        return found.with_effect("" if began else HISTORICAL)
+    if words[found.start : found.end] == ["not"] and words[max(0, found.start - 1)] not in WORD_CLASSES["BE"]:
+        return found.with_effect("")
+    return found

@@ -101,7 +101,7 @@ DENIED_DETERMINERS = """
 """
 # Before the finding, for a few words: "is not depressed", "negative Murphy sign".
 DENIED_ADJECTIVES = """
-    BE not | BE not a | BE not an | not a | not an | negative | neg | denies taking | denies using | denies use of |
+    not | not a | not an | negative | neg | denies taking | denies using | denies use of |
     denies requiring | denies needing | non
 """
 DENIED_AFTER = """
@@ -114,7 +114,7 @@ DENIED_AFTER = """
     BE thought unlikely | BE felt to be unlikely | highly unlikely | very unlikely | less likely | BE doubtful |
     doubtful STOP | BE doubted | BE negative | BE all negative | HAVE been negative | came back negative |
     come back negative | returned negative | tested negative | BE out of the question | not occur | not develop |
-    : no STOP | : none STOP | : negative | : neg | : denies STOP | : denied | : absent | : never STOP | : not SHOWN |
+    : no STOP | : none STOP | : negative STOP | : neg STOP | : denies STOP | : denied STOP | : absent STOP | : never STOP | : not SHOWN |
     : none SHOWN | : n STOP | - no STOP | - none | - denies | - denied | - negative | - absent | – no STOP | – none |
     – denies | – denied | – negative | none STOP | ( denies ) | ( denied ) | ( no ) | ( none ) | ( negative ) |
     ( neg ) | ( absent ) | ( - ) STOP
@@ -235,9 +235,9 @@ PSEUDO_CUES = """
     not HAVE ISSUE OF | not HAVE any ISSUE OF | no further | not only | no doubt | without doubt | without a doubt |
     without question | no question | without difficulty | no difficulty | without contrast | not necessarily | no one |
     not certain if | not certain whether | not sure if | not sure whether | unsure if | no matter | no later |
-    BE not able | not able | not cause | no more than | not just | not simply | not sure | not well controlled |
-    BE not taking | BE not using | BE not on | BE not well | BE not controlled | BE not compliant | BE not improving |
-    BE not getting | BE not going | BE not checking | BE not monitoring | BE not interested | BE not responding |
+    not able | not cause | no more than | not just | not simply | not sure | not well controlled |
+    not taking | not using | not on | not well | not controlled | not compliant | not improving |
+    not getting | not going | not checking | not monitoring | not interested | not responding |
     gram negative | er negative | pr negative | her2 negative | rh negative | triple negative | culture negative |
     smear negative | node negative | receptor negative | coagulase negative | her-2 negative | / neu negative |
     false negative | false negatives | negative pressure | negative thoughts | negative symptoms | negative margins |
@@ -258,7 +258,7 @@ PSEUDO_CUES = """
     RELATIVE HAVE given | RELATIVE HAVE tried | RELATIVE HAVE not noticed | RELATIVE HAVE reported |
     RELATIVE HAVE observed | RELATIVE HAVE brought | RELATIVE HAVE concerns | RELATIVE HAVE questions |
     RELATIVE HAVE seen | RELATIVE HAVE been | RELATIVE with concerns | RELATIVE with questions | RELATIVE HAVE also noticed |
-    RELATIVE who HAVE noticed | RELATIVE who HAVE noted | likely as not | patient 's | pt 's | not resolved | HAVE not resolved | not completely resolved | BE not resolved | may take | may use |
+    RELATIVE who HAVE noticed | RELATIVE who HAVE noted | likely as not | patient 's | pt 's | not resolved | HAVE not resolved | not completely resolved | not resolved | may take | may use |
     may continue | may return | could not | may not | can not be sure | suspected by POSSESSIVE
 """
 NEGATIVE_FINDINGS = """
