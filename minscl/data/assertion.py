@@ -103,7 +103,9 @@ class _Analysis:
         first = min(bisect_right(self.ends, start), len(self.words) - 1)
         last = max(first, bisect_left(self.starts, end) - 1)
         effects = {self.sentence.section, *self.before[first], *self.after[last], *self._inside(first, last)}
-        if HISTORY_OF in effects and not _CHRONIC.search(self.text[start:end]):
+        if HISTORY_OF in effects and not (
+            _CHRONIC.search(self.text[start:end]) or self.words[max(0, first - 1)] in ("chronic", "longstanding")
+        ):
             effects.add(HISTORICAL)
         return next((status for status in STATUSES if status in effects), AFFIRMED)
 

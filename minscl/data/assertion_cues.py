@@ -76,13 +76,14 @@ WORD_CLASSES: dict[str, frozenset[str]] = {
         worsening improvement relief exacerbation exacerbations flare flares flares difficulties progression benefit"""),
     "OF": _words("of in with from for to on regarding"),
     "SCALE": _words("significant interval further acute major other new recent much real appreciable notable any"),
+    "CAUSE": _words("cause causes etiology etiologies source sources reason reasons explanation contributor"),
     "STOP": _words(". , ; ) ! ? | [ (") | {""},
 }  # fmt: skip
 
 # Before the finding; "denies" and "negative for" open lists.
 DENIED_BEFORE = """
     denies | denied | deny | denying | denial of | does deny | denies that SUBJECT HAVE | denied that SUBJECT HAVE |
-    denies SUBJECT HAVE | declines any | negative for | neg for | BE negative for | negatives : | negative : |
+    denies SUBJECT HAVE | never been diagnosed with | not been diagnosed with | declines any | negative for | neg for | BE negative for | negatives : | negative : |
     BE denying | ruled out for | BE ruled out for | HAVE been ruled out for | HAVE ruled out for | unremarkable for |
     would not admit to | none of | neither | nor | ( - ) | [ - ] | -x | ( neg ) | doubt | doubts | low suspicion for |
     low suspicion of | low concern for | unlikely to be | unlikely to have | low probability of | low likelihood of
@@ -94,7 +95,7 @@ DENIED_DETERMINERS = """
     not SHOW | not ING | not complain of | not complaining of | not HAVE | not had | not EXPERIENCED | not been ING |
     no longer any | not a candidate for | not consistent with | not compatible with | not suggestive of |
     not concerning for | not suspicious for | not worrisome for | not indicative of | not associated with |
-    not related to | not due to | not known to have | not appear to have | not appear to be | not seem to have | not in |
+    not related to | not appear related to | not appear to be related to | not due to | not known to have | not appear to have | not appear to be | not seem to have | not in |
     not think SUBJECT HAVE | not think this BE | not think it BE | not believe SUBJECT HAVE | not believe this BE |
     not meet criteria for | not suspect | not suspected to have | rules out | ruled out | excludes | excluded |
     argues against | argue against | inconsistent with | rather than | no known | zero
@@ -162,23 +163,23 @@ PLAN_BEFORE = """
     check for | test for | testing for | tested for | work up for | workup for | worked up for | work-up for |
     screen for | screened for | screening for | screens for | screening of | to look for | looking for | any signs of |
     any evidence of | risk of | risk for | risks of | at risk for | risk factors for | risk factor for | high risk for |
-    increased risk for | risks including | risks include | risks : | complications including | complications include |
-    complications such as | side effects including | side effects include | side effects such as | side effects of |
+    increased risk for | risks including | risks include | risk include | risk includes | risks : | complications including | complications include |
+    complications such as | side effects including | side effects include | side effects such as |
     side effects : | adverse effects including | to prevent | prevent | prevents | preventing | prevention of | to avoid |
     prophylaxis for | prophylaxis against | ppx for | protect against | vaccine for | vaccine against |
     vaccination for | vaccination against | vaccinated against | vaccinated for | immunized against |
-    immunization against | as needed for | prn for | prn | counseled on signs of | the signs of | signs of |
+    immunization against | as needed for | as-needed for | prn for | prn | counseled on signs of | the signs of | signs of |
     warning signs of | symptoms of | educated on signs of | educated about | information about | fear of | fears |
     can cause | may cause | could cause | can lead to | may lead to | could lead to | would cause | exposure to | exposed to
 """
 # Uncertain diagnoses, in lists: IV.H and what Coding Clinic counts with it.
 UNCERTAIN_BEFORE = """
-    suspect | suspects | suspected to have | suspicion for | suspicion of | suspicious for | high suspicion for |
+    suspect | suspects | suspected to have | suspicion for | suspicion of | possibility of | suspicious for | high suspicion for |
     concern for | concerns for | concerning for | concerned for | concerned about | concern about | concern of |
     concerned that | worried about | worry about | worrisome for | consistent with | compatible with | comparable with |
     c / w | suggestive of | suggests | suggesting | suggest | indicative of | may represent | might represent |
     could represent | may have | might have | could have | may be | might be | could be | may indicate | could indicate |
-    MAY well be | MAY reflect | MAY also be | MAY be due to | MAY be related to | likely due to | likely secondary to |
+    MAY well be | MAY reflect | may also be | MAY be due to | MAY be related to | likely due to | likely secondary to |
     likely related to | likely from | likely to be | likely to have | BE likely | BE most likely | BE likely due to | BE likely secondary to |
     BE likely related to | BE likely from | BE most likely due to | most likely due to | possible that | most likely | very likely | more likely | likely |
     probably | probably due to | possibly | possibly due to | presumably | presumed to be | thought to be |
@@ -193,7 +194,7 @@ HYPOTHETICAL_AFTER = """
     could not be ruled out | not excluded | not ruled out | not been ruled out | HAVE not been ruled out |
     HAVE not been excluded | BE not ruled out | BE not excluded | to be ruled out | to be excluded |
     needs to be ruled out | must be ruled out | should be ruled out | BE to be ruled out | BE in the differential |
-    in the differential | on the differential | BE on the differential | BE questionable | vs | vs . | versus | occurs | occur | develops | should occur
+    in the differential | on the differential | BE on the differential | BE questionable | vs | vs . | versus
 """
 HYPOTHETICAL_AFTER_WORD = """
     ? | screening | screen | screenings | prophylaxis | ppx | precautions | prevention | risk | risk factors | vaccine |
@@ -208,7 +209,8 @@ HISTORY_BEFORE = """
 HISTORICAL_BEFORE = """
     no longer HAVE | no longer ING | no longer ING from | no longer suffering from | no longer suffers from |
     no longer with | no longer complains of | resolution of | recovered from | recovering from | BE resolved from |
-    HAVE recovered from | used to have | used to get | previously had | previously HAVE | previously experienced |
+    HAVE recovered from | used to have | used to get | previously had | previously HAVE | previously experienced | previously , PRONOUN experienced |
+    previously , PRONOUN HAVE |
     HAVE previously had | as a child HAVE | as a child SUBJECT HAVE
 """
 HISTORICAL_ADJECTIVES = """
@@ -218,7 +220,8 @@ HISTORICAL_ADJECTIVES = """
 HISTORICAL_AFTER = """
     in the past | in POSSESSIVE past | in the remote past | in the distant past | as a child | as a teenager | as an infant |
     as a baby | in childhood | as a young adult | BE resolved | HAVE resolved | HAVE since resolved | HAVE now resolved |
-    HAVE completely resolved | HAVE fully resolved | now resolved | since resolved | resolved STOP | resolved with |
+    HAVE completely resolved | HAVE fully resolved | HAVE spontaneously resolved | spontaneously resolved | resolved spontaneously | resolved completely |
+    now resolved | since resolved | resolved STOP | resolved with |
     resolved after | resolved by | resolved on | which resolved | that resolved | , resolved | HAVE gone away |
     went away | HAVE subsided | HAVE cleared | BE gone
 """
@@ -230,6 +233,10 @@ ONSET = frozenset("""
 
 # Words that look like cues.
 PSEUDO_CUES = """
+    concerned about his | concerned about her | concerned about the | concerned about their | worried about his |
+    worried about her | possible that some of | suspect his | suspect her | suspect their | possible CAUSE of | likely CAUSE of | most likely CAUSE of |
+    probable CAUSE of | suspected CAUSE of POSSESSIVE | ever been diagnosed with | being diagnosed with |
+    ever diagnosed with | including but not limited to | include but not limited to | include but are not limited to |
     no ISSUE OF | no SCALE ISSUE OF | no SCALE SCALE ISSUE OF | denies ISSUE OF | denies SCALE ISSUE OF | no ISSUE STOP |
     denied ISSUE OF | denied SCALE ISSUE OF | without ISSUE OF | without SCALE ISSUE OF | not SHOW ISSUE OF |
     not HAVE ISSUE OF | not HAVE any ISSUE OF | no further | not only | no doubt | without doubt | without a doubt |
@@ -275,7 +282,7 @@ NEGATIVE_FINDINGS = """
 CONTRASTS = """
     but | however | although | though | yet | whereas | nevertheless | nonetheless | except | except for |
     with the exception of | apart from | aside from | other than | besides | despite | in spite of | while | instead |
-    secondary to | because | because of | due to | caused by | attributed to | for which | still | otherwise
+    secondary to | at the time of | since the | because | because of | due to | caused by | causing POSSESSIVE | attributed to | for which | still | otherwise
 """
 AFFIRMATIONS = """
     endorses | endorse | endorsed | endorsing | reports | reported | report | reporting | admits | admits to | admitted to |
@@ -304,11 +311,12 @@ CHRONIC = (
     reflux crohn\w* cirrhosis hiv aids migraines? epilep\w* parkinson\w* dementia alzheimer\w* depress\w* anxiety
     bipolar schizo\w* ptsd adhd autis\w* obes\w* osa glaucoma cataracts? bph anemia thalassemia neuropath\w*
     scoliosis stenosis endometriosis pcos cardiomyopathy insomnia allerg\w* rhinitis celiac degenerative murmur
-    regurgitation polycystic""".split(),
+    regurgitation polycystic cholesterol thyroid chronic""".split(),
     "atrial fibrillation", "heart failure", "heart disease", "artery disease", "vascular disease", "kidney disease",
     "lung disease", "obstructive pulmonary", "renal insufficiency", "renal failure", "multiple sclerosis",
     "cystic fibrosis", "cerebral palsy", "muscular dystrophy", "sickle cell", "ulcerative colitis", "sleep apnea",
     "macular degeneration", "hearing loss", "down syndrome", "irritable bowel",
+    "blood pressure",
 )  # fmt: skip
 
 # Words with which a new finding, not the next item of a denied list, begins after a comma.

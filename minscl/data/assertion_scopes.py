@@ -203,8 +203,11 @@ def _after_word(
     for scope in scopes:
         if index >= scope.end:
             continue
-        if scope.reach == CLAUSE:
-            if (starts_main and scope.effect == HYPOTHETICAL) or (word == ";" and scope.effect == FAMILY):
+        if scope.reach == CLAUSE and scope.effect == HYPOTHETICAL:
+            if starts_main or (word == "," and starts_clause and scope.is_first):
+                continue
+        elif scope.reach == CLAUSE:
+            if word == ";" or (word == "," and following in WORD_CLASSES["PRONOUN"]):
                 continue
         elif starts_clause or word == ";":
             continue
