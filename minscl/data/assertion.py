@@ -20,7 +20,6 @@ deviates: the paper has no such step.
 Read next: assertion_cues.py.
 """
 
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -28,28 +27,26 @@ from functools import cached_property
 from minscl.data.assertion_cues import (
     AFFIRMED,
     AFTER,
-    AGO,
-    BEFORE,
-    CHRONIC,
     DENIED,
     FAMILY,
-    FILLERS,
     HISTORICAL,
     HISTORY_OF,
     HYPOTHETICAL,
     NEGATIVE_FINDING,
-    ONSET,
-    WORD_CLASSES,
 )
 from minscl.data.assertion_layout import Sentence, sentences
-from minscl.data.assertion_scopes import FoundCue, cues_in, scopes_after, scopes_before
+from minscl.data.assertion_matching import cues_in, tokenize
+from minscl.data.assertion_scopes import scopes_after, scopes_before
+from minscl.data.assertion_words import CHRONIC, FILLERS
 
-STATUSES = (DENIED, FAMILY, HYPOTHETICAL, HISTORICAL, AFFIRMED)  # the one that counts, if there are several, first
+STATUSES = (DENIED, FAMILY, HYPOTHETICAL, HISTORICAL, AFFIRMED)  # of several, the first counts
 
-# A word, with its hyphens and apostrophes, or one other character.
-_TOKEN = re.compile(r"[^\W_]+(?:['’‐‑-][^\W_]+)*|[^\w\s]|_+")
-_IRREGULAR = {"ca": "can", "wo": "will"}  # can't, won't
-_CHRONIC = re.compile(rf"\b(?:{'|'.join(CHRONIC)})\b", re.IGNORECASE)
+# Categories whose codes are for what a note denies: observation for suspected conditions ruled out (Z03-Z05),
+# screening (Z11-Z13), not immunised (Z28), not carried out (Z53), noncompliance (Z91).
+CODES_OF_DENIALS = ("Z03", "Z04", "Z05", "Z11", "Z12", "Z13", "Z28", "Z53", "Z91")
+# Categories whose codes are for what someone else has: contact (Z20), family circumstances (Z63), family history
+# (Z80-Z84), newborns affected by maternal conditions (P00-P04).
+CODES_OF_RELATIVES = ("Z20", "Z63", "Z80", "Z81", "Z82", "Z83", "Z84", "P00", "P01", "P02", "P03", "P04")
 
 
 def assertion(text: str, start: int, end: int) -> str:
@@ -58,112 +55,91 @@ def assertion(text: str, start: int, end: int) -> str:
 
 
 def assertions(text: str, places: Iterable[tuple[int, int]]) -> list[str]:
-    """The status of each evidence `text[start:end]` in its note: one of STATUSES.
+    """The status of each evidence `text[start:end]` in its note: one of STATUSES; the offsets are characters.
 
-    The note is divided into sentences once, and a sentence analysed once, however much evidence it has.
+    The note is divided into sentences once, and a sentence is analysed once, however much evidence it has.
     """
     layout = sentences(text)
-    starts = [sentence.start for sentence in layout]
+    ends = [sentence.end for sentence in layout]
     analysed: dict[int, _Analysis] = {}
 
-    def analyse(index: int) -> _Analysis:
+    def analysis(index: int) -> _Analysis:
         if index not in analysed:
             head = layout[index].head
-            analysed[index] = _Analysis(text, layout[index], () if head is None else analyse(head).open_at_end)
+            inherited = () if head is None else analysis(head).open_at_end
+            analysed[index] = _Analysis(text, layout[index], inherited)
         return analysed[index]
 
-    result = []
+    statuses = []
     for start, end in places:
-        index = bisect_right(starts, start) - 1
-        if index < len(starts) - 1 and layout[max(index, 0)].end <= start or index < 0:
-            index += 1  # evidence that begins with the white space before a sentence
-        result.append(analyse(index).status(start, end) if layout else AFFIRMED)
-    return result
+        index = min(bisect_right(ends, start), len(layout) - 1)  # the sentence that has `start`, or the next
+        statuses.append(analysis(index).status(start, end) if layout else AFFIRMED)
+    return statuses
+
+
+def speaks_against(code: str, statuses: Iterable[str]) -> str:
+    """DENIED or FAMILY where all located evidence of `code`, of these `statuses`, is that; "" otherwise.
+
+    Denied and family evidence together give DENIED. Codes for what is denied ("Z03.89 … ruled out") or someone else's
+    ("Z80.3 Family history of …") rest on such evidence rightly.
+    """
+    against = set(statuses)
+    if not against or against - {DENIED, FAMILY}:
+        return ""
+    if DENIED in against and not code.upper().startswith(CODES_OF_DENIALS):
+        return DENIED
+    if FAMILY in against and not code.upper().startswith(CODES_OF_RELATIVES):
+        return FAMILY
+    return ""
 
 
 class _Analysis:
-    """A sentence's words, cues and scopes."""
+    """A sentence's words, cues and scopes; `inherited` are the effects that its list's head leaves open."""
 
     def __init__(self, text: str, sentence: Sentence, inherited: Sequence[str]):
-        self.text, self.sentence = text, sentence
-        self.words, self.starts, self.ends = _tokenize(text, sentence)
-        self.cues = [_in_context(self.words, found) for found in cues_in(self.words)]
-        self.before, self.open_at_end = scopes_before(self.words, self.cues, inherited)
+        self.text, self.section = text, sentence.section
+        self.tokens = tokenize(text, sentence.start, sentence.end)
+        self.cues = cues_in(self.tokens.words)
+        self.cue_starts = [found.start for found in self.cues]
+        self.effects_before, self.open_at_end = scopes_before(self.tokens.words, self.cues, inherited)
 
     @cached_property
-    def after(self) -> list[frozenset[str]]:
-        return scopes_after(self.words, self.cues)
-
-    @cached_property
-    def cue_starts(self) -> list[int]:
-        return [found.start for found in self.cues]
+    def effects_after(self) -> list[frozenset[str]]:
+        return scopes_after(self.tokens.words, self.cues)
 
     def status(self, start: int, end: int) -> str:
         """The status of `text[start:end]`, which begins in this sentence."""
-        first = min(bisect_right(self.ends, start), len(self.words) - 1)
-        last = max(first, bisect_left(self.starts, end) - 1)
-        effects = {self.sentence.section, *self.before[first], *self.after[last], *self._inside(first, last)}
-        if HISTORY_OF in effects and not (
-            _CHRONIC.search(self.text[start:end]) or self.words[max(0, first - 1)] in ("chronic", "longstanding")
-        ):
+        tokens = self.tokens
+        first = min(bisect_right(tokens.ends, start), len(tokens.words) - 1)
+        last = max(first, bisect_left(tokens.starts, end) - 1)
+        effects = {self.section, *self.effects_before[first], *self.effects_after[last]}
+        effects.update(self._effects_at_start(first, last))
+        effects.update(self._effects_at_end(first, last))
+        is_chronic = CHRONIC.search(self.text, start, end) or tokens.words[max(0, first - 1)] == "chronic"
+        if HISTORY_OF in effects and not is_chronic:
             effects.add(HISTORICAL)
         return next((status for status in STATUSES if status in effects), AFFIRMED)
 
-    def _inside(self, first: int, last: int) -> Iterator[str]:
-        """What the cues that begin and end the words `first` to `last` say, and a negation that the words are part of."""
-        index = max(0, bisect_right(self.cue_starts, first) - 1)
+    def _effects_at_start(self, first: int, last: int) -> Iterator[str]:
+        """The effects of cues that begin the words `first` to `last`, or of a negative finding around them."""
+        before = bisect_left(self.cue_starts, first) - 1
+        if before >= 0 and self.cues[before].cue.effect == NEGATIVE_FINDING and first < self.cues[before].end:
+            yield DENIED
         word = first
-        for found in self.cues[index:]:
-            cue = found.cue
-            if found.start < first < found.end and cue.effect == NEGATIVE_FINDING:
-                yield DENIED
-            if found.start < first:
-                continue
-            if any(filler not in FILLERS for filler in self.words[word : found.start]) or found.end > last:
+        for index in range(before + 1, len(self.cues)):
+            found = self.cues[index]
+            if found.end > last or any(between not in FILLERS for between in self.tokens.words[word : found.start]):
                 break
-            if cue.place != BEFORE or cue.effect == NEGATIVE_FINDING:
+            if found.cue.place == AFTER or found.cue.effect == NEGATIVE_FINDING:
                 break
-            yield cue.effect
+            yield found.cue.effect
             word = found.end
+
+    def _effects_at_end(self, first: int, last: int) -> Iterator[str]:
+        """The effect of a cue that ends the words `first` to `last`: "chest pain: denied"."""
         index = bisect_right(self.cue_starts, last) - 1
         if index >= 0:
             found = self.cues[index]
-            is_at_end = all(word in ".,;:)" for word in self.words[found.end : last + 1])
-            if first < found.start and found.end <= last + 1 and is_at_end and found.cue.place == AFTER:
+            is_last = found.end <= last + 1 and all(word in ".,;:)" for word in self.tokens.words[found.end : last + 1])
+            if first < found.start and is_last and found.cue.place == AFTER:
                 yield found.cue.effect
-
-
-def _tokenize(text: str, sentence: Sentence) -> tuple[list[str], list[int], list[int]]:
-    """The words of a sentence in lower case, marks included, and where each starts and ends in the note."""
-    words: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
-    for match in _TOKEN.finditer(text, sentence.start, sentence.end):
-        start, end = match.span()
-        word = match[0].lower().replace("’", "'")
-        if word in ("-", "?") and text[end : end + 1].isalpha() and not text[start - 1 : start].strip("( "):
-            word += "x"
-        parts = [word]
-        if word.endswith("n't"):
-            parts = [_IRREGULAR.get(word[:-3], word[:-3]), "not"]
-        elif word == "cannot":
-            parts = ["can", "not"]
-        elif word.endswith("'s"):
-            parts = [word[:-2], "'s"]
-        words += parts
-        starts += [start] * len(parts)
-        ends += [end] * len(parts)
-    return words, starts, ends
-
-
-def _in_context(words: Sequence[str], found: FoundCue) -> FoundCue:
-    """`found`, without effect where the words before it forbid.
-
-    "Five years ago" is the past, unless they say that the finding began then; a bare "not" needs "is" or "was".
-    """
-    if found.cue.effect == AGO:
-        began = any(word in ONSET for word in words[max(0, found.start - 12) : found.start])
-        return found.with_effect("" if began else HISTORICAL)
-    if words[found.start : found.end] == ["not"] and words[max(0, found.start - 1)] not in WORD_CLASSES["BE"]:
-        return found.with_effect("")
-    return found

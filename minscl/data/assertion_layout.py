@@ -1,10 +1,10 @@
-"""Sentences and sections of a clinical note, for assertion.py: how far the words of one line can concern another.
+"""Sentences and sections of a clinical note: how far the words of one line can concern another.
 
-A sentence ends at a full stop, an empty line, a list item, a heading, or a line end; a line end inside a sentence, of a
-wrapped text, does not end it: where the next line begins in lower case or with a function word, or this one ends with
-a comma or a function word, or is long and without a full stop.
+A sentence ends at a full stop, an empty line, a list item, a heading, or a line end. A line end does not end it where
+the text is wrapped: the next line begins in lower case or with a function word, or this one ends with a comma or a
+function word, or is long and has no full stop.
 
-Read next: assertion.py.
+Read next: assertion_matching.py.
 """
 
 import re
@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from minscl.data.assertion_cues import FAMILY, HISTORICAL, HYPOTHETICAL
+from minscl.data.assertion_words import word_set
 
 # Headings that give their section a status.
 STATUS_HEADINGS = {
     FAMILY: """family history|family medical history|family hx|fam hx|famhx|fhx|fh|relevant family history|
-        pertinent family history|family and social history""",
+        pertinent family history""",
     HYPOTHETICAL: """return precautions|precautions|differential diagnosis|differential diagnoses|differential|ddx|
         reasons to return|reasons to call|when to call|when to seek care""",
-    HISTORICAL: "resolved problems|resolved|past resolved problems|inactive problems",
+    HISTORICAL: "resolved problems|past resolved problems|inactive problems",
 }
 # Headings that only end the section before.
 OTHER_HEADINGS = """
@@ -34,37 +35,41 @@ OTHER_HEADINGS = """
     problems|active problems|plan|recommendations|instructions|follow-up|follow up|followup|disposition|
     hospital course|pertinent positives|positives|patient agreements|general|constitutional
 """
+WRAPPED_LINE = 60  # characters: a shorter line is an item of its own
+HEADING_WORDS, HEADING_LENGTH = 6, 50  # a heading that is not on the lists has no more words and characters
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split("|") if name.strip()]
+    return [name.strip() for name in text.split("|")]
 
 
 _STATUS_OF_HEADING = {name: status for status, text in STATUS_HEADINGS.items() for name in _names(text)}
 _HEADING_NAMES = sorted([*_STATUS_OF_HEADING, *_names(OTHER_HEADINGS)], key=len, reverse=True)
 _SPACE = r"[^\S\r\n]"
+# "**Family history**:" → name "Family history", colon ":"; also a name alone on its line, or before a spaced dash.
 _HEADING = re.compile(
-    rf"[#*_]{{0,4}}{_SPACE}?({'|'.join(map(re.escape, _HEADING_NAMES))})[*_]{{0,2}}{_SPACE}?(:|(?=[-–—]{_SPACE})|$)",
+    rf"[#*_]{{0,4}}{_SPACE}?(?P<name>{'|'.join(map(re.escape, _HEADING_NAMES))})[*_]{{0,2}}{_SPACE}?"
+    rf"(?:(?P<colon>:)|(?=[-–—]{_SPACE})|$)",
     re.IGNORECASE,
 )
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
-_BULLET = re.compile(rf"{_SPACE}*(?:[•▪●○◦‣∙·■□►▸➢✓*–—-]{_SPACE}*(?=\S)|\(?\d{{1,2}}[.)]{_SPACE}+(?=\S)|[a-z][.)]{_SPACE}+)")
-_SIGN = re.compile(rf"{_SPACE}*-(?=[^\W\d])[^\r\n]*[+]")  # "-fever +cough" is no list item
-_LABEL = re.compile(r"\s*[A-Z][^\s:]*(?: [^\s:]+){0,4}:")
-_SENTENCE_END = re.compile(r"[.?!]+[\"'”’)\]]{0,2}(?=\s|$)|(?<=[a-z)])[.!](?=[A-Z][a-z])")
-_LAST_WORD = re.compile(r"(\S+)\s*\Z")
-_ABBREVIATIONS = frozenset("dr mr mrs ms vs hx dx tx rx sx pt st approx e.g i.e eg ie jr sr prof dept neg pos no".split())
-_FUNCTION_WORDS = frozenset("""
-    of or and nor in on at to for from with without by as but no not any the a an his her is was are were has had have
-    denies denied negative reports endorses that which than history acute""".split())
-_CONTINUATION = frozenset("of or and nor in on at to for from with without by as but that which than".split())
-_RELATIVE_LINE = re.compile(r"mother|father|brother|sister|aunt|uncle|grand|parent|sibling|cousin|son\b|daughter", re.I)
-WRAPPED_LINE = 60  # characters: a shorter line is an item of its own
+_ITEM = re.compile(rf"{_SPACE}*(?:[•▪●○◦‣∙·■□►▸➢✓*–—-]{_SPACE}*|\(?\d{{1,2}}[.)]{_SPACE}+|[a-z][.)]{_SPACE}+)(?=\S)")
+_SIGNS = re.compile(rf"{_SPACE}*-(?=[^\W\d])[^\r\n+]*\+")  # "-fever +cough" is no list item
+_LABEL = re.compile(r"[A-Z][^\s:]*(?: [^\s:]+){0,4}:")
+_SENTENCE_END = re.compile(r"(?<![.?!])[.?!]+[\"'”’)\]]{0,2}(?=\s|$)|(?<=[a-z)])[.!](?=[A-Z][a-z])")
+_ABBREVIATIONS = word_set("dr mr mrs ms vs hx dx tx rx sx pt st approx e.g i.e eg ie jr sr prof dept neg pos no")
+_ABBREVIATIONS_AT_END = frozenset(("no", "pt", "neg", "pos"))  # these may also end a sentence
+_CONTINUES_BEFORE = word_set("of or and nor in on at to for from with without by as but that which than")
+_CONTINUES_AFTER = _CONTINUES_BEFORE | word_set(
+    """
+    no not any the a an his her is was are were has had have denies denied negative reports endorses history acute"""
+)
+_RELATIVE = re.compile(r"mother|father|brother|sister|aunt|uncle|grand|parent|sibling|cousin|son\b|daughter", re.I)
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """`text[start:end]`, the status that its section gives to what it says, and the list head that it belongs to.
+    """`text[start:end]`, the status that its section gives to what it says ("" for none), and its list's head.
 
     `head` is the index of the sentence that ends with a colon and opens the list ("Denies the following:"), or None.
     """
@@ -75,101 +80,102 @@ class Sentence:
     head: int | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Line:
-    """A line without its end and white space around it."""
+    """A line without its list mark, its end and the white space around it."""
 
     start: int
     end: int
     is_item: bool
-    is_indented: bool
+
+
+@dataclass
+class _State:
+    """What the lines before say of the next: the section's status, and whether its first line has more than a heading;
+    the head of the list, and whether items of it came."""
+
+    section: str = ""
+    section_is_inline: bool = False
+    head: int | None = None
+    has_items: bool = False
 
 
 def sentences(text: str) -> list[Sentence]:
     """The sentences of a note, in order; what lies between them is white space and list marks."""
+    is_capitals = sum(map(str.isupper, text[:4000])) > sum(map(str.islower, text[:4000]))
     result: list[Sentence] = []
-    section, section_is_inline, head, head_items = "", False, None, False
-    caps = sum(map(str.isupper, text[:4000])) > 2 * sum(map(str.islower, text[:4000]))
-    for lines, after_blank in _paragraphs(text):
-        line = lines[0]
-        start, end = line.start, lines[-1].end
-        if after_blank:
-            if section_is_inline:
-                section = ""
-            if head is not None and (head_items or head != len(result) - 1):
-                head = None
-        elif head is not None and head_items and not (line.is_item or line.is_indented):
-            head = None
-        first, heading_status = start, _heading(text, start, end)
-        if heading_status is None and after_blank | (not result) and _is_unknown_heading(text, start, end, caps):
-            heading_status = ""
-        if heading_status is not None:
-            section, head = heading_status, None
+    state = _State()
+    for start, end, is_item, after_blank in _paragraphs(text):
+        if after_blank and state.section_is_inline:
+            state.section = ""
+        if state.has_items and (after_blank or not is_item):
+            state.head = None
+        heading = _HEADING.match(text, start, end)
+        if heading or ((after_blank or not result) and _looks_like_heading(text[start:end], is_capitals)):
+            state = _State()
         is_head = text[end - 1] == ":"
         for first, last in _split(text, start, end):
-            inline = _HEADING.match(text, first, last)
-            if inline and (first == start or inline[1]) and (first == start or inline[2] == ":"):
-                section = _STATUS_OF_HEADING.get(inline[1].lower(), "")
-                section_is_inline = bool(text[inline.end() : end].strip(" :-–—"))
-            result.append(Sentence(first, last, section, head))
+            heading = _HEADING.match(text, first, last)
+            if heading and (first == start or heading["colon"]):
+                state.section = _STATUS_OF_HEADING.get(heading["name"].lower(), "")
+                state.section_is_inline = bool(text[heading.end() : end].strip(" -–—"))
+            result.append(Sentence(first, last, state.section, None if is_head else state.head))
+        state.has_items = state.head is not None and is_item
         if is_head:
-            head, head_items = len(result) - 1, False
-        elif head is not None:
-            head_items = line.is_item or line.is_indented
+            state.head, state.has_items = len(result) - 1, False
     return result
 
 
-def _heading(text: str, start: int, end: int) -> str | None:
-    """The status of the section that a heading at `start` opens, "" for none; None where there is no heading."""
-    heading = _HEADING.match(text, start, end)
-    return _STATUS_OF_HEADING.get(heading[1].lower(), "") if heading else None
+def _looks_like_heading(line: str, is_capitals: bool) -> bool:
+    """Whether a line after an empty one is a heading: few words, with a colon at the end or in capitals.
 
-
-def _is_unknown_heading(text: str, start: int, end: int, caps: bool) -> bool:
-    """Whether a line after an empty one is a heading by its looks: few words, in capitals or with a colon at its end."""
-    line = text[start:end].strip("*_# ")
-    if not 2 < len(line) <= 50 or len(line.split()) > 6 or _RELATIVE_LINE.search(line):
+    Capitals say nothing where the whole note is in capitals (`is_capitals`).
+    """
+    line = line.strip("*_# ")
+    if not 2 < len(line) <= HEADING_LENGTH or len(line.split()) > HEADING_WORDS or _RELATIVE.search(line):
         return False
-    return line.endswith(":") or (line.isupper() and not caps)
+    return line.endswith(":") or (line.isupper() and not is_capitals)
 
 
-def _paragraphs(text: str) -> Iterator[tuple[list[_Line], bool]]:
-    """Runs of lines that are one wrapped text, and whether an empty line comes before."""
+def _paragraphs(text: str) -> Iterator[tuple[int, int, bool, bool]]:
+    """Runs of lines that are one wrapped text: start, end, whether it is a list item, whether an empty line is before.
+
+    An indented line counts as an item.
+    """
     lines: list[_Line] = []
-    after_blank = blank = False
+    after_blank = is_blank = False
     for match in _LINE.finditer(text):
         content = match[0].strip()
         if not content:
-            blank = True
+            is_blank = True
             continue
-        start = match.start() + len(match[0]) - len(match[0].lstrip())
-        bullet = None if _SIGN.match(text, match.start(), match.end()) else _BULLET.match(text, match.start(), match.end())
-        is_indented = start - match.start() > 1
-        line = _Line(bullet.end() if bullet else start, start + len(content), bool(bullet), is_indented)
-        if lines and not blank and not bullet and _continues(text, lines[-1], line):
+        start = match.start() + match[0].index(content[0])
+        mark = None if _SIGNS.match(text, match.start(), match.end()) else _ITEM.match(text, match.start(), match.end())
+        line = _Line(mark.end() if mark else start, start + len(content), bool(mark) or start > match.start() + 1)
+        if lines and not is_blank and not mark and _continues(text, lines[-1], line):
             lines.append(line)
             continue
         if lines:
-            yield lines, after_blank
-        lines, after_blank, blank = [line], blank, False
+            yield lines[0].start, lines[-1].end, lines[0].is_item, after_blank
+        lines, after_blank, is_blank = [line], is_blank, False
     if lines:
-        yield lines, after_blank
+        yield lines[0].start, lines[-1].end, lines[0].is_item, after_blank
 
 
 def _continues(text: str, line: _Line, following: _Line) -> bool:
     """Whether `following` is the same wrapped text as `line`."""
-    last = text[following.start - 1 : line.start : -1].lstrip()[:1] or text[line.start]
-    if last in ".?!:;" and not (last == "." and _is_abbreviation(text, line.end - 1)):
+    mark = text[line.end - 1]
+    if mark in ".?!:;" and not (mark == "." and _is_abbreviation(text, line.end - 1)):
         return False
-    if _HEADING.match(text, following.start, following.end) or _LABEL.match(text, following.start, following.end):
+    if any(pattern.match(text, following.start, following.end) for pattern in (_HEADING, _LABEL)):
         return False
-    if text[following.start].islower() or last == ",":
+    if text[following.start].islower() or mark == ",":
         return True
-    next_word = text[following.start : following.start + 20].split()[0].lower().strip(".,")
+    first_word = text[following.start : following.start + 20].split()[0].lower().strip(".,")
     last_word = text[max(line.start, line.end - 20) : line.end].split()[-1].lower()
-    if next_word in _CONTINUATION or last_word in _FUNCTION_WORDS:
+    if first_word in _CONTINUES_BEFORE or last_word in _CONTINUES_AFTER or line.end - line.start >= WRAPPED_LINE:
         return not _HEADING.match(text, line.start, line.end)
-    return line.end - line.start >= WRAPPED_LINE
+    return False
 
 
 def _split(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -187,11 +193,11 @@ def _split(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 def _is_abbreviation(text: str, stop: int) -> bool:
     """Whether the full stop at `stop` belongs to the word before it, and the sentence goes on."""
-    match = _LAST_WORD.search(text[max(0, stop - 12) : stop])
-    if not match:
-        return stop == 0 or text[stop - 1].isspace()
-    word = match[1].lower().lstrip("([\"'")
+    words = text[max(0, stop - 12) : stop].split()
+    if not words or text[stop - 1].isspace():
+        return True  # a stop on its own ends nothing
+    word = words[-1].lower().lstrip("([\"'")
     following = text[stop + 1 : stop + 8].lstrip()[:1]
     if word in _ABBREVIATIONS:
-        return word not in ("no", "pt", "neg", "pos") or following.islower() or following.isdigit()
+        return word not in _ABBREVIATIONS_AT_END or following.islower() or following.isdigit()
     return following.islower() and (len(word) == 1 or word[-2:-1] == ".")
