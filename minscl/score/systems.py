@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minscl.data.icd import CodeBook
 from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
@@ -102,19 +103,20 @@ def count_system(
     unlisted: bool = True,
     fixed: frozenset[str] | None = None,
     f1_of_averages: bool = False,
+    codebook: CodeBook | None = None,
 ) -> System:
     """Count `predicted` against `gold`; the order of `gold` is the order of the documents in the counts.
 
     `evidence=False`: the predictions were made from gold's evidence ("+ Evid."), so only codes are scored. `merge` and
     `trim` as for evidence.spans_of; `unlisted`, `fixed` (canonical codes) and `f1_of_averages` as for
-    codes.code_scores. Raises InputError for a prediction of a document that gold does not have, or with offsets into
-    another text than gold's.
+    codes.code_scores; `codebook`: the code set, None: the default edition. Raises InputError for a prediction of a
+    document that gold does not have, or with offsets into another text than gold's.
     """
     _check_texts(gold, predicted)
     sets = code_sets(gold, predicted)
-    answer_rates = rates(gold, predicted, sets)
+    answer_rates = rates(gold, predicted, sets, codebook)
     if not unlisted:
-        sets = drop_unlisted(sets)
+        sets = drop_unlisted(sets, codebook)
     tallies = {CODES: tally(sets)} | {level: tally(to_level(sets, level)) for level in LEVELS}
     masks = {
         group_name: np.array([label in group for label in tallies[CODES].labels], dtype=bool)

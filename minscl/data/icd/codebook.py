@@ -13,6 +13,7 @@ import functools
 import os
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Collection, Iterator
 
 from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE, Edition, find_edition, read_date, read_edition
@@ -83,6 +84,10 @@ class CodeBook:
     def is_billable(self, code: str) -> bool:
         """Whether `code` is valid for billing; False for headings and for anything not listed."""
         return code in self._billable
+
+    def billable_below(self, prefix: str) -> list[str]:
+        """The billable codes that start with `prefix`, sorted."""
+        return self.billable[bisect_left(self.billable, prefix) : bisect_left(self.billable, prefix + "\x7f")]
 
     def description(self, code: str) -> str | None:
         """The Tabular List's description of a node; None if it is not listed."""
