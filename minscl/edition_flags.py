@@ -10,10 +10,9 @@
 Read next: data/icd/editions.py.
 """
 
-import sys
 from typing import Any, Protocol
 
-from minscl.cli import flag
+from minscl.cli import flag, warn
 from minscl.data.icd import CodeBook
 from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE
 
@@ -52,9 +51,8 @@ def load_codebook(config: EditionConfig) -> CodeBook:
     """
     book = CodeBook.load(config.edition or None, config.date or None)
     if book.date and book.date < book.edition.first_date:
-        print(
-            f"minscl: warning: --date {book.date} is before {book.edition.first_date}, the first date of the oldest "
-            f"edition, {book.edition.name}; its codes are used",
-            file=sys.stderr,
+        warn(
+            f"--date {book.date} is before {book.edition.first_date}, the first date of the oldest edition, "
+            f"{book.edition.name}; its codes are used"
         )
     return book
