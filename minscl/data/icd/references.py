@@ -34,9 +34,13 @@ _CHARACTER = re.compile(
     re.DOTALL,
 )
 _VALUE = re.compile(r"(?P<first>\d+)-\.?(?P<last>\d+)|(?P<alone>\d+|\b[A-Z]\b)")
-# F06.7 prints I69.01- to I69.91- as ranges, which would take in speech deficits, hemiplegia and dysphagia; G31.84
-# prints the same condition as a list.
-_MISPRINTS = {"I69.01-I69.11-, I69.21-I69.31-, I69.81- I69.91-": "I69.01-, I69.11-, I69.21-, I69.31-, I69.81-, I69.91-"}
+# Brackets that are read otherwise than they stand. F06.7 prints I69.01- to I69.91- as ranges, which would take in speech
+# deficits, hemiplegia and dysphagia; G31.84 prints the same condition as a list. T88.7 names 18 chapters for "specified
+# adverse effects", which is not to say that it excludes every diagnosis of the patient.
+_CORRECTIONS = {
+    "I69.01-I69.11-, I69.21-I69.31-, I69.81- I69.91-": "I69.01-, I69.11-, I69.21-, I69.31-, I69.81-, I69.91-",
+    "A00-R94 and T80-T88.6, T88.8": "T80-T88.6, T88.8",
+}
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,11 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Reference:
-    """`shape` is one of SHAPES. Without patterns it is HEADING or TEXT_ONLY."""
+    """`shape` is one of SHAPES; without patterns it is HEADING or TEXT_ONLY. `printed`: the codes as the List has them."""
 
     shape: str
     patterns: tuple[Pattern, ...] = ()
+    printed: str = ""
 
     def covers(self, code: str, book: CodeBook) -> bool:
         """Whether the note names `code` or something above it."""
@@ -113,14 +118,15 @@ def read_reference(text: str, book: CodeBook) -> Reference:
         after = text[bracket.end() :]
         if after.lstrip().startswith(("with fifth", "with sixth", "with 5th", "with 6th", "with 7th")):
             content += " " + after.lstrip()  # Z91.12: "(T36-T50) with fifth or sixth character 6"
-        groups.append(_MISPRINTS.get(content, content))
+        groups.append(_CORRECTIONS.get(content, content))
     readings = [reading for reading in (_read_group(group, book) for group in groups) if reading.patterns]
     if not readings:
         readings = [_read_group(text, book)]
     patterns = tuple(pattern for reading in readings for pattern in reading.patterns)
     if not patterns:
         return Reference(HEADING if text.rstrip().endswith(":") else TEXT_ONLY)
-    return Reference(max((reading.shape for reading in readings), key=SHAPES.index), patterns)
+    printed = ", ".join(reading.printed for reading in readings)
+    return Reference(max((reading.shape for reading in readings), key=SHAPES.index), patterns, printed)
 
 
 def _read_group(group: str, book: CodeBook) -> Reference:
@@ -142,7 +148,8 @@ def _read_group(group: str, book: CodeBook) -> Reference:
         shapes.add(RANGE if first else DASH if re.match(r"\.?-", between) else CODE)
         patterns.append(Pattern(first or bare, bare, ending))
         first = None
-    return Reference(max(shapes, key=SHAPES.index), tuple(patterns))
+    printed = group[codes[0].start() :] if clause else group[codes[0].start() : codes[-1].end()] + between.rstrip(" ,")
+    return Reference(max(shapes, key=SHAPES.index), tuple(patterns), printed)
 
 
 def _read_ending(text: str) -> tuple[Ending | None, str]:
