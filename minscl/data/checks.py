@@ -10,9 +10,11 @@ Read next: icd/rules.py, the rules; assertion.py, denied and family evidence.
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from minscl.data.assertion import DENIED, FAMILY, assertions
+from minscl.data.assertion import assertions
+from minscl.data.assertion_cues import DENIED, FAMILY
 from minscl.data.icd import CodeBook
-from minscl.data.icd.rules import EXCLUDES1, INFORMATIONAL, INVALID, Finding, check, order_by_code_first
+from minscl.data.icd.finding import CODE_ALSO, EXCLUDES1, EXCLUDES2, INVALID, USE_ADDITIONAL, Finding
+from minscl.data.icd.rules import check, order_by_code_first
 from minscl.data.types import Assignment, CodedDocument, Evidence
 
 
@@ -43,11 +45,10 @@ def check_document(document: CodedDocument, codebook: CodeBook) -> CodedDocument
     )
 
 
-def assert_evidence(text: str, evidence: Iterable[Evidence]) -> tuple[Evidence, ...]:
+def assert_evidence(text: str, evidence: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
     """The evidence of a code, each that is located in `text` with its assertion."""
-    evidence = tuple(evidence)
-    spans = [(item.start, item.end) for item in evidence if item.start is not None and item.end is not None]
-    statuses = dict(zip(spans, assertions(text, spans), strict=True))
+    places = [(item.start, item.end) for item in evidence if item.start is not None and item.end is not None]
+    statuses: dict[tuple[int | None, int | None], str] = dict(zip(places, assertions(text, places), strict=True))
     return tuple(dataclasses.replace(item, assertion=statuses.get((item.start, item.end))) for item in evidence)
 
 
@@ -61,7 +62,7 @@ def assertion_warnings(codes: Iterable[Assignment]) -> Iterator[str]:
     for item in codes:
         statuses = {evidence.assertion for evidence in item.evidence}
         if statuses and statuses <= {DENIED, FAMILY}:
-            words = " and ".join(sorted(statuses))
+            words = " and ".join(sorted(filter(None, statuses)))
             yield f"{item.code} rests on {words} evidence alone"
 
 
@@ -73,4 +74,4 @@ def breaks_rules(document: CodedDocument) -> bool:
 
 def is_informational(rule: str) -> bool:
     """Whether a sentence of Assignment.rules only informs, as an Excludes2 note does."""
-    return rule.startswith(tuple(f"{name}:" for name in INFORMATIONAL))
+    return rule.startswith(tuple(f"{name}:" for name in (EXCLUDES2, USE_ADDITIONAL, CODE_ALSO)))
