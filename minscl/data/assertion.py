@@ -22,7 +22,7 @@ Read next: assertion_cues.py.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from minscl.data.assertion_cues import (
     AFFIRMED,
@@ -57,24 +57,11 @@ def assertion(text: str, start: int, end: int) -> str:
 def assertions(text: str, places: Iterable[tuple[int, int]]) -> list[str]:
     """The status of each evidence `text[start:end]` in its note: one of STATUSES; the offsets are characters.
 
-    The note is divided into sentences once, and a sentence is analysed once, however much evidence it has.
+    The note is divided into sentences once, and a sentence is analysed once, however much evidence it has; the last
+    note is remembered, for calls with the evidence of one code at a time.
     """
-    layout = sentences(text)
-    ends = [sentence.end for sentence in layout]
-    analysed: dict[int, _Analysis] = {}
-
-    def analysis(index: int) -> _Analysis:
-        if index not in analysed:
-            head = layout[index].head
-            inherited = () if head is None else analysis(head).open_at_end
-            analysed[index] = _Analysis(text, layout[index], inherited)
-        return analysed[index]
-
-    statuses = []
-    for start, end in places:
-        index = min(bisect_right(ends, start), len(layout) - 1)  # the sentence that has `start`, or the next
-        statuses.append(analysis(index).status(start, end) if layout else AFFIRMED)
-    return statuses
+    note = _note(text)
+    return [note.status(start, end) for start, end in places]
 
 
 def speaks_against(code: str, statuses: Iterable[str]) -> str:
@@ -91,6 +78,33 @@ def speaks_against(code: str, statuses: Iterable[str]) -> str:
     if FAMILY in against and not code.upper().startswith(CODES_OF_RELATIVES):
         return FAMILY
     return ""
+
+
+class _Note:
+    """A note's sentences, analysed as evidence asks for them."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self.sentences = sentences(text)
+        self.ends = [sentence.end for sentence in self.sentences]
+        self.analysed: dict[int, _Analysis] = {}
+
+    def status(self, start: int, end: int) -> str:
+        """The status of `text[start:end]`."""
+        if not self.sentences:
+            return AFFIRMED
+        index = min(bisect_right(self.ends, start), len(self.sentences) - 1)  # the sentence that has it, or the next
+        return self._analysis(index).status(start, end)
+
+    def _analysis(self, index: int) -> "_Analysis":
+        if index not in self.analysed:
+            sentence = self.sentences[index]
+            inherited = () if sentence.head is None else self._analysis(sentence.head).open_at_end
+            self.analysed[index] = _Analysis(self.text, sentence, inherited)
+        return self.analysed[index]
+
+
+_note = lru_cache(maxsize=1)(_Note)
 
 
 class _Analysis:

@@ -102,7 +102,7 @@ class _State:
 
 def sentences(text: str) -> list[Sentence]:
     """The sentences of a note, in order; what lies between them is white space and list marks."""
-    is_capitals = sum(map(str.isupper, text[:4000])) > sum(map(str.islower, text[:4000]))
+    is_capitals = sum(map(str.isupper, text[:2000])) > sum(map(str.islower, text[:2000]))
     result: list[Sentence] = []
     state = _State()
     for start, end, is_item, after_blank in _paragraphs(text):
