@@ -32,12 +32,12 @@ def accuracy(sentences) -> tuple[float, str]:
     """The share of `sentences` with the right status, and what is wrong: a confusion table and the sentences."""
     confusion, wrong = Counter(), []
     for group, _, status, note, start, end in sentences:
-        found = assertion(note, start, end)
-        confusion[status, found] += 1
-        if found != status:
-            wrong.append(f"{group}: {status}, found {found}: {note[:start]}[[{note[start:end]}]]{note[end:]!r}")
-    rows = ["right \\ found " + " ".join(f"{status:>12}" for status in STATUSES)]
-    rows += [f"{right:13} " + " ".join(f"{confusion[right, found]:12}" for found in STATUSES) for right in STATUSES]
+        answer = assertion(note, start, end)
+        confusion[status, answer] += 1
+        if answer != status:
+            wrong.append(f"{group}: {status}, not {answer}: {note[:start]}[[{note[start:end]}]]{note[end:]!r}")
+    rows = ["right \\ answer" + " ".join(f"{status:>12}" for status in STATUSES)]
+    rows += [f"{right:13} " + " ".join(f"{confusion[right, answer]:12}" for answer in STATUSES) for right in STATUSES]
     total = confusion.total()
     return 1 - len(wrong) / total, "\n".join([f"{len(wrong)} of {total} wrong", *rows, *wrong])
 
@@ -99,6 +99,9 @@ def test_a_section_ends_at_the_next_heading_and_a_list_with_its_items():
     note = "FAMILY HISTORY:\nMOTHER: STROKE\n\nPMH:\nANEMIA\n\nDENIES:\n- COUGH\n- RASH\n\nGOUT"
     statuses = [status_of(note, evidence) for evidence in ("STROKE", "ANEMIA", "COUGH", "RASH", "GOUT")]
     assert statuses == ["family", "affirmed", "denied", "denied", "affirmed"]
+    note = "Denies:\ncough\nrash\n\nGout\n\nNo:\n\n- fever\n- chills\nAsthma"
+    statuses = [status_of(note, evidence) for evidence in ("cough", "rash", "Gout", "fever", "chills", "Asthma")]
+    assert statuses == ["denied", "denied", "affirmed", "denied", "denied", "affirmed"]
 
 
 def test_codes_that_rest_on_denials_or_relatives():

@@ -114,7 +114,7 @@ class _Analysis:
         self.text, self.section = text, sentence.section
         self.tokens = tokenize(text, sentence.start, sentence.end)
         self.cues = cues_in(self.tokens.words)
-        self.cue_starts = [found.start for found in self.cues]
+        self.cue_starts = [match.start for match in self.cues]
         self.effects_before, self.open_at_end = scopes_before(self.tokens.words, self.cues, inherited)
 
     @cached_property
@@ -141,19 +141,19 @@ class _Analysis:
             yield DENIED
         word = first
         for index in range(before + 1, len(self.cues)):
-            found = self.cues[index]
-            if found.end > last or any(between not in FILLERS for between in self.tokens.words[word : found.start]):
+            match = self.cues[index]
+            if match.end > last or any(between not in FILLERS for between in self.tokens.words[word : match.start]):
                 break
-            if found.cue.place == AFTER or found.cue.effect == NEGATIVE_FINDING:
+            if match.cue.place == AFTER or match.cue.effect == NEGATIVE_FINDING:
                 break
-            yield found.cue.effect
-            word = found.end
+            yield match.cue.effect
+            word = match.end
 
     def _effects_at_end(self, first: int, last: int) -> Iterator[str]:
         """The effect of a cue that ends the words `first` to `last`: "chest pain: denied"."""
         index = bisect_right(self.cue_starts, last) - 1
         if index >= 0:
-            found = self.cues[index]
-            is_last = found.end <= last + 1 and all(word in ".,;:)" for word in self.tokens.words[found.end : last + 1])
-            if first < found.start and is_last and found.cue.place == AFTER:
-                yield found.cue.effect
+            match = self.cues[index]
+            is_last = match.end <= last + 1 and all(word in ".,;:)" for word in self.tokens.words[match.end : last + 1])
+            if first < match.start and is_last and match.cue.place == AFTER:
+                yield match.cue.effect

@@ -91,12 +91,16 @@ class _Line:
 
 @dataclass
 class _State:
-    """What the lines before say of the next: the section's status, and whether its first line has more than a heading;
-    the head of the list, and whether items of it came."""
+    """What the lines before say of the next.
+
+    The section's status, and whether its heading's line has text too; the head of the list, and whether lines of it
+    came, and whether these are marked items.
+    """
 
     section: str = ""
     section_is_inline: bool = False
     head: int | None = None
+    has_lines: bool = False
     has_items: bool = False
 
 
@@ -108,21 +112,21 @@ def sentences(text: str) -> list[Sentence]:
     for start, end, is_item, after_blank in _paragraphs(text):
         if after_blank and state.section_is_inline:
             state.section = ""
-        if state.has_items and (after_blank or not is_item):
+        if (state.has_lines and after_blank) or (state.has_items and not is_item):
             state.head = None
         heading = _HEADING.match(text, start, end)
         if heading or ((after_blank or not result) and _looks_like_heading(text[start:end], is_capitals)):
             state = _State()
         is_head = text[end - 1] == ":"
         for first, last in _split(text, start, end):
-            heading = _HEADING.match(text, first, last)
+            heading = _HEADING.match(text, first, last) if first == start or ":" in text[first:last] else None
             if heading and (first == start or heading["colon"]):
                 state.section = _STATUS_OF_HEADING.get(heading["name"].lower(), "")
                 state.section_is_inline = bool(text[heading.end() : end].strip(" -–—"))
             result.append(Sentence(first, last, state.section, None if is_head else state.head))
-        state.has_items = state.head is not None and is_item
+        state.has_lines, state.has_items = True, is_item
         if is_head:
-            state.head, state.has_items = len(result) - 1, False
+            state.head, state.has_lines, state.has_items = len(result) - 1, False, False
     return result
 
 

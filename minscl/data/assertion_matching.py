@@ -27,7 +27,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class FoundCue:
+class CueMatch:
     """A cue at the words `start` to `end` (half-open)."""
 
     cue: Cue
@@ -90,15 +90,15 @@ def _keys(word: str) -> tuple[str, ...]:
     return word, *_CLASSES_OF.get(word.lstrip("0123456789-") if word[:1].isdigit() else word, ())
 
 
-def cues_in(words: Sequence[str]) -> list[FoundCue]:
+def cues_in(words: Sequence[str]) -> list[CueMatch]:
     """The cues in `words`, in order; no two phrases overlap, but one phrase may be a cue of both directions."""
-    cues_found: list[FoundCue] = []
+    matches: list[CueMatch] = []
     word = 0
     while word < len(words):
         cues, end = _longest(words, word)
-        cues_found += [_in_context(words, FoundCue(cue, word, end)) for cue in cues]
+        matches += [_in_context(words, CueMatch(cue, word, end)) for cue in cues]
         word = max(end, word + 1)
-    return cues_found
+    return matches
 
 
 def _longest(words: Sequence[str], start: int) -> tuple[Sequence[Cue], int]:
@@ -114,16 +114,16 @@ def _longest(words: Sequence[str], start: int) -> tuple[Sequence[Cue], int]:
     return longest
 
 
-def _in_context(words: Sequence[str], found_cue: FoundCue) -> FoundCue:
-    """`found_cue` with the effect that it has after the words before it.
+def _in_context(words: Sequence[str], match: CueMatch) -> CueMatch:
+    """`match` with the effect that it has after the words before it.
 
     "Five years ago" is the past, unless they say that the finding began then; a bare "not" needs "is" or "was".
     """
-    cue, start = found_cue.cue, found_cue.start
+    cue, start = match.cue, match.start
     if cue.effect == AGO:
         began = not ONSET.isdisjoint(words[max(0, start - ONSET_WORDS) : start])
-        return replace(found_cue, cue=replace(cue, effect="" if began else HISTORICAL))
+        return replace(match, cue=replace(cue, effect="" if began else HISTORICAL))
     if cue.effect == BARE_NOT:
         denies = start > 0 and words[start - 1] in WORD_CLASSES["BE"]
-        return replace(found_cue, cue=replace(cue, effect=DENIED if denies else ""))
-    return found_cue
+        return replace(match, cue=replace(cue, effect=DENIED if denies else ""))
+    return match

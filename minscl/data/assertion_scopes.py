@@ -25,7 +25,7 @@ from minscl.data.assertion_cues import (
     PATIENT,
     PHRASE,
 )
-from minscl.data.assertion_matching import FoundCue
+from minscl.data.assertion_matching import CueMatch
 from minscl.data.assertion_words import (
     FINITE_VERBS,
     MAIN_CLAUSE,
@@ -60,7 +60,7 @@ class _Scope:
 
 
 def scopes_before(
-    words: Sequence[str], cues: Sequence[FoundCue], inherited: Iterable[str]
+    words: Sequence[str], cues: Sequence[CueMatch], inherited: Iterable[str]
 ) -> tuple[list[frozenset[str]], tuple[str, ...]]:
     """The effects that the cues before each word have on it, and those still open at the end, for a list that follows.
 
@@ -70,7 +70,7 @@ def scopes_before(
     opened_at = _opened_at(words, cues)
     if not (scopes or opened_at):
         return [NOTHING] * len(words), ()
-    cue_at = {found.start: found for found in cues if found.cue.place == BEFORE}
+    cue_at = {match.start: match for match in cues if match.cue.place == BEFORE}
     clause_starts = _clause_starts(words)
     or_ahead = _or_ahead(words, clause_starts, cue_at)
     outside: list[list[_Scope]] = []  # the scopes to return to after each open parenthesis
@@ -99,15 +99,15 @@ def scopes_before(
     return effects, tuple(scope.effect for scope in scopes if scope.reach != PHRASE)
 
 
-def _opened_at(words: Sequence[str], cues: Sequence[FoundCue]) -> dict[int, list[_Scope]]:
+def _opened_at(words: Sequence[str], cues: Sequence[CueMatch]) -> dict[int, list[_Scope]]:
     """The scopes of the cues that stand before what they govern, by their first word."""
     opened: dict[int, list[_Scope]] = {}
-    for found in cues:
-        cue = found.cue
+    for match in cues:
+        cue = match.cue
         if cue.place == BEFORE and cue.effect in _SCOPED:
-            is_first = found.start == 0 or words[found.start - 1] in _OPENERS
-            end = found.end + PHRASE_WORDS if cue.reach == PHRASE else len(words) + 1
-            opened.setdefault(found.end, []).append(_Scope(cue.effect, cue.reach, end, is_first))
+            is_first = match.start == 0 or words[match.start - 1] in _OPENERS
+            end = match.end + PHRASE_WORDS if cue.reach == PHRASE else len(words) + 1
+            opened.setdefault(match.end, []).append(_Scope(cue.effect, cue.reach, end, is_first))
     return opened
 
 
@@ -131,9 +131,9 @@ def _clause_starts(words: Sequence[str]) -> list[bool]:
     return starts
 
 
-def _or_ahead(words: Sequence[str], clause_starts: Sequence[bool], cue_at: dict[int, FoundCue]) -> list[bool]:
+def _or_ahead(words: Sequence[str], clause_starts: Sequence[bool], cue_at: dict[int, CueMatch]) -> list[bool]:
     """For each word, whether "or" follows before its clause ends."""
-    ends = {index for index, found in cue_at.items() if found.cue.effect in (AFFIRMED, CONTRAST)}
+    ends = {index for index, match in cue_at.items() if match.cue.effect in (AFFIRMED, CONTRAST)}
     ahead = [False] * len(words)
     is_ahead = False
     for index in range(len(words) - 1, -1, -1):
@@ -171,9 +171,9 @@ def _ends_at(
     return False
 
 
-def _after_cue(scopes: list[_Scope], found: FoundCue, words: Sequence[str]) -> list[_Scope]:
-    """The scopes that the cue `found` leaves open."""
-    effect, start = found.cue.effect, found.start
+def _after_cue(scopes: list[_Scope], match: CueMatch, words: Sequence[str]) -> list[_Scope]:
+    """The scopes that the cue `match` leaves open."""
+    effect, start = match.cue.effect, match.start
     has_subject = words[start] in _SUBJECTS or words[max(0, start - 1)] in _SUBJECTS
     if effect == PATIENT or (effect in (AFFIRMED, DENIED) and has_subject):
         scopes = [scope for scope in scopes if scope.effect != FAMILY]
@@ -186,20 +186,20 @@ def _after_cue(scopes: list[_Scope], found: FoundCue, words: Sequence[str]) -> l
     return scopes
 
 
-def scopes_after(words: Sequence[str], cues: Sequence[FoundCue]) -> list[frozenset[str]]:
+def scopes_after(words: Sequence[str], cues: Sequence[CueMatch]) -> list[frozenset[str]]:
     """The effects that the cues after each word have on it."""
-    if not any(found.cue.place == AFTER and found.cue.effect for found in cues):
+    if not any(match.cue.place == AFTER and match.cue.effect for match in cues):
         return [NOTHING] * len(words)
-    cues_at: dict[int, list[FoundCue]] = {}
+    cues_at: dict[int, list[CueMatch]] = {}
     in_cue = [False] * len(words)
-    for found in cues:
-        cues_at.setdefault(found.start, []).append(found)
-        in_cue[found.start : found.end] = [True] * (found.end - found.start)
+    for match in cues:
+        cues_at.setdefault(match.start, []).append(match)
+        in_cue[match.start : match.end] = [True] * (match.end - match.start)
     has_verb = False  # whether a clause before this word has a verb: then "and" begins another clause
     verb_before = []
     for index, word in enumerate(words):
         verb_before.append(has_verb)
-        has_verb |= word in FINITE_VERBS and all(found.cue.place == BEFORE for found in cues_at.get(index, ()))
+        has_verb |= word in FINITE_VERBS and all(match.cue.place == BEFORE for match in cues_at.get(index, ()))
 
     scopes: list[_Scope] = []
     effects = [NOTHING] * len(words)
@@ -207,20 +207,20 @@ def scopes_after(words: Sequence[str], cues: Sequence[FoundCue]) -> list[frozens
         word = words[index]
         scopes = [scope for scope in scopes if index > scope.end]
         effects[index] = frozenset(scope.effect for scope in scopes) if scopes else NOTHING
-        found_here = cues_at.get(index, ())
+        matches_here = cues_at.get(index, ())
         if scopes:
             ends_clause = word in (";", ":") or (word in (",", "and") and verb_before[index])
-            if ends_clause or any(map(_ends_backward, found_here)) or (word in FINITE_VERBS and not in_cue[index]):
+            if ends_clause or any(map(_ends_backward, matches_here)) or (word in FINITE_VERBS and not in_cue[index]):
                 scopes = []
             elif word == "," or word in PREPOSITIONS:
                 scopes = [scope for scope in scopes if scope.reach != PHRASE]
-        for found in found_here:
-            if found.cue.place == AFTER and found.cue.effect:
-                end = index - PHRASE_WORDS - 1 if found.cue.reach == PHRASE else -1
-                scopes = _merge(scopes, [_Scope(found.cue.effect, found.cue.reach, end)])
+        for match in matches_here:
+            if match.cue.place == AFTER and match.cue.effect:
+                end = index - PHRASE_WORDS - 1 if match.cue.reach == PHRASE else -1
+                scopes = _merge(scopes, [_Scope(match.cue.effect, match.cue.reach, end)])
     return effects
 
 
-def _ends_backward(found: FoundCue) -> bool:
-    """Whether a cue after `found` governs nothing before it."""
-    return found.cue.place == BEFORE and found.cue.effect in (AFFIRMED, CONTRAST, DENIED, HISTORY_OF, FAMILY, PATIENT)
+def _ends_backward(match: CueMatch) -> bool:
+    """Whether a cue after `match` governs nothing before it."""
+    return match.cue.place == BEFORE and match.cue.effect in (AFFIRMED, CONTRAST, DENIED, HISTORY_OF, FAMILY, PATIENT)
