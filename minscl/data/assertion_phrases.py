@@ -15,8 +15,8 @@ Read next: assertion_cues.py, for what each list does.
 # Before the finding; "denies" and "negative for" open lists.
 DENIED_BEFORE = """
     denies | denied | deny | denying | denial of | does deny | denies that SUBJECT HAVE | denied that SUBJECT HAVE |
-    denies SUBJECT HAVE | never been diagnosed with | not been diagnosed with | declines any | negative for |
-    neg for | BE negative for | negatives : | negative : | BE denying | ruled out for | BE ruled out for |
+    denies SUBJECT HAVE | never been diagnosed with | not been diagnosed with | declines any | negative for | neg for |
+    BE negative for | negatives : | negative : | BE denying | ruled out for | BE ruled out for |
     HAVE been ruled out for | HAVE ruled out for | unremarkable for | would not admit to | none of | neither | nor |
     ( - ) | [ - ] | -x | ( neg ) | doubt | doubts | low suspicion for | low suspicion of | low concern for |
     unlikely to be | unlikely to have | low probability of | low likelihood of
@@ -63,15 +63,15 @@ FAMILY_BEFORE = """
     family member with | family members HAVE | family members who HAVE | family member who HAVE | family HAVE |
     runs in the family | RELATIVE HAVE | RELATIVE also HAVE | RELATIVE both HAVE | RELATIVE with | RELATIVE who HAVE |
     RELATIVE who had | RELATIVE who BE | RELATIVE who died | RELATIVE , who HAVE | RELATIVE , who died |
-    RELATIVE died of | RELATIVE died from | RELATIVE died | RELATIVE passed away | RELATIVE passed |
-    RELATIVE suffers | RELATIVE suffered | RELATIVE developed | RELATIVE deceased | RELATIVE BE diagnosed |
-    RELATIVE HAVE been diagnosed | RELATIVE BE deceased | RELATIVE BE positive for | RELATIVE BE treated for |
-    RELATIVE BE sick with | RELATIVE BE ill with | RELATIVE BE hospitalized | RELATIVE BE affected by |
-    RELATIVE BE a | RELATIVE BE diabetic | RELATIVE tested | RELATIVE positive for | RELATIVE - | RELATIVE – |
-    RELATIVE : | RELATIVE ( | RELATIVE at | RELATIVE age | RELATIVE and RELATIVE HAVE | RELATIVE and RELATIVE with |
-    RELATIVE and RELATIVE BE | RELATIVE and RELATIVE both HAVE | RELATIVE and RELATIVE : |
-    RELATIVE and RELATIVE died | RELATIVE and SIDE RELATIVE HAVE | RELATIVE and SIDE RELATIVE with |
-    RELATIVE or RELATIVE with | RELATIVE history of | RELATIVE w / | RELATIVE alive
+    RELATIVE died of | RELATIVE died from | RELATIVE died | RELATIVE passed away | RELATIVE passed | RELATIVE suffers |
+    RELATIVE suffered | RELATIVE developed | RELATIVE deceased | RELATIVE BE diagnosed | RELATIVE HAVE been diagnosed |
+    RELATIVE BE deceased | RELATIVE BE positive for | RELATIVE BE treated for | RELATIVE BE sick with |
+    RELATIVE BE ill with | RELATIVE BE hospitalized | RELATIVE BE affected by | RELATIVE BE a | RELATIVE BE diabetic |
+    RELATIVE tested | RELATIVE positive for | RELATIVE - | RELATIVE – | RELATIVE : | RELATIVE ( | RELATIVE at |
+    RELATIVE age | RELATIVE and RELATIVE HAVE | RELATIVE and RELATIVE with | RELATIVE and RELATIVE BE |
+    RELATIVE and RELATIVE both HAVE | RELATIVE and RELATIVE : | RELATIVE and RELATIVE died |
+    RELATIVE and SIDE RELATIVE HAVE | RELATIVE and SIDE RELATIVE with | RELATIVE or RELATIVE with |
+    RELATIVE history of | RELATIVE w / | RELATIVE alive
 """
 FAMILY_PHRASES = "RELATIVE 's | parents ' | sisters ' | brothers '"
 FAMILY_AFTER = """
@@ -97,17 +97,17 @@ PLAN_BEFORE = """
     rule SUBJECT out for | to exclude | exclude | evaluate for | evaluate SUBJECT for | evaluated for possible |
     eval for | evaluation for | assess for | assessed for | check for | test for | testing for | tested for |
     work up for | workup for | worked up for | work-up for | screen for | screened for | screening for | screens for |
-    screening of | to look for | looking for | any signs of | any evidence of | risk of | risk for | risks of |
-    at risk for | risk factors for | risk factor for | high risk for | increased risk for | risks including |
-    risks include | risk include | risk includes | risks : | complications including | complications include |
-    complications such as | side effects including | side effects include | side effects such as | side effects : |
-    adverse effects including | to prevent | prevent | prevents | preventing | prevention of | to avoid |
-    prophylaxis for | prophylaxis against | ppx for | protect against | vaccine for | vaccine against |
-    vaccination for | vaccination against | vaccinated against | vaccinated for | immunized against |
-    immunization against | as needed for | as-needed for | prn for | prn | counseled on signs of | the signs of |
-    signs of | warning signs of | symptoms of | educated on signs of | educated about | information about | fear of |
-    fears | can cause | may cause | could cause | can lead to | may lead to | could lead to | would cause |
-    exposure to | exposed to
+    screening of | screening mammogram for | screening colonoscopy for | to look for | looking for | any signs of |
+    any evidence of | risk of | risk for | risks of | at risk for | risk factors for | risk factor for |
+    high risk for | increased risk for | risks including | risks include | risk include | risk includes | risks : |
+    complications including | complications include | complications such as | side effects including |
+    side effects include | side effects such as | side effects : | adverse effects including | to prevent | prevent |
+    prevents | preventing | prevention of | to avoid | prophylaxis for | prophylaxis against | ppx for |
+    protect against | vaccine for | vaccine against | vaccination for | vaccination against | vaccinated against |
+    vaccinated for | immunized against | immunization against | as needed for | as-needed for | prn for | prn |
+    counseled on signs of | the signs of | signs of | warning signs of | symptoms of | educated on signs of |
+    educated about | information about | fear of | fears | can cause | may cause | could cause | can lead to |
+    may lead to | could lead to | would cause | exposure to | exposed to
 """
 # Uncertain diagnoses, in lists: IV.H and what Coding Clinic counts with it.
 UNCERTAIN_BEFORE = """
@@ -122,9 +122,8 @@ UNCERTAIN_BEFORE = """
     BE likely from | BE most likely due to | most likely due to | possible that | most likely | very likely |
     more likely | likely | probably | probably due to | possibly | possibly due to | presumably | presumed to be |
     thought to be | BE thought to be | BE thought to have | felt to be | BE felt to be | appears to be due to |
-    what appears to be | working diagnosis | working diagnosis of | can not rule out | can not exclude |
-    not rule out | not exclude | unable to rule out | could not rule out | question of | think SUBJECT may have |
-    versus | vs | vs .
+    what appears to be | working diagnosis | working diagnosis of | can not rule out | can not exclude | not rule out |
+    not exclude | unable to rule out | could not rule out | question of | think SUBJECT may have | versus | vs | vs .
 """
 UNCERTAIN_ADJECTIVES = (
     "possible | suspected | probable | questionable | presumed | presumptive | potential | equivocal | ?x"
@@ -164,26 +163,27 @@ HISTORICAL_AFTER = """
     as an infant | as a baby | in childhood | as a young adult | BE resolved | HAVE resolved | HAVE since resolved |
     HAVE now resolved | HAVE completely resolved | HAVE fully resolved | HAVE spontaneously resolved |
     spontaneously resolved | resolved spontaneously | resolved completely | now resolved | since resolved |
-    resolved STOP | resolved with | resolved after | resolved by | resolved on | which resolved | that resolved |
+    resolved STOP | resolved with | resolved after | resolved by | resolved on | , which resolved |
+    , which HAVE resolved | , which HAVE now resolved | , which HAVE since resolved | which resolved | that resolved |
     , resolved | HAVE gone away | went away | HAVE subsided | HAVE cleared | BE gone
 """
 YEARS_AGO = "years ago | year ago | decades ago | decade ago | yrs ago | yr ago | years prior | years back"
 # Words that look like cues.
 PSEUDO_CUES = """
     concerned that his | concerned that her | concerned about his | concerned about her | concerned about the |
-    concerned about their | worried about his | worried about her | possible that some of | suspect his |
-    suspect her | suspect their | possible CAUSE of | likely CAUSE of | most likely CAUSE of | probable CAUSE of |
+    concerned about their | worried about his | worried about her | possible that some of | suspect his | suspect her |
+    suspect their | possible CAUSE of | likely CAUSE of | most likely CAUSE of | probable CAUSE of |
     suspected CAUSE of POSSESSIVE | ever been diagnosed with | being diagnosed with | ever diagnosed with |
     including but not limited to | include but not limited to | include but are not limited to | no ISSUE OF |
     no SCALE ISSUE OF | no SCALE SCALE ISSUE OF | denies ISSUE OF | denies SCALE ISSUE OF | no ISSUE STOP |
     denied ISSUE OF | denied SCALE ISSUE OF | without ISSUE OF | without SCALE ISSUE OF | not SHOW ISSUE OF |
     not HAVE ISSUE OF | not HAVE any ISSUE OF | no further | not only | no doubt | without doubt | without a doubt |
-    without question | no question | without difficulty | no difficulty | without contrast | not necessarily |
-    no one | not certain if | not certain whether | not sure if | not sure whether | unsure if | no matter |
-    no later | not able | not cause | no more than | not just | not simply | not sure | not well controlled |
-    not taking | not using | not on | not well | not controlled | not compliant | not improving | not getting |
-    not going | not checking | not monitoring | not interested | not responding | gram negative | er negative |
-    pr negative | her2 negative | rh negative | triple negative | culture negative | smear negative | node negative |
+    without question | no question | without difficulty | no difficulty | without contrast | not necessarily | no one |
+    not certain if | not certain whether | not sure if | not sure whether | unsure if | no matter | no later |
+    not able | not cause | no more than | not just | not simply | not sure | not well controlled | not taking |
+    not using | not on | not well | not controlled | not compliant | not improving | not getting | not going |
+    not checking | not monitoring | not interested | not responding | gram negative | er negative | pr negative |
+    her2 negative | rh negative | triple negative | culture negative | smear negative | node negative |
     receptor negative | coagulase negative | her-2 negative | / neu negative | false negative | false negatives |
     negative pressure | negative thoughts | negative symptoms | negative margins | negative feedback |
     negative affect | negative self | history of present illness | history of the present illness |
