@@ -4,6 +4,7 @@
     python -m minscl.expand silver --notes labels.jsonl --out silver.jsonl [--model DIR | --endpoint URL --model NAME]
     python -m minscl.expand synthetic --pairs gold.jsonl,silver.jsonl --out synthetic.jsonl [--model DIR | --template]
     python -m minscl.expand coverage gold.jsonl [more.jsonl] [--json] [--plot coverage.png]
+    python -m minscl.expand edition [--edition 2026]
     python -m minscl.expand documents mdace --mdace MDACE --noteevents NOTEEVENTS.csv.gz --split train --out docs.jsonl
     python -m minscl.expand documents mimic-iv --discharge discharge.csv.gz --diagnoses diagnoses_icd.csv.gz --out FILE
     python -m minscl.expand documents aci-bench --notes test1.csv --codes codes.csv --out aci.jsonl
@@ -11,30 +12,25 @@
     python -m minscl.expand notes documents --documents documents.jsonl --out notes.jsonl
     python -m minscl.expand notes folder --folder DIR --out notes.jsonl
 
-Read next: expand_config.py for the flags; data/spans/gold.py, silver.py (Eq. 7, 8), synthetic.py (Eq. 9).
+Read next: expand_config.py for the flags; data/spans/gold.py, silver.py (Eq. 7, 8), synthetic.py (Eq. 9);
+expand_corpora.py and code_set.py for the other sub-commands.
 """
 
-import sys
 from typing import Any
 
-from minscl.cli import Parser, add_flags, format_counts, make_config, require
+from minscl.cli import Parser, add_flags, make_config, print_written, require, warn
+from minscl.code_set import show_edition
 from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.coded_records import read_documents, read_pairs
-from minscl.data.corpora.aci_bench import aci_documents, aci_notes
-from minscl.data.corpora.counts import Counts
-from minscl.data.corpora.folder import folder_notes
-from minscl.data.corpora.mdace import read_mdace
-from minscl.data.corpora.mimic_iv import mimic_iv_documents
-from minscl.data.icd import CodeBook
 from minscl.data.icd.index_tables import TABLES
-from minscl.data.jsonl import read_jsonl, write_jsonl
+from minscl.data.jsonl import write_jsonl
 from minscl.data.spans.coverage import chapter_table, coverage, coverage_table, draw_coverage
 from minscl.data.spans.gold import read_gold
 from minscl.data.spans.silver import expand_silver
 from minscl.data.spans.synthetic import expand_synthetic
-from minscl.data.types import CodedDocument, Note
-from minscl.errors import InputError, printable
+from minscl.edition_flags import load_codebook
+from minscl.errors import InputError
 from minscl.expand_config import (
     AciDocumentsConfig,
     AciNotesConfig,
@@ -45,9 +41,11 @@ from minscl.expand_config import (
     LLMConfig,
     MdaceConfig,
     MimicIVConfig,
+    ShowEditionConfig,
     SilverConfig,
     SyntheticConfig,
 )
+from minscl.expand_corpora import aci_bench, aci_bench_notes, document_notes, mdace, mimic_iv, text_notes
 from minscl.figures import check_figure_path
 
 
@@ -57,7 +55,7 @@ def gold(config: GoldConfig) -> None:
     for name in tables:
         if name not in TABLES:
             raise InputError(f"--tables {name}: no such table; use {', '.join(TABLES)}")
-    codebook = CodeBook.load()
+    codebook = load_codebook(config)
     pairs, counts = read_gold(codebook, tables)
     write_jsonl(config.out, pairs)
     print_written(config.out, counts.rows(len(codebook.billable)), chapter_table(coverage(pairs, codebook)))
@@ -65,7 +63,7 @@ def gold(config: GoldConfig) -> None:
 
 def silver(config: SilverConfig) -> None:
     """Write the pairs of both LLM stages, quoting and selecting; print the counts of both."""
-    codebook = CodeBook.load()
+    codebook = load_codebook(config)
     documents = read_documents(require(config.notes, "--notes"), codebook)
     llm = load_llm(config)
     pairs, rows = expand_silver(documents, codebook, llm, config.out)
@@ -76,7 +74,7 @@ def silver(config: SilverConfig) -> None:
 
 def synthetic(config: SyntheticConfig) -> None:
     """Write phrases for every billable code that the pairs of --pairs do not cover."""
-    codebook = CodeBook.load()
+    codebook = load_codebook(config)
     files = [require(path.strip(), "--pairs") for path in config.pairs.split(",")]
     covering = [pair for path in files for pair in read_pairs(path, codebook)]
     if not any(codebook.is_billable(pair.code) for pair in covering):
@@ -119,7 +117,7 @@ def show_coverage(config: CoverageConfig) -> None:
     """Print, and draw where --plot asks for it, the coverage of all files together."""
     if config.plot:
         check_figure_path(config.plot)
-    codebook = CodeBook.load()
+    codebook = load_codebook(config)
     pairs = (pair for path in config.files for pair in read_pairs(require(path, "coverage"), codebook))
     counts = coverage(pairs, codebook)
     if config.plot:
@@ -130,87 +128,12 @@ def show_coverage(config: CoverageConfig) -> None:
         print(coverage_table(counts))
 
 
-def mdace(config: MdaceConfig) -> None:
-    """Write MDACE's documents with evidence."""
-    documents, counts = read_mdace(
-        config.mdace,
-        config.noteevents,
-        CodeBook.load(),
-        set=config.set,
-        split=config.split,
-        unit=config.unit,
-        categories=config.categories,
-        leak=config.leak,
-    )
-    write_corpus(config.out, documents, counts)
-
-
-def mimic_iv(config: MimicIVConfig) -> None:
-    """Write MIMIC-IV's documents without evidence."""
-    counts = Counts()
-    documents = mimic_iv_documents(config.discharge, config.diagnoses, config.split, CodeBook.load(), counts)
-    write_corpus(config.out, documents, counts)
-    print(
-        "minscl: MIMIC-III and MIMIC-IV may share patients, and their ids cannot be matched: a test on MDACE "
-        "after training on MIMIC-IV may contain patients of the training set",
-        file=sys.stderr,
-    )
-
-
-def aci_bench(config: AciDocumentsConfig) -> None:
-    """Write ACI-Bench's documents without evidence."""
-    counts = Counts()
-    write_corpus(config.out, aci_documents(aci_notes(config.notes), config.codes, CodeBook.load(), counts), counts)
-
-
-def aci_bench_notes(config: AciNotesConfig) -> None:
-    """Write ACI-Bench's notes."""
-    write_notes(config.out, aci_notes(config.notes))
-
-
-def document_notes(config: DocumentNotesConfig) -> None:
-    """Write the notes of coded documents."""
-    documents = read_jsonl(config.documents, CodedDocument)
-    write_notes(config.out, [Note(document.id, document.text) for document in documents])
-
-
-def text_notes(config: FolderConfig) -> None:
-    """Write the text files of a folder as notes."""
-    write_notes(config.out, folder_notes(config.folder))
-
-
-def write_notes(out: str, notes: list[Note]) -> None:
-    """Write notes without codes and print how many."""
-    counts = Counts()
-    counts.numbers["notes written"] = len(notes)
-    write_corpus(out, notes, counts)
-
-
-def write_corpus(out: str, records, counts: Counts) -> None:
-    """Write `records`, then print the counts on stdout and the warnings on stderr."""
-    if not write_jsonl(out, records):
-        counts.warnings.append(f"{out} is empty: nothing was left to write; see the counts for the reason")
-    for line in counts.warnings:
-        warn(line)
-    print_written(out, counts.numbers.items())
-
-
-def warn(line: str) -> None:
-    """Print a warning on stderr."""
-    print(f"minscl: warning: {printable(line)}", file=sys.stderr)
-
-
-def print_written(out: str, rows, *texts: str) -> None:
-    """Print (name, number) rows and `texts` on stdout, the name of the file on stderr."""
-    print(format_counts(rows), *texts, sep="\n\n")
-    print(f"written to {out}", file=sys.stderr)
-
-
 COMMANDS = {  # sub-command, as words of the command line → (help, dataclass of its flags, function that runs it)
     ("gold",): ("pairs of the Alphabetic Index and the Tabular List's inclusion terms", GoldConfig, gold),
     ("coverage",): ("which billable codes have pairs, by source and chapter", CoverageConfig, show_coverage),
     ("silver",): ("pairs that an LLM quotes from notes with codes", SilverConfig, silver),
     ("synthetic",): ("pairs that an LLM writes for codes without any", SyntheticConfig, synthetic),
+    ("edition",): ("the code set: its files, codes and notes", ShowEditionConfig, show_edition),
     ("documents", "mdace"): ("MDACE + MIMIC-III: codes with evidence", MdaceConfig, mdace),
     ("documents", "mimic-iv"): ("MIMIC-IV: codes only", MimicIVConfig, mimic_iv),
     ("documents", "aci-bench"): ("ACI-Bench with the codes of Yuan et al.", AciDocumentsConfig, aci_bench),

@@ -11,6 +11,7 @@ from minscl.data.corpora.counts import SPLITS
 from minscl.data.corpora.mdace import CATEGORIES, LEAKS, SETS
 from minscl.data.icd.index_tables import TABLES
 from minscl.data.spans import silver, synthetic
+from minscl.edition_flags import date_flag, edition_flag
 from minscl.errors import InputError
 from minscl.files import same_file
 from minscl.infer import BATCH_SIZE
@@ -23,6 +24,16 @@ class GoldConfig:
 
     out: str = path_flag("span pairs to write, JSON Lines", role="output")
     tables: str = flag("", f"tables to read besides the Index, comma-separated: {', '.join(TABLES)}")
+    edition: str = edition_flag()
+    date: str = date_flag()
+
+
+@dataclass(frozen=True)
+class ShowEditionConfig:
+    """`expand edition`."""
+
+    edition: str = edition_flag()
+    date: str = date_flag()
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,8 @@ class LLMConfig:
         5, "times that a failed request to the endpoint is repeated, with growing pauses", minimum=0, maximum=1000
     )
     allow_remote: bool = flag(False, "allow notes to leave this machine for the endpoint")
+    edition: str = edition_flag()
+    date: str = date_flag()
 
     def __post_init__(self):
         if self.endpoint:
@@ -96,6 +109,8 @@ class CoverageConfig:
     files: tuple[str, ...] = positional("span pairs, JSON Lines; counted together", "FILE", role="input")
     json: bool = flag(False, "print the counts as one JSON object")
     plot: str = flag("", "write a bar chart of the chapters (.png, .svg, .pdf)", role="output")
+    edition: str = edition_flag()
+    date: str = date_flag()
 
 
 @dataclass(frozen=True)
@@ -110,6 +125,8 @@ class MdaceConfig:
     unit: str = flag("admission", "what one document is; note: each note with a code", choices=("admission", "note"))
     categories: str = flag("discharge", "notes read; codeable: discharge, radiology and physician", choices=CATEGORIES)
     leak: str = flag("refuse", "Profee charts that Inpatient has in another split", choices=LEAKS)
+    edition: str = edition_flag()
+    date: str = date_flag()
 
 
 @dataclass(frozen=True)
@@ -120,6 +137,8 @@ class MimicIVConfig:
     diagnoses: str = path_flag("MIMIC-IV's hosp/diagnoses_icd.csv.gz", role="input")
     out: str = path_flag("coded documents without evidence to write, JSON Lines", role="output")
     split: str = flag("train", "split, by patient", choices=SPLITS)
+    edition: str = edition_flag()
+    date: str = date_flag()
 
 
 @dataclass(frozen=True)
@@ -137,6 +156,8 @@ class AciDocumentsConfig(AciNotesConfig):
     codes: str = path_flag(
         "CSV with the columns id,code, one code per row: the codes of Yuan et al. (2025)", role="input"
     )
+    edition: str = edition_flag()
+    date: str = date_flag()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The code book against the bundled lists, and `nearest` against a breadth-first search of the whole tree."""
+"""The code book of edition 2026 against its files, and `nearest` against a breadth-first search of the whole tree."""
 
 import gzip
 import json
@@ -12,11 +12,11 @@ from importlib import resources
 
 import pytest
 
-from minscl.data.icd import CodeBook, codebook
-from minscl.data.icd.codebook import ROOT
+from minscl.data.icd import CodeBook, parse_edition
+from minscl.data.icd.codebook import ROOT, _load
 from minscl.errors import InputError
 
-BOOK = CodeBook.load()
+BOOK = CodeBook.load("2026")
 
 
 def resource(name):
@@ -178,7 +178,7 @@ PROGRAM = (
 @pytest.mark.slow
 def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
     """Guards: a damaged, changed or incomplete cache that is trusted; a read-only home that ends in a crash."""
-    expected = "74719 Essential (primary) hypertension"
+    expected = "74879 Essential (primary) hypertension"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == expected
@@ -187,11 +187,13 @@ def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
 
     parses = []  # further parses, which are not what is tested, give the same at once
     parsed = json.loads(content.partition(b"\n")[2])
-    monkeypatch.setattr(codebook, "parse_tabular", lambda handle: parses.append(handle) or parsed)
+    monkeypatch.setattr(parse_edition, "place_codes", lambda rows, tabular: parses.append(rows) or parsed)
+    monkeypatch.setattr(parse_edition, "parse_tabular", lambda root: None)
+    monkeypatch.setattr(parse_edition, "read_xml", lambda content, name: None)
 
     def load(home):
         monkeypatch.setenv("XDG_CACHE_HOME", str(home))
-        book = CodeBook.load.__wrapped__()  # a new load, not the book that this process keeps
+        book = _load.__wrapped__("2027", None)  # a new load, not the book that this process keeps
         return f"{len(book.billable)} {book.description('I10')}"
 
     assert load(tmp_path) == expected and len(parses) == 0
@@ -219,9 +221,9 @@ def test_no_home_is_no_cache(monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(codebook.Path, "home", raise_as_pathlib_does)
-    monkeypatch.setattr(codebook, "parse_tabular", lambda handle: {"nodes": {}, "notes": {}, "billable": ["I10"]})
-    assert CodeBook.load.__wrapped__().billable == ["I10"]
+    monkeypatch.setattr(parse_edition.Path, "home", raise_as_pathlib_does)
+    monkeypatch.setattr(parse_edition, "parse_tabular", lambda root: {"nodes": {}, "notes": {}, "billable": ["I10"]})
+    assert _load.__wrapped__("2026", None).billable == ["I10"]
 
 
 @pytest.mark.parametrize("text", ["E880.1", "E884.0", "E950.0", "E1.165", "E116.5", "V4501.", "E11..65", ".E1165"])

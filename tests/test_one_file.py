@@ -37,7 +37,7 @@ TOLERANCES = [(torch.float64, 1e-9), (torch.float32, 1e-5)]
 spec = importlib.util.spec_from_file_location("scl_in_one_file", SCRIPT)  # examples/ is no package
 oracle = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(oracle)
-BOOK, TABULAR_LIST = CodeBook.load(), oracle.read_tabular_list()
+BOOK, TABULAR_LIST = CodeBook.load("2026"), oracle.read_tabular_list()
 TOKENIZER, ORACLE_TOKENIZER = load_tokenizer(DEMO), oracle.Tokenizer.from_file(str(DEMO / "tokenizer.json"))
 DOCUMENTS = [json.loads(line) for line in (DEMO / "documents.jsonl").read_text(encoding="utf-8").splitlines()]
 SPANS = [json.loads(line) for line in (DEMO / "spans.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from importlib import resources
 from xml.etree.ElementTree import Element
 
-from minscl.data.icd.tabular import element_text
+from minscl.data.icd.xml_text import element_text
 
 INDEX = "icd10cm_index_2025.xml.gz"
 # An instruction printed after the title: "Fracture - see also Injury" → " - see also Injury".

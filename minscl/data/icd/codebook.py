@@ -1,66 +1,84 @@
-"""The code book: ICD-10-CM's Tabular List as a tree, and the nearest code of Eq. 9.
+"""The code book: ICD-10-CM as a tree, on a date of service, and the nearest code of Eq. 9.
 
-`CodeBook.load()` parses the bundled official XML once and caches the result as JSON in the user's cache folder. The
-cache file is named after the content it was made from, begins with a digest of its own content, and is safe to delete.
+`CodeBook.load()` parses an edition's files once and caches the result as JSON in the user's cache folder. The cache
+file is named after the content it was made from, begins with a digest of its own content, and is safe to delete.
 Codes have a dot after three characters.
 
-Read next: tabular.py, which parses the XML; ../spans/gold.py, which pairs phrases with codes.
+Read next: editions.py, which files are read; tabular.py, which parses them; ../spans/gold.py, which pairs phrases with
+codes.
 """
 
-import contextlib
+import datetime
 import functools
-import gzip
-import hashlib
-import io
-import json
 import os
 import re
 import unicodedata
-from collections.abc import Collection
-from importlib import resources
-from pathlib import Path
+from collections.abc import Collection, Iterator
 
-from minscl.data.icd.tabular import parse_tabular
+from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE, Edition, find_edition, read_date, read_edition
+from minscl.data.icd.parse_edition import parse_edition
 from minscl.errors import InputError
-from minscl.files import read_bytes, replace_file
 
-TABULAR = "icd10cm_tabular_2026.xml.gz"
-CACHE_FORMAT = 2  # increase when CodeBook needs something from parse_tabular that older cache files lack
 ROOT = "ICD-10-CM"  # the node above the chapters
 CODE_SHAPE = re.compile(r"[A-Z][0-9][0-9AB][0-9A-Z]{0,4}")  # without the dot: E1165, I10, M1A9XX0
 PCS_SHAPE = re.compile(r"[0-9BCDFGHX][0-9A-HJ-NP-Z]{6}")  # an ICD-10-PCS procedure code: 0SR9019
-SPECIAL_CATEGORIES = ("C7A", "C7B", "D3A", "M1A", "O9A", "Z3A", "QA0")
+SPECIAL_CATEGORIES = ("C7A", "C7B", "D3A", "M1A", "O9A", "Z3A", "QA0", "QA1")
 
 
 class CodeBook:
-    """Look-ups in the Tabular List; `CodeBook.load()` returns it.
+    """Look-ups in one edition; `CodeBook.load()` returns it.
 
     A *node* is a chapter ("1".."22"), a section ("section I10-I1A"), or a code or heading with its dot ("I11",
     "I11.0"). `billable` lists the billable codes, sorted.
     """
 
-    def __init__(self, parsed: dict):
-        """`parsed` as tabular.parse_tabular returns it; raises KeyError or TypeError for anything else."""
+    def __init__(self, parsed: dict, edition: Edition, date: datetime.date | None = None):
+        """`parsed` as parse_edition returns it; raises KeyError or TypeError for anything else."""
         self._nodes: dict[str, tuple[str, str | None]] = parsed["nodes"]  # node → (description, parent)
         self._notes: dict[str, dict[str, list[str]]] = parsed["notes"]  # node → kind → texts
         self.billable: list[str] = parsed["billable"]
+        self.edition, self.date = edition, date
         self._billable = frozenset(self.billable)
         self._nearest: _NearestIndex | None = None
 
     @staticmethod
-    @functools.cache
-    def load() -> "CodeBook":
-        """The bundled ICD-10-CM of April 2026, from the cache or else from the XML. One object per process."""
-        packed = (resources.files("minscl.data.icd") / "resources" / TABULAR).read_bytes()
-        folder = cache_folder()
-        cache = folder and folder / f"tabular-{CACHE_FORMAT}-{hashlib.sha256(packed).hexdigest()[:16]}.json"
-        parsed = cache and _read_cache(cache)
-        if not parsed:
-            with gzip.open(io.BytesIO(packed)) as handle:
-                parsed = parse_tabular(handle)
-            if cache:
-                _write_cache(cache, parsed)
-        return CodeBook(parsed)
+    def load(edition: str | os.PathLike | None = None, date: str | datetime.date | None = None) -> "CodeBook":
+        """The code set `edition`, a bundled name ("2026", "2027") or a folder of `expand official`; one object each.
+
+        Default: the edition that the environment variable MINSCL_EDITION names, else 2027. `date`, a date of service
+        ("2026-09-30"), selects what was in force on that day, as far as that edition and the older bundled ones tell.
+        Raises InputError for an unknown edition, damaged files, and a date that the edition does not reach.
+        """
+        return _load(str(edition or os.environ.get(VARIABLE) or DEFAULT), date)
+
+    def on_date(self, date: datetime.date) -> "CodeBook":
+        """This book with a date of service, which its messages name."""
+        parsed = {"nodes": self._nodes, "notes": self._notes, "billable": self.billable}
+        return CodeBook(parsed, self.edition, date)
+
+    @property
+    def nodes(self) -> Iterator[str]:
+        """All nodes, in the List's order."""
+        return iter(self._nodes)
+
+    @property
+    def label(self) -> str:
+        """For people: the edition with its dates, and the date of service where one was named."""
+        return self.edition.label + (f", date of service {self.date}" if self.date else "")
+
+    def when_valid(self, code: str) -> str:
+        """For a code that this book lacks or does not bill: when another edition does, "valid until 2026-09-30" or
+        "valid from 2026-10-01". "" for a billable code, and for one that no known edition has as billable.
+        """
+        if code in self._billable:
+            return ""
+        others = [edition for edition in map(read_edition, BUNDLED) if edition != self.edition]
+        for edition in sorted(others, key=lambda other: other.first_date > self.edition.first_date):
+            if CodeBook.load(edition.name).is_billable(code):
+                if edition.first_date > self.edition.first_date:
+                    return f"valid from {edition.first_date}"
+                return f"valid until {min(edition.last_date, self.edition.first_date - datetime.timedelta(days=1))}"
+        return ""
 
     def is_billable(self, code: str) -> bool:
         """Whether `code` is valid for billing; False for headings and for anything not listed."""
@@ -187,30 +205,11 @@ class _NearestIndex:
         return min(candidates)[2]
 
 
-def cache_folder() -> Path | None:
-    """The folder for parsed tables: $XDG_CACHE_HOME/minscl or ~/.cache/minscl; None where there is no home."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minscl"
-    except RuntimeError:  # HOME is not set and the user has no passwd entry, as in some containers
-        return None
-
-
-def _read_cache(path: Path) -> dict | None:
-    """What _write_cache wrote; None where it is absent, unreadable, or not as it was written."""
-    try:
-        digest, _, content = read_bytes(path).partition(b"\n")
-    except InputError:
-        return None
-    if hashlib.sha256(content).hexdigest().encode() != digest:
-        return None
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _write_cache(path: Path, parsed: dict) -> None:
-    """A line with the digest of what follows, then `parsed` as JSON; nothing where `path` cannot be written."""
-    content = json.dumps(parsed, ensure_ascii=False, separators=(",", ":")).encode()
-    with contextlib.suppress(InputError), replace_file(path, "wb") as file:
-        file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+@functools.lru_cache(maxsize=4)
+def _load(edition: str, date: str | datetime.date | None) -> CodeBook:
+    day = read_date(date, "date") if isinstance(date, str) else date
+    in_force = find_edition(edition, day)
+    if day is None:
+        return CodeBook(parse_edition(in_force), in_force)
+    undated = _load(in_force.name if in_force.is_bundled else edition, None)
+    return undated.on_date(day)

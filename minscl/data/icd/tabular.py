@@ -9,8 +9,9 @@ Read next: codebook.py, which caches the result and answers questions about it.
 """
 
 import re
-import xml.etree.ElementTree as ElementTree
 from xml.etree.ElementTree import Element
+
+from minscl.data.icd.xml_text import element_text
 
 NOTE_KINDS = (
     "includes",
@@ -24,13 +25,8 @@ NOTE_KINDS = (
 )
 
 
-def element_text(element: Element | None) -> str:
-    """All text inside `element`, runs of white space as one space; "" for None."""
-    return "" if element is None else " ".join("".join(element.itertext()).split())
-
-
-def parse_tabular(handle) -> dict:
-    """The Tabular List in the open XML file `handle`, as an object that JSON can hold:
+def parse_tabular(root: Element) -> dict:
+    """The Tabular List with the root element `root`, as an object that JSON can hold:
 
         {"nodes": {name: [description, parent]}, "billable": [codes, sorted], "notes": {name: {kind: [texts]}}}
 
@@ -38,7 +34,6 @@ def parse_tabular(handle) -> dict:
     7th character. `parent` is the name of the node above, None for a chapter. Note kinds are NOTE_KINDS.
     """
     parsed: dict = {"nodes": {}, "billable": [], "notes": {}}
-    root = ElementTree.parse(handle).getroot()
     for chapter in root.iter("chapter"):
         chapter_name = element_text(chapter.find("name"))
         _add_node(parsed, chapter_name, chapter, None)

@@ -1,0 +1,58 @@
+"""The flags --edition and --date, which generate, evaluate and expand have alike.
+
+    @dataclass(frozen=True)
+    class GoldConfig:
+        edition: str = edition_flag()
+        date: str = date_flag()
+
+    book = load_codebook(config)
+
+Read next: data/icd/editions.py.
+"""
+
+from typing import Any, Protocol
+
+from minscl.cli import flag, warn
+from minscl.data.icd import CodeBook
+from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE
+
+
+class EditionConfig(Protocol):
+    """A dataclass with both flags."""
+
+    @property
+    def edition(self) -> str:
+        """The value of --edition."""
+
+    @property
+    def date(self) -> str:
+        """The value of --date."""
+
+
+def edition_flag() -> Any:
+    """The field of --edition."""
+    return flag(
+        "",
+        f"ICD-10-CM edition: {', '.join(BUNDLED)}, or a folder of expand official; none: that of the variable "
+        f"{VARIABLE}, else {DEFAULT}",
+        role="input",
+    )
+
+
+def date_flag() -> Any:
+    """The field of --date."""
+    return flag("", "date of service, as 2026-09-30: the code set in force on that day", metavar="YYYY-MM-DD")
+
+
+def load_codebook(config: EditionConfig) -> CodeBook:
+    """The code set that the flags of `config` name. Raises InputError.
+
+    Warns on stderr of a date before the oldest edition, whose codes are then used.
+    """
+    book = CodeBook.load(config.edition or None, config.date or None)
+    if book.date and book.date < book.edition.first_date:
+        warn(
+            f"--date {book.date} is before {book.edition.first_date}, the first date of the oldest edition, "
+            f"{book.edition.name}; its codes are used"
+        )
+    return book
