@@ -23,7 +23,7 @@ from minscl.files import read_bytes
 MAX_ARCHIVE_BYTES = 200_000_000  # of a file on disk; CMS's largest archive has 22 million
 MAX_MEMBER_BYTES = 200_000_000  # decompressed; the largest member, the order file, has 15 million
 MAX_TOTAL_BYTES = 500_000_000  # decompressed, of all members that are read
-MAX_RATIO = 100  # decompressed to compressed bytes of a member; the order file's is about 18
+MAX_RATIO = 100  # decompressed to compressed bytes of a member; the order file's is 12
 RATIO_FREE_BYTES = 1_000_000  # decompressed bytes below which the ratio does not matter
 MAX_MEMBERS = 2_000  # of all archives together
 MAX_DEPTH = 3  # archives within one another
@@ -103,9 +103,9 @@ class ArchiveReader:
                 self._check_growth(len(piece), len(content), info.compress_size, place)
         return bytes(content)
 
-    def _check_growth(self, read_bytes: int, member_bytes: int, compressed_bytes: int, place: str) -> None:
-        """Count `read_bytes` more; `member_bytes` of this member so far. Raises InputError beyond the limits."""
-        self._bytes += read_bytes
+    def _check_growth(self, new_bytes: int, member_bytes: int, compressed_bytes: int, place: str) -> None:
+        """Count `new_bytes` more; `member_bytes` of this member so far. Raises InputError beyond the limits."""
+        self._bytes += new_bytes
         for is_beyond, limit in (
             (member_bytes > MAX_MEMBER_BYTES, f"more than {MAX_MEMBER_BYTES / 1e6:,.0f} MB when decompressed"),
             (

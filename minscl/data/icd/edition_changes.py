@@ -34,13 +34,10 @@ def edition_changes(old: dict, new: dict) -> EditionChanges:
     its code, its kind and its text.
     """
     old_billable, new_billable = set(old["billable"]), set(new["billable"])
-    old_headings, new_headings = _code_names(old) - old_billable, _code_names(new) - new_billable
+    old_headings, new_headings = code_names(old) - old_billable, code_names(new) - new_billable
     old_codes, new_codes = old_billable | old_headings, new_billable | new_headings
-    revised = {
-        code
-        for code in old_codes & new_codes
-        if fold_accents(old["nodes"][code][0]) != fold_accents(new["nodes"][code][0])
-    }
+    old_nodes, new_nodes = old["nodes"], new["nodes"]
+    revised = {code for code in old_codes & new_codes if are_different(old_nodes[code][0], new_nodes[code][0])}
     codes = {
         "billable codes added": new_billable - old_codes,
         "billable codes deleted": old_billable - new_codes,
@@ -58,16 +55,18 @@ def edition_changes(old: dict, new: dict) -> EditionChanges:
     )
 
 
-def fold_accents(text: str) -> str:
-    """`text` without accents: "Ménière's" → "Meniere's"."""
-    if text.isascii():
-        return text
+def are_different(description: str, other: str) -> bool:
+    """Whether two descriptions differ by more than accents, which the order file drops: "Ménière's", "Meniere's"."""
+    return description != other and _fold_accents(description) != _fold_accents(other)
+
+
+def _fold_accents(text: str) -> str:
     return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
 
 
-def _code_names(parsed: dict) -> set[str]:
-    """The codes and headings among the nodes, without chapters and sections."""
-    return {name for name in parsed["nodes"] if name[0].isalpha() and " " not in name}
+def code_names(parsed: dict) -> set[str]:
+    """The codes and headings among the nodes of what parse_edition returns, without chapters and sections."""
+    return {name for name in parsed["nodes"] if name[:1].isalpha() and " " not in name}
 
 
 def _note_counts(parsed: dict) -> Counter:

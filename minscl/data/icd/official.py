@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from minscl.data.icd.archives import ArchiveReader, Member
-from minscl.data.icd.edition_changes import fold_accents
+from minscl.data.icd.edition_changes import are_different, code_names
 from minscl.data.icd.order_file import (
     AddendaRow,
     CodeRow,
@@ -148,7 +148,6 @@ class CheckedCodes:
     tabular: dict  # as parse_tabular returns it
     version: str  # of the Tabular List, as "2027"
     counts: list[tuple[str, int]]  # for people
-    addenda: list[AddendaRow]  # those that do not fit the other files
 
 
 def check_official(files: OfficialFiles) -> CheckedCodes:
@@ -157,32 +156,34 @@ def check_official(files: OfficialFiles) -> CheckedCodes:
     Billable codes must be the same set in all of them, headings in the first two; a description that differs by more
     than accents is counted. Raises InputError that names the codes on which two files differ.
     """
-    tabular_file = files["tabular"]
-    tabular, version = _parse_tabular(tabular_file)
-    in_tabular = [name for name in tabular["nodes"] if name[0].isalpha() and " " not in name]
-    billable = set(tabular["billable"])
-    counts = [("Tabular List: billable codes", len(billable)), ("headings", len(in_tabular) - len(billable))]
-    rows = [CodeRow(code, code in billable, tabular["nodes"][code][0]) for code in in_tabular]
+    tabular_file, (tabular, version) = files["tabular"], _parse_tabular(files["tabular"])
+    nodes, billable = tabular["nodes"], set(tabular["billable"])
+    headings = code_names(tabular) - billable
+    counts = [("Tabular List: billable codes", len(billable)), ("Tabular List: headings", len(headings))]
     if "codes" in files:
-        codes = read_codes_file(files["codes"].content, files["codes"].place)
-        _require_same("billable", {row.code for row in codes}, files["codes"], billable, tabular_file)
-        counts.append(("codes file: billable codes", len(codes)))
-        descriptions = {row.code: row.description for row in codes}
-        rows = [row._replace(description=descriptions.get(row.code, row.description)) for row in rows]
+        rows = read_codes_file(files["codes"].content, files["codes"].place)
+        _require_same("billable codes", {row.code for row in rows}, files["codes"], billable, tabular_file)
+        counts.append(("codes file: billable codes", len(rows)))
     if "order" in files:
         rows = read_order_file(files["order"].content, files["order"].place)
-        headings = {row.code for row in rows if not row.is_billable}
-        _require_same("billable", {row.code for row in rows if row.is_billable}, files["order"], billable, tabular_file)
-        _require_same("headings", headings, files["order"], set(in_tabular) - billable, tabular_file)
-        counts += [("order file: billable codes", len(billable)), ("headings", len(headings))]
-    differing = sum(fold_accents(row.description) != fold_accents(tabular["nodes"][row.code][0]) for row in rows)
+        billable_rows = {row.code for row in rows if row.is_billable}
+        heading_rows = {row.code for row in rows if not row.is_billable}
+        _require_same("billable codes", billable_rows, files["order"], billable, tabular_file)
+        _require_same("headings", heading_rows, files["order"], headings, tabular_file)
+        counts += [("order file: billable codes", len(billable_rows)), ("order file: headings", len(heading_rows))]
+    else:  # the headings are the Tabular List's
+        descriptions = {row.code: row.description for row in rows}
+        names = [name for name in nodes if name in descriptions or name in headings]
+        rows = [CodeRow(name, name in billable, descriptions.get(name, nodes[name][0])) for name in names]
+    differing = sum(are_different(row.description, nodes[row.code][0]) for row in rows)
     counts.append(("descriptions that differ from the Tabular List's", differing))
-    addenda, pairs = [], {(row.code, row.is_billable) for row in rows}
-    if "addenda" in files:
-        addenda = read_addenda(files["addenda"].content)
-        counts.append(("order addenda: rows", len(addenda)))
-    misfits = [row for row in addenda if ((row.code, row.is_billable) in pairs) == (row.action == "Delete")]
-    return CheckedCodes(rows, tabular, version, counts, misfits)
+    return CheckedCodes(rows, tabular, version, counts)
+
+
+def misfits(addenda: bytes, rows: list[CodeRow]) -> list[AddendaRow]:
+    """The rows of the order addenda that do not fit the order file: added but not in it, or deleted but still in it."""
+    pairs = {(row.code, row.is_billable) for row in rows}
+    return [row for row in read_addenda(addenda) if ((row.code, row.is_billable) in pairs) == (row.action == "Delete")]
 
 
 def _parse_tabular(file: OfficialFile) -> tuple[dict, str]:
@@ -196,7 +197,9 @@ def _parse_tabular(file: OfficialFile) -> tuple[dict, str]:
         raise InputError(f"{file.place}: codes nested too deeply; fetch the archive again") from error
 
 
-def _require_same(kind: str, codes: set[str], file: OfficialFile, tabular: set[str], tabular_file: OfficialFile) -> None:
+def _require_same(
+    kind: str, codes: set[str], file: OfficialFile, tabular: set[str], tabular_file: OfficialFile
+) -> None:
     """Raises InputError that names the `kind` codes which only one of the two files has."""
     differences = []
     for difference, only in ((codes - tabular, file), (tabular - codes, tabular_file)):

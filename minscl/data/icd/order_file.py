@@ -49,7 +49,7 @@ def code_list_kind(head: bytes) -> str:
     if not lines:
         return ""
     for kind, row, code_group in (("order", _ORDER_ROW, 1), ("addenda", _ADDENDA_ROW, 3), ("codes", _CODES_ROW, 1)):
-        matches = [match for match in map(row.fullmatch, lines) if match and _PROSE.search(match[match.lastindex])]
+        matches = [match for match in map(row.fullmatch, lines) if match and _PROSE.search(match.groups()[-1])]
         if len(matches) == len(lines) and _ICD_10_CM.match(matches[0][code_group]):
             return kind
     return ""
