@@ -66,9 +66,8 @@ def official(config: OfficialConfig) -> None:
         warn(f"the Tabular List's <version> is {checked.version or 'missing'}; the names of the files count")
     bundled = read_edition(name[:4] if name[:4] in BUNDLED else DEFAULT)
     for role in missing_roles(files, bundled):
-        print(
-            f"{TITLES.get(role, role)}: not in the archives; copied from edition {bundled.name}: {bundled.file(role).about}"
-        )
+        about = bundled.file(role).about
+        print(f"{TITLES.get(role, role)}: not in the archives; copied from edition {bundled.name}: {about}")
     parsed = place_codes([*checked.rows], checked.tabular)
     for other in dict.fromkeys([bundled, read_edition(DEFAULT)]):
         print_changes(other.name, name, edition_changes(parse_edition(other), parsed))

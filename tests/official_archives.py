@@ -2,8 +2,9 @@
 fixed-width text, ZIP around them. And a Tabular List of seven codes for tests of what is refused."""
 
 import io
-import xml.etree.ElementTree as ElementTree
+import re
 import zipfile
+from xml.sax.saxutils import escape
 
 from minscl.data.icd import CodeBook
 from minscl.data.icd.editions import read_edition
@@ -89,44 +90,37 @@ def book_rows(edition) -> list[tuple[str, bool, str]]:
 
 
 def tabular_2027() -> bytes:
-    """The Tabular List of April 2026 with the codes of FY2027: a <diag> for every code but those that only a 7th
-    character makes, at its place among its siblings."""
-    book = CodeBook.load("2027")
-    root = ElementTree.fromstring(read_edition("2026").read("tabular"))
-    root.find("version").text = "2027"
-    order = {node: number for number, node in enumerate(book.nodes)}
-    diags = {diag.findtext("name"): diag for diag in root.iter("diag")}
-    sections = {f"section {section.get('id')}": section for section in root.iter("section")}
-    for parent in [*sections.values(), *diags.values()]:
-        for child in parent.findall("diag"):
-            if child.findtext("name") not in order:
-                parent.remove(child)
-    has_seventh = {name for name, diag in diags.items() if diag.find("sevenChrDef") is not None}
-    for code in order:
-        if code in diags or not code[0].isalpha() or " " in code:
-            continue
-        if len(code) == 8 and has_seventh & {code, *book.ancestors(code)}:
-            continue
-        diag = diags[code] = ElementTree.Element("diag")
-        ElementTree.SubElement(diag, "name").text = code
-        ElementTree.SubElement(diag, "desc").text = book.description(code)
-        parent = diags.get(book.parent(code), sections.get(book.parent(code)))
-        later = (place for place, other in enumerate(parent) if order.get(other.findtext("name"), -1) > order[code])
-        parent.insert(next(later, len(parent)), diag)
-    for code, diag in diags.items():
-        if code in order and diag.findtext("desc") != book.description(code):
-            diag.find("desc").text = book.description(code)
-    return ElementTree.tostring(root, "utf-8", xml_declaration=True)
+    """The Tabular List of April 2026 with the codes of FY2027: deleted ones cut out, new ones at the end of the code or
+    section above them, unless a 7th-character definition makes them anyway."""
+    text = read_edition("2026").read("tabular").decode().replace("<version>2026<", "<version>2027<")
+    old, new = CodeBook.load("2026"), CodeBook.load("2027")
+    listed = set(new.nodes)
+    starts = {match[1]: text.rindex("<diag", 0, match.start()) for match in re.finditer(r"<name>([A-Z].*?)</", text)}
+    starts |= {f"section {match[1]}": match.start() for match in re.finditer(r'<section id="(.*?)"', text)}
 
+    def end(node):  # each tag is on a line of its own, the closing one indented as the opening one
+        indent = text[text.rindex("\n", 0, starts[node]) : starts[node]]
+        return text.index(f"{indent}</", starts[node])
 
-def edition_archives(folder, rows, tabular, year, more=()):
-    """Paths of the two archives of CMS in `folder`: tables, whose folder holds `more` too, and code descriptions."""
-    tables = {f"Table and Index/icd10cm_tabular_{year}.xml": tabular, **dict(more)}
-    texts = {
-        f"Code Descriptions/icd10cm_order_{year}.txt": order_file(rows),
-        f"Code Descriptions/icd10cm_codes_{year}.txt": codes_file(rows),
-    }
-    paths = folder / f"{year}-code-tables-tabular-index.zip", folder / f"{year}-code-descriptions-tabular-order.zip"
-    for path, members in zip(paths, (tables, texts), strict=True):
-        path.write_bytes(zip_of(members))
-    return paths
+    def is_expanded(code):  # by the 7th-character definition of its category
+        return len(code) == 8 and code[:3] in starts and "<sevenChrDef>" in text[starts[code[:3]] : end(code[:3])]
+
+    def element(code):
+        below = "".join(element(child) for child in new.children(code) if not is_expanded(child))
+        return f"<diag><name>{code}</name><desc>{escape(new.description(code))}</desc>{below}</diag>"
+
+    edits = []  # (start, end, what is to be there)
+    for code in starts:
+        if code not in listed and old.parent(code) in listed:
+            edits.append((starts[code], text.index(">", end(code)) + 1, ""))
+        elif code in listed and " " not in code and old.description(code) != new.description(code):
+            start = text.index("<desc>", starts[code])
+            edits.append((start, text.index("</desc>", start), f"<desc>{escape(new.description(code))}"))
+    for code in listed - set(old.nodes):
+        if new.parent(code) in starts and not is_expanded(code):
+            edits.append((end(new.parent(code)), end(new.parent(code)), element(code)))
+    pieces, done = [], 0
+    for start, stop, replacement in sorted(edits):
+        pieces += [text[done:start], replacement]
+        done = stop
+    return "".join([*pieces, text[done:]]).encode()

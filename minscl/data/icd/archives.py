@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from minscl.errors import InputError
+from minscl.errors import InputError, printable
 from minscl.files import read_bytes
 
 MAX_ARCHIVE_BYTES = 200_000_000  # of a file on disk; CMS's largest archive has 22 million
@@ -75,7 +75,7 @@ class ArchiveReader:
             archive = zipfile.ZipFile(io.BytesIO(content))
         for info in archive.infolist():
             name = _checked_name(info, place)
-            if not info.is_dir():
+            if not name.endswith("/"):
                 yield from self._walk_member(archive, info, f"{place}: {name}", (*names, name.rpartition("/")[2]))
 
     def _walk_member(
@@ -121,12 +121,14 @@ class ArchiveReader:
 def _checked_name(info: zipfile.ZipInfo, place: str) -> str:
     """The path of a member, with forward slashes.
 
-    Raises InputError for a path out of the archive, a member that is encrypted, and a compression that cannot be read
-    piece by piece within limits.
+    Raises InputError for a path out of the archive, a name that would change what a terminal shows, a member that is
+    encrypted, and a compression that cannot be read piece by piece within limits.
     """
     path = info.orig_filename.replace("\\", "/")
-    if path.startswith("/") or re.match(r"[A-Za-z]:", path) or ".." in path.split("/") or "\0" in path:
-        raise InputError(f"{place}: member {info.orig_filename!r} leads out of the archive; {REMEDY}")
+    if path.startswith("/") or re.match(r"[A-Za-z]:", path) or ".." in path.split("/"):
+        raise InputError(f"{place}: member {printable(path)} leads out of the archive; {REMEDY}")
+    if printable(path) != path:
+        raise InputError(f"{place}: member {printable(path)} has control characters in its name; {REMEDY}")
     if info.flag_bits & _ENCRYPTED:
         raise InputError(f"{place}: {path}: encrypted, as no official file is; {REMEDY}")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -21,7 +21,7 @@ from minscl.data.icd.editions import EDITION_FILE, ROLES, Edition, read_edition
 from minscl.data.icd.official import TITLES, OfficialFiles
 from minscl.data.icd.order_file import CodeRow
 from minscl.errors import InputError
-from minscl.files import fsync_path, list_folder, path_kind, read_bytes, write_errors
+from minscl.files import fsync_path, list_folder, output_path, path_kind, read_bytes, write_errors
 
 _COMPRESSION = 6  # gzip level: 9 takes three times as long for 2% less
 _FILE_NAMES = {"external-cause": "eindex"}  # the official names' words where they are not the roles'
@@ -100,13 +100,13 @@ def write_edition(
 def edition_target(out: str) -> Path:
     """The folder that writing to `out` creates or replaces, behind symlinks.
 
-    Raises InputError for a file, and for a folder with anything in it that is no part of an edition: replacing the
-    folder would lose it.
+    Raises InputError for a file, for a place that cannot be written, and for a folder with anything in it that is no
+    part of an edition: replacing the folder would lose it.
     """
     target = Path(os.path.realpath(out))
     kind = path_kind(target)
     if kind == "missing":
-        return target
+        return output_path(target)
     if kind != "folder":
         raise InputError(f"{out}: not a folder; name a new folder")
     present = {path.name for path in list_folder(target)}

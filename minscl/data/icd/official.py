@@ -204,8 +204,9 @@ def _require_same(
     differences = []
     for difference, only in ((codes - tabular, file), (tabular - codes, tabular_file)):
         if difference:
-            shown = ", ".join(sorted(difference)[:SHOWN_CODES]) + (", ..." if len(difference) > SHOWN_CODES else "")
-            differences.append(f"{len(difference):,} {kind} only in the {TITLES[only.role]} ({shown})")
+            shown = ", ".join(sorted(difference)[:SHOWN_CODES])
+            shown += f", ... ({len(difference):,} in all)" if len(difference) > SHOWN_CODES else ""
+            differences.append(f"{kind} only in the {TITLES[only.role]}: {shown}")
     if differences:
         raise InputError(
             f"{file.place} and {tabular_file.place} disagree: {'; '.join(differences)}; "

@@ -48,9 +48,10 @@ def code_list_kind(head: bytes) -> str:
     lines = [line for line in _lines(head) if line][:_SNIFFED_ROWS]
     if not lines:
         return ""
-    for kind, row, code_group in (("order", _ORDER_ROW, 1), ("addenda", _ADDENDA_ROW, 3), ("codes", _CODES_ROW, 1)):
-        matches = [match for match in map(row.fullmatch, lines) if match and _PROSE.search(match.groups()[-1])]
-        if len(matches) == len(lines) and _ICD_10_CM.match(matches[0][code_group]):
+    kinds = (("order", _ORDER_ROW, 1, lines), ("addenda", _ADDENDA_ROW, 3, lines[:1]), ("codes", _CODES_ROW, 1, lines))
+    for kind, layout, code_group, sniffed in kinds:  # addenda may end with their counts within ten lines
+        rows = [row for row in map(layout.fullmatch, sniffed) if row and _PROSE.search(row.groups()[-1])]
+        if len(rows) == len(sniffed) and _ICD_10_CM.match(rows[0][code_group]):
             return kind
     return ""
 
