@@ -60,8 +60,8 @@ def official(config: OfficialConfig) -> None:
     print(f"\nEdition {name}, dates of service {first_date} to {last_date}; its files agree:")
     print(format_counts(checked.counts))
     if "addenda" in files and (unfitting := misfits(files["addenda"].content, checked.rows)):
-        codes = ", ".join(row.code for row in unfitting[:10])
-        warn(f"{len(unfitting):,} rows of the order addenda do not fit the other files, which count ({codes})")
+        codes = ", ".join(row.code for row in unfitting[:10]) + (", ..." if len(unfitting) > 10 else "")
+        warn(f"{files['addenda'].place}: rows that do not fit the other files, which count: {codes}")
     if name[:4] not in checked.version:
         warn(f"the Tabular List's <version> is {checked.version or 'missing'}; the names of the files count")
     bundled = read_edition(name[:4] if name[:4] in BUNDLED else DEFAULT)

@@ -2,12 +2,15 @@
 fixed-width text, ZIP around them. And a Tabular List of seven codes for tests of what is refused."""
 
 import io
+import os
 import re
 import zipfile
 from xml.sax.saxutils import escape
 
+from minscl import expand
 from minscl.data.icd import CodeBook
 from minscl.data.icd.editions import read_edition
+from tests.conftest import call_command
 
 SMALL_TABULAR = """<?xml version="1.0" encoding="utf-8"?>
 <ICD10CM.tabular>
@@ -124,3 +127,28 @@ def tabular_2027() -> bytes:
         pieces += [text[done:start], replacement]
         done = stop
     return "".join([*pieces, text[done:]]).encode()
+
+
+def write(folder, members, name="2027.zip"):
+    """The path of a ZIP archive of {name: content}, or of bytes as they are."""
+    path = folder / name
+    path.write_bytes(members if isinstance(members, bytes) else zip_of(members))
+    return str(path)
+
+
+def official(*arguments):
+    """`expand official` in this process."""
+    return call_command(expand.main, "official", *arguments)
+
+
+def refusal(path, out):
+    """The one line with which `expand official` refuses the archive `path`; nothing may be written."""
+    before = sorted(os.listdir(out.parent))
+    result = official(path, "--out", out)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    assert sorted(os.listdir(out.parent)) == before
+    return result.stderr
+
+
+TABULAR, ORDER, CODES = "icd10cm_tabular_2027.xml", "icd10cm_order_2027.txt", "icd10cm_codes_2027.txt"
+SMALL = {TABULAR: SMALL_TABULAR, ORDER: order_file(SMALL_ROWS), CODES: codes_file(SMALL_ROWS)}

@@ -27,6 +27,7 @@ MAX_RATIO = 100  # decompressed to compressed bytes of a member; the order file'
 RATIO_FREE_BYTES = 1_000_000  # decompressed bytes below which the ratio does not matter
 MAX_MEMBERS = 2_000  # of all archives together
 MAX_DEPTH = 3  # archives within one another
+MAX_NAME = 500  # characters of a member's path
 HEAD_BYTES = 65_536  # of Member.head
 REMEDY = "fetch it again from CDC or CMS"
 _OFFICE_SUFFIXES = (".docx", ".xlsx", ".xlsm", ".pptx")  # ZIP archives, too, but documents to their users
@@ -126,9 +127,9 @@ def _checked_name(info: zipfile.ZipInfo, place: str) -> str:
     """
     path = info.orig_filename.replace("\\", "/")
     if path.startswith("/") or re.match(r"[A-Za-z]:", path) or ".." in path.split("/"):
-        raise InputError(f"{place}: member {printable(path)} leads out of the archive; {REMEDY}")
-    if printable(path) != path:
-        raise InputError(f"{place}: member {printable(path)} has control characters in its name; {REMEDY}")
+        raise InputError(f"{place}: member {printable(path[:200])} leads out of the archive; {REMEDY}")
+    if printable(path) != path or len(path) > MAX_NAME:
+        raise InputError(f"{place}: member {printable(path[:200])}: too long a name, or control characters; {REMEDY}")
     if info.flag_bits & _ENCRYPTED:
         raise InputError(f"{place}: {path}: encrypted, as no official file is; {REMEDY}")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
