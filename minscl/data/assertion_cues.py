@@ -13,7 +13,7 @@ HISTORY_OF = "history of"
 
 # What a cue does that gives no status.
 PSEUDO = "pseudo"  # nothing: it only keeps its words from being a cue
-NEGATIVE_FINDING = "negative finding"  # a finding that contains a negation; its parts are denied, the whole is not
+NEGATIVE_FINDING = "negative finding"  # contains a negation: its own parts are denied, not the whole or what follows
 CONTRAST = "contrast"  # ends every scope
 PATIENT = "patient"  # ends the scope of a relative
 AGO = "ago"  # as HISTORICAL, unless the finding only began then: assertion_words.ONSET

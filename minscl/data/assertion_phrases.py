@@ -170,23 +170,22 @@ HISTORICAL_AFTER = """
 YEARS_AGO = "years ago | year ago | decades ago | decade ago | yrs ago | yr ago | years prior | years back"
 # Words that look like cues.
 PSEUDO_CUES = """
-    concerned that his | concerned that her | concerned about his | concerned about her | concerned about the |
-    concerned about their | worried about his | worried about her | possible that some of | suspect his | suspect her |
-    suspect their | possible CAUSE of | likely CAUSE of | most likely CAUSE of | probable CAUSE of |
-    suspected CAUSE of POSSESSIVE | ever been diagnosed with | being diagnosed with | ever diagnosed with |
-    including but not limited to | include but not limited to | include but are not limited to | no ISSUE OF |
-    no SCALE ISSUE OF | no SCALE SCALE ISSUE OF | denies ISSUE OF | denies SCALE ISSUE OF | no ISSUE STOP |
-    denied ISSUE OF | denied SCALE ISSUE OF | without ISSUE OF | without SCALE ISSUE OF | not SHOW ISSUE OF |
-    not HAVE ISSUE OF | not HAVE any ISSUE OF | no further | not only | no doubt | without doubt | without a doubt |
-    without question | no question | without difficulty | no difficulty | without contrast | not necessarily | no one |
-    not certain if | not certain whether | not sure if | not sure whether | unsure if | no matter | no later |
-    not able | not cause | no more than | not just | not simply | not sure | not well controlled | not taking |
-    not using | not on | not well | not controlled | not compliant | not improving | not getting | not going |
-    not checking | not monitoring | not interested | not responding | gram negative | er negative | pr negative |
-    her2 negative | rh negative | triple negative | culture negative | smear negative | node negative |
-    receptor negative | coagulase negative | her-2 negative | / neu negative | false negative | false negatives |
-    negative pressure | negative thoughts | negative symptoms | negative margins | negative feedback |
-    negative affect | negative self | history of present illness | history of the present illness |
+    without ISSUE | no specific diagnosis | no diagnosis | consistent with known | consistent with his known |
+    consistent with her known | consistent with the patient 's | as well as | concerned that his | concerned that her |
+    concerned about his | concerned about her | concerned about the | concerned about their | worried about his |
+    worried about her | possible that some of | suspect his | suspect her | suspect their | possible CAUSE of |
+    likely CAUSE of | most likely CAUSE of | probable CAUSE of | suspected CAUSE of POSSESSIVE |
+    ever been diagnosed with | being diagnosed with | ever diagnosed with | including but not limited to |
+    include but not limited to | include but are not limited to | no ISSUE STOP | no further | not only | no doubt |
+    without doubt | without a doubt | without question | no question | without difficulty | no difficulty |
+    without contrast | not necessarily | no one | not certain if | not certain whether | not sure if |
+    not sure whether | unsure if | no matter | no later | not able | not cause | no more than | not just | not simply |
+    not sure | not well controlled | not taking | not using | not on | not well | not controlled | not compliant |
+    not improving | not getting | not going | not checking | not monitoring | not interested | not responding |
+    gram negative | er negative | pr negative | her2 negative | rh negative | triple negative | culture negative |
+    smear negative | node negative | receptor negative | coagulase negative | her-2 negative | / neu negative |
+    false negative | false negatives | negative pressure | negative thoughts | negative symptoms | negative margins |
+    negative feedback | negative affect | negative self | history of present illness | history of the present illness |
     history of present illnesses | history of presenting illness | history of presenting complaint | hpi |
     DURATION history of | DURATION 's history of | chronic history of | ongoing history of | active history of |
     current history of | history BE | history and physical | history taking | past medical history | past history |
@@ -208,22 +207,24 @@ PSEUDO_CUES = """
     may not | can not be sure | suspected by POSSESSIVE
 """
 NEGATIVE_FINDINGS = """
-    no known drug allergies | no known allergies | no known medication allergies | no known food allergies |
-    no drug allergies | never smoker | never smoked | non smoker | not currently employed | lack of energy |
-    lack of sleep | lack of appetite | lack of exercise | lack of motivation | lack of coordination |
-    lack of interest | lack of concentration | lack of housing | lack of insurance | acquired absence of |
-    congenital absence of | absence of limb | without complication | without complications | without aura |
-    without behavioral disturbance | without loss of consciousness | without hematuria | without bleeding |
-    without obstruction | not intractable | without status | without psychotic features | without myelopathy |
-    without radiculopathy | without exacerbation
+    no ISSUE OF | no SCALE ISSUE OF | no SCALE SCALE ISSUE OF | denies ISSUE OF | denies SCALE ISSUE OF |
+    denied ISSUE OF | denied SCALE ISSUE OF | without ISSUE OF | without SCALE ISSUE OF | not SHOW ISSUE OF |
+    not HAVE ISSUE OF | not HAVE any ISSUE OF | no known drug allergies | no known allergies |
+    no known medication allergies | no known food allergies | no drug allergies | never smoker | never smoked |
+    non smoker | not currently employed | lack of energy | lack of sleep | lack of appetite | lack of exercise |
+    lack of motivation | lack of coordination | lack of interest | lack of concentration | lack of housing |
+    lack of insurance | acquired absence of | congenital absence of | absence of limb | without complication |
+    without complications | without aura | without behavioral disturbance | without loss of consciousness |
+    without hematuria | without bleeding | without obstruction | not intractable | without status |
+    without psychotic features | without myelopathy | without radiculopathy | without exacerbation
 """
 
 # What ends a scope.
 CONTRASTS = """
-    but | however | although | though | yet | whereas | nevertheless | nonetheless | except | except for |
-    with the exception of | apart from | aside from | other than | besides | despite | in spite of | while | instead |
-    secondary to | at the time of | since the | because | because of | due to | caused by | causing POSSESSIVE |
-    attributed to | for which | still | otherwise
+    given | as SUBJECT | as the patient | but | however | although | though | yet | whereas | nevertheless |
+    nonetheless | except | except for | with the exception of | apart from | aside from | other than | besides |
+    despite | in spite of | while | instead | secondary to | at the time of | since the | because | because of |
+    due to | caused by | causing POSSESSIVE | attributed to | for which | still | otherwise
 """
 AFFIRMATIONS = """
     endorses | endorse | endorsed | endorsing | reports | reported | report | reporting | admits | admits to |

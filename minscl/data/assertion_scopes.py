@@ -162,8 +162,8 @@ def _ends_at(
         return starts_main_clause or (word == "," and starts_clause and scope.is_first)
     if scope.reach == CLAUSE:
         return word == ";" or (word == "," and following in WORD_CLASSES["PRONOUN"])
-    if starts_clause or word == ";":
-        return True
+    if starts_clause or word == ";" or (word == "for" and scope.effect == HYPOTHETICAL and scope.reach == NOUN):
+        return True  # "likely due to opioids for chronic pain"
     if scope.reach == PHRASE:
         return word == "," or word in PREPOSITIONS
     if word == "," and not or_ahead:
