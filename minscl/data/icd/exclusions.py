@@ -79,6 +79,6 @@ def _remedy(first: str, second: str, book: CodeBook) -> str:
     symptoms = [code for code in (first, second) if code.startswith("R")]
     diagnoses = [code for code in (first, second) if book.chapter(code[:3]) not in ("18", "20", "21")]
     if symptoms and diagnoses:
-        diagnosis = diagnoses[0]
-        return f"leave out the symptom or finding {symptoms[0]}, unless it is unrelated to {diagnosis} (guideline I.A.12.a)"
+        symptom, diagnosis = symptoms[0], diagnoses[0]
+        return f"leave out the symptom or finding {symptom}, unless it is unrelated to {diagnosis} (guideline I.A.12.a)"
     return _NEVER_TOGETHER

@@ -28,11 +28,12 @@ RULES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """`codes` in the document's order; `sentence` is a note of the List, word for word, and `where` the node it stands at
-    ("category I50", "section I30-I5A", "chapter 9"), both "" where the rule is no note. `remedy` says what to do.
+    """`codes` in the document's order; `sentence` is a note of the List, word for word, and `where` the node that it
+    stands at ("category I50", "section I30-I5A", "chapter 9"), both "" where the rule is no note. `remedy` says what
+    is wrong and what to do.
 
-    `informational`: nothing is wrong as it stands. `wide`: the note stands at a section or chapter, so it speaks of very
-    many codes. `other_sentences`: notes that say the same of the same codes, each once.
+    `informational`: nothing is wrong as it stands. `wide`: the note stands at a section or chapter, so it speaks of
+    very many codes. `other_sentences`: notes that say the same of the same codes, each once.
     """
 
     rule: str

@@ -2,8 +2,8 @@
 
 The notes of one node make a block: "underlying disease, such as:", then lines with codes. A block is *mandatory* unless
 its first line makes it conditional ("if applicable", "if known", "any associated ...") or names a special case of the
-code's own condition ("heart failure complicating abortion ..."). Its list is *open* where a line names no code: then any
-disease can be the cause. In a closed list ("neoplasm (C00-D49)") only the named codes are. The other half of the
+code's own condition ("heart failure complicating abortion ..."). Its list is *open* where a line names no code: then
+any disease can be the cause. In a closed list ("neoplasm (C00-D49)") only the named codes are. The other half of the
 convention counts, too (guideline I.A.13): a code whose "use additional code" note names the manifestation is its cause.
 
 Read next: rules.py.
@@ -84,7 +84,8 @@ class Sequencer:
         return [
             code
             for code in codes
-            if code != manifestation and (self.names(block, code) or not paired.isdisjoint(self._additional.carried(code)))
+            if code != manifestation
+            and (self.names(block, code) or not paired.isdisjoint(self._additional.carried(code)))
         ]
 
     def may_be_cause(self, block: CodeFirst, code: str) -> bool:
@@ -104,7 +105,7 @@ def sequencer(book: CodeBook) -> Sequencer:
 
 
 def code_first(codes: list[str], book: CodeBook) -> list[Finding]:
-    """Manifestations without a cause or before it, and other codes that stand before one that their note names first."""
+    """Manifestations without a cause or before it, and other codes listed before one that their note names first."""
     rules = sequencer(book)
     codes = in_canonical_form(codes, book)
     findings = []
@@ -156,7 +157,7 @@ def _missing(rules: Sequencer, block: CodeFirst, code: str, codes: list[str], bo
     if block.only_adverse_effects:
         remedy = f"{code} follows the code of the adverse effect itself, which is missing (guideline I.C.19.e.5.a)"
     elif block.is_open:
-        alone = "it is never listed first" if codes[0] == code else "no code before it can be that"
+        alone = "it is not listed first" if codes[0] == code else "no code before it can be that"
         remedy = f"list the underlying condition before {code}; {alone} (guideline I.A.13)"
     else:
         printed = ", ".join(rules.index.notes[number].reference.printed for number in block.numbers)
@@ -178,11 +179,13 @@ def order_by_code_first(codes: list[str], book: CodeBook) -> list[str]:
     cause keep their order.
     """
     rules = sequencer(book)
-    canonical = [book.normalise(code) or code for code in codes]
+    canonical = [code if book.is_billable(code) else book.normalise(code) or code for code in codes]
     waits_for: dict[str, set[str]] = {}
     for code in dict.fromkeys(canonical):
         blocks = rules.blocks(code)
         waits_for[code] = {cause for block in blocks for cause in rules.causes(block, code, canonical)}
+    if not any(waits_for.values()):
+        return list(codes)
     reachable = {code: _reach(code, waits_for) for code in waits_for}
     for code, causes in waits_for.items():
         waits_for[code] = {cause for cause in causes if code not in reachable[cause]}

@@ -32,11 +32,14 @@ _UNSPECIFIED = re.compile(r"\bunspecified\b", re.IGNORECASE)
 _UNCOMPLICATED = re.compile(r"\bwithout (mention of )?complications?\b|\buncomplicated\b", re.IGNORECASE)
 _COMPLICATED = re.compile(r"\bwith (?!(mention of )?no )", re.IGNORECASE)
 _SIDES = re.compile(r"\b(right|left|bilateral|fetus \d|other fetus)\b", re.IGNORECASE)
-# The words after "unspecified" that say what is: an axis of its own, such as the organism, and no part of the condition.
+# The word after "unspecified" that says what is: an axis of its own, such as the organism, no part of the condition.
 _AXIS = re.compile(r"\b(part unspecified|unspecified (whether\b.*|(?!of\b|in\b|with)\w+))", re.IGNORECASE)
 _FILLERS = frozenset(
-    "a an and as by due elsewhere for from in not of on or other site specified the to type unspecified with without"
-    " classified disease diseases disorder disorders".split()
+    re.findall(
+        r"\w+",
+        "a an and as by due elsewhere for from in not of on or other site specified the to type unspecified with without"
+        " classified disease diseases disorder disorders",
+    )
 )
 
 
@@ -48,9 +51,10 @@ def unspecified(codes: list[str], book: CodeBook, conflicts: Collection[frozense
     for vague in codes:
         reasons: dict[str, list[str]] = {}
         for specific in codes:
-            if vague != specific and vague[:3] == specific[:3] and frozenset((vague, specific)) not in conflicts:
-                if reason := _vague_beside(vague, specific, book):
-                    reasons.setdefault(reason, []).append(specific)
+            if vague == specific or vague[:3] != specific[:3] or frozenset((vague, specific)) in conflicts:
+                continue
+            if reason := _vague_beside(vague, specific, book):
+                reasons.setdefault(reason, []).append(specific)
         for reason, specifics in reasons.items():
             involved = tuple(code for code in codes if code == vague or code in specifics)
             remedy = f"{vague} {reason} {', '.join(specifics)}; leave out {vague}, unless it is another condition"
@@ -66,7 +70,9 @@ def _vague_beside(vague: str, specific: str, book: CodeBook) -> str:
             continue
         own, at_node, above, other = (book.description(code) or "" for code in (vague, node, parent, specific))
         if _adds(_UNCOMPLICATED, at_node, above):
-            return "says that there is no complication, beside" if _COMPLICATED.search(other.removeprefix(above)) else ""
+            return (
+                "says that there is no complication, beside" if _COMPLICATED.search(other.removeprefix(above)) else ""
+            )
         if _adds(_UNSPECIFIED, at_node, above) and _UNSPECIFIED.search(own):
             if _sibling_is_unspecified(specific, parent, book) or _other_condition(own, at_node, above, other):
                 return ""
@@ -97,8 +103,8 @@ def _other_condition(vague: str, node: str, parent: str, specific: str) -> bool:
     of the vague code, its node that is unspecified, the heading above that, and the specific code.
 
     Atrial fibrillation and flutter (I48): unspecified fibrillation is not specified by typical flutter. Other diseases
-    of the digestive system (K92): unspecified hemorrhage is not specified by mucositis. Nausea and vomiting (R11): nausea
-    with vomiting, unspecified, says more than nausea.
+    of the digestive system (K92): unspecified hemorrhage is not specified by mucositis. Nausea and vomiting (R11):
+    nausea with vomiting, unspecified, says more than nausea.
     """
     without_axis = _AXIS.sub("", node)
     about, above, specified = _words(without_axis) & _words(vague), _words(parent), _words(specific)
@@ -108,8 +114,10 @@ def _other_condition(vague: str, node: str, parent: str, specific: str) -> bool:
 
 
 def _words(description: str) -> set[str]:
-    """The words that tell conditions apart, each by its first six letters: depression and depressive are one."""
-    return {word[:6] for word in re.findall(r"[a-z0-9]+", description.lower()) if word not in _FILLERS}
+    """The words that tell conditions apart, in the singular and each by its first seven letters, as depressive and
+    depression are one, arteries and arteritis not."""
+    words = (word for word in re.findall(r"[a-z0-9]+", description.lower()) if word not in _FILLERS)
+    return {re.sub(r"ies$", "y", word).removesuffix("s")[:7] for word in words}
 
 
 def encounters(codes: list[str], book: CodeBook) -> list[Finding]:
