@@ -7,7 +7,7 @@ Read next: rules.py.
 """
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.finding import EXCLUDES1, EXCLUDES2, Finding, is_wide, place_name
+from minscl.data.icd.finding import EXCLUDES1, EXCLUDES2, Finding, is_wide, on_different_sides, place_name
 from minscl.data.icd.note_index import Note, note_index
 from minscl.data.icd.validity import in_canonical_form
 
@@ -19,9 +19,14 @@ _BOTH = "not included here; code each that the patient has"
 
 
 def excludes1(codes: list[str], book: CodeBook) -> list[Finding]:
-    """The pairs that exclude each other, each once."""
+    """The pairs that exclude each other, each once; of those on different sides of the body nothing."""
+    return [finding for finding in excludes1_and_sides(codes, book) if not finding.informational]
+
+
+def excludes1_and_sides(codes: list[str], book: CodeBook) -> list[Finding]:
+    """As `excludes1`, and the pairs on different sides as informational findings: they are likely unrelated."""
     return [
-        _finding(EXCLUDES1, pair, notes, _remedy(*pair, book), book)
+        _finding(EXCLUDES1, pair, notes, _remedy(*pair, book), book, on_different_sides(*pair, book))
         for pair, notes in _pairs(codes, book, "excludes1").items()
     ]
 
@@ -60,7 +65,7 @@ def _pairs(codes: list[str], book: CodeBook, kind: str) -> dict[tuple[str, str],
                     pairs.setdefault(pair, set()).update(hits)
     place_of = {code: place for place, code in enumerate(codes)}
     return {
-        pair: sorted((index.notes[number] for number in pairs[pair]), key=lambda note: -note.depth)
+        pair: sorted((index.notes[number] for number in sorted(pairs[pair])), key=lambda note: -note.depth)
         for pair in sorted(pairs, key=lambda pair: (place_of[pair[0]], place_of[pair[1]]))
     }
 
@@ -76,6 +81,8 @@ def _finding(
 
 def _remedy(first: str, second: str, book: CodeBook) -> str:
     """A symptom or finding (R00-R99) gives way to the diagnosis; of other pairs the List does not say which goes."""
+    if on_different_sides(first, second, book):
+        return "the sides differ: the two are coded together if they are unrelated (guideline I.A.12.a)"
     symptoms = [code for code in (first, second) if code.startswith("R")]
     diagnoses = [code for code in (first, second) if book.chapter(code[:3]) not in ("18", "20", "21")]
     if symptoms and diagnoses:

@@ -1,5 +1,6 @@
 """What a rule says of some codes, with the Tabular List's own sentence. Read next: rules.py."""
 
+import re
 from dataclasses import asdict, dataclass
 
 from minscl.data.icd.codebook import CodeBook
@@ -24,6 +25,9 @@ RULES = (
     CODE_ALSO,
     EXCLUDES2,
 )
+
+
+_SIDES = re.compile(r"\b(right|left|fetus \d|other fetus)\b")
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,15 @@ def place_name(node: str, book: CodeBook) -> str:
     if " " in node:
         return node  # "section I30-I5A"
     return f"{'category' if len(node) == 3 else 'subcategory' if book.children(node) else 'code'} {node}"
+
+
+def on_different_sides(first: str, second: str, book: CodeBook) -> bool:
+    """Whether the descriptions put two codes on different sides of the body, or give them to different fetuses."""
+    sides = []
+    for code in (first, second):
+        text = (book.description(code) or "").lower().replace("bilateral", "right left")
+        sides.append(set(_SIDES.findall(text)))
+    return bool(sides[0] and sides[1] and sides[0].isdisjoint(sides[1]))
 
 
 def is_wide(node: str) -> bool:
