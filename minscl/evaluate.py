@@ -28,6 +28,7 @@ from minscl.score.code_groups import Group, GroupName, code_groups
 from minscl.score.codes import read_code
 from minscl.score.plots import plot
 from minscl.score.report import Report, system_names, system_report
+from minscl.score.rule_counts import rule_counts
 from minscl.score.systems import System, count_system
 from minscl.score.table import table
 
@@ -123,6 +124,7 @@ def read_system(
     gold: list[CodedDocument],
     groups: dict[GroupName, Group],
     codebook: CodeBook,
+    gold_rules: dict[str, int],
 ) -> System:
     """The counts of one --pred file."""
     predicted = read_documents(path, "--pred", codebook)
@@ -140,6 +142,7 @@ def read_system(
             fixed=fixed,
             f1_of_averages=config.f1_of_averages,
             codebook=codebook,
+            gold_rules=gold_rules,
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -149,9 +152,9 @@ def evaluate(config: EvaluateConfig) -> tuple[list[Report], dict[GroupName, Grou
     """(reports, groups): one report per --pred file."""
     codebook = load_codebook(config)
     gold = sorted(read_documents(config.gold, "--gold", codebook), key=lambda document: document.id)
-    groups = read_groups(config, gold)
+    groups, gold_rules = read_groups(config, gold), rule_counts(gold, codebook)
     systems = [
-        read_system(path, name, config, gold, groups, codebook)
+        read_system(path, name, config, gold, groups, codebook, gold_rules)
         for path, name in zip(config.pred, system_names(config.pred), strict=True)
     ]
     if not config.rounds:

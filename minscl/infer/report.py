@@ -50,6 +50,9 @@ def text_table(document: CodedDocument) -> str:
     if not document.codes:
         lines.append(f"  {no_codes(document)}")
     lines += [f"  warning: {warning}" for warning in document.warnings or ()]
+    notes = {rule for item in document.codes for rule in item.rules or () if is_informational(rule)}
+    if notes:
+        lines.append(f"  {len(notes)} note{'s' * (len(notes) != 1)} of the Tabular List inform: --json or --html")
     return "\n".join(map(printable, lines)) + "\n"
 
 

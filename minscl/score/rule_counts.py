@@ -9,19 +9,19 @@ from minscl.data.icd import CodeBook
 from minscl.data.icd.rules import excludes1, invalid, manifestations_without_cause
 from minscl.data.types import CodedDocument
 
-RULES: dict[str, Callable[[list[str], CodeBook], list]] = {  # what a document is free of → findings in its codes
-    "Excludes1 conflicts": excludes1,
-    "manifestations without cause": manifestations_without_cause,
-    "invalid codes": invalid,
+FREE_OF: dict[str, Callable[[list[str], CodeBook], list]] = {  # name of the count → the findings in a document's codes
+    "free of Excludes1 conflicts": excludes1,
+    "free of manifestations without cause": manifestations_without_cause,
+    "free of invalid codes": invalid,
 }
 
 
 def rule_counts(documents: Iterable[CodedDocument], codebook: CodeBook) -> dict[str, int]:
-    """{"documents": how many, "free of …": how many of them, for each of RULES}. Procedure codes are left out."""
-    counts = {"documents": 0} | {f"free of {name}": 0 for name in RULES}
+    """{"documents": how many, and for each of FREE_OF how many of them}. Procedure codes are left out."""
+    counts = {"documents": 0} | dict.fromkeys(FREE_OF, 0)
     for document in documents:
         codes = [item.code for item in document.codes]
         counts["documents"] += 1
-        for name, find in RULES.items():
-            counts[f"free of {name}"] += not find(codes, codebook)
+        for name, findings in FREE_OF.items():
+            counts[name] += not findings(codes, codebook)
     return counts

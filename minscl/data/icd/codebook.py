@@ -148,6 +148,8 @@ class CodeBook:
 
         A well-formed code that the List lacks is accepted, unless it has no dot and the shape of an ICD-10-PCS code.
         """
+        if text in self._nodes and text[0].isalpha() and " " not in text:
+            return text
         code = re.sub(r"\s", "", unicodedata.normalize("NFKC", text)).upper().rstrip(".")
         bare = code.replace(".", "", 1) if code.find(".") in (-1, 3) else code  # E950.0 is of ICD-9-CM
         special = bare.startswith(SPECIAL_CATEGORIES) and len(bare) <= 7 and bare.isalnum()
