@@ -135,6 +135,10 @@ CODE_FIRST = [  # codes, sentence, remedy; "" where nothing is wrong
     ("D68.32 T45.515A", "", ""),
     ("T45.511A", "", ""),  # a poisoning
     ("Q13.1 H42", "", ""),
+    ("K52.1", "(T51-T65) to identify toxic agent", "list one of T51-T65 before K52.1"),
+    ("K52.1 T45.1X5A", "", ""),  # an adverse effect, which comes after its nature
+    ("E20.811", "underlying condition, if known", "list the underlying condition before E20.811"),  # by its title
+    ("K31.84", "", ""),  # if known
     ("I61.9 R29.705", "", ""),  # I61 asks for R29.7 as additional code, though R29.7 names I63 alone
 ]
 

@@ -2,9 +2,10 @@
 
 The notes of one node make a block: "underlying disease, such as:", then lines with codes. A block is *mandatory* unless
 its first line makes it conditional ("if applicable", "if known", "any associated ...") or names a special case of the
-code's own condition ("heart failure complicating abortion ..."). Its list is *open* where a line names no code: then
-any disease can be the cause. In a closed list ("neoplasm (C00-D49)") only the named codes are. The other half of the
-convention counts, too (guideline I.A.13): a code whose "use additional code" note names the manifestation is its cause.
+code's own condition ("heart failure complicating abortion ..."); the title "in diseases classified elsewhere" makes it
+mandatory even so. Its list is *open* where a line names no code: then any disease can be the cause. In a closed list
+("neoplasm (C00-D49)") only the named codes are. The other half of the convention counts, too (guideline I.A.13): a code
+whose "use additional code" note names the manifestation is its cause.
 
 Read next: rules.py.
 """
@@ -23,6 +24,8 @@ _CONDITIONAL = re.compile(
     r"\bif (applicable|known)\b|\bany\b"
     r"|\b(complicating|due to)\b|^associated AIDS\b"  # I42, I47, I49, I50, I74, I82; G90.81, N64.1; B39
 )
+# "Codes with this title ... are never permitted to be used as first listed" (the List's introduction)
+_TITLE = re.compile(r"\bin (\w+ )?(diseases?|conditions?) classified elsewhere")
 _ADVERSE_EFFECT = Ending("intent", ("5",))  # of T36-T50: "for adverse effects, the nature of the adverse effect"
 
 
@@ -54,7 +57,7 @@ class Sequencer:
             self._blocks[node] = CodeFirst(
                 node,
                 tuple(numbers),
-                mandatory=not _CONDITIONAL.search(heading),
+                mandatory=bool(_TITLE.search(book.description(node) or "")) or not _CONDITIONAL.search(heading),
                 is_open=not all(self.index.notes[number].reference.patterns for number in numbers),
                 only_adverse_effects="for adverse effects" in heading,
             )
@@ -88,6 +91,17 @@ class Sequencer:
             and (self.names(block, code) or not paired.isdisjoint(self._additional.carried(code)))
         ]
 
+    def is_adverse_effect(self, manifestation: str, codes: list[str]) -> bool:
+        """Whether the code is due to a drug among `codes`, which its "use additional code" note names: then it comes
+        first. K52.1, toxic gastroenteritis, has such a note beside "code first (T51-T65)"."""
+        asked_for = self._additional.carried(manifestation)
+        return any(
+            "T36" <= code[:3] <= "T50"
+            and _ADVERSE_EFFECT.fits(code.replace(".", ""), None)
+            and not asked_for.isdisjoint(self._additional.naming(code))
+            for code in codes
+        )
+
     def may_be_cause(self, block: CodeFirst, code: str) -> bool:
         """Whether `code`, which nothing names, can be the disease that an open list asks for: no external cause, no
         chapter 21, no manifestation; for an adverse effect, its nature, which may be a manifestation but no drug."""
@@ -117,7 +131,7 @@ def code_first(codes: list[str], book: CodeBook) -> list[Finding]:
             after = [cause for cause in causes if codes.index(cause) > place]
             if not block.mandatory:
                 findings += [_order(rules, block, code, cause, book) for cause in after]
-            elif not before and not has_mandatory:
+            elif not before and not has_mandatory and not rules.is_adverse_effect(code, codes):
                 if after:
                     findings.append(_order(rules, block, code, after[0], book))
                 elif any(rules.may_be_cause(block, other) for other in codes[:place]):
@@ -138,6 +152,7 @@ def manifestations_without_cause(codes: list[str], book: CodeBook) -> list[Findi
             if (
                 block.mandatory
                 and not rules.causes(block, code, codes)
+                and not rules.is_adverse_effect(code, codes)
                 and not any(rules.may_be_cause(block, other) for other in codes if other != code)
             ):
                 findings.append(_missing(rules, block, code, codes, book))
