@@ -47,6 +47,8 @@ benign to uncertain (D10-D36) | range | D10.0 D36.9 | D37.01 D3A.00
 drug dependence (F10.- -F19.-) | range | F10.20 F15.20 F19.99 | F20.9 F09
 drug dependence (F10.--F19.-) | range | F10.20 F14.10 F19.99 | F20.9
 drug dependence (F10.-F19.-) | range | F10.20 F14.10 F19.99 | F20.9
+sequelae of hemorrhage (I69.81- I69.91-) | dash | I69.810 I69.918 | I69.820 I69.851
+sequelae of hemorrhage (I69.01-I69.11-, I69.21-I69.31-, I69.81- I69.91-) | dash | I69.010 I69.118 | I69.020 I69.051
 apnea of newborn (P28.3- - P28.4-) | range | P28.30 P28.49 | P28.5
 head injury (S00 - S09) | range | S00.03XA S06.0X0A S09.90XA | S10.0XXA
 rheumatic fever with heart involvement (I01.0 -I01.9) | range | I01.0 I01.8 | I02.0

@@ -62,7 +62,7 @@ def _vague_beside(vague: str, specific: str, book: CodeBook) -> str:
     """How `vague`, of the same category, falls short of `specific`, as words that stand between the two; or ""."""
     path = [node for node in node_path(vague, book) if node[0].isalpha() and " " not in node]
     for node, parent in zip(path, path[1:], strict=False):
-        if not specific.startswith(parent) or specific.startswith(node) or on_different_sides(vague, specific, book):
+        if not specific.startswith(parent) or on_different_sides(vague, specific, book):
             continue
         own, at_node, above, other = (book.description(code) or "" for code in (vague, node, parent, specific))
         if _adds(_UNCOMPLICATED, at_node, above):
