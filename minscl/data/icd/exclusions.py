@@ -7,7 +7,15 @@ Read next: rules.py.
 """
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.finding import EXCLUDES1, EXCLUDES2, Finding, is_wide, on_different_sides, place_name
+from minscl.data.icd.finding import (
+    EXCLUDES1,
+    EXCLUDES1_SIDES,
+    EXCLUDES2,
+    Finding,
+    is_wide,
+    on_different_sides,
+    place_name,
+)
 from minscl.data.icd.note_index import Note, note_index
 from minscl.data.icd.validity import in_canonical_form
 
@@ -15,20 +23,24 @@ _NEVER_TOGETHER = (
     "NOT CODED HERE! Never coded together unless the two are unrelated; if that is unclear, ask the provider "
     "(guideline I.A.12.a)"
 )
+_SIDES_DIFFER = "the two are coded together if they are unrelated (guideline I.A.12.a)"
 _BOTH = "not included here; code each that the patient has"
 
 
 def excludes1(codes: list[str], book: CodeBook) -> list[Finding]:
     """The pairs that exclude each other, each once; of those on different sides of the body nothing."""
-    return [finding for finding in excludes1_and_sides(codes, book) if not finding.informational]
+    return [finding for finding in excludes1_and_sides(codes, book) if finding.rule == EXCLUDES1]
 
 
 def excludes1_and_sides(codes: list[str], book: CodeBook) -> list[Finding]:
-    """As `excludes1`, and the pairs on different sides as informational findings: they are likely unrelated."""
-    return [
-        _finding(EXCLUDES1, pair, notes, _remedy(*pair, book), book, on_different_sides(*pair, book))
-        for pair, notes in _pairs(codes, book, "excludes1").items()
-    ]
+    """As `excludes1`, and as EXCLUDES1_SIDES the pairs on different sides, which are likely unrelated."""
+    findings = []
+    for pair, notes in _pairs(codes, book, "excludes1").items():
+        if on_different_sides(*pair, book):
+            findings.append(_finding(EXCLUDES1_SIDES, pair, notes, _SIDES_DIFFER, book, informational=True))
+        else:
+            findings.append(_finding(EXCLUDES1, pair, notes, _remedy(*pair, book), book))
+    return findings
 
 
 def excludes2(codes: list[str], book: CodeBook) -> list[Finding]:
@@ -81,8 +93,6 @@ def _finding(
 
 def _remedy(first: str, second: str, book: CodeBook) -> str:
     """A symptom or finding (R00-R99) gives way to the diagnosis; of other pairs the List does not say which goes."""
-    if on_different_sides(first, second, book):
-        return "the sides differ: the two are coded together if they are unrelated (guideline I.A.12.a)"
     symptoms = [code for code in (first, second) if code.startswith("R")]
     diagnoses = [code for code in (first, second) if book.chapter(code[:3]) not in ("18", "20", "21")]
     if symptoms and diagnoses:

@@ -7,6 +7,7 @@ from minscl.data.icd.codebook import CodeBook
 
 INVALID = "Invalid"
 EXCLUDES1 = "Excludes1"
+EXCLUDES1_SIDES = "Excludes1 (different sides)"  # informational: right and left are likely unrelated
 EXCLUDES2 = "Excludes2"
 CODE_FIRST = "Code first"
 USE_ADDITIONAL = "Use additional code"
@@ -23,6 +24,7 @@ RULES = (
     NOT_ALONE,
     USE_ADDITIONAL,
     CODE_ALSO,
+    EXCLUDES1_SIDES,
     EXCLUDES2,
 )
 

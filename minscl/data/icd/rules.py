@@ -39,15 +39,15 @@ def check(codes: list[str], codebook: CodeBook | None = None) -> list[Finding]:
     """
     book = codebook or CodeBook.load()
     exclusions = excludes1_and_sides(codes, book)
-    return [
+    findings = [
         *invalid(codes, book),
-        *(finding for finding in exclusions if not finding.informational),
+        *exclusions,
         *code_first(codes, book),
         *unspecified(codes, book, {frozenset(finding.codes) for finding in exclusions}),
         *encounters(codes, book),
         *not_alone(codes, book),
         *additional_codes(codes, book, USE_ADDITIONAL),
         *additional_codes(codes, book, CODE_ALSO),
-        *(finding for finding in exclusions if finding.informational),
         *excludes2(codes, book),
     ]
+    return sorted(findings, key=lambda finding: RULES.index(finding.rule))
