@@ -1,7 +1,7 @@
 """Use additional code, code also: notes that ask for a further code. All are informational.
 
-The lines of a node fall into groups: a line that names no code ("code to identify:") opens one, and the lines with codes
-below it belong to it. A group is met when the document has one of its codes. One that names no code cannot be
+The lines of a node fall into groups: a line that names no code ("code to identify:") opens one, and the lines with
+codes below it belong to it. A group is met when the document has one of its codes. One that names no code cannot be
 checked: it is passed on as it stands.
 
 Read next: rules.py.
@@ -41,7 +41,9 @@ def _groups(book: CodeBook, kind: str) -> dict[str, list[_Group]]:
             at_node.append(_Group(text, (), reference))
         elif not reference.patterns:
             at_node.append(_Group(text, ()))
-        elif at_node and at_node[-1].sentence.rstrip().endswith(":") and not text.startswith(("code", "external cause")):
+        elif (
+            at_node and at_node[-1].sentence.rstrip().endswith(":") and not text.startswith(("code", "external cause"))
+        ):
             at_node[-1] = replace(at_node[-1], numbers=(*at_node[-1].numbers, number))
         else:
             at_node.append(_Group(text, (number,)))
