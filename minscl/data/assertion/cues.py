@@ -1,11 +1,11 @@
-"""Cues: what the phrases of assertion_phrases.py say of the words before or after them, and how far they reach.
+"""Cues: what the phrases of phrases.py say of the words before or after them, and how far they reach.
 
-Read next: assertion_matching.py, which finds them, the longest that fits; assertion_scopes.py, which applies them.
+Read next: matching.py, which finds them, the longest that fits; scopes.py, which applies them.
 """
 
 from dataclasses import dataclass
 
-from minscl.data import assertion_phrases as phrases
+from minscl.data.assertion import phrases
 
 AFFIRMED, DENIED, FAMILY, HYPOTHETICAL, HISTORICAL = "affirmed", "denied", "family", "hypothetical", "historical"
 # "history of", which a chronic condition outlives; not a status that anyone is told.
@@ -16,7 +16,7 @@ PSEUDO = "pseudo"  # nothing: it only keeps its words from being a cue
 NEGATIVE_FINDING = "negative finding"  # contains a negation: its own parts are denied, not the whole or what follows
 CONTRAST = "contrast"  # ends every scope
 PATIENT = "patient"  # ends the scope of a relative
-AGO = "ago"  # as HISTORICAL, unless the finding only began then: assertion_words.ONSET
+AGO = "ago"  # as HISTORICAL, unless the finding only began then: words.ONSET
 BARE_NOT = "not"  # as DENIED, after "is" or "was"
 
 # How far a scope reaches.

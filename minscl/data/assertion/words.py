@@ -1,6 +1,6 @@
 """Single words that ConText turns on: the classes of words in cues, and words at which a scope ends.
 
-Read next: assertion_cues.py, for the phrases; assertion_scopes.py, which uses both.
+Read next: cues.py, for the phrases; scopes.py, which uses both.
 """
 
 import re

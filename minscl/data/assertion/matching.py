@@ -1,14 +1,14 @@
 """The words of a sentence, and the cues in them: at each word the longest phrase that fits.
 
-Read next: assertion_scopes.py, for the words that each cue governs.
+Read next: scopes.py, for the words that each cue governs.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from minscl.data.assertion_cues import AGO, BARE_NOT, DENIED, GROUPS, HISTORICAL, Cue
-from minscl.data.assertion_words import ONSET, WORD_CLASSES
+from minscl.data.assertion.cues import AGO, BARE_NOT, DENIED, GROUPS, HISTORICAL, Cue
+from minscl.data.assertion.words import ONSET, WORD_CLASSES
 
 # A word, with its hyphens and apostrophes, or one other character.
 _TOKEN = re.compile(r"[^\W_]+(?:['’‐‑-][^\W_]+)*|[^\w\s]|_+")

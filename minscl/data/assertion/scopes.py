@@ -3,13 +3,13 @@
 One forward pass follows the scopes of cues that stand before what they govern, one backward pass those of cues that
 stand after it. Each takes time linear in the words: of scopes with the same effect and reach only the last is kept.
 
-Read next: assertion_cues.py, for what effects and reaches mean; assertion.py, which asks for the effects on a word.
+Read next: cues.py, for what effects and reaches mean; status.py, which asks for the effects on a word.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from minscl.data.assertion_cues import (
+from minscl.data.assertion.cues import (
     AFFIRMED,
     AFTER,
     BEFORE,
@@ -25,8 +25,8 @@ from minscl.data.assertion_cues import (
     PATIENT,
     PHRASE,
 )
-from minscl.data.assertion_matching import CueMatch
-from minscl.data.assertion_words import (
+from minscl.data.assertion.matching import CueMatch
+from minscl.data.assertion.words import (
     FINITE_VERBS,
     MAIN_CLAUSE,
     POSITIVE,

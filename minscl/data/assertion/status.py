@@ -1,8 +1,8 @@
 """Assertion status of evidence: affirmed, denied, someone else's, hypothetical or historical.
 
-In the manner of ConText (Harkema et al. 2009) and NegEx (Chapman et al. 2001): cues (assertion_cues.py) open scopes
+In the manner of ConText (Harkema et al. 2009) and NegEx (Chapman et al. 2001): cues (cues.py) open scopes
 before or after them, which a contrast, a new clause or the end of the sentence closes; headings and list heads
-(assertion_layout.py) give their status to what they stand over. It informs; it drops no code.
+(layout.py) give their status to what they stand over. It informs; it drops no code.
 
 Decisions:
 - Several statuses: the one that speaks most against a code counts: denied, family, hypothetical, historical, affirmed.
@@ -17,14 +17,14 @@ Decisions:
 
 deviates: the paper has no such step.
 
-Read next: assertion_cues.py.
+Read next: cues.py.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 
-from minscl.data.assertion_cues import (
+from minscl.data.assertion.cues import (
     AFFIRMED,
     AFTER,
     DENIED,
@@ -34,10 +34,10 @@ from minscl.data.assertion_cues import (
     HYPOTHETICAL,
     NEGATIVE_FINDING,
 )
-from minscl.data.assertion_layout import Sentence, sentences
-from minscl.data.assertion_matching import cues_in, tokenize
-from minscl.data.assertion_scopes import scopes_after, scopes_before
-from minscl.data.assertion_words import CHRONIC, FILLERS
+from minscl.data.assertion.layout import Sentence, sentences
+from minscl.data.assertion.matching import cues_in, tokenize
+from minscl.data.assertion.scopes import scopes_after, scopes_before
+from minscl.data.assertion.words import CHRONIC, FILLERS
 
 STATUSES = (DENIED, FAMILY, HYPOTHETICAL, HISTORICAL, AFFIRMED)  # of several, the first counts
 

@@ -1,4 +1,4 @@
-"""The phrases of assertion_cues.py: words that say whether a finding is denied, someone else's, hypothetical or past.
+"""The phrases of cues.py: words that say whether a finding is denied, someone else's, hypothetical or past.
 
 Sources: the trigger lists of NegEx (Chapman et al. 2001, J Biomed Inform 34:301-310) and of ConText (Harkema et al.
 2009, J Biomed Inform 42:839-851), chosen and worded anew; uncertain diagnoses by the ICD-10-CM Official Guidelines,
@@ -6,10 +6,10 @@ sections II.H and IV.H ("probable", "suspected", "questionable", "rule out", "co
 "working diagnosis"); labels, signs and bullets as ACI-Bench notes (Yim et al. 2023) and templates of EHRs write them.
 
 A phrase is words in lower case, separated by "|" from the next. A word in capitals stands for any word of that class
-(assertion_words.WORD_CLASSES); STOP is a mark that ends a phrase, or the end of the sentence, and is not part of it.
+(words.WORD_CLASSES); STOP is a mark that ends a phrase, or the end of the sentence, and is not part of it.
 "n't" is read as "not"; "-x" and "?x" are signs just before a word ("+cough -fever", "?gout").
 
-Read next: assertion_cues.py, for what each list does.
+Read next: cues.py, for what each list does.
 """
 
 # Before the finding; "denies" and "negative for" open lists.
@@ -142,7 +142,7 @@ HYPOTHETICAL_AFTER_WORD = """
     vaccine | vaccines | vaccination | vaccinations | immunization | immunizations | shot | booster | testing | workup
 """
 
-# Past. "History of" stands apart: see assertion_words.CHRONIC.
+# Past. "History of" stands apart: see words.CHRONIC.
 HISTORY_BEFORE = """
     history of | hx of | h / o | hx | medical history of | past medical history of | past history of | history of a |
     surgical history of | prior history of | previous history of | remote history of | history includes

@@ -4,15 +4,15 @@ A sentence ends at a full stop, an empty line, a list item, a heading, or a line
 the text is wrapped: the next line begins in lower case or with a function word, or this one ends with a comma or a
 function word, or is long and has no full stop.
 
-Read next: assertion_matching.py.
+Read next: matching.py.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from minscl.data.assertion_cues import FAMILY, HISTORICAL, HYPOTHETICAL
-from minscl.data.assertion_words import word_set
+from minscl.data.assertion.cues import FAMILY, HISTORICAL, HYPOTHETICAL
+from minscl.data.assertion.words import word_set
 
 # Headings that give their section a status.
 STATUS_HEADINGS = {
