@@ -15,6 +15,8 @@ ALLOWED = {  # room → rooms and modules that it may import
     "data": {"data", "data.icd", "data.assertion"},
     "data.assertion": {"data.assertion"},
     "data.icd": {"data.icd"},
+    "data/icd/rules": {"data.icd"},
+    "data/icd/official": {"data.icd"},
     "data.corpora": {"data.corpora", "data", "data.icd"},
     "data.spans": {"data.spans", "data", "data.icd"},
     "infer": {"infer", "infer.systems", "model", "data", "data.icd", "data.assertion"},

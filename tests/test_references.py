@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from minscl.data.icd import CodeBook
-from minscl.data.icd.note_index import note_index
-from minscl.data.icd.references import SHAPES, category_order, count_references, read_reference
+from minscl.data.icd.rules.note_index import note_index
+from minscl.data.icd.rules.references import SHAPES, category_order, count_references, read_reference
 
 KINDS = ("excludes1", "excludes2", "codeFirst", "useAdditionalCode", "codeAlso")
 

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from minscl.data.icd import CodeBook
-from minscl.data.icd.finding import RULES
-from minscl.data.icd.references import read_reference
 from minscl.data.icd.rules import check, excludes1, invalid
+from minscl.data.icd.rules.finding import RULES
+from minscl.data.icd.rules.references import read_reference
 
 BOOK = CodeBook.load(date="2026-10-05")
 RELATED = ["E11.22", "I12.9", "N18.30", "D63.1", "F02.80", "G30.9", "I50.9", "I11.0", "A41.9", "T81.44XA"]

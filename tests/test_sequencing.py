@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minscl.data.icd import CodeBook
-from minscl.data.icd.finding import RULES
 from minscl.data.icd.rules import check, manifestations_without_cause, order_by_code_first
+from minscl.data.icd.rules.finding import RULES
 
 BOOK = CodeBook.load()
 # codes that the notes of one another name, and some that no note names

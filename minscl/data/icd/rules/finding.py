@@ -1,4 +1,4 @@
-"""What a rule says of some codes, with the Tabular List's own sentence. Read next: rules.py."""
+"""What a rule says of some codes, with the Tabular List's own sentence. Read next: checking.py."""
 
 import re
 from dataclasses import asdict, dataclass

@@ -4,14 +4,14 @@
 `NoteIndex.naming(code)` are the notes, anywhere, that name it. Two codes exclude one another where a note carried by
 one names the other, so a set of codes is checked with intersections of sets, whatever the number of notes.
 
-Read next: rules.py.
+Read next: checking.py.
 """
 
 import functools
 from dataclasses import dataclass
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.references import Pattern, Reference, category_order, read_reference
+from minscl.data.icd.rules.references import Pattern, Reference, category_order, read_reference
 
 
 @dataclass(frozen=True)

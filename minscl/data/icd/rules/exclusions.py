@@ -3,11 +3,11 @@
 A note that applies to both codes of a pair says nothing about them: D72 excludes "basophilia (D72.824)", which stands
 below it.
 
-Read next: rules.py.
+Read next: checking.py.
 """
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.finding import (
+from minscl.data.icd.rules.finding import (
     EXCLUDES1,
     EXCLUDES1_SIDES,
     EXCLUDES2,
@@ -16,8 +16,8 @@ from minscl.data.icd.finding import (
     on_different_sides,
     place_name,
 )
-from minscl.data.icd.note_index import Note, note_index
-from minscl.data.icd.validity import in_canonical_form
+from minscl.data.icd.rules.note_index import Note, note_index
+from minscl.data.icd.rules.validity import in_canonical_form
 
 _NEVER_TOGETHER = (
     "NOT CODED HERE! Never coded together unless the two are unrelated; if that is unclear, ask the provider "

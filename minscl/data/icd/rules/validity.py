@@ -1,8 +1,8 @@
-"""Invalid codes: what is wrong with each, and which codes it may stand for. Read next: rules.py."""
+"""Invalid codes: what is wrong with each, and which codes it may stand for. Read next: checking.py."""
 
 from minscl.data.icd.codebook import CodeBook, is_procedure
-from minscl.data.icd.finding import INVALID, Finding
-from minscl.data.icd.note_index import node_path
+from minscl.data.icd.rules.finding import INVALID, Finding
+from minscl.data.icd.rules.note_index import node_path
 
 _ORDINALS = {4: "4th", 5: "5th", 6: "6th", 7: "7th"}
 _SHOWN = 3  # candidates named in a message

@@ -4,16 +4,16 @@
 - Encounters: one injury with two 7th characters, such as A and D (guideline I.C.19.a).
 - Not alone: nothing but external causes, statuses and histories, which explain no encounter (guidelines below).
 
-Read next: rules.py.
+Read next: checking.py.
 """
 
 import re
 from collections.abc import Collection
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.finding import ENCOUNTERS, NOT_ALONE, UNSPECIFIED, Finding, on_different_sides
-from minscl.data.icd.note_index import node_path
-from minscl.data.icd.validity import in_canonical_form
+from minscl.data.icd.rules.finding import ENCOUNTERS, NOT_ALONE, UNSPECIFIED, Finding, on_different_sides
+from minscl.data.icd.rules.note_index import node_path
+from minscl.data.icd.rules.validity import in_canonical_form
 
 # Categories, and subcategories, that only add to another code, by the Official Guidelines for Coding and Reporting.
 _STATUS = (  # I.C.21.c.3, those of its list that are not themselves a reason for an encounter

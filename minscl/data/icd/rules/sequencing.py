@@ -7,7 +7,7 @@ mandatory even so. Its list is *open* where a line names no code: then any disea
 ("neoplasm (C00-D49)") only the named codes are. The other half of the convention counts, too (guideline I.A.13): a code
 whose "use additional code" note names the manifestation is its cause.
 
-Read next: rules.py.
+Read next: checking.py.
 """
 
 import functools
@@ -15,10 +15,10 @@ import re
 from dataclasses import dataclass
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.finding import CODE_FIRST, Finding, is_wide, place_name
-from minscl.data.icd.note_index import node_path, note_index
-from minscl.data.icd.references import Ending
-from minscl.data.icd.validity import in_canonical_form
+from minscl.data.icd.rules.finding import CODE_FIRST, Finding, is_wide, place_name
+from minscl.data.icd.rules.note_index import node_path, note_index
+from minscl.data.icd.rules.references import Ending
+from minscl.data.icd.rules.validity import in_canonical_form
 
 _CONDITIONAL = re.compile(
     r"\bif (applicable|known)\b|\bany\b"

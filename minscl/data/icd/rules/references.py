@@ -6,7 +6,7 @@ stands for itself and for all that is below it. A range holds what the List prin
 D10-D49 holds D3A. A note that names no code is "text only", and one that opens a list is a "heading": nothing is
 guessed from their words.
 
-Read next: note_index.py, which looks notes up by the codes that they name; rules.py, which quotes them.
+Read next: note_index.py, which looks notes up by the codes that they name; checking.py, which quotes them.
 """
 
 import functools
