@@ -3,8 +3,8 @@
 The bundled Index prints "Lipodystrophy, insulin E88.1". Since then E88.1 has been divided: it is a heading, and only
 the codes below it are billable. One of them is chosen where the Tabular List determines it:
 
-1. The term has exactly the words of a description elsewhere in the List: "Fasciitis, plantar" is no longer in M72.2, it
-   is M67.A, "Plantar fasciitis".
+1. The term has exactly the words of a newer code's description elsewhere in the List: "Fasciitis, plantar" is no longer
+   in M72.2, it is M67.A, "Plantar fasciitis".
 2. The term names one code below: it has all the words that a description, an inclusion term or an Index term of that
    code adds to the heading ("insulin": E88.13), or a rare word that no other code below has ("Simons'": E88.11).
 3. The term names none. Then an unspecified code below is right where there is no "other" one, or the term says no more
@@ -18,14 +18,13 @@ Read next: alphabetic_index.py for the terms; ../spans/gold.py, which counts the
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterable
 
 from minscl.data.icd.alphabetic_index import Term
 from minscl.data.icd.codebook import CodeBook
 
 _STOP_WORDS = frozenset(
-    "a an and as at by classified code due elsewhere for from in nec nos not of on or other specified the to "
-    "unspecified with".split()
+    ["a", "an", "and", "as", "at", "by", "classified", "code", "due", "elsewhere", "for", "from", "in", "nec", "nos"]
+    + ["not", "of", "on", "or", "other", "specified", "the", "to", "unspecified", "with"]
 )
 _SIDE = re.compile(r"\b(right|left|bilateral|unspecified)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+")
@@ -47,6 +46,7 @@ class DividedCodes:
                 self.terms_of.setdefault(term.default_code, []).append(term)
         printed = {code for code, users in self.terms_of.items() if not all(user.correction for user in users)}
         self._above_printed = {code[:length].rstrip(".") for code in printed for length in range(3, len(code))}
+        self._printed = printed | self._above_printed
         numbers = Counter(stem for term in terms for stem in _stems(term.path[0]) | _stems(term.path[-1]))
         self.common_stems = {stem for stem, number in numbers.items() if number > _MAX_TERMS}
         self._is_divided: dict[str, bool] = {}
@@ -81,17 +81,18 @@ class DividedCodes:
         return self._codes_below[code].find(text, modifiers)
 
     def elsewhere(self, text: str, heading: str) -> str:
-        """The code whose description has exactly the words of `text`, two or more, outside `heading`; "" if none."""
-        own = {heading, *self.codebook.ancestors(heading)}
+        """The code outside `heading` whose description has exactly the words of `text`, two or more, and that the Index
+        does not know: it is newer; "" if there is none.
+        """
         codes = self._codes_of_words.get(_words(text), ())
-        return next((code for code in codes if code not in own and not code.startswith(heading)), "")
+        return next((code for code in codes if code not in self._printed and not code.startswith(heading)), "")
 
     @functools.cached_property
     def _codes_of_words(self) -> dict[frozenset[str], list[str]]:
         codes: dict[frozenset[str], list[str]] = {}
         for code in self.codebook.nodes:
             description_words = _words(self.codebook.description(code) or "")
-            if code[0].isalpha() and " " not in code and len(description_words) > 1:
+            if code[0].isalpha() and " " not in code and len(code) < 8 and len(description_words) > 1:
                 codes.setdefault(description_words, []).append(code)
         return codes
 
@@ -111,10 +112,10 @@ class _CodesBelow:
         self._stems: dict[str, set[str]] = {child: set() for child in children}  # of all texts
         for child in children:
             self._learn_node(child, child)
-        below = [(printed, child) for printed in divided.terms_of for child in children if printed.startswith(child)]
-        for printed, child in below:
-            for term in divided.terms_of[printed]:
-                self._learn(child, *term_texts(term))
+        for printed in filter(lambda printed: printed.startswith(code), divided.terms_of):
+            for child in filter(printed.startswith, children):
+                for term in divided.terms_of[printed]:
+                    self._learn(child, *term_texts(term))
         for term in divided.terms_of.get(code, ()):  # what these terms name serves the others
             children = self._named(*term_texts(term))
             if len(children) == 1:
@@ -161,7 +162,7 @@ class _CodesBelow:
         return []
 
     def _unspecified_child(self) -> str:
-        """The one code below that the List calls unspecified in most respects, and otherwise as it calls the heading."""
+        """The one code below that the List calls unspecified in most respects, and otherwise like the heading."""
         numbers = {
             child: self._count_unspecified(child)
             for child in self._added

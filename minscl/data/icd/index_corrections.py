@@ -86,10 +86,11 @@ def _add_term(parent: Element, title: str, code: str) -> Element:
     """A new last subterm; `title` has its modifiers in parentheses: "specified(nonfamilial) NEC"."""
     term = SubElement(parent, "term", {CORRECTION: ADDED})
     element = SubElement(term, "title")
-    element.text, modifiers, tail = re.fullmatch(r"([^(]*)((?:\([^()]*\)\s*)*)(.*)", title).groups()
-    if modifiers:
+    element.text, opening, rest = title.partition("(")
+    if opening:
+        modifiers, closing, tail = rest.rpartition(")")
         nemod = SubElement(element, "nemod")
-        nemod.text, nemod.tail = modifiers.strip(), f" {tail}"
+        nemod.text, nemod.tail = opening + modifiers + closing, tail
     if code:
         SubElement(term, "code").text = code
     return term
@@ -97,21 +98,22 @@ def _add_term(parent: Element, title: str, code: str) -> Element:
 
 def _edit(term: Element, parent: Element, correction: Correction) -> None:
     """Any action but add_term."""
-    title, see, code = (term.find(tag) for tag in ("title", "see", "code"))
-    printed = {
-        "revise_title": element_text(title),
-        "replace_see_by_code": f"see: {element_text(see)}",
-    }.get(correction.action, element_text(code))
-    old = re.sub(r"<[^>]*>", "", correction.old)
+    tag = {"revise_title": "title", "replace_see_by_code": "see"}.get(correction.action, "code")
+    printed = element_text(term.find(tag))
+    old = re.sub(r"<[^>]*>", "", correction.old).removeprefix("see: ")
     if printed != old:
-        raise InputError(f"{correction.place}: {correction.path} has {printed or 'no code'}, not {old}; {_REMEDY}")
+        raise InputError(
+            f"{correction.place}: {correction.path} has the {tag} {printed or 'none'}, not {old}; {_REMEDY}"
+        )
     if correction.action == "delete_term":
         parent.remove(term)
-    elif correction.action == "revise_title":
-        term[list(term).index(title)] = read_xml(f"<title>{correction.new}</title>".encode(), correction.place)
+        return
+    for element in term.findall(tag):
+        term.remove(element)
+    if tag == "title":
+        term.insert(0, read_xml(f"<title>{correction.new}</title>".encode(), correction.place))
     else:
         term.set(CORRECTION, REPLACED + correction.old)
-        term.remove(see if correction.action == "replace_see_by_code" else code)
         SubElement(term, "code").text = correction.new
 
 

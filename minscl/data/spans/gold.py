@@ -5,11 +5,11 @@ inclusion terms; on request also the tables that accompany the Index (icd/index_
 as printed is resolved where Index and Tabular List determine one: it has a single billable code below it, or a child
 that the List calls "unspecified", which the guidelines assign where the term says no more. A code that needs a 7th
 character gets a pair for each, with the character's meaning in words: "burn of hand, subsequent encounter". Everything
-else is counted by reason. A second code in square brackets, the manifestation, becomes no pair: a pair has one code, and
-the same phrase with two would train a contradiction.
+else is counted by reason.
 
-Where the Index is older than the edition, some of its codes have been divided since (icd/divided_codes.py); these rows
-are counted apart, as "stale".
+An Index that is older than the edition prints codes that have been divided since (icd/divided_codes.py). These rows
+are counted apart, as "stale". A manifestation, the second code in square brackets, gives no pair: a pair has one code,
+and the term's phrase is already that of the first.
 
 Read next: ../samples.py; ../icd/alphabetic_index.py for the XML.
 """
