@@ -3,7 +3,7 @@
     python -m minscl.expand edition [--edition 2026]
     python -m minscl.expand official tables.zip descriptions.zip --out icd10cm-2027
 
-Read next: data/icd/editions.py and official.py; edition_flags.py for --edition and --date.
+Read next: data/icd/editions.py and official/; edition_flags.py for --edition and --date.
 """
 
 import sys
@@ -12,12 +12,13 @@ import textwrap
 from minscl.cli import format_counts, warn
 from minscl.data.icd import CodeBook
 from minscl.data.icd.code_list import place_codes
-from minscl.data.icd.edition_changes import EditionChanges, edition_changes
-from minscl.data.icd.edition_dates import edition_dates
-from minscl.data.icd.edition_folder import edition_target, missing_roles, official_files, write_edition
 from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE, read_edition
-from minscl.data.icd.official import TITLES, check_official, misfits, read_official
+from minscl.data.icd.official.changes import EditionChanges, edition_changes
+from minscl.data.icd.official.dates import edition_dates
+from minscl.data.icd.official.files import TITLES, check_official, misfits, read_official
+from minscl.data.icd.official.folder import edition_target, missing_roles, official_files, write_edition
 from minscl.data.icd.parse_edition import parse_edition
+from minscl.data.icd.rules.references import SHAPES, count_references
 from minscl.data.icd.tabular import NOTE_KINDS
 from minscl.edition_flags import load_codebook
 from minscl.expand_config import OfficialConfig, ShowEditionConfig
@@ -34,7 +35,7 @@ def show_edition(config: ShowEditionConfig) -> None:
 
 
 def edition_counts(book: CodeBook) -> list[tuple[str, int]]:
-    """(name, number) rows: codes by kind, and notes by kind."""
+    """(name, number) rows: codes, notes by kind, and in which shape the notes name codes (rules/references.py)."""
     codes = [node for node in book.nodes if node[0].isalpha() and " " not in node]
     notes = [(f"  {kind}", sum(len(book.notes(node, kind)) for node in book.nodes)) for kind in NOTE_KINDS]
     return [
@@ -44,6 +45,11 @@ def edition_counts(book: CodeBook) -> list[tuple[str, int]]:
         ("  billable codes", len(book.billable)),
         ("notes of the Tabular List", sum(number for _, number in notes)),
         *notes,
+        *(
+            (f"{kind} notes read as: {shape}", count_references(book, kind)[shape])
+            for kind in ("excludes1", "excludes2", "codeFirst", "useAdditionalCode", "codeAlso")
+            for shape in SHAPES
+        ),
     ]
 
 
