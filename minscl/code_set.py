@@ -8,6 +8,7 @@ Read next: data/icd/editions.py and official/; edition_flags.py for --edition an
 
 import sys
 import textwrap
+from collections import Counter
 
 from minscl.cli import format_counts, warn
 from minscl.data.icd import CodeBook
@@ -20,18 +21,19 @@ from minscl.data.icd.official.folder import edition_target, missing_roles, offic
 from minscl.data.icd.parse_edition import parse_edition
 from minscl.data.icd.rules.references import SHAPES, count_references
 from minscl.data.icd.tabular import NOTE_KINDS
+from minscl.data.spans.gold import stale_rows
 from minscl.edition_flags import load_codebook
 from minscl.expand_config import OfficialConfig, ShowEditionConfig
 
 
 def show_edition(config: ShowEditionConfig) -> None:
-    """Print what an edition is made of: its files, codes and notes."""
+    """Print what an edition is made of: its files, codes, notes and stale rows of the Index."""
     book = load_codebook(config)
     print(book.label)
     print(book.edition.about, end="\n\n")
     for role, file in book.edition.files:
         print(f"{role:16}  {file.about}\n{'':16}  {file.path.name}, SHA-256 {file.sha256}")
-    print(f"\n{format_counts(edition_counts(book))}")
+    print(f"\n{format_counts([*edition_counts(book), *index_counts(book)])}")
 
 
 def edition_counts(book: CodeBook) -> list[tuple[str, int]]:
@@ -50,6 +52,15 @@ def edition_counts(book: CodeBook) -> list[tuple[str, int]]:
             for kind in ("excludes1", "excludes2", "codeFirst", "useAdditionalCode", "codeAlso")
             for shape in SHAPES
         ),
+    ]
+
+
+def index_counts(book: CodeBook) -> list[tuple[str, int]]:
+    """(name, number) rows: the rows of the Index whose code is not billable any more, by what became of them."""
+    outcomes = Counter(outcome for *_, outcome in stale_rows(book))
+    return [
+        ("rows of the Index whose code is no longer billable", outcomes.total()),
+        *((f"  {outcome}", number) for outcome, number in outcomes.most_common()),
     ]
 
 
