@@ -29,7 +29,9 @@ def parse_edition(edition: Edition) -> dict:
         parsed = parse_tabular(read_xml(edition.read("tabular"), str(file.path)))
         if edition.has("codes"):
             name = str(edition.file("codes").path)
-            parsed = place_codes(read_code_list(edition.read("codes").decode("utf-8", "replace"), name), parsed)
+            parsed = place_codes(read_code_list(edition.read("codes"), name), parsed, name)
+        if not parsed["billable"]:
+            raise InputError(f"{file.path}: edition {edition.name} has no billable code; make the edition again")
         if cache:
             _write_cache(cache, parsed)
     return parsed
