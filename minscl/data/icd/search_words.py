@@ -1,0 +1,144 @@
+"""The words of a line of the Alphabetic Index or of a description, as search compares them.
+
+Words are compared in lower case, without accents and possessives, in the singular: "Crohn's" and "crohns" are "crohn",
+"metastases" and "metastasis" are one word. Each word is of one of three kinds:
+    essential  a title's words up to its first comma or "or": "Failure", "heart"
+    synonyms   the others: "failed" of "Failure, failed", "auricular" of "atrial or auricular"
+    modifiers  what is in parentheses: "(acute)"
+
+Read next: search.py.
+"""
+
+import bisect
+import functools
+import re
+import unicodedata
+from array import array
+from collections.abc import Iterable
+
+from minscl.data.icd.alphabetic_index import Term
+
+# Words for what a code says where the note says no more. By the guidelines a fracture not said to be open is coded as
+# closed, one not said to be nondisplaced as displaced (I.C.19.c); care of an injury begins with the initial encounter.
+LIGHT = frozenset(
+    "a an and as at by for from in is nec nos of on or the to with unspecified initial encounter closed displaced".split()
+)
+_PARENTHESES = re.compile(r"\(([^()]*)\)")
+_WORD = re.compile(r"[^\W_]+")
+_POSSESSIVE = re.compile(r"['’]s?\b")
+_SYNONYMS = re.compile(r", | or ")
+# What the Table of Neoplasms' columns are called where the Index refers to them: "Cancer, see also Neoplasm, by site,
+# malignant"; "Metastasis, cancerous ... see Neoplasm, secondary"; "Tumor, see also Neoplasm, unspecified behavior".
+# Column → (essential word, synonyms).
+_NEOPLASM_COLUMNS = {
+    "Malignant Primary": ("malignant", "primary neoplasm cancer carcinoma"),
+    "Malignant Secondary": ("secondary", "malignant neoplasm metastasis metastatic cancer"),
+    "Ca in situ": ("situ", "carcinoma in neoplasm"),
+    "Benign": ("benign", "neoplasm tumor"),
+    "Uncertain Behavior": ("uncertain", "behavior neoplasm tumor"),
+    "Unspecified Behavior": ("unspecified", "behavior neoplasm tumor"),
+}
+
+WordNumbers = tuple[int, ...]
+
+
+class Words:
+    """The vocabulary: each word, in its compared form, has a number."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}  # compared form → number
+        self._written: dict[str, int] = {}  # folded word as written → number
+        self._sorted: list[str] = []
+        self._of_text: dict[str, WordNumbers] = {"": ()}
+
+    def of(self, text: str) -> WordNumbers:
+        """The numbers of the words of `text`, in order; new words are added. Remembered: titles repeat."""
+        numbers = self._of_text.get(text)
+        if numbers is None:
+            numbers = self._of_text[text] = tuple(map(self._number, split_words(text)))
+        return numbers
+
+    def freeze(self) -> None:
+        """No more words will be added: sort them for `completions`, and forget the texts."""
+        self._of_text.clear()
+        self._sorted = sorted({*self._written, *self.numbers})
+
+    def completions(self, beginning: str) -> dict[int, float]:
+        """Word number → how much of the word (0..1) `beginning`, a folded word, is; for all words that begin so."""
+        completions: dict[int, float] = {}
+        for index in range(bisect.bisect_left(self._sorted, beginning), len(self._sorted)):
+            word = self._sorted[index]
+            if not word.startswith(beginning):
+                break
+            number = self._written.get(word, self.numbers.get(word, -1))
+            completions[number] = max(completions.get(number, 0.0), len(beginning) / len(word))
+        return completions
+
+    def _number(self, word: str) -> int:
+        number = self._written.get(word)
+        if number is None:
+            number = self._written[word] = self.numbers.setdefault(singular(word), len(self.numbers))
+        return number
+
+
+def fold(text: str) -> str:
+    """Lower case, without accents."""
+    if text.isascii():
+        return text.lower()
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+
+
+def split_words(text: str) -> list[str]:
+    """The folded words of `text` without possessives. A hyphen separates words."""
+    return _WORD.findall(_POSSESSIVE.sub("", fold(text)))
+
+
+@functools.cache
+def singular(word: str) -> str:
+    """The compared form of a folded word: one for singular and plural, not always a word of English."""
+    if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us")):
+        return word
+    if word.endswith("ies"):
+        return word[:-3] + "y"
+    if word.endswith(("sses", "ches", "shes", "xes")):
+        return word[:-2]
+    if word.endswith("is"):  # stenosis and stenoses
+        return word[:-2] + "e" if word.endswith("sis") else word
+    return word[:-1]
+
+
+def term_words(words: Words, term: Term) -> tuple[WordNumbers, WordNumbers, WordNumbers]:
+    """(essential, synonyms, modifiers) of a term with its path. The same word may be of several kinds."""
+    essential: WordNumbers = ()
+    synonyms: WordNumbers = ()
+    modifiers: WordNumbers = ()
+    path = term.path
+    if term.column in _NEOPLASM_COLUMNS:
+        column, others = _NEOPLASM_COLUMNS[term.column]
+        essential, synonyms = words.of(column), words.of(others)
+        path = path[1:]  # the main term is "Neoplasm, neoplastic"
+    elif term.column:
+        synonyms = words.of(term.column)
+    for title in path:
+        first, *others = _SYNONYMS.split(title)
+        essential += words.of(first)
+        for other in others:
+            synonyms += words.of(other)
+    for text in term.modifiers:
+        modifiers += words.of(text)
+    return essential, synonyms, modifiers
+
+
+def description_words(words: Words, text: str) -> tuple[WordNumbers, WordNumbers, WordNumbers]:
+    """(essential, synonyms, modifiers) of a description or inclusion term. The same word may be of several kinds."""
+    modifiers: WordNumbers = ()
+    if "(" in text:
+        for parenthesis in _PARENTHESES.findall(text):
+            modifiers += words.of(parenthesis)
+        text = _PARENTHESES.sub("", text)
+    essential: WordNumbers = ()
+    for part in text.split(", "):  # "initial encounter": parts repeat, and are split once
+        essential += words.of(part)
+    is_cancer = text[:9] == "Malignant" and "neoplasm" in text
+    return essential, words.of("cancer carcinoma") if is_cancer else (), modifiers
