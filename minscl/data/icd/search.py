@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from minscl.data.icd.codebook import CodeBook
+from minscl.data.icd.default_codes import billable_below, default_below
 from minscl.data.icd.index_entries import IndexEntry, collection_paused, read_entries
 from minscl.data.icd.search_words import LIGHT, WordNumbers, Words, description_words, singular, split_words, term_words
 
@@ -33,13 +34,16 @@ _CODE = re.compile(r"[A-Z][0-9][0-9A-Z]{0,5}")  # the beginning of a code, witho
 _MAX_WORDS = 40  # of a query; a paste is longer
 _MAX_SCORED = 1500  # entries scored in a query; they are in order of weight, so the best come first
 _MAX_OF_COMPLETION = 60  # entries looked at for each word that completes a query of one
-_MAX_PARTIAL = 60_000  # entries visited for queries of which no entry has all words
+_MAX_PARTIAL = 30_000  # entries visited for queries of which no entry has all words
 _MIN_RECALL = 0.5  # of entries that lack words of the query
+_MAX_BELOW = 200  # billable codes below a heading that are compared with the rest of a query
+_FEW = 5  # hits with all words, below which those that lack words are looked for too
 _SYNONYM, _MODIFIER = 0.9, 0.3  # what "auricular" of "atrial or auricular", and a modifier in parentheses, count
-_BILLABLE, _INDEX, _NO_CODE, _SECTION = 0.06, 0.03, -0.1, -0.1  # additions to the score
+_MODIFIER_RECALL = 0.9  # of a word that is only in parentheses: "vomiting" of "Nausea (without vomiting)"
+_BILLABLE, _INDEX, _NO_CODE, _SECTION = 0.06, 0.03, -0.25, -0.1  # additions to the score
 _LIGHT_WEIGHT = 0.1  # of LIGHT words; others weigh about 2 to 12
 
-Source = IndexEntry | tuple[str, str]  # a line of the Index, or (node, its inclusion term or "" for its description)
+Source = IndexEntry | str | tuple[str, str]  # a line of the Index, a node with its description, (node, inclusion term)
 
 
 @dataclass(frozen=True)
@@ -69,81 +73,91 @@ class Search:
         Equal queries give equal results.
         """
         hits = {hit.code: hit for hit in self._code_hits(query, limit)}
-        scores = self._word_scores(query, limit) if len(hits) < limit else {}
-        for entry, score in sorted(scores.items(), key=lambda item: (-item[1], item[0])):
+        written = list(dict.fromkeys(split_words(query)[:_MAX_WORDS]))
+        scores = self._word_scores(written, query[-1:].isspace(), limit) if written and len(hits) < limit else {}
+        for rank, score in sorted(scores.items(), key=lambda item: (-item[1], item[0])):
             if len(hits) >= limit:
                 break
-            hit = self._hit(entry, score)
+            hit = self._hit(self._sources[self._order[rank]], score)
+            code = "" if hit.billable or hit.code in hits else self._billable_below(hit.code, rank, written)
+            if code and code not in hits:
+                hits[code] = self._code_hit(code, hit.where, score)
             hits.setdefault(hit.code or hit.where, hit)
-        return list(hits.values())
+        return list(hits.values())[:limit]
 
     def _build(self, index: list[IndexEntry]) -> None:
         """Number the words of all entries, weigh them, and list for each word the entries that have it.
 
-        Entries are numbered in order of weight, so that those with the fewest words besides a query's come first.
-        Flat arrays: small objects would take ten times the memory.
+        Flat arrays: a tuple for each entry would take ten times the memory.
         """
-        self._words = Words()
-        sources, kinds = [], []
-        for source, words in self._entries(index):
-            sources.append(source)
-            essential, synonyms, modifiers = map(dict.fromkeys, words)
-            kinds.append(
-                (
-                    tuple(essential),
-                    tuple(word for word in synonyms if word not in essential),
-                    tuple(word for word in modifiers if word not in essential and word not in synonyms),
-                )
-            )
-        occurrences = Counter(itertools.chain.from_iterable(itertools.chain.from_iterable(kinds)))
-        light = {self._words.numbers[word] for word in map(singular, LIGHT) if word in self._words.numbers}
-        self._weights = [
-            _LIGHT_WEIGHT if word in light else math.log(len(sources) / occurrences[word])
+        words = self._words = Words()
+        self._sources: list[Source] = []
+        self._tokens = array("I")  # word numbers of all entries, each entry's three kinds one after another
+        self._starts = array("I", [0])  # of each kind of each entry, three an entry
+        for entry in index:
+            self._add_entry(entry, *term_words(words, entry.term))
+        for node in self._book.nodes:
+            self._add_entry(node, *description_words(words, self._book.description(node) or ""))
+            for text in self._book.inclusion_terms(node):
+                self._add_entry((node, text), *description_words(words, text))
+        words.freeze()
+        self._codes = sorted(node for node in self._book.nodes if _CODE.match(node))
+        self._weights = self._weigh()
+        sums = [0.0, *itertools.accumulate(map(self._weights.__getitem__, self._tokens))]
+        self._entry_weights = array("f", (sums[b] - sums[a] for a, b in zip(self._starts[::3], self._starts[1::3])))
+        self._additions = array("f", map(self._addition, self._sources))
+        keys = [weight - addition for weight, addition in zip(self._entry_weights, self._additions)]
+        self._order = array("I", sorted(range(len(keys)), key=keys.__getitem__))  # the lightest entries first
+        self._postings = [array("I") for _ in self._weights]  # word → ranks in _order, ascending
+        add = [posting.append for posting in self._postings]
+        for rank, entry in enumerate(self._order):
+            for word in self._words_of(entry):
+                add[word](rank)
+
+    def _add_entry(self, source: Source, essential: WordNumbers, synonyms: WordNumbers, modifiers: WordNumbers) -> None:
+        """Append an entry to the arrays. A word counts once, as the first kind that it is."""
+        self._sources.append(source)
+        distinct = dict.fromkeys(essential)
+        self._tokens.extend(distinct)
+        end = len(self._tokens)
+        if not synonyms and not modifiers:
+            self._starts.extend((end, end, end))
+            return
+        self._starts.append(end)
+        for others in (synonyms, modifiers):
+            for word in others:
+                if word not in distinct:
+                    distinct[word] = None
+                    self._tokens.append(word)
+            self._starts.append(len(self._tokens))
+
+    def _weigh(self) -> list[float]:
+        """The weight of each word: the logarithm of the share of entries that have it, negated."""
+        occurrences = Counter(self._tokens)
+        light = {self._words.numbers.get(singular(word)) for word in LIGHT}
+        return [
+            _LIGHT_WEIGHT if word in light else math.log(len(self._sources) / occurrences[word])
             for word in range(len(occurrences))
         ]
-        weights = [sum(map(self._weights.__getitem__, essential)) for essential, _, _ in kinds]
-        additions = list(map(self._addition, sources))
-        keys = [weight - addition for weight, addition in zip(weights, additions, strict=True)]
-        order = sorted(range(len(sources)), key=keys.__getitem__)
-        self._sources = [sources[entry] for entry in order]  # an Index line, or (node, its inclusion term or "")
-        self._entry_weights = array("f", map(weights.__getitem__, order))
-        self._additions = array("f", map(additions.__getitem__, order))
-        self._tokens, self._starts = array("I"), array("I", [0])  # words of all entries, the three kinds one by one
-        self._postings = [array("I") for _ in self._weights]  # word → its entries, ascending
-        for number, entry in enumerate(order):
-            for kind in kinds[entry]:
-                self._tokens.extend(kind)
-                self._starts.append(len(self._tokens))
-                for word in kind:
-                    self._postings[word].append(number)
-        self._words.freeze()
-        self._bare_codes = sorted((node.replace(".", ""), node) for node in self._book.nodes if _CODE.match(node))
-
-    def _entries(self, index: list[IndexEntry]) -> Iterator[tuple[Source, tuple[WordNumbers, ...]]]:
-        """(source, words of each kind) of all entries: the Index, descriptions, inclusion terms."""
-        for entry in index:
-            yield entry, term_words(self._words, entry.term)
-        for node in self._book.nodes:
-            yield (node, ""), description_words(self._words, self._book.description(node) or "")
-            for text in self._book.inclusion_terms(node):
-                yield (node, text), description_words(self._words, text)
 
     def _addition(self, source: Source) -> float:
         """What is added to an entry's score."""
-        code = source[0] if isinstance(source, tuple) else source.code
-        if not code:
-            return _NO_CODE
-        is_code = code[0].isalpha() and " " not in code
-        addition = 0.0 if is_code else _SECTION
-        addition += _BILLABLE if self._book.is_billable(code) else 0.0
-        return addition + (0.0 if isinstance(source, tuple) else _INDEX)
+        if isinstance(source, IndexEntry):
+            if not source.code:
+                return _NO_CODE
+            return _INDEX + _BILLABLE * self._book.is_billable(source.code)
+        node = source if isinstance(source, str) else source[0]
+        is_code = node[0].isalpha() and " " not in node
+        return _BILLABLE * self._book.is_billable(node) if is_code else _SECTION
 
-    def _hit(self, entry: int, score: float) -> Hit:
-        source = self._sources[entry]
+    def _words_of(self, entry: int) -> array:
+        return self._tokens[self._starts[3 * entry] : self._starts[3 * entry + 3]]
+
+    def _hit(self, source: Source, score: float) -> Hit:
         if isinstance(source, IndexEntry):
             code, where = source.code, source.where
         else:
-            code, where = source[0], f"inclusion term: {source[1]}" if source[1] else "description"
+            code, where = (source, "description") if isinstance(source, str) else (source[0], f"inclusion term: {source[1]}")
         return self._code_hit(code, where, score)
 
     def _code_hit(self, code: str, where: str, score: float) -> Hit:
@@ -151,69 +165,79 @@ class Search:
 
     def _code_hits(self, query: str, limit: int) -> list[Hit]:
         """The codes that begin with `query`, if it begins a code, in the List's order."""
-        beginning = "".join(query.split()).upper().replace(".", "")
-        if not _CODE.fullmatch(beginning):
+        bare = "".join(query.split()).upper().replace(".", "")
+        if not _CODE.fullmatch(bare):
             return []
-        first = bisect.bisect_left(self._bare_codes, (beginning, ""))
-        codes = itertools.takewhile(lambda item: item[0].startswith(beginning), self._bare_codes[first : first + limit])
-        return [self._code_hit(code, "code", len(beginning) / len(bare)) for bare, code in codes]
+        beginning = bare if len(bare) < 4 else f"{bare[:3]}.{bare[3:]}"
+        first = bisect.bisect_left(self._codes, beginning)
+        codes = itertools.takewhile(lambda code: code.startswith(beginning), self._codes[first : first + limit])
+        return [self._code_hit(code, "code", len(beginning) / len(code)) for code in codes]
 
-    def _word_scores(self, query: str, limit: int) -> dict[int, float]:
-        """Entry → score, for the entries worth ranking.
+    def _billable_below(self, code: str, rank: int, written: list[str]) -> str:
+        """The billable code below a heading that the rest of the query names: words that the entry at `rank` lacks.
 
-        First the entries with all words as written, then those where the last word is the beginning of one, then those
-        that lack words: each only if the ones before are fewer than `limit`.
+        "left" makes "Cellulitis > leg" L03.116. Without a rest, default_below; "" if there is no such code.
         """
-        written = list(dict.fromkeys(split_words(query)[:_MAX_WORDS]))
+        has = {self._words.names[word] for word in self._words_of(self._order[rank])}
+        rest = {singular(word) for word in written} & self._words.numbers.keys() - has
+        if rest <= LIGHT:
+            return default_below(self._book, code)
+        below = list(itertools.islice(billable_below(self._book, code), _MAX_BELOW))
+        fitting = [node for node in below if rest <= set(map(singular, split_words(self._book.description(node) or "")))]
+        return min(fitting, key=lambda node: len(self._book.description(node) or ""), default="")
+
+    def _word_scores(self, written: list[str], is_complete: bool, limit: int) -> dict[int, float]:
+        """Rank in _order → score, for the entries worth showing. `written`: the folded words of the query.
+
+        First the entries with all words as written; where these are fewer than `limit`, those where the last word is
+        the beginning of one, unless it `is_complete`; where these are few, those that lack words.
+        """
         numbers = [self._words.numbers.get(singular(word), -1) for word in written]
         known = {number: self._weights[number] for number in numbers if number >= 0}
         unknown = math.log(len(self._sources))  # the weight of a word that no entry has
         total = sum(known.values()) + unknown * numbers.count(-1)
         scores: dict[int, float] = {}
-        if not written:
-            return scores
         if -1 not in numbers:
             self._add_scores(scores, self._with_all(known), known, {}, total)
-        if len(scores) < limit and query[-1:].strip():
-            *before, last = written
-            completions = {word: part * self._weights[word] for word, part in self._words.completions(last).items()}
-            words = {self._words.numbers.get(singular(word), -1) for word in before}
-            if -1 not in words and completions:
-                others = {word: self._weights[word] for word in words}
-                entries = self._with_completion(self._with_all(others) if others else None, completions)
-                self._add_scores(scores, entries, others, completions, sum(others.values()))
-        if len(scores) < limit and len(known) > 1:
+        if len(scores) < limit and not is_complete and -1 not in numbers[:-1]:
+            before = {number: self._weights[number] for number in numbers[:-1]}
+            parts = self._words.completions(written[-1])
+            completions = {word: part * self._weights[word] for word, part in parts.items() if word not in before}
+            ranks = self._with_completion(self._with_all(before) if before else None, completions)
+            self._add_scores(scores, ranks, before, completions, sum(before.values()))
+        if len(scores) < _FEW and len(numbers) > 1 and known:
             self._add_scores(scores, self._with_some(known), known, {}, total)
         return scores
 
     def _add_scores(
         self,
         scores: dict[int, float],
-        entries: Iterable[int],
+        ranks: Iterable[int],
         query: Mapping[int, float],
         completions: Mapping[int, float],
         total: float,
     ) -> None:
-        """Score `entries` by the words of `query` and the best one of `completions` (word → weight).
+        """Score the entries at `ranks` by the words of `query` and the best one of `completions` (word → weight).
 
         `total`: the weight of all words of the query, for the recall.
         """
-        for entry in itertools.islice(entries, _MAX_SCORED):
-            if entry in scores:
+        for rank in itertools.islice(ranks, _MAX_SCORED):
+            if rank in scores:
                 continue
+            entry = self._order[rank]
             starts = self._starts[3 * entry : 3 * entry + 4]
             named = matched = completed = 0.0
             for start, end, factor in zip(starts, starts[1:], (1.0, _SYNONYM, _MODIFIER)):
                 for word in self._tokens[start:end]:
                     if word in query:
                         named += factor * query[word]
-                        matched += query[word]
+                        matched += (1.0 if factor > _MODIFIER else _MODIFIER_RECALL) * query[word]
                     elif word in completions:
                         completed = max(completed, factor * completions[word])
             precision = min(1.0, (named + completed) / max(self._entry_weights[entry], _LIGHT_WEIGHT))
             recall = min(1.0, matched / total) if total else 1.0
             if recall >= _MIN_RECALL and precision > 0:
-                scores[entry] = 2 * precision * recall / (precision + recall) + self._additions[entry]
+                scores[rank] = 2 * precision * recall**2 / (precision + recall) + self._additions[entry]
 
     def _with_all(self, words: Iterable[int]) -> Sequence[int]:
         """The entries with all `words`, ascending."""
@@ -245,5 +269,5 @@ class Search:
             visits -= len(posting)
             for entry in posting:
                 weights[entry] += words[word]
-        least = heapq.nlargest(_MAX_SCORED // 3, weights.values())[-1]
-        return sorted(entry for entry, weight in weights.items() if weight >= least)
+        least = heapq.nlargest(_MAX_SCORED // 4, weights.values())[-1]
+        return sorted(entry for entry, weight in weights.items() if weight >= least)[: _MAX_SCORED // 4]

@@ -11,10 +11,9 @@ Read next: search.py.
 
 import bisect
 import functools
+import itertools
 import re
 import unicodedata
-from array import array
-from collections.abc import Iterable
 
 from minscl.data.icd.alphabetic_index import Term
 
@@ -27,16 +26,20 @@ _PARENTHESES = re.compile(r"\(([^()]*)\)")
 _WORD = re.compile(r"[^\W_]+")
 _POSSESSIVE = re.compile(r"['’]s?\b")
 _SYNONYMS = re.compile(r", | or ")
-# What the Table of Neoplasms' columns are called where the Index refers to them: "Cancer, see also Neoplasm, by site,
-# malignant"; "Metastasis, cancerous ... see Neoplasm, secondary"; "Tumor, see also Neoplasm, unspecified behavior".
-# Column → (essential word, synonyms).
-_NEOPLASM_COLUMNS = {
+# Column of a table → (its essential words, synonyms): what the Index calls the column where it refers to the table.
+# "Cancer, see also Neoplasm, by site, malignant"; "Metastasis, cancerous, to specified site, see Neoplasm, secondary";
+# "Tumor, see also Neoplasm, unspecified behavior"; "Overdose, see Table of Drugs and Chemicals, by drug, poisoning".
+_COLUMNS = {
     "Malignant Primary": ("malignant", "primary neoplasm cancer carcinoma"),
-    "Malignant Secondary": ("secondary", "malignant neoplasm metastasis metastatic cancer"),
+    "Malignant Secondary": ("secondary", "metastasis metastatic neoplasm"),
     "Ca in situ": ("situ", "carcinoma in neoplasm"),
     "Benign": ("benign", "neoplasm tumor"),
     "Uncertain Behavior": ("uncertain", "behavior neoplasm tumor"),
     "Unspecified Behavior": ("unspecified", "behavior neoplasm tumor"),
+    "Poisoning Accidental (unintentional)": ("", "poisoning overdose accidental unintentional"),
+    "Poisoning Intentional self-harm": ("", "poisoning overdose intentional self-harm"),
+    "Poisoning Assault": ("", "poisoning overdose assault"),
+    "Poisoning Undetermined": ("", "poisoning overdose undetermined"),
 }
 
 WordNumbers = tuple[int, ...]
@@ -47,20 +50,32 @@ class Words:
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}  # compared form → number
+        self.names: list[str] = []  # number → compared form
         self._written: dict[str, int] = {}  # folded word as written → number
         self._sorted: list[str] = []
-        self._of_text: dict[str, WordNumbers] = {"": ()}
+        self._of_text: dict[str, WordNumbers] = {"": ()}  # titles and parts of descriptions repeat: read once
+        self._of_title: dict[str, tuple[WordNumbers, WordNumbers]] = {}
 
     def of(self, text: str) -> WordNumbers:
-        """The numbers of the words of `text`, in order; new words are added. Remembered: titles repeat."""
+        """The numbers of the words of `text`, in order; new words are added."""
         numbers = self._of_text.get(text)
         if numbers is None:
             numbers = self._of_text[text] = tuple(map(self._number, split_words(text)))
         return numbers
 
+    def of_title(self, title: str) -> tuple[WordNumbers, WordNumbers]:
+        """(the words of a title's first part, those of its synonyms): "Failure, failed", "atrial or auricular"."""
+        numbers = self._of_title.get(title)
+        if numbers is None:
+            first, *others = _SYNONYMS.split(title)
+            numbers = self._of_title[title] = self.of(first), tuple(itertools.chain.from_iterable(map(self.of, others)))
+        return numbers
+
     def freeze(self) -> None:
         """No more words will be added: sort them for `completions`, and forget the texts."""
         self._of_text.clear()
+        self._of_title.clear()
+        self.names = list(self.numbers)
         self._sorted = sorted({*self._written, *self.numbers})
 
     def completions(self, beginning: str) -> dict[int, float]:
@@ -114,17 +129,13 @@ def term_words(words: Words, term: Term) -> tuple[WordNumbers, WordNumbers, Word
     synonyms: WordNumbers = ()
     modifiers: WordNumbers = ()
     path = term.path
-    if term.column in _NEOPLASM_COLUMNS:
-        column, others = _NEOPLASM_COLUMNS[term.column]
-        essential, synonyms = words.of(column), words.of(others)
-        path = path[1:]  # the main term is "Neoplasm, neoplastic"
-    elif term.column:
-        synonyms = words.of(term.column)
+    if term.column:
+        essential, synonyms = map(words.of, _COLUMNS.get(term.column, ("", term.column)))
+        path = path[1:] if essential else path  # of a neoplasm, without the main term "Neoplasm, neoplastic"
     for title in path:
-        first, *others = _SYNONYMS.split(title)
-        essential += words.of(first)
-        for other in others:
-            synonyms += words.of(other)
+        first, others = words.of_title(title)
+        essential += first
+        synonyms += others
     for text in term.modifiers:
         modifiers += words.of(text)
     return essential, synonyms, modifiers
@@ -140,5 +151,5 @@ def description_words(words: Words, text: str) -> tuple[WordNumbers, WordNumbers
     essential: WordNumbers = ()
     for part in text.split(", "):  # "initial encounter": parts repeat, and are split once
         essential += words.of(part)
-    is_cancer = text[:9] == "Malignant" and "neoplasm" in text
+    is_cancer = "alignant neoplasm" in text and "econdary" not in text  # by the Index, as in _COLUMNS
     return essential, words.of("cancer carcinoma") if is_cancer else (), modifiers
