@@ -28,7 +28,17 @@ from dataclasses import dataclass
 from minscl.data.icd.codebook import CodeBook
 from minscl.data.icd.default_codes import billable_below, default_below
 from minscl.data.icd.index_entries import IndexEntry, collection_paused, read_entries
-from minscl.data.icd.search_words import LIGHT, WordNumbers, Words, description_words, singular, split_words, term_words
+from minscl.data.icd.search_words import (
+    FUNCTION_WORDS,
+    LIGHT,
+    WordNumbers,
+    Words,
+    compared_words,
+    description_words,
+    singular,
+    split_words,
+    term_words,
+)
 
 _CODE = re.compile(r"[A-Z][0-9][0-9A-Z]{0,5}")  # the beginning of a code, without the dot
 _MAX_WORDS = 40  # of a query; a paste is longer
@@ -79,10 +89,11 @@ class Search:
             if len(hits) >= limit:
                 break
             hit = self._hit(self._sources[self._order[rank]], score)
-            code = "" if hit.billable or hit.code in hits else self._billable_below(hit.code, rank, written)
+            code = "" if not hit.code or hit.billable or hit.code in hits else self._billable_below(hit, rank, written)
             if code and code not in hits:
                 hits[code] = self._code_hit(code, hit.where, score)
-            hits.setdefault(hit.code or hit.where, hit)
+            if not code or self._book.parent(code) != hit.code or len(code) < 8:  # else only the 7th character differs
+                hits.setdefault(hit.code or hit.where, hit)
         return list(hits.values())[:limit]
 
     def _build(self, index: list[IndexEntry]) -> None:
@@ -101,6 +112,7 @@ class Search:
             for text in self._book.inclusion_terms(node):
                 self._add_entry((node, text), *description_words(words, text))
         words.freeze()
+        self._book.children("")  # has the book list its children now, not in the first search
         self._codes = sorted(node for node in self._book.nodes if _CODE.match(node))
         self._weights = self._weigh()
         sums = [0.0, *itertools.accumulate(map(self._weights.__getitem__, self._tokens))]
@@ -173,18 +185,23 @@ class Search:
         codes = itertools.takewhile(lambda code: code.startswith(beginning), self._codes[first : first + limit])
         return [self._code_hit(code, "code", len(beginning) / len(code)) for code in codes]
 
-    def _billable_below(self, code: str, rank: int, written: list[str]) -> str:
+    def _billable_below(self, hit: Hit, rank: int, written: list[str]) -> str:
         """The billable code below a heading that the rest of the query names: words that the entry at `rank` lacks.
 
         "left" makes "Cellulitis > leg" L03.116. Without a rest, default_below; "" if there is no such code.
         """
         has = {self._words.names[word] for word in self._words_of(self._order[rank])}
-        rest = {singular(word) for word in written} & self._words.numbers.keys() - has
+        rest = {word for word in map(singular, written) if word in self._words.numbers and word not in has}
         if rest <= LIGHT:
-            return default_below(self._book, code)
-        below = list(itertools.islice(billable_below(self._book, code), _MAX_BELOW))
-        fitting = [node for node in below if rest <= set(map(singular, split_words(self._book.description(node) or "")))]
-        return min(fitting, key=lambda node: len(self._book.description(node) or ""), default="")
+            return default_below(self._book, hit.code)
+        context = compared_words(hit.where)  # also of the term that it refers to: "see Cellulitis, lower limb"
+        best, most = "", -1.0
+        for code in itertools.islice(billable_below(self._book, hit.code), _MAX_BELOW):
+            words = compared_words(self._book.description(code) or "")
+            common = len(words & context) - len(words) / 100
+            if rest <= words and common > most:
+                best, most = code, common
+        return best
 
     def _word_scores(self, written: list[str], is_complete: bool, limit: int) -> dict[int, float]:
         """Rank in _order → score, for the entries worth showing. `written`: the folded words of the query.
@@ -197,13 +214,15 @@ class Search:
         unknown = math.log(len(self._sources))  # the weight of a word that no entry has
         total = sum(known.values()) + unknown * numbers.count(-1)
         scores: dict[int, float] = {}
+        function = {self._words.numbers.get(word) for word in FUNCTION_WORDS}
         if -1 not in numbers:
-            self._add_scores(scores, self._with_all(known), known, {}, total)
+            self._add_scores(scores, self._with_all(known.keys() - function or known), known, {}, total)
         if len(scores) < limit and not is_complete and -1 not in numbers[:-1]:
             before = {number: self._weights[number] for number in numbers[:-1]}
             parts = self._words.completions(written[-1])
             completions = {word: part * self._weights[word] for word, part in parts.items() if word not in before}
-            ranks = self._with_completion(self._with_all(before) if before else None, completions)
+            others = before.keys() - function
+            ranks = self._with_completion(self._with_all(others) if others else None, completions)
             self._add_scores(scores, ranks, before, completions, sum(before.values()))
         if len(scores) < _FEW and len(numbers) > 1 and known:
             self._add_scores(scores, self._with_some(known), known, {}, total)

@@ -2,8 +2,8 @@
 
 Words are compared in lower case, without accents and possessives, in the singular: "Crohn's" and "crohns" are "crohn",
 "metastases" and "metastasis" are one word. Each word is of one of three kinds:
-    essential  a title's words up to its first comma or "or": "Failure", "heart"
-    synonyms   the others: "failed" of "Failure, failed", "auricular" of "atrial or auricular"
+    essential  a title's words: "Failure", "heart"
+    synonyms   forms and alternatives of these: "failed" of "Failure, failed", "auricular" of "atrial or auricular"
     modifiers  what is in parentheses: "(acute)"
 
 Read next: search.py.
@@ -11,21 +11,18 @@ Read next: search.py.
 
 import bisect
 import functools
-import itertools
 import re
 import unicodedata
 
 from minscl.data.icd.alphabetic_index import Term
 
+FUNCTION_WORDS = frozenset("an and as at by for from in is of on or the to with nec nos".split())
 # Words for what a code says where the note says no more. By the guidelines a fracture not said to be open is coded as
 # closed, one not said to be nondisplaced as displaced (I.C.19.c); care of an injury begins with the initial encounter.
-LIGHT = frozenset(
-    "a an and as at by for from in is nec nos of on or the to with unspecified initial encounter closed displaced".split()
-)
+LIGHT = FUNCTION_WORDS | {"unspecified", "initial", "encounter", "closed", "displaced"}
 _PARENTHESES = re.compile(r"\(([^()]*)\)")
 _WORD = re.compile(r"[^\W_]+")
 _POSSESSIVE = re.compile(r"['’]s?\b")
-_SYNONYMS = re.compile(r", | or ")
 # Column of a table → (its essential words, synonyms): what the Index calls the column where it refers to the table.
 # "Cancer, see also Neoplasm, by site, malignant"; "Metastasis, cancerous, to specified site, see Neoplasm, secondary";
 # "Tumor, see also Neoplasm, unspecified behavior"; "Overdose, see Table of Drugs and Chemicals, by drug, poisoning".
@@ -64,11 +61,26 @@ class Words:
         return numbers
 
     def of_title(self, title: str) -> tuple[WordNumbers, WordNumbers]:
-        """(the words of a title's first part, those of its synonyms): "Failure, failed", "atrial or auricular"."""
+        """(the essential words of a title, its synonyms).
+
+        What follows a comma is another form where it begins alike ("Failure, failed"), else it says more ("Fracture,
+        pathological").
+        """
         numbers = self._of_title.get(title)
         if numbers is None:
-            first, *others = _SYNONYMS.split(title)
-            numbers = self._of_title[title] = self.of(first), tuple(itertools.chain.from_iterable(map(self.of, others)))
+            essential: WordNumbers = ()
+            synonyms: WordNumbers = ()
+            first, *others = title.split(", ")
+            for part in [first, *others]:
+                name, *alternatives = part.split(" or ")
+                is_synonym = part is not first and (alternatives or name[:3].lower() == first[:3].lower())
+                if is_synonym:
+                    synonyms += self.of(name)
+                else:
+                    essential += self.of(name)
+                for alternative in alternatives:
+                    synonyms += self.of(alternative)
+            numbers = self._of_title[title] = essential, synonyms
         return numbers
 
     def freeze(self) -> None:
@@ -107,6 +119,11 @@ def fold(text: str) -> str:
 def split_words(text: str) -> list[str]:
     """The folded words of `text` without possessives. A hyphen separates words."""
     return _WORD.findall(_POSSESSIVE.sub("", fold(text)))
+
+
+def compared_words(text: str) -> set[str]:
+    """The compared forms of the words of `text`."""
+    return set(map(singular, split_words(text)))
 
 
 @functools.cache
