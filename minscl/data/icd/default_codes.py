@@ -42,7 +42,9 @@ def default_below(book: CodeBook, code: str) -> str:
         else:
             defaults = [child for child in book.children(code) if _adds_only_unspecified(book, code, child)]
         children = book.children(code)
-        code = children[0] if len(children) == 1 else defaults[0] if len(defaults) == 1 or (seventh and defaults) else ""
+        code = (
+            children[0] if len(children) == 1 else defaults[0] if len(defaults) == 1 or (seventh and defaults) else ""
+        )
     return code
 
 

@@ -16,7 +16,9 @@ import unicodedata
 
 from minscl.data.icd.alphabetic_index import Term
 
-FUNCTION_WORDS = frozenset("an and as at by for from in is of on or the to with nec nos".split())
+FUNCTION_WORDS = frozenset(
+    ("an", "and", "as", "at", "by", "for", "from", "in", "is", "nec", "nos", "of", "on", "or", "the", "to", "with")
+)
 # Words for what a code says where the note says no more. By the guidelines a fracture not said to be open is coded as
 # closed, one not said to be nondisplaced as displaced (I.C.19.c); care of an injury begins with the initial encounter.
 LIGHT = FUNCTION_WORDS | {"unspecified", "initial", "encounter", "closed", "displaced"}
@@ -40,6 +42,7 @@ _COLUMNS = {
 }
 
 WordNumbers = tuple[int, ...]
+TextWords = tuple[WordNumbers, WordNumbers, WordNumbers]  # essential, synonyms, modifiers; a word may be of several
 
 
 class Words:
@@ -140,8 +143,8 @@ def singular(word: str) -> str:
     return word[:-1]
 
 
-def term_words(words: Words, term: Term) -> tuple[WordNumbers, WordNumbers, WordNumbers]:
-    """(essential, synonyms, modifiers) of a term with its path. The same word may be of several kinds."""
+def term_words(words: Words, term: Term) -> TextWords:
+    """The words of a term with the titles above it."""
     essential: WordNumbers = ()
     synonyms: WordNumbers = ()
     modifiers: WordNumbers = ()
@@ -158,8 +161,8 @@ def term_words(words: Words, term: Term) -> tuple[WordNumbers, WordNumbers, Word
     return essential, synonyms, modifiers
 
 
-def description_words(words: Words, text: str) -> tuple[WordNumbers, WordNumbers, WordNumbers]:
-    """(essential, synonyms, modifiers) of a description or inclusion term. The same word may be of several kinds."""
+def description_words(words: Words, text: str) -> TextWords:
+    """The words of a description or inclusion term."""
     modifiers: WordNumbers = ()
     if "(" in text:
         for parenthesis in _PARENTHESES.findall(text):
