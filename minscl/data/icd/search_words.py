@@ -29,12 +29,12 @@ _POSSESSIVE = re.compile(r"['’]s?\b")
 # "Cancer, see also Neoplasm, by site, malignant"; "Metastasis, cancerous, to specified site, see Neoplasm, secondary";
 # "Tumor, see also Neoplasm, unspecified behavior"; "Overdose, see Table of Drugs and Chemicals, by drug, poisoning".
 _COLUMNS = {
-    "Malignant Primary": ("malignant", "primary neoplasm cancer carcinoma"),
-    "Malignant Secondary": ("secondary", "metastasis metastatic neoplasm"),
-    "Ca in situ": ("situ", "carcinoma in neoplasm"),
-    "Benign": ("benign", "neoplasm tumor"),
-    "Uncertain Behavior": ("uncertain", "behavior neoplasm tumor"),
-    "Unspecified Behavior": ("unspecified", "behavior neoplasm tumor"),
+    "Malignant Primary": ("malignant", "primary cancer carcinoma"),
+    "Malignant Secondary": ("secondary", "metastasis metastatic"),
+    "Ca in situ": ("situ", "carcinoma ca in"),
+    "Benign": ("benign", "tumor"),
+    "Uncertain Behavior": ("uncertain", "behavior tumor"),
+    "Unspecified Behavior": ("unspecified", "behavior tumor"),
     "Poisoning Accidental (unintentional)": ("", "poisoning overdose accidental unintentional"),
     "Poisoning Intentional self-harm": ("", "poisoning overdose intentional self-harm"),
     "Poisoning Assault": ("", "poisoning overdose assault"),
@@ -151,7 +151,9 @@ def term_words(words: Words, term: Term) -> TextWords:
     path = term.path
     if term.column:
         essential, synonyms = map(words.of, _COLUMNS.get(term.column, ("", term.column)))
-        path = path[1:] if essential else path  # of a neoplasm, without the main term "Neoplasm, neoplastic"
+        if essential:  # a neoplasm: the main term is "Neoplasm, neoplastic"
+            synonyms += words.of(path[0])
+            path = path[1:]
     for title in path:
         first, others = words.of_title(title)
         essential += first

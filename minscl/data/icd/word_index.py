@@ -184,7 +184,9 @@ class WordIndex(Generic[Source]):
             for rank in posting:
                 weights[rank] += words[word]
         least = heapq.nlargest(_MAX_PARTIAL, weights.values())[-1]
-        return sorted(rank for rank, weight in weights.items() if weight >= least)[:_MAX_PARTIAL]
+        above = sorted(rank for rank, weight in weights.items() if weight > least)
+        equal = sorted(rank for rank, weight in weights.items() if weight == least)
+        return [*above, *equal[: _MAX_PARTIAL - len(above)]]
 
 
 def _contains(ascending: array, number: int) -> bool:
