@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.models import LLAMA_125M
 from minscl.config import RunConfig
-from minscl.data.types import Sample
+from minscl.data.sample_types import Sample
 
 DOCUMENT_EVERY = {"spans": None, "mix": 32, "paper": 752, "documents": 1}  # samples; the paper: 200 in 150,200
 PEER_WAYS = ("padded", "grouped", "packed", "single")

@@ -1,7 +1,7 @@
 """Command: gold + predictions → a table, one column per system, with 95% intervals and paired differences; or JSON.
 
     python -m minscl.evaluate --gold gold.jsonl --pred a.jsonl [--pred b.jsonl] [--train train.jsonl]
-                              [--spans spans.jsonl] [--json] [--plot scores.png]
+                              [--spans spans.jsonl] [--edition 2026] [--json] [--plot scores.png]
 
 Gold and predictions are coded documents with the same ids, or MDACE's own JSON: a chart with its notes' text, or a
 folder of charts. `--train` adds scores of seen and unseen codes, `--spans` of unseen codes by the source of their span
@@ -19,6 +19,7 @@ from minscl.data.corpora.mdace_charts import read_charts
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument, Pair
+from minscl.edition_flags import date_flag, edition_flag, load_codebook
 from minscl.errors import InputError
 from minscl.figures import check_figure_path
 from minscl.files import path_kind, read_text
@@ -27,6 +28,7 @@ from minscl.score.code_groups import Group, GroupName, code_groups
 from minscl.score.codes import read_code
 from minscl.score.plots import plot
 from minscl.score.report import Report, system_names, system_report
+from minscl.score.rule_counts import rule_counts
 from minscl.score.systems import System, count_system
 from minscl.score.table import table
 
@@ -62,6 +64,8 @@ class EvaluateConfig:
     f1_of_averages: bool = flag(
         False, "add macro_f1_of_averages, the F1 of macro_union's precision and recall, as in older work"
     )
+    edition: str = edition_flag()
+    date: str = date_flag()
     rounds: int = flag(ROUNDS, "bootstrap rounds for 95% intervals; 0: no intervals", minimum=0, maximum=100_000)
     seed: int = flag(0, "seed of the bootstrap", minimum=0, maximum=2**32 - 1)
     json: bool = flag(False, "print JSON: an object, or a list of them for several predictions")
@@ -80,11 +84,11 @@ class EvaluateConfig:
                 raise InputError(f"--codes-only {path}: not one of the --pred files; name it there too")
 
 
-def read_documents(path: str, flag: str) -> list[CodedDocument]:
+def read_documents(path: str, flag: str, codebook: CodeBook) -> list[CodedDocument]:
     """Coded documents of a JSONL file, or of MDACE's charts. Raises InputError for a file without documents."""
     source = require(path, flag)
     if path_kind(source) == "folder" or source.suffix.lower() == ".json":
-        documents = read_charts(source, CodeBook.load())
+        documents = read_charts(source, codebook)
     else:
         documents = read_jsonl(source, CodedDocument)
     if not documents:
@@ -114,10 +118,16 @@ def read_groups(config: EvaluateConfig, gold: list[CodedDocument]) -> dict[Group
 
 
 def read_system(
-    path: str, name: str, config: EvaluateConfig, gold: list[CodedDocument], groups: dict[GroupName, Group]
+    path: str,
+    name: str,
+    config: EvaluateConfig,
+    gold: list[CodedDocument],
+    groups: dict[GroupName, Group],
+    codebook: CodeBook,
+    gold_rules: dict[str, int],
 ) -> System:
     """The counts of one --pred file."""
-    predicted = read_documents(path, "--pred")
+    predicted = read_documents(path, "--pred", codebook)
     fixed = read_fixed(config.fixed) if config.fixed else None
     try:
         return count_system(
@@ -131,6 +141,8 @@ def read_system(
             unlisted=config.unlisted == "keep",
             fixed=fixed,
             f1_of_averages=config.f1_of_averages,
+            codebook=codebook,
+            gold_rules=gold_rules,
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -138,10 +150,11 @@ def read_system(
 
 def evaluate(config: EvaluateConfig) -> tuple[list[Report], dict[GroupName, Group]]:
     """(reports, groups): one report per --pred file."""
-    gold = sorted(read_documents(config.gold, "--gold"), key=lambda document: document.id)
-    groups = read_groups(config, gold)
+    codebook = load_codebook(config)
+    gold = sorted(read_documents(config.gold, "--gold", codebook), key=lambda document: document.id)
+    groups, gold_rules = read_groups(config, gold), rule_counts(gold, codebook)
     systems = [
-        read_system(path, name, config, gold, groups)
+        read_system(path, name, config, gold, groups, codebook, gold_rules)
         for path, name in zip(config.pred, system_names(config.pred), strict=True)
     ]
     if not config.rounds:

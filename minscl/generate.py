@@ -2,7 +2,7 @@
 
     python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE]
                               [--grounded] [--min-score P] [--system scl | sft | cot | cot-sc]
-                              [--json | --html FILE | --out FILE]
+                              [--edition 2026] [--date 2026-09-30] [--strict] [--json | --html FILE | --out FILE]
 
 With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped. Nothing leaves the
 machine: the model is a local folder, and no module used by this command opens a connection.
@@ -22,15 +22,17 @@ from minscl.cli import flag, parse_flags, positional
 from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog
+from minscl.data.checks import breaks_rules
+from minscl.data.icd import CodeBook
 from minscl.data.notes import Skip, read_evidence, read_notes
 from minscl.data.record_checks import show_id
 from minscl.data.resuming import already_coded, evidence_setting
 from minscl.data.types import CodedDocument, Note
+from minscl.edition_flags import date_flag, edition_flag, load_codebook
 from minscl.errors import InputError, printable
 from minscl.files import replace_file
 from minscl.hardware import choose_device, default_cache_bytes, memory_errors
 from minscl.infer import BATCH_SIZE
-from minscl.infer.answer import filter_by_score
 from minscl.infer.coder import code_notes
 from minscl.infer.linear import pack_weights
 from minscl.infer.report import html_page, text_table
@@ -83,6 +85,9 @@ class GenerateConfig:
     out: str = flag(
         "", "append one coded document per line to this file; notes already in it are not coded again", role="output"
     )
+    edition: str = edition_flag()
+    date: str = date_flag()
+    strict: bool = flag(False, "exit with status 1 where a document breaks an Excludes1 note or has an invalid code")
     html: str = flag("", "write one self-contained page with the evidence highlighted in the notes", role="output")
 
     def __post_init__(self):
@@ -93,7 +98,7 @@ class GenerateConfig:
         return Sampling(self.chains, self.temperature, self.top_p, self.seed)
 
 
-def settings_of(config: GenerateConfig) -> dict[str, str]:
+def settings_of(config: GenerateConfig, codebook: CodeBook) -> dict[str, str]:
     """What decides about the codes, but for the note and human evidence: CodedDocument.coded_with.
 
     Without --batch-size, --memory, --compile and --device, which change no more than the last digits of scores. Raises
@@ -103,11 +108,17 @@ def settings_of(config: GenerateConfig) -> dict[str, str]:
     names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
     _, dtype = choose_device(config.device, config.dtype)
     values = dataclasses.asdict(config) | {"dtype": str(dtype).removeprefix("torch.")}
-    return describe_weights(config.model, config.adapter) | {name: str(values[name]) for name in names}
+    edition = codebook.edition
+    code_set = {"edition": edition.name if edition.is_bundled else f"{edition.name} {edition.digest}"}
+    if codebook.date:
+        code_set["date"] = str(codebook.date)
+    return describe_weights(config.model, config.adapter) | {name: str(values[name]) for name in names} | code_set
 
 
-def code(config: GenerateConfig, notes: list[Note], evidence, skip: Skip | None) -> Iterator[CodedDocument]:
-    """Load the model and code `notes`; yields their documents in order. `evidence` and `skip` as for code_notes."""
+def code(
+    config: GenerateConfig, notes: list[Note], evidence, skip: Skip | None, codebook: CodeBook
+) -> Iterator[CodedDocument]:
+    """Load the model and code `notes`; yields their documents in order. The other arguments are as for code_notes."""
     if not notes:
         return
     system = choose_system(config.system, config.sampling())
@@ -127,14 +138,18 @@ def code(config: GenerateConfig, notes: list[Note], evidence, skip: Skip | None)
         memory=int(config.memory * 1e9) or default_cache_bytes(device),
         cuda_graphs=config.compile,
         skip=skip,
+        codebook=codebook,
+        min_score=config.min_score,
     )
     with memory_errors("a smaller --memory"):
-        for document in tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1):
-            yield filter_by_score(document, config.min_score)
+        yield from tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1)
 
 
 def main(argv=None) -> int:
-    """Parse the flags, code the notes, print or write the documents; returns 2 if a note was skipped, else 0."""
+    """Parse the flags, code the notes, print or write the documents; returns the exit status.
+
+    It is 2 if a note was skipped, 1 if --strict finds a document that breaks rules, else 0.
+    """
     config = parse_flags(GenerateConfig, "generate", "Code clinical notes in ICD-10-CM, with the evidence.", argv)
     skipped: list[str] = []
 
@@ -145,11 +160,12 @@ def main(argv=None) -> int:
 
     notes = read_notes(config.notes, skip if len(config.notes) > 1 else None)
     evidence = read_evidence(config.evidence, notes)
-    settings = settings_of(config)
+    codebook = load_codebook(config)
+    settings = settings_of(config, codebook)
     with AnswerLog(config.out, CodedDocument) if config.out else contextlib.nullcontext() as log:
         documents = already_coded(log.records, notes, config.out, settings, evidence) if log else {}
         remaining = [note for note in notes if note.id not in documents]
-        for coded in code(config, remaining, evidence, skip if len(notes) > 1 else None):
+        for coded in code(config, remaining, evidence, skip if len(notes) > 1 else None, codebook):
             document = dataclasses.replace(coded, coded_with=settings | evidence_setting(evidence, coded.id))
             documents[document.id] = document
             if log:
@@ -158,9 +174,10 @@ def main(argv=None) -> int:
                 print_json(document.to_dict())
             elif not (config.html or config.out):
                 print(text_table(document), flush=True)
+    coded_notes = [documents[note.id] for note in notes if note.id in documents]
     if config.html:
         with replace_file(config.html) as handle:
-            handle.write(html_page([documents[note.id] for note in notes if note.id in documents]))
+            handle.write(html_page(coded_notes, f"{codebook.label}: {codebook.edition.about}"))
     if skipped:
         total = len({*skipped, *(note.id for note in notes)})
         print(
@@ -168,7 +185,9 @@ def main(argv=None) -> int:
             "are coded",
             file=sys.stderr,
         )
-    return 2 if skipped else 0
+    if skipped:
+        return 2
+    return int(config.strict and any(map(breaks_rules, coded_notes)))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import torch
 
 from minscl.data.loss import IGNORE
 from minscl.data.packing import Pack, Step
-from minscl.data.types import Sample
+from minscl.data.sample_types import Sample
 
 TOKEN_ERROR_RATE = 0.01  # the probability that a run of token errors begins at a target token
 LINE_ERROR_RATES = (0.0, 0.1, 0.3, 0.5)  # of a wrong line at each place between lines; one rate per document

@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from minscl.data.icd import CodeBook
 from minscl.data.packing import pack
+from minscl.data.sample_types import Sample
 from minscl.data.samples import document_sample, encode_sample, span_sample
-from minscl.data.types import Sample
 from minscl.model import Decoder, ModelConfig, load_model, save_model
 from minscl.model.ops import rope_frequencies
 from minscl.training.checkpoint import ADAMW_STATE, load_checkpoint, save_checkpoint

@@ -10,8 +10,8 @@ from minscl.config import DEMO
 from minscl.data.loss import IGNORE
 from minscl.data.packing import pack
 from minscl.data.prompts import parse_document, render_document_target
+from minscl.data.sample_types import Sample
 from minscl.data.samples import document_sample, encode_sample
-from minscl.data.types import Sample
 from minscl.model import load_tokenizer
 from study import error_injection
 from study.notes import coded_phrases, random_documents

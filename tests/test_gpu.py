@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import gpu, gpu_checks
 from minscl.data.packing import pack
-from minscl.data.types import Sample
+from minscl.data.sample_types import Sample
 from minscl.infer import cuda_graph
 from minscl.infer import engine as engine_module
 from minscl.infer.engine import Engine, Request

@@ -22,8 +22,9 @@ from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.locate import locate
 from minscl.data.packing import pack_step
+from minscl.data.sample_types import Sample
 from minscl.data.samples import document_sample, encode_sample, span_sample
-from minscl.data.types import CodedDocument, Pair, Sample
+from minscl.data.types import CodedDocument, Pair
 from minscl.infer import code_note, generate
 from minscl.lora import add_lora, load_adapter, lora_parameters
 from minscl.model import load_model, load_tokenizer

@@ -125,8 +125,8 @@ def test_codes_are_read_as_evaluate_reads_them(tmp_path):
         (
             functools.partial(read_pairs, listed=True),
             [span("Z99.2"), span("Z99.99"), span("e11.655")],
-            "r:2: code is Z99.99, not in the Tabular List; 2 codes of the file are not; "
-            "correct the code or drop the pair",
+            "r:2: code is Z99.99, not in ICD-10-CM edition 2027; 2 codes of the file are not; "
+            "correct the code, drop the pair or set MINSCL_EDITION to the edition that has it",
         ),
     ],
 )

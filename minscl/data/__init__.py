@@ -1,6 +1,7 @@
 """Records, prompts, samples and packs. Read types.py first, then prompts.py, samples.py, packing.py, loss.py."""
 
-from minscl.data.types import Assignment, CodedDocument, Evidence, Note, Pair, Sample, TextSample
+from minscl.data.sample_types import Sample, TextSample
+from minscl.data.types import Assignment, CodedDocument, Evidence, Note, Pair
 
 __all__ = ["Assignment", "CodedDocument", "Evidence", "Note", "Pair", "Sample", "TextSample", "pack"]
 

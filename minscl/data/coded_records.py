@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from minscl.data.icd import CodeBook
+from minscl.data.icd.editions import VARIABLE
 from minscl.data.jsonl import read_jsonl
 from minscl.data.record_checks import show_code
 from minscl.data.types import CodedDocument, Pair
@@ -55,8 +56,8 @@ def read_pairs(path, codebook: CodeBook, *, listed: bool = False) -> list[Pair]:
             path,
             ((record, "code", pair.code) for record, pair in enumerate(pairs)),
             codebook.description,
-            "in the Tabular List",
-            "correct the code or drop the pair",
+            f"in ICD-10-CM edition {codebook.edition.name}",
+            f"correct the code, drop the pair or set {VARIABLE} to the edition that has it",
         )
     return pairs
 

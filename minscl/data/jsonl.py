@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from minscl.data.record_checks import MAX_CHARACTERS, show_key
-from minscl.data.types import Sample, TextSample
+from minscl.data.sample_types import Sample, TextSample
 from minscl.errors import InputError
 from minscl.files import read_errors, replace_file, require_file
 from minscl.files import read_text as read_whole_text

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import torch
 
 from minscl.data.loss import IGNORE
-from minscl.data.types import Sample
+from minscl.data.sample_types import Sample
 from minscl.errors import InputError
 
 MIN_SHARED_PREFIX = 8  # tokens; a shorter prefix costs more in bookkeeping than it saves

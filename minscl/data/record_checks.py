@@ -56,6 +56,13 @@ def checked_record(record, cls, required: dict, optional: dict) -> dict:
     return record
 
 
+def checked_texts(values, cls, key: str) -> tuple[str, ...] | None:
+    """The list of strings `values`, already known to be a list or null, as a tuple. Raises InputError."""
+    for value in values or ():
+        checked_record({key: value}, cls, {key: str}, {})
+    return None if values is None else tuple(values)
+
+
 def show_key(key: str) -> str:
     """A key of a record for a message: quoted if it is a word, else only described."""
     return repr(key) if len(key) <= _SHOWN_KEY_LENGTH and key.isidentifier() else describe_value(key)

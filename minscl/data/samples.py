@@ -19,7 +19,8 @@ from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_samples
 from minscl.data.prompts import render_document_prompt, render_document_target, render_span_prompt, render_span_target
 from minscl.data.record_checks import show_id
-from minscl.data.types import CodedDocument, Pair, Sample, TextSample
+from minscl.data.sample_types import Sample, TextSample
+from minscl.data.types import CodedDocument, Pair
 from minscl.errors import InputError
 
 MAX_TOKEN_CHARACTERS = 256  # no vocabulary has longer tokens; a text above it is not tokenised to count its tokens

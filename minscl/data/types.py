@@ -7,17 +7,17 @@ evidence.
 `from_dict` validates everything that can be wrong in a file and raises InputError naming key, value and remedy.
 Constructors do not validate, so building records in code costs nothing. `to_dict` omits optional keys that are None.
 
-Read next: jsonl.py, which reads files of these records; prompts.py, which turns them into text.
+Read next: sample_types.py, the records that are trained on; jsonl.py, which reads files of records; prompts.py, which
+turns them into text.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from minscl.data.record_checks import checked_record, show_code, with_optional
+from minscl.data.record_checks import checked_record, checked_texts, show_code, with_optional
 from minscl.errors import InputError, describe_value
 
 SOURCES = ("gold", "silver", "synthetic", "synthetic-template")  # of span pairs, Eq. 5
 MAX_PHRASE = 10_000  # characters of a span pair's evidence
-KINDS = ("document", "span")  # of samples, Eq. 3
 
 
 @dataclass(frozen=True)
@@ -41,40 +41,49 @@ class Note:
 class Evidence:
     """A quotation with its half-open character offsets in the note.
 
-    `grounded` is set on predictions: False, with `start` and `end` None, where the note does not have the quotation.
+    Set on predictions only: `grounded`, False where the note does not have the quotation, whose `start` and `end` are
+    None; `assertion`, what the note says of it, one of assertion.STATUSES.
     """
 
     text: str
     start: int | None
     end: int | None
     grounded: bool | None = None
+    assertion: str | None = None
 
     @classmethod
     def from_dict(cls, record) -> "Evidence":
         """The evidence in `record`; raises InputError. CodedDocument.from_dict checks its offsets."""
         ungrounded = isinstance(record, dict) and record.get("grounded") is False
         offset = type(None) if ungrounded else int
-        return cls(**checked_record(record, cls, {"text": str, "start": offset, "end": offset}, {"grounded": bool}))
+        optional = {"grounded": bool, "assertion": str}
+        return cls(**checked_record(record, cls, {"text": str, "start": offset, "end": offset}, optional))
 
     def to_dict(self) -> dict:
-        """The JSON object; `grounded` only where it is set."""
-        return with_optional({"text": self.text, "start": self.start, "end": self.end}, grounded=self.grounded)
+        """The JSON object; `grounded` and `assertion` only where they are set."""
+        fields = {"text": self.text, "start": self.start, "end": self.end}
+        return with_optional(fields, grounded=self.grounded, assertion=self.assertion)
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A code with its evidence. `score` is set on predictions: the probability of the code's tokens, 0 to 1."""
+    """A code with its evidence.
+
+    Set on predictions only: `score`, the probability of the code's tokens, 0 to 1; `rules`, what the Tabular List says
+    about the code beside the document's others, as sentences (icd/rules.py).
+    """
 
     code: str
     description: str
     evidence: tuple[Evidence, ...] = ()
     score: float | None = None
+    rules: tuple[str, ...] | None = None
 
     @classmethod
     def from_dict(cls, record) -> "Assignment":
         """The assignment in `record`; raises InputError, also for a blank code or a score outside 0 to 1."""
         required = {"code": str, "description": str, "evidence": list}
-        fields = checked_record(record, cls, required, {"score": (int, float)})
+        fields = checked_record(record, cls, required, {"score": (int, float), "rules": list})
         if not fields["code"].strip():
             raise InputError("Assignment: code is blank; give a code or drop the entry")
         score = fields.get("score")
@@ -82,13 +91,17 @@ class Assignment:
             raise InputError(
                 f"Assignment: score of {show_code(fields['code'])} is not a number from 0 to 1; score it again"
             )
-        return cls(fields["code"], fields["description"], tuple(map(Evidence.from_dict, fields["evidence"])), score)
+        rules = checked_texts(fields.get("rules"), cls, "rules")
+        evidence = tuple(map(Evidence.from_dict, fields["evidence"]))
+        return cls(fields["code"], fields["description"], evidence, score, rules)
 
     def to_dict(self) -> dict:
-        """The JSON object; `score` only where it is set."""
+        """The JSON object; `score` and `rules` only where they are set."""
         evidence = [quotation.to_dict() for quotation in self.evidence]
         return with_optional(
-            {"code": self.code, "description": self.description, "evidence": evidence}, score=self.score
+            {"code": self.code, "description": self.description, "evidence": evidence},
+            score=self.score,
+            rules=None if self.rules is None else list(self.rules),
         )
 
 
@@ -98,7 +111,8 @@ class CodedDocument:
 
     Set on predictions only: `output`, the raw generation; `warnings`; `truncated`, how many answers (one, or the
     chains of cot-sc) stopped at their length limit; `continued`, whether `output` continues from evidence supplied by
-    the user; `coded_with`, the settings of `generate` that decide about the codes (name → text).
+    the user; `edition`, the code set, and `date`, the date of service that selected it, if one was named;
+    `coded_with`, the settings of `generate` that decide about the codes (name → text).
     """
 
     id: str
@@ -108,12 +122,15 @@ class CodedDocument:
     warnings: tuple[str, ...] | None = None
     truncated: int | None = None
     continued: bool | None = None
+    edition: str | None = None
+    date: str | None = None
     coded_with: dict[str, str] | None = None
 
     @classmethod
     def from_dict(cls, record) -> "CodedDocument":
         """The document in `record`; raises InputError, also for evidence that is not the text at its offsets."""
-        optional = {"output": str, "warnings": list, "truncated": int, "continued": bool, "coded_with": dict}
+        optional = {"output": str, "warnings": list, "truncated": int, "continued": bool, "edition": str, "date": str}
+        optional["coded_with"] = dict
         fields = checked_record(record, cls, {"id": str, "text": str, "codes": list}, optional)
         codes = tuple(map(Assignment.from_dict, fields["codes"]))
         for assignment in codes:
@@ -121,12 +138,10 @@ class CodedDocument:
                 _check_offsets(fields["text"], assignment.code, evidence)
         if (fields.get("truncated") or 0) < 0:
             raise InputError("CodedDocument: truncated is below 0; give how many answers stopped at their length limit")
-        warnings = fields.get("warnings")
-        for warning in warnings or ():
-            checked_record({"warning": warning}, cls, {"warning": str}, {})
+        warnings = checked_texts(fields.get("warnings"), cls, "warnings")
         for value in (fields.get("coded_with") or {}).values():
             checked_record({"coded_with": value}, cls, {"coded_with": str}, {})
-        return cls(**{**fields, "codes": codes, "warnings": None if warnings is None else tuple(warnings)})
+        return cls(**{**fields, "codes": codes, "warnings": warnings})
 
     def to_dict(self) -> dict:
         """The JSON object; the keys of predictions only where they are set."""
@@ -136,6 +151,8 @@ class CodedDocument:
             warnings=None if self.warnings is None else list(self.warnings),
             truncated=self.truncated,
             continued=self.continued,
+            edition=self.edition,
+            date=self.date,
             coded_with=self.coded_with,
         )
 
@@ -197,63 +214,3 @@ class Pair:
             "count": self.count,
             "origin": self.origin,
         }
-
-
-@dataclass(frozen=True)
-class TextSample:
-    """A training sample as text. `name` (document id, or file:line) appears in messages and is not written to files."""
-
-    prompt: str
-    target: str
-    kind: str
-    name: str = field(default="", compare=False)
-
-    @classmethod
-    def from_dict(cls, record) -> "TextSample":
-        """The sample in `record`; raises InputError."""
-        fields = checked_record(record, cls, {"prompt": str, "target": str, "kind": str}, {})
-        _check_kind(cls, fields["kind"])
-        return cls(**fields)
-
-    def to_dict(self) -> dict:
-        """The JSON object, without `name`."""
-        return {"prompt": self.prompt, "target": self.target, "kind": self.kind}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A training sample as token ids. The loss covers `target_ids`, which end with the end-of-turn token.
-
-    `len(sample)` is the number of tokens, prompt and target together.
-    """
-
-    prompt_ids: tuple[int, ...]
-    target_ids: tuple[int, ...]
-    kind: str | None = None
-    name: str = field(default="", compare=False)
-
-    def __len__(self) -> int:
-        return len(self.prompt_ids) + len(self.target_ids)
-
-    @classmethod
-    def from_dict(cls, record) -> "Sample":
-        """The sample in `record`; raises InputError, also for an empty side or a negative id."""
-        fields = checked_record(record, cls, {"prompt_ids": list, "target_ids": list}, {"kind": str})
-        for key in ("prompt_ids", "target_ids"):
-            if not fields[key]:
-                raise InputError(f"Sample: {key} is empty; a sample needs a prompt and a target")
-            for token in fields[key]:
-                if type(token) is not int or token < 0:
-                    raise InputError(f"Sample: {key} holds {describe_value(token)}; token ids are whole numbers from 0")
-        if fields.get("kind") is not None:
-            _check_kind(cls, fields["kind"])
-        return cls(tuple(fields["prompt_ids"]), tuple(fields["target_ids"]), fields.get("kind"))
-
-    def to_dict(self) -> dict:
-        """The JSON object, without `name`; `kind` only where it is set."""
-        return with_optional({"prompt_ids": list(self.prompt_ids), "target_ids": list(self.target_ids)}, kind=self.kind)
-
-
-def _check_kind(cls, kind: str) -> None:
-    if kind not in KINDS:
-        raise InputError(f"{cls.__name__}: kind is none of {', '.join(KINDS)}; use one of them")

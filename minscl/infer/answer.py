@@ -21,15 +21,21 @@ LEFT_OUT = "left out, score below"  # the warning of filter_by_score begins so
 
 
 def read_answer(
-    note: Note, generation: Generation, tokenizer, evidence: list[str] | None = None, system: System = SCL
+    note: Note,
+    generation: Generation,
+    tokenizer,
+    evidence: list[str] | None = None,
+    system: System = SCL,
+    codebook: CodeBook | None = None,
 ) -> CodedDocument:
     """The coded document of one generation: parsed, scored, each quotation located in the note or marked as not found.
 
-    `evidence`: the human quotations that the prompt ended with.
+    `evidence`: the human quotations that the prompt ended with. `codebook`: the code set that decides what a code is;
+    None: the default edition.
     """
     output = tokenizer.decode(generation.ids)
     prefix = render_evidence(evidence) if evidence is not None else ""
-    book = CodeBook.load()
+    book = codebook or CodeBook.load()
     parsed = system.parse(prefix + output, known_category=book.has_category, truncated=not generation.stopped)
     quotations = locate_all(note.text, parsed.evidence)
     codes = []
@@ -119,9 +125,6 @@ def answer_warnings(
         yield "the answer has no section headings"
     for text in dict.fromkeys(quotation.text for quotation in quotations if not quotation.grounded):
         yield f"not found in note: {text}"
-    book = CodeBook.load()
     for item in codes:
-        if not book.is_billable(item.code):
-            yield f"{item.code} is not a billable code of the Tabular List"
         if not item.evidence and system.names_evidence:
             yield f"{item.code} names no evidence"

@@ -19,7 +19,7 @@ Read next: constrained.py.
 
 import functools
 import unicodedata
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -95,11 +95,13 @@ Transitions = dict[int, State]  # next byte → state after it
 class Grammar:
     """The automaton for answers about one note. While `closing` is set, only transitions towards the end remain.
 
-    `starts` and `ends` are the byte offsets into `note_bytes` where a quotation may start and end.
+    `starts` and `ends` are the byte offsets into `note_bytes` where a quotation may start and end. `codebook`: the
+    code set; None: the default edition.
     """
 
-    def __init__(self, note: str):
+    def __init__(self, note: str, codebook: CodeBook | None = None):
         text = one_line(note)
+        self.codebook = codebook or CodeBook.load()
         self.note_bytes = text.encode("utf-8")
         starts, self.ends = word_boundaries(text)
         self.sorted_ends = sorted(self.ends)
@@ -185,16 +187,14 @@ class Grammar:
         return quotations.count(text) < MAX_COPIES and quotation_reads_back(len(quotations) + 1, text)
 
     def _in_code(self, state: Code) -> Transitions:
-        book = CodeBook.load()
-        index = bisect_left(book.billable, state.prefix)
-        if index < len(book.billable) and book.billable[index] == state.prefix:  # the code is complete
-            description = one_line(book.description(state.prefix) or "")
+        if self.codebook.is_billable(state.prefix):  # the code is complete
+            description = one_line(self.codebook.description(state.prefix) or "")
             references = References(state.evidence_lines, (*state.codes, state.prefix), 0, "")
             return spell((f" {description} [".encode(), references))
         transitions: Transitions = {}
         if state.evidence_lines:  # no code without evidence
-            for letter in next_characters(state.prefix):
-                candidates = codes_below(state.prefix + letter)[: len(state.codes) + 1]
+            for letter in next_characters(self.codebook, state.prefix):
+                candidates = self.codebook.billable_below(state.prefix + letter)[: len(state.codes) + 1]
                 if not all(code in state.codes for code in candidates):
                     transitions[ord(letter)] = Code(state.evidence_lines, state.codes, state.prefix + letter)
         if not state.codes and not state.prefix:
@@ -250,12 +250,6 @@ def is_word_character(character: str) -> bool:
 
 
 @functools.cache
-def next_characters(prefix: str) -> Iterable[str]:
+def next_characters(codebook: CodeBook, prefix: str) -> Iterable[str]:
     """The characters that follow `prefix` in billable codes, sorted."""
-    return sorted({code[len(prefix)] for code in codes_below(prefix) if len(code) > len(prefix)})
-
-
-def codes_below(prefix: str) -> list[str]:
-    """The billable codes that start with `prefix`, sorted."""
-    codes = CodeBook.load().billable
-    return codes[bisect_left(codes, prefix) : bisect_left(codes, prefix + "\x7f")]
+    return sorted({code[len(prefix)] for code in codebook.billable_below(prefix) if len(code) > len(prefix)})

@@ -13,13 +13,15 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from minscl.data.checks import check_document
+from minscl.data.icd import CodeBook
 from minscl.data.notes import Skip
 from minscl.data.prompts import render_evidence
 from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 from minscl.infer import BATCH_SIZE
-from minscl.infer.answer import read_answer
+from minscl.infer.answer import filter_by_score, read_answer
 from minscl.infer.cache import KVCache
 from minscl.infer.constrained import Guide, check_max_new_tokens
 from minscl.infer.engine import Engine, Request
@@ -49,16 +51,24 @@ class Job:
 
 
 def code_note(
-    model, tokenizer, text: str, *, evidence: list[str] | None = None, grounded: bool = False
+    model,
+    tokenizer,
+    text: str,
+    *,
+    evidence: list[str] | None = None,
+    grounded: bool = False,
+    codebook: CodeBook | None = None,
 ) -> CodedDocument:
     """Code one note.
 
     `evidence`: human quotations, in document order, in place of the model's. `grounded`: constrained decoding, so that
-    only quotations from the note and billable codes with evidence can be written (constrained.py). Raises InputError
+    only quotations from the note and billable codes with evidence can be written (constrained.py). `codebook`: the code
+    set, which the result is checked against (data/checks.py); None: the default edition. Raises InputError
     for an empty note and for one that does not fit in the model's context.
     """
     by_note = {"note": evidence} if evidence is not None else None
-    return next(code_notes(model, tokenizer, [Note("note", text)], evidence=by_note, grounded=grounded))
+    notes = [Note("note", text)]
+    return next(code_notes(model, tokenizer, notes, evidence=by_note, grounded=grounded, codebook=codebook))
 
 
 def code_notes(
@@ -73,13 +83,17 @@ def code_notes(
     memory: int | None = None,
     cuda_graphs: bool = False,
     skip: Skip | None = None,
+    codebook: CodeBook | None = None,
+    min_score: float = 0.0,
 ) -> Iterator[CodedDocument]:
     """Code many notes; yields a CodedDocument per note, in order, each as soon as it and all before it are finished.
 
     `evidence` maps note ids to human quotations; it and `grounded` are for SCL only. At most `batch_size` answers are
     decoded together, fewer where `memory` bytes of keys and values do not allow as many. `cuda_graphs`: as for Engine.
     A note that cannot be coded is passed to `skip(note, error)` and left out; without `skip`, InputError is raised
-    before any note is coded. Logits that are not finite raise InputError, since no other note would fare better.
+    before any note is coded. `codebook` as for code_note; codes that score less than `min_score` (0 to 1) are left out
+    before the document is checked against it. Logits that are not finite raise InputError, since no other note would
+    fare better.
     """
     if batch_size < 1:
         raise InputError(f"batch_size = {batch_size}: give at least 1")
@@ -88,6 +102,7 @@ def code_notes(
     jobs = make_jobs(model, tokenizer, notes, system, evidence or {}, grounded, memory, skip)
     if not jobs:
         return
+    book = codebook or CodeBook.load()
     length = max(job.length for job in jobs)
     slots = slots_for(model, length, min(batch_size, len(jobs) * system.chains), memory)
     engine = Engine(
@@ -99,20 +114,23 @@ def code_notes(
     )
     # With several answers at once the machine is busy enough without draft tokens.
     speculate = slots == 1 and not cuda_graphs and system.names_evidence
-    requests = make_requests(tokenizer, jobs, system, grounded, speculate)
+    requests = make_requests(tokenizer, jobs, system, grounded, speculate, book)
     for job, answers in zip(jobs, in_order(engine.run(requests), system.chains), strict=True):
         if system.chains == 1:
-            yield read_answer(job.note, answers[0], tokenizer, job.evidence, system)
+            document = read_answer(job.note, answers[0], tokenizer, job.evidence, system, book)
         else:
-            yield count_votes(job.note, answers, tokenizer)
+            document = count_votes(job.note, answers, tokenizer, book)
+        yield check_document(filter_by_score(document, min_score), book)
 
 
-def make_requests(tokenizer, jobs: Iterable[Job], system: System, grounded: bool, speculate: bool) -> Iterator[Request]:
+def make_requests(
+    tokenizer, jobs: Iterable[Job], system: System, grounded: bool, speculate: bool, codebook: CodeBook
+) -> Iterator[Request]:
     """The requests of all jobs, `system.chains` for each; guides and drafters are created on demand."""
     for job in jobs:
         for chain in range(system.chains):
-            guide = Guide(tokenizer, job.note.text, job.max_new_tokens, job.evidence) if grounded else None
-            drafter = Drafter(tokenizer, job.prompt) if speculate else None
+            guide = Guide(tokenizer, job.note.text, job.max_new_tokens, job.evidence, codebook) if grounded else None
+            drafter = Drafter(tokenizer, job.prompt, codebook) if speculate else None
             sampler = system.sampler(job.note.id, chain)
             yield Request(job.prompt, job.max_new_tokens, guide, drafter, sampler, show_id(job.note.id))
 

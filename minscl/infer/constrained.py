@@ -14,6 +14,7 @@ Read next: sequence.py, which asks a Guide for the allowed tokens.
 
 import functools
 
+from minscl.data.icd import CodeBook
 from minscl.data.prompts import render_evidence
 from minscl.errors import InputError
 from minscl.infer.answer_grammar import Evidence, Grammar, Quote, State
@@ -71,15 +72,22 @@ def check_max_new_tokens(max_new_tokens: int) -> None:
 class Guide:
     """The constraint on one answer: the automaton's state, advanced by each token of the answer.
 
-    `evidence`: human quotations with which the prompt ends ("+ Evid."). `closed_by_limit`: whether the length limit
-    forced an end that the model might not have chosen. Raises InputError where `max_new_tokens` is too small
-    (check_max_new_tokens).
+    `evidence`: human quotations with which the prompt ends ("+ Evid."). `codebook`: as for Grammar. `closed_by_limit`:
+    whether the length limit forced an end that the model might not have chosen. Raises InputError where
+    `max_new_tokens` is too small (check_max_new_tokens).
     """
 
-    def __init__(self, tokenizer, note: str, max_new_tokens: int, evidence: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer,
+        note: str,
+        max_new_tokens: int,
+        evidence: list[str] | None = None,
+        codebook: CodeBook | None = None,
+    ) -> None:
         check_max_new_tokens(max_new_tokens)
         self.tokenizer, self.trie, self.max_new_tokens = tokenizer, token_trie(tokenizer), max_new_tokens
-        self.grammar = Grammar(note)
+        self.grammar = Grammar(note, codebook)
         self.state: State
         if evidence is None:
             self.prefix = ""  # the part of the answer that is already in the prompt

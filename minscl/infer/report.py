@@ -11,8 +11,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from html import escape
 
+from minscl.data.assertion_cues import AFFIRMED
+from minscl.data.checks import is_informational
 from minscl.data.locate import line_and_column
-from minscl.data.types import CodedDocument
+from minscl.data.types import CodedDocument, Evidence
 from minscl.errors import printable
 from minscl.infer.answer import LEFT_OUT
 
@@ -23,7 +25,7 @@ section { display: grid; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); g
 padding: 1rem 0 }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font: inherit }
 mark { background: #ffe9a8; padding: 0 .1em } mark sup { font-weight: 600 }
-.code { font-weight: 600 } .missing { color: #a00000 } dd { margin: 0 0 .3rem 1rem }
+.code { font-weight: 600 } .missing, .rule { color: #a00000 } dd { margin: 0 0 .3rem 1rem }
 @media (max-width: 50rem) { section { grid-template-columns: 1fr } }
 """
 
@@ -33,7 +35,7 @@ def text_table(document: CodedDocument) -> str:
 
     It is printable: neither the note nor the model can control the terminal.
     """
-    lines = [document.id, ""]
+    lines = [document.id + code_set(document, "  ({})"), ""]
     for item in document.codes:
         score = "" if item.score is None else f"  [{item.score:.2f}]"
         lines.append(f"  {item.code:<9} {item.description or '(not in the Tabular List)'}{score}")
@@ -41,13 +43,30 @@ def text_table(document: CodedDocument) -> str:
             position = "not found in note"
             if evidence.start is not None:
                 position = "{}:{}".format(*line_and_column(document.text, evidence.start))
-            lines.append(f"            “{' '.join(evidence.text.split())}”  {position}")
+            status = f"  {evidence.assertion}" if needs_look(evidence) else ""
+            lines.append(f"            “{' '.join(evidence.text.split())}”  {position}{status}")
         if not item.evidence:
             lines.append("            (no evidence named)")
     if not document.codes:
         lines.append(f"  {no_codes(document)}")
     lines += [f"  warning: {warning}" for warning in document.warnings or ()]
+    notes = {rule for item in document.codes for rule in item.rules or () if is_informational(rule)}
+    if notes:
+        lines.append(f"  {len(notes)} note{'s' * (len(notes) != 1)} of the Tabular List inform: --json or --html")
     return "\n".join(map(printable, lines)) + "\n"
+
+
+def needs_look(evidence: Evidence) -> bool:
+    """Whether the note says something else of the evidence than that the patient has it."""
+    return evidence.assertion not in (None, AFFIRMED)
+
+
+def code_set(document: CodedDocument, template: str) -> str:
+    """The code set of `document` in `template`: "ICD-10-CM edition 2027, date of service 2026-11-02"; "" if unknown."""
+    if document.edition is None:
+        return ""
+    date = f", date of service {document.date}" if document.date else ""
+    return template.format(f"ICD-10-CM edition {document.edition}{date}")
 
 
 def no_codes(document: CodedDocument) -> str:
@@ -59,21 +78,29 @@ def no_codes(document: CodedDocument) -> str:
     return "nothing to code was found"
 
 
-def html_page(documents: Iterable[CodedDocument]) -> str:
-    """The whole page, as text."""
+def html_page(documents: Iterable[CodedDocument], about: str = "") -> str:
+    """The whole page, as text. `about`: a sentence on the code set, below the heading."""
     sections = []
     for document in documents:
         warnings = "".join(f"<li>{to_html(warning)}</li>" for warning in document.warnings or ())
         sections.append(
-            f"<h2>{to_html(document.id)}</h2><section><pre>{marked_text(document)}</pre>"
+            f"<h2>{to_html(document.id)}</h2>{code_set_line(document)}<section><pre>{marked_text(document)}</pre>"
             f"<div>{code_list(document)}<ul>{warnings}</ul></div></section>"
         )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>Coded notes</title><style>{STYLE}</style></head>"
-        f"<body><h1>Coded notes</h1>{''.join(sections)}</body></html>\n"
+        f"<body><h1>Coded notes</h1>{f'<p>{to_html(about)}.</p>' if about else ''}{''.join(sections)}</body></html>\n"
     )
+
+
+def code_set_line(document: CodedDocument) -> str:
+    """A paragraph with the code set and the model of `document`, as far as it says."""
+    settings = document.coded_with or {}
+    model = [f"{name} {settings[name]}" for name in ("model", "adapter") if settings.get(name)]
+    parts = [code_set(document, "{}"), *model]
+    return f"<p>{to_html('; '.join(filter(None, parts)))}</p>" if any(parts) else ""
 
 
 def marked_text(document: CodedDocument) -> str:
@@ -122,5 +149,18 @@ def code_list(document: CodedDocument) -> str:
         )
         for evidence in item.evidence:
             missing = "" if evidence.start is not None else ' <span class="missing">not found in note</span>'
-            items.append(f"<dd>“{to_html(evidence.text)}”{missing}</dd>")
+            status = f" <strong>{to_html(evidence.assertion or '')}</strong>" if needs_look(evidence) else ""
+            items.append(f"<dd>“{to_html(evidence.text)}”{missing}{status}</dd>")
+        items += rule_list(item.rules or ())
     return f"<dl>{''.join(items) or f'<dt>{no_codes(document)}</dt>'}</dl>"
+
+
+def rule_list(rules: Iterable[str]) -> list[str]:
+    """The rules of a code as HTML: what they forbid in sight, what they only inform about folded away."""
+    conflicts = [rule for rule in rules if not is_informational(rule)]
+    information = [f"<li>{to_html(rule)}</li>" for rule in rules if is_informational(rule)]
+    items = [f'<dd class="rule">{to_html(rule)}</dd>' for rule in conflicts]
+    if information:
+        summary = f"Tabular List: {len(information)} note{'s' * (len(information) != 1)}"
+        items.append(f"<dd><details><summary>{summary}</summary><ul>{''.join(information)}</ul></details></dd>")
+    return items

@@ -24,8 +24,8 @@ _CODE = re.compile(rf"{CANONICAL}(?= ?$)")
 class Drafter:
     """Proposes draft tokens for one answer: called with its ids so far, returns the likely next ones, possibly none."""
 
-    def __init__(self, tokenizer, prompt: list[int]):
-        self.tokenizer, self.prompt = tokenizer, prompt
+    def __init__(self, tokenizer, prompt: list[int], codebook: CodeBook | None = None):
+        self.tokenizer, self.prompt, self.codebook = tokenizer, prompt, codebook or CodeBook.load()
 
     def __call__(self, ids: list[int]) -> list[int]:
         """Draft token ids to follow `ids`, the answer so far."""
@@ -36,7 +36,7 @@ class Drafter:
         text = self.tokenizer.decode(ids[-CODE_TOKENS:])
         line = text.rpartition("\n")[2]
         code = _CODE.fullmatch(line.rstrip()) if "\n" in text else None
-        description = CodeBook.load().description(code[0]) if code else None
+        description = self.codebook.description(code[0]) if code else None
         if code is None or description is None:
             return []
         whole = self.tokenizer.encode(f"{code[0]} {one_line(description)} [")

@@ -14,18 +14,24 @@ from minscl.data.types import CodedDocument
 from minscl.score.codes import LabelSets
 
 
-def rates(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument], sets: LabelSets) -> dict[str, float]:
+def rates(
+    gold: Sequence[CodedDocument],
+    predicted: Sequence[CodedDocument],
+    sets: LabelSets,
+    codebook: CodeBook | None = None,
+) -> dict[str, float]:
     """Each rate by name, 0 to 1.
 
     Over gold's documents: `missing` (no prediction), `empty` (no codes), `truncated` (stopped at the length limit),
     `sectionless` (no headings), `with malformed lines` (a code line without a code); each of the n chains of cot-sc
     counts as 1/n of its document. Over the predicted ICD-10-CM codes of `sets` (codes.code_sets), 0 if there are
-    none: `unlisted codes` (not in the Tabular List), `codes not billable`.
+    none: `unlisted codes` (not in the code set), `codes not billable`. `codebook`: the code set; None: the default
+    edition.
     """
-    book = CodeBook.load()
+    book = codebook or CodeBook.load()
     codes = [code for _, predicted_codes in sets for code in predicted_codes]
     missing = len(gold) - len(predicted)
-    defects = [answer_defects(document) for document in predicted]
+    defects = [answer_defects(document, book) for document in predicted]
     counts = {
         "missing": missing,
         "empty": missing + sum(not document.codes for document in predicted),
@@ -39,7 +45,7 @@ def rates(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument], set
     }
 
 
-def answer_defects(document: CodedDocument) -> tuple[float, float, float]:
+def answer_defects(document: CodedDocument, codebook: CodeBook) -> tuple[float, float, float]:
     """(truncated, sectionless, with malformed lines) of a prediction, each 0 or 1, or the share of its chains.
 
     A prediction without the field `truncated` counts as not truncated, one without `output` as well-formed.
@@ -52,7 +58,7 @@ def answer_defects(document: CodedDocument) -> tuple[float, float, float]:
         answers = [f"Codes:\n{answer}" for answer in answers]
     truncated = truncated_answers / len(answers)
     # which of several chains was truncated is not recorded
-    parsed = [parse_document(answer, CodeBook.load().has_category, truncated == 1) for answer in answers]
+    parsed = [parse_document(answer, codebook.has_category, truncated == 1) for answer in answers]
     return (
         truncated,
         sum(answer.sectionless for answer in parsed) / len(answers),

@@ -101,9 +101,9 @@ def dropped_codes(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocume
     return dict(dropped)
 
 
-def drop_unlisted(sets: LabelSets) -> LabelSets:
-    """The sets without predicted codes that the Tabular List lacks. Gold is never filtered."""
-    book = CodeBook.load()
+def drop_unlisted(sets: LabelSets, codebook: CodeBook | None = None) -> LabelSets:
+    """The sets without predicted codes that the code set (None: the default edition) lacks. Gold is never filtered."""
+    book = codebook or CodeBook.load()
     return [
         (gold, frozenset(code for code in predicted if book.description(code) is not None)) for gold, predicted in sets
     ]

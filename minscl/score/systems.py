@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minscl.data.icd import CodeBook
 from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
@@ -27,6 +28,7 @@ from minscl.score.codes import (
     to_level,
 )
 from minscl.score.evidence import MDACE, OVERLAP, document_counts, evidence_ratios
+from minscl.score.rule_counts import rule_counts
 
 CODES = "codes"  # the scopes of Metric, beside the groups
 PER_CHAPTER = "per_chapter"
@@ -56,7 +58,8 @@ class System:
 
     `tallies`: codes by scope, CODES or a level; `group_masks`: bool (labels of CODES,) of each group; `evidence`:
     float64 (documents, 4) of each metric, the fields of evidence.MatchCounts, empty where evidence is not scored;
-    `rates`: answer_quality.rates; `dropped`: codes.dropped_codes.
+    `rates`: answer_quality.rates; `dropped`: codes.dropped_codes; `rules`: rule_counts.rule_counts of gold and
+    predictions.
     """
 
     name: str
@@ -65,6 +68,7 @@ class System:
     evidence: dict[str, np.ndarray]
     rates: dict[str, float]
     dropped: dict[str, int]
+    rules: dict[str, dict[str, int]]
     fixed: frozenset[str] | None = None
     f1_of_averages: bool = False
 
@@ -102,19 +106,22 @@ def count_system(
     unlisted: bool = True,
     fixed: frozenset[str] | None = None,
     f1_of_averages: bool = False,
+    codebook: CodeBook | None = None,
+    gold_rules: dict[str, int] | None = None,
 ) -> System:
     """Count `predicted` against `gold`; the order of `gold` is the order of the documents in the counts.
 
     `evidence=False`: the predictions were made from gold's evidence ("+ Evid."), so only codes are scored. `merge` and
     `trim` as for evidence.spans_of; `unlisted`, `fixed` (canonical codes) and `f1_of_averages` as for
-    codes.code_scores. Raises InputError for a prediction of a document that gold does not have, or with offsets into
+    codes.code_scores; `codebook`: the code set, None: the default edition; `gold_rules`: rule_counts of gold, where
+    they are known. Raises InputError for a prediction of a document that gold does not have, or with offsets into
     another text than gold's.
     """
     _check_texts(gold, predicted)
     sets = code_sets(gold, predicted)
-    answer_rates = rates(gold, predicted, sets)
+    answer_rates = rates(gold, predicted, sets, codebook)
     if not unlisted:
-        sets = drop_unlisted(sets)
+        sets = drop_unlisted(sets, codebook)
     tallies = {CODES: tally(sets)} | {level: tally(to_level(sets, level)) for level in LEVELS}
     masks = {
         group_name: np.array([label in group for label in tallies[CODES].labels], dtype=bool)
@@ -128,7 +135,9 @@ def count_system(
             metric: np.array([row[metric] for row in counts], dtype=np.float64) for metric in (*MDACE, *OVERLAP)
         }
     dropped = dropped_codes(gold, predicted)
-    return System(name, tallies, masks, evidence_rows, answer_rates, dropped, fixed, f1_of_averages)
+    book = codebook or CodeBook.load()
+    rules = {"gold": gold_rules or rule_counts(gold, book), "predicted": rule_counts(predicted, book)}
+    return System(name, tallies, masks, evidence_rows, answer_rates, dropped, rules, fixed, f1_of_averages)
 
 
 def _check_texts(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from minscl.score.code_groups import Group, GroupName
 from minscl.score.evidence import MDACE, OVERLAP
 from minscl.score.report import Report, interval_key, reported_score
+from minscl.score.rule_counts import FREE_OF
 from minscl.score.systems import CODES, EVIDENCE, LEVELS, Metric
 
 RECALL_ROWS = ("span_position_independent", "overlap_agnostic_one_to_one")  # evidence whose recall has a row too
@@ -28,7 +29,8 @@ def table_rows(report: Report, groups: Mapping[GroupName, Group]) -> list[tuple[
 
 
 def table(reports: Sequence[Report], groups: Mapping[GroupName, Group]) -> str:
-    """F1 of each score (recall where a row says so) in percent, with its interval; below, rates, dropped codes, groups.
+    """F1 of each score (recall where a row says so) in percent, with its interval; below, rates, dropped codes,
+    documents free of what the Tabular List forbids, groups.
 
     A star marks a difference from the first system whose interval does not contain 0.
     """
@@ -39,6 +41,8 @@ def table(reports: Sequence[Report], groups: Mapping[GroupName, Group]) -> str:
         rows.append([f"{name}, %", *(f"{100 * report['rates'][name]:.1f}" for report in reports)])
     for name in dict.fromkeys(name for report in reports for name in report["dropped"]):
         rows.append([f"{name}, left out", *(str(report["dropped"].get(name, 0)) for report in reports)])
+    for name in FREE_OF:
+        rows.append([f"{name}, documents", *(_share_of_documents(report["rules"], name) for report in reports)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for label, *cells in rows:
@@ -56,6 +60,12 @@ def _cell(report: Report, metric: Metric, column: str) -> str:
         return f"{100 * value:.1f}"
     star = "*" if difference and (difference[0] > 0 or difference[1] < 0) else " "
     return f"{100 * value:.1f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]{star}"
+
+
+def _share_of_documents(rules: Mapping[str, Mapping[str, int]], name: str) -> str:
+    """How many predicted documents are `name`, and how many of gold: "57/61 (gold 60/61)"."""
+    predicted, gold = (f"{rules[side][name]}/{rules[side]['documents']}" for side in ("predicted", "gold"))
+    return f"{predicted} (gold {gold})"
 
 
 def describe_shares(name: GroupName, group: Group) -> str:

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minscl.config import RunConfig
-from minscl.data.types import Sample
+from minscl.data.sample_types import Sample
 from minscl.errors import InputError, printable
 from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_file, require_file
 from minscl.model.digest import folder_digest

@@ -19,8 +19,8 @@ import torch
 
 from minscl.config import RunConfig
 from minscl.data.packing import epoch_order, pack_step
+from minscl.data.sample_types import Sample
 from minscl.data.samples import Tokenizer, show_sample
-from minscl.data.types import Sample
 from minscl.errors import printable
 from minscl.lora import add_lora, lora_parameters
 from minscl.model import Decoder, ModelConfig

@@ -23,7 +23,7 @@ import torch
 from minscl.config import RunConfig
 from minscl.data.loss import IGNORE, masked_loss
 from minscl.data.packing import Step, epoch_order, pack_step
-from minscl.data.types import Sample
+from minscl.data.sample_types import Sample
 from minscl.errors import InputError
 from minscl.hardware import peak_memory
 from minscl.model import Decoder, SharedPrefixMask

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from minscl.config import RunConfig
+from minscl.data.sample_types import Sample
 from minscl.data.samples import Tokenizer, read_training_data
-from minscl.data.types import Sample
 from minscl.errors import InputError, printable
 from minscl.files import lock_folder
 from minscl.hardware import choose_device, choose_float32_matmul, measure_matmul_rate

@@ -13,6 +13,7 @@ import functools
 import os
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Collection, Iterator
 
 from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE, Edition, find_edition, read_date, read_edition
@@ -84,6 +85,10 @@ class CodeBook:
         """Whether `code` is valid for billing; False for headings and for anything not listed."""
         return code in self._billable
 
+    def billable_below(self, prefix: str) -> list[str]:
+        """The billable codes that start with `prefix`, sorted."""
+        return self.billable[bisect_left(self.billable, prefix) : bisect_left(self.billable, prefix + "\x7f")]
+
     def description(self, code: str) -> str | None:
         """The Tabular List's description of a node; None if it is not listed."""
         return self._nodes[code][0] if code in self._nodes else None
@@ -143,6 +148,8 @@ class CodeBook:
 
         A well-formed code that the List lacks is accepted, unless it has no dot and the shape of an ICD-10-PCS code.
         """
+        if text in self._nodes and text[0].isalpha() and " " not in text:
+            return text
         code = re.sub(r"\s", "", unicodedata.normalize("NFKC", text)).upper().rstrip(".")
         bare = code.replace(".", "", 1) if code.find(".") in (-1, 3) else code  # E950.0 is of ICD-9-CM
         special = bare.startswith(SPECIAL_CATEGORIES) and len(bare) <= 7 and bare.isalnum()

@@ -68,9 +68,9 @@ def vote(answers: list[list[str]]) -> list[tuple[str, float]]:
     return [(code, count / len(answers)) for code, count in votes.most_common() if 2 * count >= len(answers)]
 
 
-def count_votes(note: Note, chains: list[Generation], tokenizer) -> CodedDocument:
+def count_votes(note: Note, chains: list[Generation], tokenizer, codebook: CodeBook | None = None) -> CodedDocument:
     """The document of several chains: the codes that win the vote, their share as score; `output` holds all chains."""
-    book = CodeBook.load()
+    book = codebook or CodeBook.load()
     texts = [tokenizer.decode(chain.ids) for chain in chains]
     parsed = [
         parse_codes(text, book.has_category, truncated=not chain.stopped)
@@ -82,9 +82,6 @@ def count_votes(note: Note, chains: list[Generation], tokenizer) -> CodedDocumen
     )
     truncated = sum(answer.truncated for answer in parsed)
     warnings = [f"{truncated} of {len(chains)} chains stopped at their length limit"] if truncated else []
-    warnings += [
-        f"{item.code} is not a billable code of the Tabular List" for item in codes if not book.is_billable(item.code)
-    ]
     output = join_chains(texts)
     return CodedDocument(
         note.id, note.text, codes, output=output, warnings=tuple(warnings), truncated=truncated or None

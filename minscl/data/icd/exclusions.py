@@ -1,0 +1,84 @@
+"""Excludes1 and Excludes2: pairs of codes of which a note at one, or at a node above it, names the other.
+
+A note that applies to both codes of a pair says nothing about them: D72 excludes "basophilia (D72.824)", which stands
+below it.
+
+Read next: rules.py.
+"""
+
+from minscl.data.icd.codebook import CodeBook
+from minscl.data.icd.finding import EXCLUDES1, EXCLUDES2, Finding, is_wide, place_name
+from minscl.data.icd.note_index import Note, note_index
+from minscl.data.icd.validity import in_canonical_form
+
+_NEVER_TOGETHER = (
+    "NOT CODED HERE! Never coded together unless the two are unrelated; if that is unclear, ask the provider "
+    "(guideline I.A.12.a)"
+)
+_BOTH = "not included here; code each that the patient has"
+
+
+def excludes1(codes: list[str], book: CodeBook) -> list[Finding]:
+    """The pairs that exclude each other, each once."""
+    return [
+        _finding(EXCLUDES1, pair, notes, _remedy(*pair, book), book)
+        for pair, notes in _pairs(codes, book, "excludes1").items()
+    ]
+
+
+def excludes2(codes: list[str], book: CodeBook) -> list[Finding]:
+    """The pairs of which one is not included in the other, each once; informational.
+
+    A note of a section or chapter ("neoplasms (C00-D49)" at chapter 9) makes one finding with all its codes instead.
+    """
+    findings = []
+    wide: dict[Note, dict[str, None]] = {}
+    for pair, notes in _pairs(codes, book, "excludes2").items():
+        if is_wide(notes[0].node):
+            wide.setdefault(notes[0], {}).update(dict.fromkeys(pair))
+        else:
+            findings.append(_finding(EXCLUDES2, pair, notes, _BOTH, book, informational=True))
+    places = {code: place for place, code in enumerate(in_canonical_form(codes, book))}
+    return findings + [
+        _finding(EXCLUDES2, tuple(sorted(named, key=places.__getitem__)), [note], _BOTH, book, informational=True)
+        for note, named in wide.items()
+    ]
+
+
+def _pairs(codes: list[str], book: CodeBook, kind: str) -> dict[tuple[str, str], list[Note]]:
+    """Pairs in the document's order → the notes that make them, the most specific first."""
+    codes = in_canonical_form(codes, book)
+    index = note_index(book, kind)
+    anywhere = frozenset().union(*map(index.carried, codes))
+    pairs: dict[tuple[str, str], set[int]] = {}
+    for place, named in enumerate(codes):
+        # most codes are named by no note that applies to another code of the document
+        if notes := (index.naming(named) & anywhere) - index.carried(named):
+            for other_place, carrier in enumerate(codes):
+                if hits := notes & index.carried(carrier):
+                    pair = (carrier, named) if other_place < place else (named, carrier)
+                    pairs.setdefault(pair, set()).update(hits)
+    place_of = {code: place for place, code in enumerate(codes)}
+    return {
+        pair: sorted((index.notes[number] for number in pairs[pair]), key=lambda note: -note.depth)
+        for pair in sorted(pairs, key=lambda pair: (place_of[pair[0]], place_of[pair[1]]))
+    }
+
+
+def _finding(
+    rule: str, codes: tuple[str, ...], notes: list[Note], remedy: str, book: CodeBook, informational: bool = False
+) -> Finding:
+    first = notes[0]
+    others = dict.fromkeys(note.text for note in notes[1:] if note.text != first.text)
+    where = place_name(first.node, book)
+    return Finding(rule, codes, remedy, first.text, where, informational, is_wide(first.node), tuple(others))
+
+
+def _remedy(first: str, second: str, book: CodeBook) -> str:
+    """A symptom or finding (R00-R99) gives way to the diagnosis; of other pairs the List does not say which goes."""
+    symptoms = [code for code in (first, second) if code.startswith("R")]
+    diagnoses = [code for code in (first, second) if book.chapter(code[:3]) not in ("18", "20", "21")]
+    if symptoms and diagnoses:
+        diagnosis = diagnoses[0]
+        return f"leave out the symptom or finding {symptoms[0]}, unless it is unrelated to {diagnosis} (guideline I.A.12.a)"
+    return _NEVER_TOGETHER

@@ -1,0 +1,70 @@
+"""What a rule says of some codes, with the Tabular List's own sentence. Read next: rules.py."""
+
+from dataclasses import asdict, dataclass
+
+from minscl.data.icd.codebook import CodeBook
+
+INVALID = "Invalid"
+EXCLUDES1 = "Excludes1"
+EXCLUDES2 = "Excludes2"
+CODE_FIRST = "Code first"
+USE_ADDITIONAL = "Use additional code"
+CODE_ALSO = "Code also"
+UNSPECIFIED = "Unspecified"
+NOT_ALONE = "Not alone"
+ENCOUNTERS = "Encounters"
+RULES = (
+    INVALID,
+    EXCLUDES1,
+    CODE_FIRST,
+    UNSPECIFIED,
+    ENCOUNTERS,
+    NOT_ALONE,
+    USE_ADDITIONAL,
+    CODE_ALSO,
+    EXCLUDES2,
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`codes` in the document's order; `sentence` is a note of the List, word for word, and `where` the node it stands at
+    ("category I50", "section I30-I5A", "chapter 9"), both "" where the rule is no note. `remedy` says what to do.
+
+    `informational`: nothing is wrong as it stands. `wide`: the note stands at a section or chapter, so it speaks of very
+    many codes. `other_sentences`: notes that say the same of the same codes, each once.
+    """
+
+    rule: str
+    codes: tuple[str, ...]
+    remedy: str
+    sentence: str = ""
+    where: str = ""
+    informational: bool = False
+    wide: bool = False
+    other_sentences: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One line that begins with the rule's name."""
+        *others, last = self.codes
+        codes = f"{', '.join(others)} and {last}" if others else last
+        quotation = f" “{self.sentence}” at {self.where};" if self.sentence else ""
+        return f"{self.rule}: {codes}:{quotation} {self.remedy}"
+
+    def to_dict(self) -> dict:
+        """The fields as JSON holds them."""
+        return asdict(self) | {"codes": list(self.codes), "other_sentences": list(self.other_sentences)}
+
+
+def place_name(node: str, book: CodeBook) -> str:
+    """What a coder calls `node`: "chapter 9", "section I30-I5A", "category I50", "subcategory I50.2", "code I50.21"."""
+    if node.isdigit():
+        return f"chapter {node}"
+    if " " in node:
+        return node  # "section I30-I5A"
+    return f"{'category' if len(node) == 3 else 'subcategory' if book.children(node) else 'code'} {node}"
+
+
+def is_wide(node: str) -> bool:
+    """Whether `node` is a chapter or a section."""
+    return node.isdigit() or " " in node

@@ -1,0 +1,52 @@
+"""The rules of the Tabular List for the codes of one document: `check` quotes every note that speaks against them.
+
+    Invalid              not in the edition, not valid on the date of service, or not billable     validity.py
+    Excludes1, 2         a note at one code, or above it, names the other                          exclusions.py
+    Code first           a manifestation without its cause, or before it                           sequencing.py
+    Use additional code, Code also                                                                 additional.py
+    Unspecified, Encounters, Not alone: rules of the Official Guidelines without a note            specificity.py
+
+Rules inform: they never drop a code. Texts that name no code are counted (references.count_references), not guessed.
+Codes are compared as the edition has them, headings included, each once. ICD-10-PCS codes are left out.
+
+Read next: references.py, how a note is read; note_index.py, how notes are found.
+"""
+
+from minscl.data.icd.additional import additional_codes
+from minscl.data.icd.codebook import CodeBook
+from minscl.data.icd.exclusions import excludes1, excludes2
+from minscl.data.icd.finding import CODE_ALSO, RULES, USE_ADDITIONAL, Finding
+from minscl.data.icd.sequencing import code_first, manifestations_without_cause, order_by_code_first
+from minscl.data.icd.specificity import encounters, not_alone, unspecified
+from minscl.data.icd.validity import invalid
+
+__all__ = [
+    "RULES",
+    "Finding",
+    "check",
+    "excludes1",
+    "invalid",
+    "manifestations_without_cause",
+    "order_by_code_first",
+]
+
+
+def check(codes: list[str], codebook: CodeBook | None = None) -> list[Finding]:
+    """What the Tabular List says against `codes`, in the order of RULES; informational findings last.
+
+    `codes`: those of one document in its order, as people write them. `codebook`: the edition and date of service to
+    check against; CodeBook.load() if None.
+    """
+    book = codebook or CodeBook.load()
+    conflicts = excludes1(codes, book)
+    return [
+        *invalid(codes, book),
+        *conflicts,
+        *code_first(codes, book),
+        *unspecified(codes, book, {frozenset(finding.codes) for finding in conflicts}),
+        *encounters(codes, book),
+        *not_alone(codes, book),
+        *additional_codes(codes, book, USE_ADDITIONAL),
+        *additional_codes(codes, book, CODE_ALSO),
+        *excludes2(codes, book),
+    ]

@@ -1,0 +1,208 @@
+"""Code first: a manifestation is listed after its cause, and never without one.
+
+The notes of one node make a block: "underlying disease, such as:", then lines with codes. A block is *mandatory* unless
+its first line makes it conditional ("if applicable", "if known", "any associated ...") or names a special case of the
+code's own condition ("heart failure complicating abortion ..."). Its list is *open* where a line names no code: then any
+disease can be the cause. In a closed list ("neoplasm (C00-D49)") only the named codes are. The other half of the
+convention counts, too (guideline I.A.13): a code whose "use additional code" note names the manifestation is its cause.
+
+Read next: rules.py.
+"""
+
+import functools
+import re
+from dataclasses import dataclass
+
+from minscl.data.icd.codebook import CodeBook
+from minscl.data.icd.finding import CODE_FIRST, Finding, is_wide, place_name
+from minscl.data.icd.note_index import node_path, note_index
+from minscl.data.icd.references import Ending
+from minscl.data.icd.validity import in_canonical_form
+
+_CONDITIONAL = re.compile(
+    r"\bif (applicable|known)\b|\bany\b"
+    r"|\b(complicating|due to)\b|^associated AIDS\b"  # I42, I47, I49, I50, I74, I82; G90.81, N64.1; B39
+)
+_ADVERSE_EFFECT = Ending("intent", ("5",))  # of T36-T50: "for adverse effects, the nature of the adverse effect"
+
+
+@dataclass(frozen=True)
+class CodeFirst:
+    """The code-first notes of one node. `numbers`: in note_index(book, "codeFirst")."""
+
+    node: str
+    numbers: tuple[int, ...]
+    mandatory: bool
+    is_open: bool
+    only_adverse_effects: bool
+
+
+class Sequencer:
+    """The code-first blocks of one book. Get it from `sequencer`."""
+
+    def __init__(self, book: CodeBook):
+        self._book = book
+        self.index = note_index(book, "codeFirst")
+        self._additional = note_index(book, "useAdditionalCode")
+        self._blocks: dict[str, CodeFirst] = {}
+        self._of_code: dict[str, tuple[CodeFirst, ...]] = {}
+        by_node: dict[str, list[int]] = {}
+        for number, note in enumerate(self.index.notes):
+            by_node.setdefault(note.node, []).append(number)
+        for node, numbers in by_node.items():
+            heading = self.index.notes[numbers[0]].text
+            self._blocks[node] = CodeFirst(
+                node,
+                tuple(numbers),
+                mandatory=not _CONDITIONAL.search(heading),
+                is_open=not all(self.index.notes[number].reference.patterns for number in numbers),
+                only_adverse_effects="for adverse effects" in heading,
+            )
+
+    def blocks(self, code: str) -> tuple[CodeFirst, ...]:
+        """The blocks that apply to `code`, the nearest first."""
+        if code not in self._of_code:
+            blocks = [self._blocks[node] for node in node_path(code, self._book) if node in self._blocks]
+            is_adverse_effect = _ADVERSE_EFFECT.fits(code.replace(".", ""), None)
+            applying = tuple(block for block in blocks if is_adverse_effect or not block.only_adverse_effects)
+            if self._book.description(code) is None:
+                return applying
+            self._of_code[code] = applying
+        return self._of_code[code]
+
+    def is_manifestation(self, code: str) -> bool:
+        """Whether `code` needs a cause before it."""
+        return any(block.mandatory for block in self.blocks(code))
+
+    def names(self, block: CodeFirst, cause: str) -> list[int]:
+        """The notes of `block` that name `cause`."""
+        return sorted(self.index.naming(cause).intersection(block.numbers))
+
+    def causes(self, block: CodeFirst, manifestation: str, codes: list[str]) -> list[str]:
+        """Those of `codes` that `block` or, if it is mandatory, a "use additional code" note pairs with the code."""
+        paired = self._additional.naming(manifestation) if block.mandatory else frozenset()
+        return [
+            code
+            for code in codes
+            if code != manifestation and (self.names(block, code) or not paired.isdisjoint(self._additional.carried(code)))
+        ]
+
+    def may_be_cause(self, block: CodeFirst, code: str) -> bool:
+        """Whether `code`, which nothing names, can be the disease that an open list asks for: no external cause, no
+        chapter 21, no manifestation; for an adverse effect, its nature, which may be a manifestation but no drug."""
+        if not block.is_open or self._book.chapter(code[:3]) in (None, "20", "21"):
+            return False
+        if block.only_adverse_effects:
+            return block.node not in node_path(code, self._book)
+        return not self.is_manifestation(code)
+
+
+@functools.lru_cache(maxsize=4)
+def sequencer(book: CodeBook) -> Sequencer:
+    """The code-first notes of `book`."""
+    return Sequencer(book)
+
+
+def code_first(codes: list[str], book: CodeBook) -> list[Finding]:
+    """Manifestations without a cause or before it, and other codes that stand before one that their note names first."""
+    rules = sequencer(book)
+    codes = in_canonical_form(codes, book)
+    findings = []
+    for place, code in enumerate(codes):
+        has_mandatory = False  # one finding of a missing cause for each code, at the nearest node
+        for block in rules.blocks(code):
+            causes = rules.causes(block, code, codes)
+            before = [cause for cause in causes if codes.index(cause) < place]
+            after = [cause for cause in causes if codes.index(cause) > place]
+            if not block.mandatory:
+                findings += [_order(rules, block, code, cause, book) for cause in after]
+            elif not before and not has_mandatory:
+                if after:
+                    findings.append(_order(rules, block, code, after[0], book))
+                elif any(rules.may_be_cause(block, other) for other in codes[:place]):
+                    continue
+                else:
+                    findings.append(_missing(rules, block, code, codes, book))
+                has_mandatory = True
+    return findings
+
+
+def manifestations_without_cause(codes: list[str], book: CodeBook) -> list[Finding]:
+    """The manifestations for which no code of the document, before or after, can be the cause."""
+    rules = sequencer(book)
+    codes = in_canonical_form(codes, book)
+    findings = []
+    for code in codes:
+        for block in rules.blocks(code):
+            if (
+                block.mandatory
+                and not rules.causes(block, code, codes)
+                and not any(rules.may_be_cause(block, other) for other in codes if other != code)
+            ):
+                findings.append(_missing(rules, block, code, codes, book))
+                break
+    return findings
+
+
+def _order(rules: Sequencer, block: CodeFirst, code: str, cause: str, book: CodeBook) -> Finding:
+    """`cause`, which stands after `code`, belongs before it."""
+    number = (rules.names(block, cause) or block.numbers)[0]
+    remedy = f"{cause} is listed before {code}"
+    return _finding(rules, block, number, (code, cause), remedy, book)
+
+
+def _missing(rules: Sequencer, block: CodeFirst, code: str, codes: list[str], book: CodeBook) -> Finding:
+    """`code` has no cause before it."""
+    if block.only_adverse_effects:
+        remedy = f"{code} follows the code of the adverse effect itself, which is missing (guideline I.C.19.e.5.a)"
+    elif block.is_open:
+        alone = "it is never listed first" if codes[0] == code else "no code before it can be that"
+        remedy = f"list the underlying condition before {code}; {alone} (guideline I.A.13)"
+    else:
+        printed = ", ".join(rules.index.notes[number].reference.printed for number in block.numbers)
+        remedy = f"list one of {printed} before {code}"
+    return _finding(rules, block, block.numbers[0], (code,), remedy, book)
+
+
+def _finding(
+    rules: Sequencer, block: CodeFirst, number: int, codes: tuple[str, ...], remedy: str, book: CodeBook
+) -> Finding:
+    sentence = rules.index.notes[number].text.removeprefix(", ")  # the List prints "Code first, if applicable, ..."
+    return Finding(CODE_FIRST, codes, remedy, sentence, place_name(block.node, book), wide=is_wide(block.node))
+
+
+def order_by_code_first(codes: list[str], book: CodeBook) -> list[str]:
+    """`codes`, each as it was written, with every cause before the codes whose code-first notes name it.
+
+    Otherwise the order stays: a code waits for its causes and follows the last of them. Codes that are each other's
+    cause keep their order.
+    """
+    rules = sequencer(book)
+    canonical = [book.normalise(code) or code for code in codes]
+    waits_for: dict[str, set[str]] = {}
+    for code in dict.fromkeys(canonical):
+        blocks = rules.blocks(code)
+        waits_for[code] = {cause for block in blocks for cause in rules.causes(block, code, canonical)}
+    reachable = {code: _reach(code, waits_for) for code in waits_for}
+    for code, causes in waits_for.items():
+        waits_for[code] = {cause for cause in causes if code not in reachable[cause]}
+    ordered = []
+    listed: set[str] = set()
+    waiting = list(range(len(codes)))
+    while waiting:
+        place = next(place for place in waiting if waits_for[canonical[place]] <= listed)
+        waiting.remove(place)
+        ordered.append(codes[place])
+        listed.add(canonical[place])
+    return ordered
+
+
+def _reach(code: str, waits_for: dict[str, set[str]]) -> set[str]:
+    """The causes of `code`, their causes, and so on."""
+    reached: set[str] = set()
+    unexplored = [code]
+    while unexplored:
+        causes = waits_for[unexplored.pop()] - reached
+        reached |= causes
+        unexplored += causes
+    return reached
