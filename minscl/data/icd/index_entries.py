@@ -20,11 +20,17 @@ class IndexEntry:
     term: Term
     code: str  # without the dash of an incomplete code
     printed: str  # the code as printed: "S52.50-"
+    manifestation: str = ""  # the second code, printed in brackets
 
     @property
     def where(self) -> str:
         """The place as a coder reads it: "index: Attack > heart, see Infarct, myocardium"."""
         return self.term.origin + (f", see {self.term.see}" if self.term.see and not self.term.default_code else "")
+
+    @property
+    def printed_codes(self) -> str:
+        """The codes as the Index prints them: "E85.4 [I43]"."""
+        return f"{self.printed} [{self.manifestation}]" if self.manifestation else self.printed
 
 
 def read_entries(codebook: CodeBook) -> list[IndexEntry]:
@@ -44,7 +50,7 @@ def read_entries(codebook: CodeBook) -> list[IndexEntry]:
                 if (code and codebook.description(code) is not None) or (
                     not code and term.see and term.see.casefold() != "condition"
                 ):
-                    entries.append(IndexEntry(term, code, printed))
+                    entries.append(IndexEntry(term, code, printed, getattr(target, "manifestation", "")))
         return entries
 
 
