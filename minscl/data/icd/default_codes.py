@@ -3,6 +3,7 @@
 Read next: search.py.
 """
 
+import re
 from collections.abc import Iterator
 
 from minscl.data.icd.codebook import CodeBook
@@ -50,6 +51,6 @@ def default_below(book: CodeBook, code: str) -> str:
 
 def _adds_only_unspecified(book: CodeBook, code: str, child: str) -> bool:
     """Whether the child's description says "unspecified" more often than its parent's, and "with" no more often."""
-    above, below = ((book.description(node) or "").lower().split() for node in (code, child))
-    above, below = ([word.strip(",;()") for word in words] for words in (above, below))
+    texts = ((book.description(node) or "").lower().replace("whether with", "whether") for node in (code, child))
+    above, below = (re.findall(r"\w+", text) for text in texts)
     return below.count("unspecified") > above.count("unspecified") and below.count("with") <= above.count("with")

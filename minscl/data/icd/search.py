@@ -26,7 +26,8 @@ from minscl.data.icd.word_index import WordIndex
 _CODE = re.compile(r"[A-Z][0-9][0-9A-Z]{0,5}")  # the beginning of a code, without the dot
 _MAX_WORDS = 40  # of a query; a paste is longer
 _MAX_BELOW = 200  # billable codes below a heading that are compared with the rest of a query
-_BILLABLE, _INDEX, _NO_CODE, _SECTION = 0.06, 0.03, -0.25, -0.1  # additions to the score
+# Additions to the score. A manifestation is never coded alone, so no term means it by default.
+_BILLABLE, _INDEX, _NO_CODE, _SECTION, _MANIFESTATION = 0.06, 0.03, -0.25, -0.1, -0.1
 
 Source = IndexEntry | str | tuple[str, str]  # a line of the Index, a node with its description, (node, inclusion term)
 
@@ -91,8 +92,10 @@ class Search:
     def _addition(self, source: IndexEntry | str) -> float:
         """What is added to the score of a line of the Index or a node."""
         if isinstance(source, str):
-            is_code = source[0].isalpha() and " " not in source
-            return _BILLABLE * self._book.is_billable(source) if is_code else _SECTION
+            if not source[0].isalpha() or " " in source:
+                return _SECTION
+            is_manifestation = "in diseases classified elsewhere" in (self._book.description(source) or "")
+            return _BILLABLE * self._book.is_billable(source) + _MANIFESTATION * is_manifestation
         return _INDEX + _BILLABLE * self._book.is_billable(source.code) if source.code else _NO_CODE
 
     def _hit(self, source: Source, score: float) -> Hit:

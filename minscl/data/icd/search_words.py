@@ -24,6 +24,7 @@ FUNCTION_WORDS = frozenset(
 LIGHT = FUNCTION_WORDS | {"unspecified", "initial", "encounter", "closed", "displaced"}
 _PARENTHESES = re.compile(r"\(([^()]*)\)")
 _WORD = re.compile(r"[^\W_]+")
+_HYPHENATED = re.compile(r"\w+(?:-\w+)+")
 _POSSESSIVE = re.compile(r"['’]s?\b")
 # Column of a table → (its essential words, synonyms): what the Index calls the column where it refers to the table.
 # "Cancer, see also Neoplasm, by site, malignant"; "Metastasis, cancerous, to specified site, see Neoplasm, secondary";
@@ -83,8 +84,12 @@ class Words:
                     essential += self.of(name)
                 for alternative in alternatives:
                     synonyms += self.of(alternative)
-            numbers = self._of_title[title] = essential, synonyms
+            numbers = self._of_title[title] = essential, synonyms + self.joined(title)
         return numbers
+
+    def joined(self, text: str) -> WordNumbers:
+        """The hyphenated words of `text` as one word each: "Pre-eclampsia" is also "preeclampsia"."""
+        return self.of(" ".join(_HYPHENATED.findall(text)).replace("-", "")) if "-" in text else ()
 
     def freeze(self) -> None:
         """No more words will be added: sort them for `completions`, and forget the texts."""
@@ -173,5 +178,6 @@ def description_words(words: Words, text: str) -> TextWords:
     essential: WordNumbers = ()
     for part in text.split(", "):  # "initial encounter": parts repeat, and are split once
         essential += words.of(part)
+    synonyms = words.joined(text)
     is_cancer = "alignant neoplasm" in text and "econdary" not in text  # by the Index, as in _COLUMNS
-    return essential, words.of("cancer carcinoma") if is_cancer else (), modifiers
+    return essential, synonyms + words.of("cancer carcinoma") if is_cancer else synonyms, modifiers

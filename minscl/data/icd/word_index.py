@@ -21,14 +21,15 @@ from minscl.data.icd.search_words import FUNCTION_WORDS, LIGHT, TextWords, Words
 
 Source = TypeVar("Source")
 
-_MAX_SCORED = 1500  # texts scored in a query; they are in order of weight, so the best come first
+_MAX_SCORED = 1000  # texts scored in a query; they are in order of weight, so the best come first
 _MAX_OF_COMPLETION = 60  # texts looked at for each word that completes a query of one
-_MAX_VISITED = 30_000  # texts looked at for a query of which few have all words
-_MAX_PARTIAL = 400  # of which those with most of the query are scored
+_MAX_VISITED = 20_000  # texts looked at for a query of which few have all words
+_MAX_PARTIAL = 300  # of which those with most of the query are scored
 _MIN_RECALL = 0.5  # of texts that lack words of the query
 _FEW = 5  # texts with all words; where there are fewer, those that lack words are looked for too
-_SYNONYM, _MODIFIER = 0.9, 0.3  # what "auricular" of "atrial or auricular", and a modifier in parentheses, count
-_MODIFIER_RECALL = 0.9  # of a word that is only in parentheses: "vomiting" of "Nausea (without vomiting)"
+# What a word counts for the precision, the recall, and the precision where the query has only its beginning, by kind:
+# essential; synonym, as "auricular" of "atrial or auricular"; modifier, as "vomiting" of "Nausea (without vomiting)".
+_KINDS = ((1.0, 1.0, 1.0), (0.95, 1.0, 0.5), (0.3, 0.9, 0.3))
 _LIGHT_WEIGHT = 0.1  # of search_words.LIGHT; other words weigh about 2 to 12
 
 
@@ -140,13 +141,13 @@ class WordIndex(Generic[Source]):
             text = self._order[rank]
             starts = self._starts[3 * text : 3 * text + 4]
             named = matched = completed = 0.0
-            for start, end, factor in zip(starts, starts[1:], (1.0, _SYNONYM, _MODIFIER), strict=False):
+            for start, end, (naming, matching, completing) in zip(starts, starts[1:], _KINDS, strict=False):
                 for word in self._tokens[start:end]:
                     if word in query:
-                        named += factor * query[word]
-                        matched += (1.0 if factor > _MODIFIER else _MODIFIER_RECALL) * query[word]
+                        named += naming * query[word]
+                        matched += matching * query[word]
                     elif word in completions:
-                        completed = max(completed, factor * completions[word])
+                        completed = max(completed, completing * completions[word])
             precision = min(1.0, (named + completed) / max(self._text_weights[text], _LIGHT_WEIGHT))
             recall = min(1.0, matched / total) if total else 1.0
             if recall >= _MIN_RECALL and precision > 0:
