@@ -3,24 +3,33 @@
     python -m minscl.expand edition [--edition 2026]
     python -m minscl.expand lookup E11.65
     python -m minscl.expand lookup acute on chronic heart failure
+    python -m minscl.expand official tables.zip descriptions.zip --out icd10cm-2027
 
-Read next: data/icd/editions.py; edition_flags.py for --edition and --date.
+Read next: data/icd/editions.py and official.py; edition_flags.py for --edition and --date.
 """
 
 import dataclasses
 import sys
+import textwrap
 
-from minscl.cli import format_counts
+from minscl.cli import format_counts, warn
 from minscl.command import print_json
 from minscl.data.icd import CodeBook
+from minscl.data.icd.code_list import place_codes
+from minscl.data.icd.edition_changes import EditionChanges, edition_changes
+from minscl.data.icd.edition_dates import edition_dates
+from minscl.data.icd.edition_folder import edition_target, missing_roles, official_files, write_edition
+from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE, read_edition
 from minscl.data.icd.index_entries import read_entries
 from minscl.data.icd.lookup import find_node, look_up, nearest_listed
 from minscl.data.icd.lookup_text import hits_text, page_text
+from minscl.data.icd.official import TITLES, check_official, misfits, read_official
+from minscl.data.icd.parse_edition import parse_edition
 from minscl.data.icd.search import Search
 from minscl.data.icd.tabular import NOTE_KINDS
 from minscl.edition_flags import load_codebook
 from minscl.errors import InputError
-from minscl.expand_config import LookupConfig, ShowEditionConfig
+from minscl.expand_config import LookupConfig, OfficialConfig, ShowEditionConfig
 
 
 def show_edition(config: ShowEditionConfig) -> None:
@@ -79,3 +88,44 @@ def unlisted(book: CodeBook, code: str) -> str:
         f"lookup {code}: not in ICD-10-CM edition {book.edition.name}{f' ({when}; name a --date)' if when else ''}; "
         f"the nearest listed code is {near} {book.description(near)}"
     )
+
+
+def official(config: OfficialConfig) -> None:
+    """Read the official archives, check them, print what they change, and write the folder of their edition."""
+    edition_target(config.out)  # refuse a folder that cannot be replaced before anything is read
+    files = read_official(config.files)
+    for digest, place, title in files.digests:
+        print(f"SHA-256 {digest}  {place} ({title})")
+    for place in files.not_used:
+        print(f"not used: {place}")
+    checked = check_official(files)
+    name, first_date, last_date = edition_dates(files, checked.version)
+    print(f"\nEdition {name}, dates of service {first_date} to {last_date}; its files agree:")
+    print(format_counts(checked.counts))
+    if "addenda" in files and (unfitting := misfits(files["addenda"].content, checked.rows)):
+        codes = ", ".join(row.code for row in unfitting[:10]) + (", ..." if len(unfitting) > 10 else "")
+        warn(f"{files['addenda'].place}: rows that do not fit the other files, which count: {codes}")
+    if name[:4] not in checked.version:
+        warn(f"the Tabular List's <version> is {checked.version or 'missing'}; the names of the files count")
+    bundled = read_edition(name[:4] if name[:4] in BUNDLED else DEFAULT)
+    for role in missing_roles(files, bundled):
+        about = bundled.file(role).about
+        print(f"{TITLES.get(role, role)}: not in the archives; copied from edition {bundled.name}: {about}")
+    parsed = place_codes([*checked.rows], checked.tabular)
+    for other in dict.fromkeys([bundled, read_edition(DEFAULT)]):
+        print_changes(other.name, name, edition_changes(parse_edition(other), parsed))
+    about = f"made of the official archives {', '.join(dict.fromkeys(file.names[0] for file in files.files.values()))}"
+    write_edition(config.out, name, (first_date, last_date), about, official_files(files, checked.rows, name, bundled))
+    print(f"written to {config.out}; use it with --edition {config.out} or {VARIABLE}={config.out}", file=sys.stderr)
+
+
+def print_changes(bundled: str, name: str, changes: EditionChanges) -> None:
+    """Print the counts of what changed from the bundled edition to edition `name`, then the codes of each change."""
+    title = f"\nFrom the bundled edition {bundled} to this edition {name}:"
+    if not changes:
+        print(f"{title} no change")
+        return
+    print(f"{title}\n{format_counts(changes.rows())}")
+    for change, codes in changes.codes:
+        if codes:
+            print(textwrap.fill(f"{change}: {', '.join(codes)}", 120, subsequent_indent="  ", break_on_hyphens=False))

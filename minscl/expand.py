@@ -6,6 +6,7 @@
     python -m minscl.expand coverage gold.jsonl [more.jsonl] [--json] [--plot coverage.png]
     python -m minscl.expand edition [--edition 2026]
     python -m minscl.expand lookup TERM|CODE [--json]
+    python -m minscl.expand official tables.zip descriptions.zip --out icd10cm-2027
     python -m minscl.expand documents mdace --mdace MDACE --noteevents NOTEEVENTS.csv.gz --split train --out docs.jsonl
     python -m minscl.expand documents mimic-iv --discharge discharge.csv.gz --diagnoses diagnoses_icd.csv.gz --out FILE
     python -m minscl.expand documents aci-bench --notes test1.csv --codes codes.csv --out aci.jsonl
@@ -20,7 +21,7 @@ expand_corpora.py and code_set.py for the other sub-commands.
 from typing import Any
 
 from minscl.cli import Parser, add_flags, make_config, print_written, require, warn
-from minscl.code_set import lookup, show_edition
+from minscl.code_set import lookup, official, show_edition
 from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.coded_records import read_documents, read_pairs
@@ -43,6 +44,7 @@ from minscl.expand_config import (
     LookupConfig,
     MdaceConfig,
     MimicIVConfig,
+    OfficialConfig,
     ShowEditionConfig,
     SilverConfig,
     SyntheticConfig,
@@ -137,6 +139,7 @@ COMMANDS = {  # sub-command, as words of the command line → (help, dataclass o
     ("synthetic",): ("pairs that an LLM writes for codes without any", SyntheticConfig, synthetic),
     ("edition",): ("the code set: its files, codes and notes", ShowEditionConfig, show_edition),
     ("lookup",): ("a code with its path, notes and Index entries, or a search by words", LookupConfig, lookup),
+    ("official",): ("an edition folder, from the archives of CDC or CMS", OfficialConfig, official),
     ("documents", "mdace"): ("MDACE + MIMIC-III: codes with evidence", MdaceConfig, mdace),
     ("documents", "mimic-iv"): ("MIMIC-IV: codes only", MimicIVConfig, mimic_iv),
     ("documents", "aci-bench"): ("ACI-Bench with the codes of Yuan et al.", AciDocumentsConfig, aci_bench),

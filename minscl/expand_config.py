@@ -47,6 +47,18 @@ class LookupConfig:
 
 
 @dataclass(frozen=True)
+class OfficialConfig:
+    """`expand official`."""
+
+    files: tuple[str, ...] = positional(
+        "archives of CDC or CMS as downloaded: tables and index, code descriptions; or files out of them",
+        "FILE",
+        "input",
+    )
+    out: str = path_flag("edition folder to write, for --edition", role="output folder")
+
+
+@dataclass(frozen=True)
 class LLMConfig:
     """The LLM of `silver` and `synthetic`: a server where --endpoint names one, else a local model."""
 

@@ -1,5 +1,6 @@
 """The editions of the code set: the bundled ones against the changes that CMS published, dates, folders."""
 
+import dataclasses
 import datetime
 import gzip
 import hashlib
@@ -84,6 +85,8 @@ def test_a_code_of_another_date_is_named_as_such():
     """Guards: a code that was valid last year reported like one that never was."""
     assert BOOK.when_valid("D69.1") == "valid until 2026-09-30" and OLD.when_valid("D69.11") == "valid from 2026-10-01"
     assert BOOK.when_valid("D69.11") == BOOK.when_valid("I99.99") == BOOK.when_valid("E11") == ""
+    own = CodeBook({"nodes": {}, "notes": {}, "billable": []}, dataclasses.replace(BOOK.edition, name="own"))
+    assert own.when_valid("D69.1") == "valid until 2026-09-30" and own.when_valid("D69.11") == ""  # of the same dates
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 
@@ -369,3 +370,24 @@ def test_a_prediction_for_another_text_is_refused(files, tmp_path):
     write_jsonl(tmp_path / "moved.jsonl", changed)
     done = evaluate("--gold", files / "gold.jsonl", "--pred", "moved.jsonl", cwd=tmp_path)
     assert done.returncode == 2 and "another text than gold's" in done.stderr
+
+
+def test_documents_free_of_what_the_list_forbids(tmp_path):
+    """Guards: counts of one side shown for the other; codes judged by another edition than the one asked for."""
+    codes = {
+        "gold": [["I10"], ["E11.9"], ["G20.A1", "F02.80"], ["I42.0"]],
+        "pred": [["E10.9", "E11.9"], ["F02.80"], ["D69.1"], ["0SR9019", "I42.00"]],
+    }
+    for name, documents in codes.items():
+        records = [
+            CodedDocument(str(number), "", tuple(Assignment(code, "") for code in document))
+            for number, document in enumerate(documents)
+        ]
+        write_jsonl(tmp_path / f"{name}.jsonl", records)
+    arguments = ["--gold", "gold.jsonl", "--pred", "pred.jsonl", "--rounds", 0]
+    rules = json.loads(evaluate(*arguments, "--json", cwd=tmp_path).stdout)["rules"]
+    assert list(rules["gold"].values()) == [4, 4, 4, 3] and list(rules["predicted"].values()) == [4, 3, 3, 3]
+    before = json.loads(evaluate(*arguments, "--json", "--date", "2026-09-30", cwd=tmp_path).stdout)["rules"]
+    assert before["gold"]["free of invalid codes"] == 4 and before["predicted"]["free of invalid codes"] == 3
+    table = evaluate(*arguments, cwd=tmp_path).stdout
+    assert re.search(r"free of Excludes1 conflicts, documents +3/4 \(gold 4/4\)", table)

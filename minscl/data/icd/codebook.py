@@ -73,7 +73,8 @@ class CodeBook:
         """
         if code in self._billable:
             return ""
-        others = [edition for edition in map(read_edition, BUNDLED) if edition != self.edition]
+        bundled = map(read_edition, BUNDLED)
+        others = [edition for edition in bundled if edition.first_date != self.edition.first_date]
         for edition in sorted(others, key=lambda other: other.first_date > self.edition.first_date):
             if CodeBook.load(edition.name).is_billable(code):
                 if edition.first_date > self.edition.first_date:

@@ -1,0 +1,168 @@
+"""What a coder sees beside the codes: the List's rules, the evidence's assertion, the edition; nothing is dropped."""
+
+import json
+
+import pytest
+
+from minscl.data.checks import breaks_rules, check_document, is_informational
+from minscl.data.icd import CodeBook
+from minscl.data.types import Assignment, CodedDocument, Evidence, Note
+from minscl.infer import coder
+from minscl.infer.answer import read_answer
+from minscl.infer.report import html_page, text_table
+from minscl.infer.sequence import Generation
+
+NOTE = Note(
+    "visit-7",
+    "ASSESSMENT\n"
+    "Type 1 diabetes, type 2 diabetes. Dementia of Parkinson's disease.\n"
+    "Denies chest pain. Mother had breast cancer.\n"
+    "Dilated cardiomyopathy.\n",
+)
+ANSWER = """Evidence:
+1. Type 1 diabetes
+2. type 2 diabetes
+3. Dementia
+4. Parkinson's disease
+5. chest pain
+6. breast cancer
+7. Dilated cardiomyopathy
+Codes:
+E10.9 Type 1 diabetes mellitus without complications [1]
+E11.9 Type 2 diabetes mellitus without complications [2]
+F02.80 Dementia [3]
+G20.A1 Parkinson's disease [4]
+R07.9 Chest pain, unspecified [5]
+C50.919 Breast cancer [6]
+I42.0 Dilated cardiomyopathy [7]
+"""
+
+
+def answered(tokenizer, codebook):
+    """The document that is read out of ANSWER, as if a model had written it, and then checked."""
+    ids = tokenizer.encode(ANSWER)
+    generation = Generation(ids, [0.5] * len(ids), stopped=True, forwards=len(ids))
+    return check_document(read_answer(NOTE, generation, tokenizer, codebook=codebook), codebook)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(embedded):
+    """The embedded model's tokenizer."""
+    return embedded[1]
+
+
+@pytest.fixture(scope="module")
+def document(tokenizer):
+    """ANSWER's document on a day in FY2027."""
+    return answered(tokenizer, CodeBook.load(date="2026-11-02"))
+
+
+def test_findings_quote_the_list(document):
+    """Guards: a rule without the List's own sentence and its place, or one that no code and no warning has."""
+    excludes = "“type 2 diabetes mellitus (E11.-)” at category E10"
+    by_code = {item.code: item.rules for item in document.codes}
+    assert any(rule.startswith("Excludes1: E10.9 and E11.9: ") and excludes in rule for rule in by_code["E11.9"])
+    assert by_code["E10.9"][0] == by_code["E11.9"][0] and by_code["E10.9"][0] in document.warnings
+    assert any(rule.startswith("Invalid: I42.0") and "valid until 2026-09-30" in rule for rule in by_code["I42.0"])
+    assert not any(map(is_informational, document.warnings)) and any(map(is_informational, sum(by_code.values(), ())))
+
+
+def test_no_code_is_dropped_and_a_cause_stands_before_its_manifestation(document, tokenizer):
+    """Guards: rules that drop or repeat codes; a manifestation listed first; another order for no reason."""
+    codes = [item.code for item in document.codes]
+    assert codes == ["E10.9", "E11.9", "G20.A1", "F02.80", "R07.9", "C50.919", "I42.0"]
+    assert not any(rule.startswith("Code first") for item in document.codes for rule in item.rules)
+    assert check_document(document, CodeBook.load(date="2026-11-02")) == document
+
+
+def test_evidence_has_its_assertion(document):
+    """Guards: a code that rests on a denial or on a relative's disease, without a word."""
+    assertions = {item.code: [evidence.assertion for evidence in item.evidence] for item in document.codes}
+    assert assertions["R07.9"] == ["denied"] and assertions["C50.919"] == ["family"]
+    assert assertions["E10.9"] == assertions["F02.80"] == ["affirmed"]
+    assert "R07.9 rests on denied evidence alone" in document.warnings
+    assert "C50.919 rests on family evidence alone" in document.warnings
+
+
+def test_other_evidence_keeps_a_code_from_resting_on_a_denial():
+    """Guards: a warning where the note affirms the finding elsewhere; evidence that is not located taken as denied."""
+    text = "Denies chest pain. Later reports chest pain."
+    places = [Evidence(text[start : start + 10], start, start + 10) for start in (7, 33)]
+    item = Assignment("R07.9", "Chest pain, unspecified", tuple(places))
+    checked = check_document(CodedDocument("n", text, (item,)), CodeBook.load())
+    assert [evidence.assertion for evidence in checked.codes[0].evidence] == ["denied", "affirmed"]
+    unlocated = Assignment("R07.9", "", (Evidence("pain in chest", None, None, grounded=False),))
+    for codes in ((item,), (unlocated,), (Assignment("R07.9", ""),)):
+        assert not check_document(CodedDocument("n", text, codes), CodeBook.load()).warnings
+
+
+def test_the_edition_is_named_and_decides(document, tokenizer):
+    """Guards: a document that does not say by which code set it was coded; last year's codes refused for last year."""
+    before = answered(tokenizer, CodeBook.load(date="2026-09-30"))
+    assert (document.edition, document.date, before.edition, before.date) == (
+        "2027",
+        "2026-11-02",
+        "2026",
+        "2026-09-30",
+    )
+    assert not any(rule.startswith("Invalid") for item in before.codes for rule in item.rules)
+    undated = answered(tokenizer, CodeBook.load())
+    assert undated.date is None and "date" not in undated.to_dict() and undated.edition == "2027"
+
+
+def test_checked_documents_are_records(document):
+    """Guards: a coded document that `generate --out` cannot read again, or whose fields get lost on the way."""
+    record = json.loads(json.dumps(document.to_dict()))
+    assert CodedDocument.from_dict(record) == document
+    assert record["codes"][0]["rules"] and record["codes"][0]["evidence"][0]["assertion"] == "affirmed"
+
+
+def test_table_and_page_show_rules_assertions_and_edition(document):
+    """Guards: a finding that only JSON has; informational notes that bury what must be acted on."""
+    table, page = text_table(document), html_page([document], "FY2027: codes; notes of April 2026")
+    for shown in (table, page):
+        assert "ICD-10-CM edition 2027, date of service 2026-11-02" in shown
+        assert "“type 2 diabetes mellitus (E11.-)” at category E10" in shown and "valid until 2026-09-30" in shown
+    assert "“chest pain”  3:8  denied" in table and "“chest pain” <strong>denied</strong>" in page
+    assert "Use additional code" not in table and "of the Tabular List inform" in table
+    assert page.count("<details>") == page.count("</details>") > 0 and "notes of April 2026" in page
+    assert 'class="rule">Excludes1' in page and "<li>Use additional code" in page.replace("&#x27;", "'")
+
+
+def test_strict_is_a_status(document, generate, tmp_path, monkeypatch):
+    """Guards: a pipeline that bills what the List forbids; --strict that drops codes; other findings taken for it."""
+    clean = CodedDocument("n", "Anemia.", (Assignment("D64.9", "Anemia, unspecified"),))
+    (tmp_path / "note.txt").write_text("Anemia.")
+    assert breaks_rules(document) and not breaks_rules(check_document(clean, CodeBook.load()))
+    for codes, status in ((document.codes, 1), (clean.codes, 0)):
+        answer = CodedDocument(
+            str(tmp_path / "note.txt"), "Anemia.", tuple(Assignment(item.code, "") for item in codes)
+        )
+        monkeypatch.setattr(coder, "read_answer", lambda *arguments, answer=answer: answer)
+        run = generate(tmp_path / "note.txt", "--json", "--strict")
+        assert run.returncode == status, run.stderr
+        assert len(json.loads(run.stdout)["codes"]) == len(codes)
+        assert generate(tmp_path / "note.txt", "--json").returncode == 0
+
+
+def test_codes_that_score_too_low_break_no_rule(embedded, monkeypatch):
+    """Guards: a finding about a code that --min-score has left out."""
+    answer = CodedDocument("n", "x", (Assignment("E10.9", "", score=0.9), Assignment("E11.9", "", score=0.1)))
+    monkeypatch.setattr(coder, "read_answer", lambda *arguments: answer)
+    [checked] = coder.code_notes(*embedded, [Note("n", "Diabetes.")], min_score=0.5)
+    assert [item.code for item in checked.codes] == ["E10.9"] and not breaks_rules(checked)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--date", "2026-9-30"], "date 2026-9-30: no such date; write it as 2026-10-01"),
+        (["--edition", "2026", "--date", "2026-10-01"], "edition 2026 ends on 2026-09-30"),
+        (["--edition", "nowhere"], "edition nowhere: neither 2026, 2027 nor a folder"),
+    ],
+)
+def test_flags_that_name_no_code_set(flags, message, generate, tmp_path):
+    """Guards: a run that loads the model, or codes with another edition, before it refuses the flag."""
+    (tmp_path / "note.txt").write_text("Anemia.")
+    run = generate(tmp_path / "note.txt", *flags)
+    assert run.returncode == 2 and message in run.stderr and run.stderr.count("\n") == 1 and not run.stdout
