@@ -6,7 +6,7 @@ The queries: single letters and the commonest words, descriptions and Index line
 300 characters, codes. The scan, of as many of them as take a few seconds, looks for lines with all words and ranks
 nothing.
 
-Read next: minscl/data/icd/search.py.
+Read next: minscl/data/icd/lookup/search.py.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from collections.abc import Callable
 
 from benchmarks.report import provenance, write_section
 from minscl.data.icd import CodeBook
-from minscl.data.icd.index_entries import IndexEntry, read_entries
-from minscl.data.icd.search import Search
-from minscl.data.icd.search_words import compared_words
+from minscl.data.icd.lookup.entries import IndexEntry, read_entries
+from minscl.data.icd.lookup.search import Search
+from minscl.data.icd.lookup.words import compared_words
 
 COMMON = (
     "of",
@@ -96,8 +96,8 @@ def main() -> None:
     section = [
         provenance(),
         "",
-        f"{len(entries):,} lines of the Index and its tables are read in {read:.1f} s; the search over them, descriptions "
-        f"and inclusion terms, {len(lines):,} in all, is built in {built:.1f} s. Both take {memory:.0f} MB at most.",
+        f"{len(entries):,} lines of the Index and its tables are read in {read:.1f} s; the search over them, "
+        f"descriptions and inclusion terms, {len(lines):,} in all, is built in {built:.1f} s. Both take {memory:.0f} MB at most.",
         "",
         "| ms a query | median | 95% | slowest |",
         "|---|---|---|---|",

@@ -5,7 +5,7 @@
     python -m minscl.expand lookup acute on chronic heart failure
     python -m minscl.expand official tables.zip descriptions.zip --out icd10cm-2027
 
-Read next: data/icd/editions.py and official.py; edition_flags.py for --edition and --date.
+Read next: data/icd/editions.py and official/; edition_flags.py for --edition and --date.
 """
 
 import dataclasses
@@ -16,16 +16,14 @@ from minscl.cli import format_counts, warn
 from minscl.command import print_json
 from minscl.data.icd import CodeBook
 from minscl.data.icd.code_list import place_codes
-from minscl.data.icd.edition_changes import EditionChanges, edition_changes
-from minscl.data.icd.edition_dates import edition_dates
-from minscl.data.icd.edition_folder import edition_target, missing_roles, official_files, write_edition
 from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE, read_edition
-from minscl.data.icd.index_entries import read_entries
-from minscl.data.icd.lookup import find_node, look_up, nearest_listed
-from minscl.data.icd.lookup_text import hits_text, page_text
-from minscl.data.icd.official import TITLES, check_official, misfits, read_official
+from minscl.data.icd.lookup import Search, find_node, hits_text, look_up, nearest_listed, page_text, read_entries
+from minscl.data.icd.official.changes import EditionChanges, edition_changes
+from minscl.data.icd.official.dates import edition_dates
+from minscl.data.icd.official.files import TITLES, check_official, misfits, read_official
+from minscl.data.icd.official.folder import edition_target, missing_roles, official_files, write_edition
 from minscl.data.icd.parse_edition import parse_edition
-from minscl.data.icd.search import Search
+from minscl.data.icd.rules.references import SHAPES, count_references
 from minscl.data.icd.tabular import NOTE_KINDS
 from minscl.edition_flags import load_codebook
 from minscl.errors import InputError
@@ -43,7 +41,7 @@ def show_edition(config: ShowEditionConfig) -> None:
 
 
 def edition_counts(book: CodeBook) -> list[tuple[str, int]]:
-    """(name, number) rows: codes by kind, and notes by kind."""
+    """(name, number) rows: codes, notes by kind, and in which shape the notes name codes (rules/references.py)."""
     codes = [node for node in book.nodes if node[0].isalpha() and " " not in node]
     notes = [(f"  {kind}", sum(len(book.notes(node, kind)) for node in book.nodes)) for kind in NOTE_KINDS]
     return [
@@ -53,6 +51,11 @@ def edition_counts(book: CodeBook) -> list[tuple[str, int]]:
         ("  billable codes", len(book.billable)),
         ("notes of the Tabular List", sum(number for _, number in notes)),
         *notes,
+        *(
+            (f"{kind} notes read as: {shape}", count_references(book, kind)[shape])
+            for kind in ("excludes1", "excludes2", "codeFirst", "useAdditionalCode", "codeAlso")
+            for shape in SHAPES
+        ),
     ]
 
 

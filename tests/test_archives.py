@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from minscl.data.icd import archives
-from minscl.data.icd.official import read_official
+from minscl.data.icd.official import archives
+from minscl.data.icd.official.files import read_official
 from minscl.errors import InputError
 from tests.official_archives import ORDER, SMALL, SMALL_ROWS, SMALL_TABULAR, TABULAR, order_file, refusal, write, zip_of
 

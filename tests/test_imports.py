@@ -12,11 +12,15 @@ GROUND = {"errors", "files", "settings", "figures", "hardware", "weights"}
 ALLOWED = {  # room → rooms and modules that it may import
     "model": {"model"},
     "lora": {"lora"},
-    "data": {"data", "data.icd"},
+    "data": {"data", "data.icd", "data.assertion"},
+    "data.assertion": {"data.assertion"},
     "data.icd": {"data.icd"},
+    "data/icd/rules": {"data.icd"},
+    "data/icd/official": {"data.icd"},
+    "data/icd/lookup": {"data.icd"},
     "data.corpora": {"data.corpora", "data", "data.icd"},
     "data.spans": {"data.spans", "data", "data.icd"},
-    "infer": {"infer", "infer.systems", "model", "data", "data.icd"},
+    "infer": {"infer", "infer.systems", "model", "data", "data.icd", "data.assertion"},
     "infer.systems": {"infer", "infer.systems", "model", "data", "data.icd"},
     "training": {"training", "model", "lora", "data", "data.icd", "config"},  # config: RunConfig, a run's settings
     "score": {"score", "data", "data.icd"},

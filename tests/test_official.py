@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from minscl.data.icd import CodeBook, edition_folder
+from minscl.data.icd import CodeBook
 from minscl.data.icd.code_list import place_codes, read_code_list
-from minscl.data.icd.edition_changes import edition_changes
-from minscl.data.icd.edition_dates import edition_dates
 from minscl.data.icd.editions import read_edition
-from minscl.data.icd.official import check_official, misfits, read_official
-from minscl.data.icd.order_file import code_list_kind, read_order_file
+from minscl.data.icd.official import folder as edition_folder
+from minscl.data.icd.official.changes import edition_changes
+from minscl.data.icd.official.dates import edition_dates
+from minscl.data.icd.official.files import check_official, misfits, read_official
+from minscl.data.icd.official.order_file import code_list_kind, read_order_file
 from minscl.data.icd.parse_edition import parse_edition
 from minscl.errors import InputError
 from tests.official_archives import (

@@ -9,12 +9,12 @@ import pytest
 
 from minscl import code_set, expand
 from minscl.data.icd import CodeBook
-from minscl.data.icd.default_codes import default_below, seventh_characters
-from minscl.data.icd.index_entries import read_entries
-from minscl.data.icd.lookup import find_node, look_up, nearest_listed
-from minscl.data.icd.lookup_text import KIND_NAMES, hits_text, page_text
-from minscl.data.icd.search import Search
-from minscl.data.icd.search_words import singular, split_words
+from minscl.data.icd.lookup.default_codes import default_below, seventh_characters
+from minscl.data.icd.lookup.entries import read_entries
+from minscl.data.icd.lookup.page import find_node, look_up, nearest_listed
+from minscl.data.icd.lookup.search import Search
+from minscl.data.icd.lookup.text import KIND_NAMES, hits_text, page_text
+from minscl.data.icd.lookup.words import singular, split_words
 from minscl.data.icd.tabular import NOTE_KINDS
 from tests.conftest import call_command
 

@@ -4,17 +4,24 @@
 
 Nothing here drops a code: rules and assertions inform.
 
-Read next: icd/rules.py, the rules; assertion.py, denied and family evidence.
+Read next: icd/rules/, the rules; assertion/, denied and family evidence.
 """
 
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from minscl.data.assertion import assertions
-from minscl.data.assertion_cues import DENIED, FAMILY
+from minscl.data.assertion import assertions, speaks_against
 from minscl.data.icd import CodeBook
-from minscl.data.icd.finding import CODE_ALSO, EXCLUDES1, EXCLUDES2, INVALID, USE_ADDITIONAL, Finding
 from minscl.data.icd.rules import check, order_by_code_first
+from minscl.data.icd.rules.finding import (
+    CODE_ALSO,
+    EXCLUDES1,
+    EXCLUDES1_SIDES,
+    EXCLUDES2,
+    INVALID,
+    USE_ADDITIONAL,
+    Finding,
+)
 from minscl.data.types import Assignment, CodedDocument, Evidence
 
 
@@ -60,10 +67,9 @@ def rule_warnings(findings: Iterable[Finding]) -> Iterator[str]:
 def assertion_warnings(codes: Iterable[Assignment]) -> Iterator[str]:
     """A line for each code whose evidence the note denies, or has of someone else, without any other evidence."""
     for item in codes:
-        statuses = {evidence.assertion for evidence in item.evidence}
-        if statuses and statuses <= {DENIED, FAMILY}:
-            words = " and ".join(sorted(filter(None, statuses)))
-            yield f"{item.code} rests on {words} evidence alone"
+        status = speaks_against(item.code, [evidence.assertion for evidence in item.evidence if evidence.assertion])
+        if status:
+            yield f"{item.code} rests on {status} evidence alone"
 
 
 def breaks_rules(document: CodedDocument) -> bool:
@@ -74,4 +80,4 @@ def breaks_rules(document: CodedDocument) -> bool:
 
 def is_informational(rule: str) -> bool:
     """Whether a sentence of Assignment.rules only informs, as an Excludes2 note does."""
-    return rule.startswith(tuple(f"{name}:" for name in (EXCLUDES2, USE_ADDITIONAL, CODE_ALSO)))
+    return rule.startswith(tuple(f"{name}:" for name in (EXCLUDES1_SIDES, EXCLUDES2, USE_ADDITIONAL, CODE_ALSO)))

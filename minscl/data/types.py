@@ -70,7 +70,7 @@ class Assignment:
     """A code with its evidence.
 
     Set on predictions only: `score`, the probability of the code's tokens, 0 to 1; `rules`, what the Tabular List says
-    about the code beside the document's others, as sentences (icd/rules.py).
+    about the code beside the document's others, as sentences (icd/rules/).
     """
 
     code: str

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from html import escape
 
-from minscl.data.assertion_cues import AFFIRMED
+from minscl.data.assertion.cues import AFFIRMED
 from minscl.data.checks import is_informational
 from minscl.data.locate import line_and_column
 from minscl.data.types import CodedDocument, Evidence

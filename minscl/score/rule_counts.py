@@ -1,6 +1,6 @@
 """How many documents break none of the Tabular List's rules that need no reading of the note: gold and predictions.
 
-Read next: data/icd/rules.py, which defines the rules.
+Read next: data/icd/rules/, which define the rules.
 """
 
 from collections.abc import Callable, Iterable

@@ -13,6 +13,7 @@ Read next: codebook.py, the look-ups in an edition.
 """
 
 import datetime
+import functools
 import gzip
 import hashlib
 import io
@@ -116,7 +117,7 @@ def find_edition(edition: str | os.PathLike | None = None, date: datetime.date |
 def read_edition(edition: str | os.PathLike) -> Edition:
     """The edition with that bundled name, or in that folder. Raises InputError."""
     if edition in BUNDLED:
-        return _read_description(_resources() / f"edition_{edition}.json", True)
+        return _read_bundled(str(edition))
     folder = Path(edition)
     if path_kind(folder) != "folder":
         raise InputError(
@@ -126,13 +127,15 @@ def read_edition(edition: str | os.PathLike) -> Edition:
     return _read_description(folder / EDITION_FILE, False)
 
 
+@functools.cache
+def _read_bundled(name: str) -> Edition:
+    folder = Path(str(resources.files("minscl.data.icd") / "resources"))
+    return _read_description(folder / f"edition_{name}.json", True)
+
+
 def printable_name(edition: str | os.PathLike) -> str:
     """The name as messages show it."""
     return str(edition) if len(str(edition)) <= 200 else describe_value(str(edition))
-
-
-def _resources() -> Path:
-    return Path(str(resources.files("minscl.data.icd") / "resources"))
 
 
 def _read_description(path: Path, is_bundled: bool) -> Edition:

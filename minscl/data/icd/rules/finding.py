@@ -1,11 +1,13 @@
-"""What a rule says of some codes, with the Tabular List's own sentence. Read next: rules.py."""
+"""What a rule says of some codes, with the Tabular List's own sentence. Read next: checking.py."""
 
+import re
 from dataclasses import asdict, dataclass
 
 from minscl.data.icd.codebook import CodeBook
 
 INVALID = "Invalid"
 EXCLUDES1 = "Excludes1"
+EXCLUDES1_SIDES = "Excludes1 (different sides)"  # informational: right and left are likely unrelated
 EXCLUDES2 = "Excludes2"
 CODE_FIRST = "Code first"
 USE_ADDITIONAL = "Use additional code"
@@ -22,17 +24,22 @@ RULES = (
     NOT_ALONE,
     USE_ADDITIONAL,
     CODE_ALSO,
+    EXCLUDES1_SIDES,
     EXCLUDES2,
 )
 
 
+_SIDES = re.compile(r"\b(right|left|fetus \d|other fetus)\b")
+
+
 @dataclass(frozen=True)
 class Finding:
-    """`codes` in the document's order; `sentence` is a note of the List, word for word, and `where` the node it stands at
-    ("category I50", "section I30-I5A", "chapter 9"), both "" where the rule is no note. `remedy` says what to do.
+    """`codes` in the document's order; `sentence` is a note of the List, word for word, and `where` the node that it
+    stands at ("category I50", "section I30-I5A", "chapter 9"), both "" where the rule is no note. `remedy` says what
+    is wrong and what to do.
 
-    `informational`: nothing is wrong as it stands. `wide`: the note stands at a section or chapter, so it speaks of very
-    many codes. `other_sentences`: notes that say the same of the same codes, each once.
+    `informational`: nothing is wrong as it stands. `wide`: the note stands at a section or chapter, so it speaks of
+    very many codes. `other_sentences`: notes that say the same of the same codes, each once.
     """
 
     rule: str
@@ -63,6 +70,15 @@ def place_name(node: str, book: CodeBook) -> str:
     if " " in node:
         return node  # "section I30-I5A"
     return f"{'category' if len(node) == 3 else 'subcategory' if book.children(node) else 'code'} {node}"
+
+
+def on_different_sides(first: str, second: str, book: CodeBook) -> bool:
+    """Whether the descriptions put two codes on different sides of the body, or give them to different fetuses."""
+    sides = []
+    for code in (first, second):
+        text = (book.description(code) or "").lower().replace("bilateral", "right left")
+        sides.append(set(_SIDES.findall(text)))
+    return bool(sides[0] and sides[1] and sides[0].isdisjoint(sides[1]))
 
 
 def is_wide(node: str) -> bool:

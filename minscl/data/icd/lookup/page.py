@@ -6,7 +6,7 @@
 Notes of chapters, sections and headings apply to every code below, so each is shown with the node where it stands.
 Inclusion terms are a code's own; those of a code that needs a 7th character are also those of the full code.
 
-Read next: lookup_text.py, the page as text; search.py, the search by words.
+Read next: text.py, the page as text; search.py, the search by words.
 """
 
 import re
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from os.path import commonprefix
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.default_codes import billable_below, seventh_characters
-from minscl.data.icd.index_entries import IndexEntry
+from minscl.data.icd.lookup.default_codes import billable_below, seventh_characters
+from minscl.data.icd.lookup.entries import IndexEntry
 from minscl.data.icd.tabular import NOTE_KINDS
 
 

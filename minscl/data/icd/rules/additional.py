@@ -1,20 +1,20 @@
 """Use additional code, code also: notes that ask for a further code. All are informational.
 
-The lines of a node fall into groups: a line that names no code ("code to identify:") opens one, and the lines with codes
-below it belong to it. A group is met when the document has one of its codes. One that names no code cannot be
+The lines of a node fall into groups: a line that names no code ("code to identify:") opens one, and the lines with
+codes below it belong to it. A group is met when the document has one of its codes. One that names no code cannot be
 checked: it is passed on as it stands.
 
-Read next: rules.py.
+Read next: checking.py.
 """
 
 import functools
 from dataclasses import dataclass, replace
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.finding import CODE_ALSO, USE_ADDITIONAL, Finding, is_wide, place_name
-from minscl.data.icd.note_index import node_path, note_index
-from minscl.data.icd.references import Reference
-from minscl.data.icd.validity import in_canonical_form
+from minscl.data.icd.rules.finding import CODE_ALSO, USE_ADDITIONAL, Finding, is_wide, place_name
+from minscl.data.icd.rules.note_index import node_path, note_index
+from minscl.data.icd.rules.references import Reference
+from minscl.data.icd.rules.validity import in_canonical_form
 
 _KINDS = {USE_ADDITIONAL: "useAdditionalCode", CODE_ALSO: "codeAlso"}
 _SHOWN = 6  # codes, or ranges of them, in a message
@@ -41,7 +41,9 @@ def _groups(book: CodeBook, kind: str) -> dict[str, list[_Group]]:
             at_node.append(_Group(text, (), reference))
         elif not reference.patterns:
             at_node.append(_Group(text, ()))
-        elif at_node and at_node[-1].sentence.rstrip().endswith(":") and not text.startswith(("code", "external cause")):
+        elif (
+            at_node and at_node[-1].sentence.rstrip().endswith(":") and not text.startswith(("code", "external cause"))
+        ):
             at_node[-1] = replace(at_node[-1], numbers=(*at_node[-1].numbers, number))
         else:
             at_node.append(_Group(text, (number,)))

@@ -1,6 +1,6 @@
 """What changed between two editions: codes, headings, descriptions, notes.
 
-Read next: official.py, whose edition is compared with the bundled one.
+Read next: files.py, whose edition is compared with the bundled one.
 """
 
 import unicodedata

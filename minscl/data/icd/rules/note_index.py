@@ -4,14 +4,14 @@
 `NoteIndex.naming(code)` are the notes, anywhere, that name it. Two codes exclude one another where a note carried by
 one names the other, so a set of codes is checked with intersections of sets, whatever the number of notes.
 
-Read next: rules.py.
+Read next: checking.py.
 """
 
 import functools
 from dataclasses import dataclass
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.references import Pattern, Reference, category_order, read_reference
+from minscl.data.icd.rules.references import Pattern, Reference, category_order, read_reference
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class NoteIndex:
         self._by_category: dict[str, list[tuple[Pattern, int]]] = {}
         self._carried: dict[str, frozenset[int]] = {}
         self._naming: dict[str, frozenset[int]] = {}
+        self._distinct: dict[frozenset[int], frozenset[int]] = {}  # one object for the many codes that share a set
         categories = list(category_order(book))
         for node in book.nodes:
             for text in book.notes(node, kind):
@@ -49,9 +50,11 @@ class NoteIndex:
     def carried(self, code: str) -> frozenset[int]:
         """The numbers of the notes at `code` and at every node above it. An unlisted code has its place by prefix."""
         if code not in self._carried:
-            path = node_path(code, self._book)
-            numbers = frozenset(number for node in path for number in self._at_node.get(node, ()))
-            if self._book.description(code) is None:  # what people write has no bound; what is listed has
+            node, *above = node_path(code, self._book) or [""]
+            own = self._at_node.get(node, ())
+            inherited = self.carried(above[0]) if above else frozenset()
+            numbers = inherited.union(own) if own else inherited
+            if node != code:  # what people write has no bound; what is listed has
                 return numbers
             self._carried[code] = numbers
         return self._carried[code]
@@ -63,7 +66,7 @@ class NoteIndex:
             numbers = frozenset(number for pattern, number in candidates if pattern.covers(code, self._book))
             if self._book.description(code) is None:
                 return numbers
-            self._naming[code] = numbers
+            self._naming[code] = self._distinct.setdefault(numbers, numbers)
         return self._naming[code]
 
 
@@ -75,7 +78,9 @@ def note_index(book: CodeBook, kind: str) -> NoteIndex:
 
 def node_path(code: str, book: CodeBook) -> list[str]:
     """`code`, or the longest listed node that it begins with, and the nodes above; [] for an unlisted category."""
-    for length in range(len(code), 2, -1):
+    if book.description(code) is not None:
+        return [code, *book.ancestors(code)]
+    for length in range(len(code) - 1, 2, -1):
         node = code[:length].rstrip(".")
         if book.description(node) is not None:
             return [node, *book.ancestors(node)]

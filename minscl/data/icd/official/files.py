@@ -6,7 +6,7 @@ to year and are only asked where the content does not tell: which edition a file
     tables.zip: Table and Index/icd10cm_tabular_2027.xml → Tabular List, required
     codes.zip: Code Descriptions/icd10cm_order_2027.txt  → order file: codes and headings; or the codes file instead
 
-Read next: archives.py, which opens them; edition_folder.py, which writes the edition; edition_changes.py, what is new.
+Read next: archives.py, which opens them; folder.py, which writes the edition; changes.py, what is new.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
-from minscl.data.icd.archives import REMEDY, ArchiveReader, Member
-from minscl.data.icd.edition_changes import are_different, code_names
-from minscl.data.icd.order_file import (
+from minscl.data.icd.official.archives import REMEDY, ArchiveReader, Member
+from minscl.data.icd.official.changes import are_different, code_names
+from minscl.data.icd.official.order_file import (
     AddendaRow,
     CodeRow,
     code_list_kind,

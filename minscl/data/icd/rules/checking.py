@@ -12,23 +12,13 @@ Codes are compared as the edition has them, headings included, each once. ICD-10
 Read next: references.py, how a note is read; note_index.py, how notes are found.
 """
 
-from minscl.data.icd.additional import additional_codes
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.exclusions import excludes1, excludes2
-from minscl.data.icd.finding import CODE_ALSO, RULES, USE_ADDITIONAL, Finding
-from minscl.data.icd.sequencing import code_first, manifestations_without_cause, order_by_code_first
-from minscl.data.icd.specificity import encounters, not_alone, unspecified
-from minscl.data.icd.validity import invalid
-
-__all__ = [
-    "RULES",
-    "Finding",
-    "check",
-    "excludes1",
-    "invalid",
-    "manifestations_without_cause",
-    "order_by_code_first",
-]
+from minscl.data.icd.rules.additional import additional_codes
+from minscl.data.icd.rules.exclusions import excludes1_and_sides, excludes2
+from minscl.data.icd.rules.finding import CODE_ALSO, RULES, USE_ADDITIONAL, Finding
+from minscl.data.icd.rules.sequencing import code_first
+from minscl.data.icd.rules.specificity import encounters, not_alone, unspecified
+from minscl.data.icd.rules.validity import invalid
 
 
 def check(codes: list[str], codebook: CodeBook | None = None) -> list[Finding]:
@@ -38,15 +28,16 @@ def check(codes: list[str], codebook: CodeBook | None = None) -> list[Finding]:
     check against; CodeBook.load() if None.
     """
     book = codebook or CodeBook.load()
-    conflicts = excludes1(codes, book)
-    return [
+    exclusions = excludes1_and_sides(codes, book)
+    findings = [
         *invalid(codes, book),
-        *conflicts,
+        *exclusions,
         *code_first(codes, book),
-        *unspecified(codes, book, {frozenset(finding.codes) for finding in conflicts}),
+        *unspecified(codes, book, {frozenset(finding.codes) for finding in exclusions}),
         *encounters(codes, book),
         *not_alone(codes, book),
         *additional_codes(codes, book, USE_ADDITIONAL),
         *additional_codes(codes, book, CODE_ALSO),
         *excludes2(codes, book),
     ]
+    return sorted(findings, key=lambda finding: RULES.index(finding.rule))

@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from minscl.data.icd.search_words import FUNCTION_WORDS, LIGHT, TextWords, Words, singular
+from minscl.data.icd.lookup.words import FUNCTION_WORDS, LIGHT, TextWords, Words, singular
 
 Source = TypeVar("Source")
 
@@ -30,7 +30,7 @@ _FEW = 5  # texts with all words; where there are fewer, those that lack words a
 # What a word counts for the precision, the recall, and the precision where the query has only its beginning, by kind:
 # essential; synonym, as "auricular" of "atrial or auricular"; modifier, as "vomiting" of "Nausea (without vomiting)".
 _KINDS = ((1.0, 1.0, 1.0), (0.95, 1.0, 0.5), (0.3, 0.9, 0.3))
-_LIGHT_WEIGHT = 0.1  # of search_words.LIGHT; other words weigh about 2 to 12
+_LIGHT_WEIGHT = 0.1  # of words.LIGHT; other words weigh about 2 to 12
 
 
 class WordIndex(Generic[Source]):

@@ -1,12 +1,12 @@
-"""The pages of lookup.py and the hits of search.py as text.
+"""The pages of page.py and the hits of search.py as text.
 
-Read next: lookup.py.
+Read next: page.py.
 """
 
 import textwrap
 
-from minscl.data.icd.lookup import CodePage, Line, NoteBlock, node_name
-from minscl.data.icd.search import Hit
+from minscl.data.icd.lookup.page import CodePage, Line, NoteBlock, node_name
+from minscl.data.icd.lookup.search import Hit
 
 KIND_NAMES = {  # tabular.NOTE_KINDS
     "includes": "Includes",

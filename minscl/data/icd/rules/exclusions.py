@@ -3,27 +3,44 @@
 A note that applies to both codes of a pair says nothing about them: D72 excludes "basophilia (D72.824)", which stands
 below it.
 
-Read next: rules.py.
+Read next: checking.py.
 """
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.finding import EXCLUDES1, EXCLUDES2, Finding, is_wide, place_name
-from minscl.data.icd.note_index import Note, note_index
-from minscl.data.icd.validity import in_canonical_form
+from minscl.data.icd.rules.finding import (
+    EXCLUDES1,
+    EXCLUDES1_SIDES,
+    EXCLUDES2,
+    Finding,
+    is_wide,
+    on_different_sides,
+    place_name,
+)
+from minscl.data.icd.rules.note_index import Note, note_index
+from minscl.data.icd.rules.validity import in_canonical_form
 
 _NEVER_TOGETHER = (
     "NOT CODED HERE! Never coded together unless the two are unrelated; if that is unclear, ask the provider "
     "(guideline I.A.12.a)"
 )
+_SIDES_DIFFER = "the two are coded together if they are unrelated (guideline I.A.12.a)"
 _BOTH = "not included here; code each that the patient has"
 
 
 def excludes1(codes: list[str], book: CodeBook) -> list[Finding]:
-    """The pairs that exclude each other, each once."""
-    return [
-        _finding(EXCLUDES1, pair, notes, _remedy(*pair, book), book)
-        for pair, notes in _pairs(codes, book, "excludes1").items()
-    ]
+    """The pairs that exclude each other, each once; of those on different sides of the body nothing."""
+    return [finding for finding in excludes1_and_sides(codes, book) if finding.rule == EXCLUDES1]
+
+
+def excludes1_and_sides(codes: list[str], book: CodeBook) -> list[Finding]:
+    """As `excludes1`, and as EXCLUDES1_SIDES the pairs on different sides, which are likely unrelated."""
+    findings = []
+    for pair, notes in _pairs(codes, book, "excludes1").items():
+        if on_different_sides(*pair, book):
+            findings.append(_finding(EXCLUDES1_SIDES, pair, notes, _SIDES_DIFFER, book, informational=True))
+        else:
+            findings.append(_finding(EXCLUDES1, pair, notes, _remedy(*pair, book), book))
+    return findings
 
 
 def excludes2(codes: list[str], book: CodeBook) -> list[Finding]:
@@ -60,7 +77,7 @@ def _pairs(codes: list[str], book: CodeBook, kind: str) -> dict[tuple[str, str],
                     pairs.setdefault(pair, set()).update(hits)
     place_of = {code: place for place, code in enumerate(codes)}
     return {
-        pair: sorted((index.notes[number] for number in pairs[pair]), key=lambda note: -note.depth)
+        pair: sorted((index.notes[number] for number in sorted(pairs[pair])), key=lambda note: -note.depth)
         for pair in sorted(pairs, key=lambda pair: (place_of[pair[0]], place_of[pair[1]]))
     }
 
@@ -79,6 +96,6 @@ def _remedy(first: str, second: str, book: CodeBook) -> str:
     symptoms = [code for code in (first, second) if code.startswith("R")]
     diagnoses = [code for code in (first, second) if book.chapter(code[:3]) not in ("18", "20", "21")]
     if symptoms and diagnoses:
-        diagnosis = diagnoses[0]
-        return f"leave out the symptom or finding {symptoms[0]}, unless it is unrelated to {diagnosis} (guideline I.A.12.a)"
+        symptom, diagnosis = symptoms[0], diagnoses[0]
+        return f"leave out the symptom or finding {symptom}, unless it is unrelated to {diagnosis} (guideline I.A.12.a)"
     return _NEVER_TOGETHER

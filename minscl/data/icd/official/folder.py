@@ -18,8 +18,8 @@ from pathlib import Path
 
 from minscl.data.icd.code_list import HEADER
 from minscl.data.icd.editions import EDITION_FILE, ROLES, Edition, read_edition
-from minscl.data.icd.official import TITLES, OfficialFiles
-from minscl.data.icd.order_file import CodeRow
+from minscl.data.icd.official.files import TITLES, OfficialFiles
+from minscl.data.icd.official.order_file import CodeRow
 from minscl.errors import InputError
 from minscl.files import fsync_path, list_folder, output_path, path_kind, read_bytes, write_errors
 

@@ -1,8 +1,8 @@
-"""Invalid codes: what is wrong with each, and which codes it may stand for. Read next: rules.py."""
+"""Invalid codes: what is wrong with each, and which codes it may stand for. Read next: checking.py."""
 
 from minscl.data.icd.codebook import CodeBook, is_procedure
-from minscl.data.icd.finding import INVALID, Finding
-from minscl.data.icd.note_index import node_path
+from minscl.data.icd.rules.finding import INVALID, Finding
+from minscl.data.icd.rules.note_index import node_path
 
 _ORDINALS = {4: "4th", 5: "5th", 6: "6th", 7: "7th"}
 _SHOWN = 3  # candidates named in a message
@@ -10,7 +10,8 @@ _SHOWN = 3  # candidates named in a message
 
 def in_canonical_form(codes: list[str], book: CodeBook) -> list[str]:
     """Each code once, in order and canonical form. What is not shaped like one, and ICD-10-PCS codes, are left out."""
-    return list(dict.fromkeys(code for code in map(book.normalise, codes) if code))
+    canonical = (text if book.is_billable(text) else book.normalise(text) for text in codes)
+    return list(dict.fromkeys(code for code in canonical if code))
 
 
 def invalid(codes: list[str], book: CodeBook) -> list[Finding]:
@@ -18,9 +19,9 @@ def invalid(codes: list[str], book: CodeBook) -> list[Finding]:
     diagnoses, and this book cannot judge them."""
     findings = {}
     for text in codes:
-        code = book.normalise(text)
+        code = text if book.is_billable(text) else book.normalise(text)
         if code is None and not is_procedure(text):
-            shown = " ".join(text.split())
+            shown = " ".join(text.split()) or "(empty)"
             shown = shown if len(shown) <= 12 else shown[:12] + "…"
             findings[shown] = Finding(INVALID, (shown,), "not shaped like an ICD-10-CM code; look the diagnosis up")
         elif code is not None and not book.is_billable(code):

@@ -4,7 +4,7 @@ Refused in one line: names that lead out of the archive, encrypted members, comp
 cut-off archives, and archives that grow beyond every official one (zip bombs). The limits count the bytes that come
 out, not what headers promise, and hold for all archives of a reader together.
 
-Read next: official.py, which recognises the files of an edition among the members.
+Read next: files.py, which recognises the files of an edition among the members.
 """
 
 import contextlib

@@ -4,16 +4,16 @@
 - Encounters: one injury with two 7th characters, such as A and D (guideline I.C.19.a).
 - Not alone: nothing but external causes, statuses and histories, which explain no encounter (guidelines below).
 
-Read next: rules.py.
+Read next: checking.py.
 """
 
 import re
 from collections.abc import Collection
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.finding import ENCOUNTERS, NOT_ALONE, UNSPECIFIED, Finding
-from minscl.data.icd.note_index import node_path
-from minscl.data.icd.validity import in_canonical_form
+from minscl.data.icd.rules.finding import ENCOUNTERS, NOT_ALONE, UNSPECIFIED, Finding, on_different_sides
+from minscl.data.icd.rules.note_index import node_path
+from minscl.data.icd.rules.validity import in_canonical_form
 
 # Categories, and subcategories, that only add to another code, by the Official Guidelines for Coding and Reporting.
 _STATUS = (  # I.C.21.c.3, those of its list that are not themselves a reason for an encounter
@@ -31,12 +31,11 @@ _EXTERNAL_CAUSE = ("V", "W", "X", "Y")  # I.C.20.a.6
 _UNSPECIFIED = re.compile(r"\bunspecified\b", re.IGNORECASE)
 _UNCOMPLICATED = re.compile(r"\bwithout (mention of )?complications?\b|\buncomplicated\b", re.IGNORECASE)
 _COMPLICATED = re.compile(r"\bwith (?!(mention of )?no )", re.IGNORECASE)
-_SIDES = re.compile(r"\b(right|left|bilateral|fetus \d|other fetus)\b", re.IGNORECASE)
-# The words after "unspecified" that say what is: an axis of its own, such as the organism, and no part of the condition.
+# The word after "unspecified" that says what is: an axis of its own, such as the organism, no part of the condition.
 _AXIS = re.compile(r"\b(part unspecified|unspecified (whether\b.*|(?!of\b|in\b|with)\w+))", re.IGNORECASE)
-_FILLERS = frozenset(
-    "a an and as by due elsewhere for from in not of on or other site specified the to type unspecified with without"
-    " classified disease diseases disorder disorders".split()
+_FILLER = re.compile(
+    r"an?|and|as|by|due|elsewhere|for|from|in|not|of|on|or|other|site|specified|the|to|type|unspecified|with|without"
+    r"|classified|diseases?|disorders?"
 )
 
 
@@ -48,9 +47,10 @@ def unspecified(codes: list[str], book: CodeBook, conflicts: Collection[frozense
     for vague in codes:
         reasons: dict[str, list[str]] = {}
         for specific in codes:
-            if vague != specific and vague[:3] == specific[:3] and frozenset((vague, specific)) not in conflicts:
-                if reason := _vague_beside(vague, specific, book):
-                    reasons.setdefault(reason, []).append(specific)
+            if vague == specific or vague[:3] != specific[:3] or frozenset((vague, specific)) in conflicts:
+                continue
+            if reason := _vague_beside(vague, specific, book):
+                reasons.setdefault(reason, []).append(specific)
         for reason, specifics in reasons.items():
             involved = tuple(code for code in codes if code == vague or code in specifics)
             remedy = f"{vague} {reason} {', '.join(specifics)}; leave out {vague}, unless it is another condition"
@@ -62,11 +62,13 @@ def _vague_beside(vague: str, specific: str, book: CodeBook) -> str:
     """How `vague`, of the same category, falls short of `specific`, as words that stand between the two; or ""."""
     path = [node for node in node_path(vague, book) if node[0].isalpha() and " " not in node]
     for node, parent in zip(path, path[1:], strict=False):
-        if not specific.startswith(parent) or specific.startswith(node) or _other_side(vague, specific, book):
+        if not specific.startswith(parent) or on_different_sides(vague, specific, book):
             continue
         own, at_node, above, other = (book.description(code) or "" for code in (vague, node, parent, specific))
         if _adds(_UNCOMPLICATED, at_node, above):
-            return "says that there is no complication, beside" if _COMPLICATED.search(other.removeprefix(above)) else ""
+            return (
+                "says that there is no complication, beside" if _COMPLICATED.search(other.removeprefix(above)) else ""
+            )
         if _adds(_UNSPECIFIED, at_node, above) and _UNSPECIFIED.search(own):
             if _sibling_is_unspecified(specific, parent, book) or _other_condition(own, at_node, above, other):
                 return ""
@@ -86,30 +88,25 @@ def _sibling_is_unspecified(code: str, parent: str, book: CodeBook) -> bool:
     return _adds(_UNSPECIFIED, book.description(node) or "", book.description(parent) or "")
 
 
-def _other_side(first: str, second: str, book: CodeBook) -> bool:
-    """Whether the two name different sides of the body, or different fetuses."""
-    sides = [set(map(str.lower, _SIDES.findall(book.description(code) or ""))) for code in (first, second)]
-    return bool(sides[0] and sides[1] and sides[0].isdisjoint(sides[1]))
-
-
 def _other_condition(vague: str, node: str, parent: str, specific: str) -> bool:
     """Whether a heading of several conditions has the two for different ones, by the words of their descriptions:
     of the vague code, its node that is unspecified, the heading above that, and the specific code.
 
     Atrial fibrillation and flutter (I48): unspecified fibrillation is not specified by typical flutter. Other diseases
-    of the digestive system (K92): unspecified hemorrhage is not specified by mucositis. Nausea and vomiting (R11): nausea
-    with vomiting, unspecified, says more than nausea.
+    of the digestive system (K92): unspecified hemorrhage is not specified by mucositis. Nausea and vomiting (R11):
+    nausea with vomiting, unspecified, says more than nausea.
     """
-    without_axis = _AXIS.sub("", node)
-    about, above, specified = _words(without_axis) & _words(vague), _words(parent), _words(specific)
-    if about & above - specified and (specified & above - about or re.search(r"\b(and|with)\b", without_axis)):
+    about, above, specified = _words(node) & _words(vague), _words(parent), _words(specific)
+    if about & above - specified and (specified & above - about or re.search(r"\b(and|with)\b", _AXIS.sub("", node))):
         return True
-    return not about - above <= specified
+    return not (about & _words(_AXIS.sub("", node))) - above <= specified
 
 
 def _words(description: str) -> set[str]:
-    """The words that tell conditions apart, each by its first six letters: depression and depressive are one."""
-    return {word[:6] for word in re.findall(r"[a-z0-9]+", description.lower()) if word not in _FILLERS}
+    """The words that tell conditions apart, in the singular and each by its first seven letters, as depressive and
+    depression are one, arteries and arteritis not."""
+    words = (word for word in re.findall(r"[a-z0-9]+", description.lower()) if not _FILLER.fullmatch(word))
+    return {re.sub(r"ies$", "y", word).removesuffix("s")[:7] for word in words}
 
 
 def encounters(codes: list[str], book: CodeBook) -> list[Finding]:

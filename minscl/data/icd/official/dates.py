@@ -3,13 +3,13 @@
 A fiscal year's edition is valid from 1 October of the year before. An update during the year says its month in the
 name of its files or archive: icd10cm-tabular-April-2026.xml of FY2026 is valid from 2026-04-01.
 
-Read next: official.py.
+Read next: files.py.
 """
 
 import datetime
 import re
 
-from minscl.data.icd.official import OfficialFile, OfficialFiles
+from minscl.data.icd.official.files import OfficialFile, OfficialFiles
 from minscl.errors import InputError
 
 _YEAR = re.compile(r"(?<!\d)(20\d\d)(?!\d)|(?<![a-z])FY[ _-]?(\d\d)(?!\d)", re.IGNORECASE)

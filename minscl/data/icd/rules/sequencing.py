@@ -2,11 +2,12 @@
 
 The notes of one node make a block: "underlying disease, such as:", then lines with codes. A block is *mandatory* unless
 its first line makes it conditional ("if applicable", "if known", "any associated ...") or names a special case of the
-code's own condition ("heart failure complicating abortion ..."). Its list is *open* where a line names no code: then any
-disease can be the cause. In a closed list ("neoplasm (C00-D49)") only the named codes are. The other half of the
-convention counts, too (guideline I.A.13): a code whose "use additional code" note names the manifestation is its cause.
+code's own condition ("heart failure complicating abortion ..."); the title "in diseases classified elsewhere" makes it
+mandatory even so. Its list is *open* where a line names no code: then any disease can be the cause. In a closed list
+("neoplasm (C00-D49)") only the named codes are. The other half of the convention counts, too (guideline I.A.13): a code
+whose "use additional code" note names the manifestation is its cause.
 
-Read next: rules.py.
+Read next: checking.py.
 """
 
 import functools
@@ -14,15 +15,17 @@ import re
 from dataclasses import dataclass
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.finding import CODE_FIRST, Finding, is_wide, place_name
-from minscl.data.icd.note_index import node_path, note_index
-from minscl.data.icd.references import Ending
-from minscl.data.icd.validity import in_canonical_form
+from minscl.data.icd.rules.finding import CODE_FIRST, Finding, is_wide, place_name
+from minscl.data.icd.rules.note_index import node_path, note_index
+from minscl.data.icd.rules.references import Ending
+from minscl.data.icd.rules.validity import in_canonical_form
 
 _CONDITIONAL = re.compile(
     r"\bif (applicable|known)\b|\bany\b"
     r"|\b(complicating|due to)\b|^associated AIDS\b"  # I42, I47, I49, I50, I74, I82; G90.81, N64.1; B39
 )
+# "Codes with this title ... are never permitted to be used as first listed" (the List's introduction)
+_TITLE = re.compile(r"\bin (\w+ )?(diseases?|conditions?) classified elsewhere")
 _ADVERSE_EFFECT = Ending("intent", ("5",))  # of T36-T50: "for adverse effects, the nature of the adverse effect"
 
 
@@ -54,7 +57,7 @@ class Sequencer:
             self._blocks[node] = CodeFirst(
                 node,
                 tuple(numbers),
-                mandatory=not _CONDITIONAL.search(heading),
+                mandatory=bool(_TITLE.search(book.description(node) or "")) or not _CONDITIONAL.search(heading),
                 is_open=not all(self.index.notes[number].reference.patterns for number in numbers),
                 only_adverse_effects="for adverse effects" in heading,
             )
@@ -84,8 +87,20 @@ class Sequencer:
         return [
             code
             for code in codes
-            if code != manifestation and (self.names(block, code) or not paired.isdisjoint(self._additional.carried(code)))
+            if code != manifestation
+            and (self.names(block, code) or not paired.isdisjoint(self._additional.carried(code)))
         ]
+
+    def is_adverse_effect(self, manifestation: str, codes: list[str]) -> bool:
+        """Whether the code is due to a drug among `codes`, which its "use additional code" note names: then it comes
+        first. K52.1, toxic gastroenteritis, has such a note beside "code first (T51-T65)"."""
+        asked_for = self._additional.carried(manifestation)
+        return any(
+            "T36" <= code[:3] <= "T50"
+            and _ADVERSE_EFFECT.fits(code.replace(".", ""), None)
+            and not asked_for.isdisjoint(self._additional.naming(code))
+            for code in codes
+        )
 
     def may_be_cause(self, block: CodeFirst, code: str) -> bool:
         """Whether `code`, which nothing names, can be the disease that an open list asks for: no external cause, no
@@ -104,7 +119,7 @@ def sequencer(book: CodeBook) -> Sequencer:
 
 
 def code_first(codes: list[str], book: CodeBook) -> list[Finding]:
-    """Manifestations without a cause or before it, and other codes that stand before one that their note names first."""
+    """Manifestations without a cause or before it, and other codes listed before one that their note names first."""
     rules = sequencer(book)
     codes = in_canonical_form(codes, book)
     findings = []
@@ -116,7 +131,7 @@ def code_first(codes: list[str], book: CodeBook) -> list[Finding]:
             after = [cause for cause in causes if codes.index(cause) > place]
             if not block.mandatory:
                 findings += [_order(rules, block, code, cause, book) for cause in after]
-            elif not before and not has_mandatory:
+            elif not before and not has_mandatory and not rules.is_adverse_effect(code, codes):
                 if after:
                     findings.append(_order(rules, block, code, after[0], book))
                 elif any(rules.may_be_cause(block, other) for other in codes[:place]):
@@ -137,6 +152,7 @@ def manifestations_without_cause(codes: list[str], book: CodeBook) -> list[Findi
             if (
                 block.mandatory
                 and not rules.causes(block, code, codes)
+                and not rules.is_adverse_effect(code, codes)
                 and not any(rules.may_be_cause(block, other) for other in codes if other != code)
             ):
                 findings.append(_missing(rules, block, code, codes, book))
@@ -156,7 +172,7 @@ def _missing(rules: Sequencer, block: CodeFirst, code: str, codes: list[str], bo
     if block.only_adverse_effects:
         remedy = f"{code} follows the code of the adverse effect itself, which is missing (guideline I.C.19.e.5.a)"
     elif block.is_open:
-        alone = "it is never listed first" if codes[0] == code else "no code before it can be that"
+        alone = "it is not listed first" if codes[0] == code else "no code before it can be that"
         remedy = f"list the underlying condition before {code}; {alone} (guideline I.A.13)"
     else:
         printed = ", ".join(rules.index.notes[number].reference.printed for number in block.numbers)
@@ -178,11 +194,13 @@ def order_by_code_first(codes: list[str], book: CodeBook) -> list[str]:
     cause keep their order.
     """
     rules = sequencer(book)
-    canonical = [book.normalise(code) or code for code in codes]
+    canonical = [code if book.is_billable(code) else book.normalise(code) or code for code in codes]
     waits_for: dict[str, set[str]] = {}
     for code in dict.fromkeys(canonical):
         blocks = rules.blocks(code)
         waits_for[code] = {cause for block in blocks for cause in rules.causes(block, code, canonical)}
+    if not any(waits_for.values()):
+        return list(codes)
     reachable = {code: _reach(code, waits_for) for code in waits_for}
     for code, causes in waits_for.items():
         waits_for[code] = {cause for cause in causes if code not in reachable[cause]}

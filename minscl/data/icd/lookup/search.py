@@ -9,7 +9,7 @@ unfinished. Searched are the lines of the Index with the titles above them, desc
 word_index.py ranks them; words that a code takes where the note says no more ("unspecified", "initial encounter",
 "closed") weigh next to nothing, so a term alone finds its default code.
 
-Read next: word_index.py, the ranking; search_words.py, how words are compared; lookup.py, a code in context.
+Read next: word_index.py, the ranking; words.py, how words are compared; page.py, a code in context.
 """
 
 import bisect
@@ -18,10 +18,10 @@ import re
 from dataclasses import dataclass
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.default_codes import billable_below, default_below, seventh_characters
-from minscl.data.icd.index_entries import IndexEntry, collection_paused, read_entries
-from minscl.data.icd.search_words import LIGHT, compared_words, description_words, singular, split_words, term_words
-from minscl.data.icd.word_index import WordIndex
+from minscl.data.icd.lookup.default_codes import billable_below, default_below, seventh_characters
+from minscl.data.icd.lookup.entries import IndexEntry, collection_paused, read_entries
+from minscl.data.icd.lookup.word_index import WordIndex
+from minscl.data.icd.lookup.words import LIGHT, compared_words, description_words, singular, split_words, term_words
 
 _CODE = re.compile(r"[A-Z][0-9][0-9A-Z]{0,5}")  # the beginning of a code, without the dot
 _MAX_WORDS = 40  # of a query; a paste is longer

@@ -1,6 +1,6 @@
 """Every line of the Alphabetic Index and its tables with the code that it leads to, `see` references followed.
 
-search.py and lookup.py read the Index through `read_entries` only. Read next: search.py.
+search.py and page.py read the Index through `read_entries` only. Read next: search.py.
 """
 
 import contextlib

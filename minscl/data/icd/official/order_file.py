@@ -9,7 +9,7 @@ Fixed-width rows, in ASCII (accents dropped) in every edition seen:
     A000    Cholera due to Vibrio cholerae 01, biovar cholerae
     code padded to 7, long description: billable codes only
 
-Read next: official.py, which compares them with the Tabular List.
+Read next: files.py, which compares them with the Tabular List.
 """
 
 import re

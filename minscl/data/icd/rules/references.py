@@ -6,7 +6,7 @@ stands for itself and for all that is below it. A range holds what the List prin
 D10-D49 holds D3A. A note that names no code is "text only", and one that opens a list is a "heading": nothing is
 guessed from their words.
 
-Read next: note_index.py, which looks notes up by the codes that they name; rules.py, which quotes them.
+Read next: note_index.py, which looks notes up by the codes that they name; checking.py, which quotes them.
 """
 
 import functools
@@ -34,9 +34,9 @@ _CHARACTER = re.compile(
     re.DOTALL,
 )
 _VALUE = re.compile(r"(?P<first>\d+)-\.?(?P<last>\d+)|(?P<alone>\d+|\b[A-Z]\b)")
-# Brackets that are read otherwise than they stand. F06.7 prints I69.01- to I69.91- as ranges, which would take in speech
-# deficits, hemiplegia and dysphagia; G31.84 prints the same condition as a list. T88.7 names 18 chapters for "specified
-# adverse effects", which is not to say that it excludes every diagnosis of the patient.
+# Brackets that are read otherwise than they stand. F06.7 prints I69.01- to I69.91- as ranges, which would take in
+# speech deficits, hemiplegia and dysphagia; G31.84 prints the same condition as a list. T88.7 names 18 chapters for
+# "specified adverse effects", which is not to say that it excludes every diagnosis of the patient.
 _CORRECTIONS = {
     "I69.01-I69.11-, I69.21-I69.31-, I69.81- I69.91-": "I69.01-, I69.11-, I69.21-, I69.31-, I69.81-, I69.91-",
     "A00-R94 and T80-T88.6, T88.8": "T80-T88.6, T88.8",
@@ -90,7 +90,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Reference:
-    """`shape` is one of SHAPES; without patterns it is HEADING or TEXT_ONLY. `printed`: the codes as the List has them."""
+    """`shape` is one of SHAPES; without patterns it is HEADING or TEXT_ONLY. `printed`: the codes as they stand."""
 
     shape: str
     patterns: tuple[Pattern, ...] = ()

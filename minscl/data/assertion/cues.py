@@ -1,0 +1,66 @@
+"""Cues: what the phrases of phrases.py say of the words before or after them, and how far they reach.
+
+Read next: matching.py, which finds them, the longest that fits; scopes.py, which applies them.
+"""
+
+from dataclasses import dataclass
+
+from minscl.data.assertion import phrases
+
+AFFIRMED, DENIED, FAMILY, HYPOTHETICAL, HISTORICAL = "affirmed", "denied", "family", "hypothetical", "historical"
+# "history of", which a chronic condition outlives; not a status that anyone is told.
+HISTORY_OF = "history of"
+
+# What a cue does that gives no status.
+PSEUDO = "pseudo"  # nothing: it only keeps its words from being a cue
+NEGATIVE_FINDING = "negative finding"  # contains a negation: its own parts are denied, not the whole or what follows
+CONTRAST = "contrast"  # ends every scope
+PATIENT = "patient"  # ends the scope of a relative
+AGO = "ago"  # as HISTORICAL, unless the finding only began then: words.ONSET
+BARE_NOT = "not"  # as DENIED, after "is" or "was"
+
+# How far a scope reaches.
+LIST = "list"  # over commas, to a contrast, a new clause or an affirmation
+PHRASE = "phrase"  # a few words, within one noun phrase
+NOUN = "noun"  # as LIST, but over a comma only where "or" follows it or the cue begins its sentence
+CLAUSE = "clause"  # as LIST, and over affirmations and new clauses
+
+BEFORE, AFTER = "before", "after"  # where the cue stands: before the finding, or after it
+
+
+@dataclass(frozen=True)
+class Cue:
+    """What a phrase does: its status or effect, where it stands, and how far it reaches."""
+
+    effect: str
+    place: str = BEFORE
+    reach: str = LIST
+
+
+GROUPS: tuple[tuple[str, Cue], ...] = (
+    (phrases.DENIED_BEFORE, Cue(DENIED)),
+    (phrases.DENIED_DETERMINERS, Cue(DENIED, reach=NOUN)),
+    (phrases.DENIED_ADJECTIVES, Cue(DENIED, reach=PHRASE)),
+    ("not", Cue(BARE_NOT, reach=PHRASE)),
+    (phrases.DENIED_AFTER, Cue(DENIED, AFTER)),
+    (phrases.DENIED_AFTER_WORD, Cue(DENIED, AFTER, PHRASE)),
+    (phrases.FAMILY_BEFORE, Cue(FAMILY, reach=CLAUSE)),
+    (phrases.FAMILY_PHRASES, Cue(FAMILY, reach=PHRASE)),
+    (phrases.FAMILY_AFTER, Cue(FAMILY, AFTER)),
+    (phrases.CONDITION_BEFORE, Cue(HYPOTHETICAL, reach=CLAUSE)),
+    (phrases.PLAN_BEFORE, Cue(HYPOTHETICAL)),
+    (phrases.UNCERTAIN_BEFORE, Cue(HYPOTHETICAL, reach=NOUN)),
+    (phrases.UNCERTAIN_ADJECTIVES, Cue(HYPOTHETICAL, reach=PHRASE)),
+    (phrases.HYPOTHETICAL_AFTER, Cue(HYPOTHETICAL, AFTER)),
+    (phrases.HYPOTHETICAL_AFTER_WORD, Cue(HYPOTHETICAL, AFTER, PHRASE)),
+    (phrases.HISTORY_BEFORE, Cue(HISTORY_OF)),
+    (phrases.HISTORICAL_BEFORE, Cue(HISTORICAL)),
+    (phrases.HISTORICAL_ADJECTIVES, Cue(HISTORICAL, reach=PHRASE)),
+    (phrases.HISTORICAL_AFTER, Cue(HISTORICAL, AFTER)),
+    (phrases.YEARS_AGO, Cue(AGO, AFTER)),
+    (phrases.PSEUDO_CUES, Cue(PSEUDO)),
+    (phrases.NEGATIVE_FINDINGS, Cue(NEGATIVE_FINDING)),
+    (phrases.CONTRASTS, Cue(CONTRAST)),
+    (phrases.AFFIRMATIONS, Cue(AFFIRMED)),
+    (phrases.PATIENT_CUES, Cue(PATIENT)),
+)

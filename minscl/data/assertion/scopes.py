@@ -1,0 +1,226 @@
+"""The words of a sentence that each cue governs: its scope, as in ConText.
+
+One forward pass follows the scopes of cues that stand before what they govern, one backward pass those of cues that
+stand after it. Each takes time linear in the words: of scopes with the same effect and reach only the last is kept.
+
+Read next: cues.py, for what effects and reaches mean; status.py, which asks for the effects on a word.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from minscl.data.assertion.cues import (
+    AFFIRMED,
+    AFTER,
+    BEFORE,
+    CLAUSE,
+    CONTRAST,
+    DENIED,
+    FAMILY,
+    HISTORICAL,
+    HISTORY_OF,
+    HYPOTHETICAL,
+    LIST,
+    NOUN,
+    PATIENT,
+    PHRASE,
+)
+from minscl.data.assertion.matching import CueMatch
+from minscl.data.assertion.words import (
+    FINITE_VERBS,
+    MAIN_CLAUSE,
+    POSITIVE,
+    PREPOSITIONS,
+    SUBORDINATORS,
+    WORD_CLASSES,
+)
+
+PHRASE_WORDS = 5  # the reach of PHRASE
+CLAUSE_WORDS = 6  # how far from a comma the verb of its clause may be
+NOTHING: frozenset[str] = frozenset()
+_SCOPED = (DENIED, FAMILY, HYPOTHETICAL, HISTORICAL, HISTORY_OF)
+_SUBJECTS = WORD_CLASSES["SUBJECT"] - {"who"}
+_ITEM_MARKS = (",", ";", "and", "or", "nor", "(", ")")
+# A cue after one of these begins its sentence: "CV: no edema, murmurs", "there is no edema, erythema".
+_OPENERS = WORD_CLASSES["BE"] | WORD_CLASSES["HAVE"] | {":", "reports", "reported", "with", "shows", "patient", "pt"}
+
+
+@dataclass
+class _Scope:
+    """An open scope: its effect and reach, the word before which it ends, and two facts for its end.
+
+    `is_first`: its cue begins the sentence. `has_items`: a comma or "and" came in it.
+    """
+
+    effect: str
+    reach: str
+    end: int
+    is_first: bool = False
+    has_items: bool = False
+
+
+def scopes_before(
+    words: Sequence[str], cues: Sequence[CueMatch], inherited: Iterable[str]
+) -> tuple[list[frozenset[str]], tuple[str, ...]]:
+    """The effects that the cues before each word have on it, and those still open at the end, for a list that follows.
+
+    `inherited` are the effects that are open at the first word.
+    """
+    scopes = [_Scope(effect, LIST, len(words) + 1) for effect in inherited]
+    opened_at = _opened_at(words, cues)
+    if not (scopes or opened_at):
+        return [NOTHING] * len(words), ()
+    cue_at = {match.start: match for match in cues if match.cue.place == BEFORE}
+    clause_starts = _clause_starts(words)
+    or_ahead = _or_ahead(words, clause_starts, cue_at)
+    outside: list[list[_Scope]] = []  # the scopes to return to after each open parenthesis
+    effects = []
+    for index, word in enumerate(words):
+        scopes = _merge(scopes, opened_at.get(index, ()))
+        if word == "(":
+            outside.append(scopes)
+        elif word == ")" and outside:
+            scopes = outside.pop()
+        elif scopes:
+            starts_main = _starts_main_clause(words, index)
+            following = words[index + 1] if index + 1 < len(words) else ""
+            scopes = [
+                scope
+                for scope in scopes
+                if index < scope.end
+                and not _ends_at(scope, word, following, clause_starts[index], or_ahead[index], starts_main)
+            ]
+            for scope in scopes:
+                scope.has_items |= word in (",", "and")
+        if scopes and index in cue_at:
+            scopes = _after_cue(scopes, cue_at[index], words)
+        effects.append(frozenset(scope.effect for scope in scopes) if scopes else NOTHING)
+    scopes = _merge(scopes, opened_at.get(len(words), ()))
+    return effects, tuple(scope.effect for scope in scopes if scope.reach != PHRASE)
+
+
+def _opened_at(words: Sequence[str], cues: Sequence[CueMatch]) -> dict[int, list[_Scope]]:
+    """The scopes of the cues that stand before what they govern, by their first word."""
+    opened: dict[int, list[_Scope]] = {}
+    for match in cues:
+        cue = match.cue
+        if cue.place == BEFORE and cue.effect in _SCOPED:
+            is_first = match.start == 0 or words[match.start - 1] in _OPENERS
+            end = match.end + PHRASE_WORDS if cue.reach == PHRASE else len(words) + 1
+            opened.setdefault(match.end, []).append(_Scope(cue.effect, cue.reach, end, is_first))
+    return opened
+
+
+def _merge(scopes: list[_Scope], opened: Iterable[_Scope]) -> list[_Scope]:
+    """`scopes` and those `opened`, which replace scopes of the same effect and reach: there are never many."""
+    for new in opened:
+        scopes = [scope for scope in scopes if (scope.effect, scope.reach) != (new.effect, new.reach)] + [new]
+    return scopes
+
+
+def _clause_starts(words: Sequence[str]) -> list[bool]:
+    """For each word, whether it is a comma or "and" that begins a clause with a verb or a label of its own."""
+    starts = [False] * len(words)
+    for index, word in enumerate(words):
+        if word not in (",", "and", "which", "while"):
+            continue
+        for following in words[index + 1 : index + 1 + CLAUSE_WORDS]:
+            starts[index] = following in FINITE_VERBS or following == ":"
+            if starts[index] or following in _ITEM_MARKS or following in SUBORDINATORS:
+                break
+    return starts
+
+
+def _or_ahead(words: Sequence[str], clause_starts: Sequence[bool], cue_at: dict[int, CueMatch]) -> list[bool]:
+    """For each word, whether "or" follows before its clause ends."""
+    ends = {index for index, match in cue_at.items() if match.cue.effect in (AFFIRMED, CONTRAST)}
+    ahead = [False] * len(words)
+    is_ahead = False
+    for index in range(len(words) - 1, -1, -1):
+        ahead[index] = is_ahead
+        if words[index] in ("or", "nor"):
+            is_ahead = True
+        elif clause_starts[index] or words[index] == ";" or index in ends:
+            is_ahead = False
+    return ahead
+
+
+def _starts_main_clause(words: Sequence[str], index: int) -> bool:
+    """Whether the main clause after "if …" begins at `words[index]`: ", we", ", the patient", "we will", "because"."""
+    word = words[index]
+    following = words[index + 1] if index + 1 < len(words) else ""
+    if word == ",":
+        return following in MAIN_CLAUSE or words[index + 1 : index + 3] == ["the", "patient"]
+    return word in ("but", "because") or (word in ("we", "i") and following in ("will", "would", "can", "may"))
+
+
+def _ends_at(
+    scope: _Scope, word: str, following: str, starts_clause: bool, or_ahead: bool, starts_main_clause: bool
+) -> bool:
+    """Whether `scope` ends at `word`, apart from cues."""
+    if scope.reach == CLAUSE and scope.effect == HYPOTHETICAL:
+        return starts_main_clause or (word == "," and starts_clause and scope.is_first)
+    if scope.reach == CLAUSE:
+        return word == ";" or (word == "," and following in WORD_CLASSES["PRONOUN"])
+    if starts_clause or word == ";" or (word == "for" and scope.effect == HYPOTHETICAL and scope.reach == NOUN):
+        return True  # "likely due to opioids for chronic pain"
+    if scope.reach == PHRASE:
+        return word == "," or word in PREPOSITIONS
+    if word == "," and not or_ahead:
+        return (scope.reach == NOUN and not scope.is_first) or following in POSITIVE
+    return False
+
+
+def _after_cue(scopes: list[_Scope], match: CueMatch, words: Sequence[str]) -> list[_Scope]:
+    """The scopes that the cue `match` leaves open."""
+    effect, start = match.cue.effect, match.start
+    has_subject = words[start] in _SUBJECTS or words[max(0, start - 1)] in _SUBJECTS
+    if effect == PATIENT or (effect in (AFFIRMED, DENIED) and has_subject):
+        scopes = [scope for scope in scopes if scope.effect != FAMILY]
+    if effect == CONTRAST:
+        return [scope for scope in scopes if scope.reach == CLAUSE and scope.effect == HYPOTHETICAL]
+    if effect == AFFIRMED:
+        return [scope for scope in scopes if scope.reach == CLAUSE]
+    if effect == HYPOTHETICAL:  # "denies fever, possible sinusitis", but "no concern for sinusitis"
+        return [scope for scope in scopes if not (scope.effect == DENIED and scope.has_items)]
+    return scopes
+
+
+def scopes_after(words: Sequence[str], cues: Sequence[CueMatch]) -> list[frozenset[str]]:
+    """The effects that the cues after each word have on it."""
+    if not any(match.cue.place == AFTER and match.cue.effect for match in cues):
+        return [NOTHING] * len(words)
+    cues_at: dict[int, list[CueMatch]] = {}
+    in_cue = [False] * len(words)
+    for match in cues:
+        cues_at.setdefault(match.start, []).append(match)
+        in_cue[match.start : match.end] = [True] * (match.end - match.start)
+    has_verb = False  # whether a clause before this word has a verb: then "and" begins another clause
+    verb_before = []
+    for index, word in enumerate(words):
+        verb_before.append(has_verb)
+        has_verb |= word in FINITE_VERBS and all(match.cue.place == BEFORE for match in cues_at.get(index, ()))
+
+    scopes: list[_Scope] = []
+    effects = [NOTHING] * len(words)
+    for index in range(len(words) - 1, -1, -1):
+        word = words[index]
+        scopes = [scope for scope in scopes if index > scope.end]
+        effects[index] = frozenset(scope.effect for scope in scopes) if scopes else NOTHING
+        matches_here = cues_at.get(index, ())
+        if scopes:
+            ends_clause = word in (";", ":") or (word in (",", "and") and verb_before[index])
+            if ends_clause or any(map(_ends_backward, matches_here)) or (word in FINITE_VERBS and not in_cue[index]):
+                scopes = []
+            elif word == "," or word in PREPOSITIONS:
+                scopes = [scope for scope in scopes if scope.reach != PHRASE]
+        for match in matches_here:
+            if match.cue.place == AFTER and match.cue.effect:
+                end = index - PHRASE_WORDS - 1 if match.cue.reach == PHRASE else -1
+                scopes = _merge(scopes, [_Scope(match.cue.effect, match.cue.reach, end)])
+    return effects
+
+
+def _ends_backward(match: CueMatch) -> bool:
+    """Whether a cue after `match` governs nothing before it."""
+    return match.cue.place == BEFORE and match.cue.effect in (AFFIRMED, CONTRAST, DENIED, HISTORY_OF, FAMILY, PATIENT)

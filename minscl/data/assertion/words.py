@@ -1,0 +1,91 @@
+"""Single words that ConText turns on: the classes of words in cues, and words at which a scope ends.
+
+Read next: cues.py, for the phrases; scopes.py, which uses both.
+"""
+
+import re
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of `text`."""
+    return frozenset(text.split())
+
+
+WORD_CLASSES: dict[str, frozenset[str]] = {
+    "SUBJECT": word_set("he she they patient pt patients who i you"),
+    "PRONOUN": word_set("he she they we i you"),
+    "POSSESSIVE": word_set("his her their the a an my your"),
+    "BE": word_set("is are was were be been being"),
+    "HAVE": word_set("has have had"),
+    "MAY": word_set("may might could can"),
+    "RELATIVE": word_set("""
+        mother father mom dad mum parent parents brother brothers sister sisters sibling siblings twin son sons daughter
+        daughters child children aunt aunts uncle uncles cousin cousins niece nephew grandmother grandfather grandma
+        grandpa grandparent grandparents grandson granddaughter wife husband spouse partner girlfriend boyfriend
+        relative relatives roommate coworker"""),
+    "SIDE": word_set("maternal paternal older younger elder late biological first-degree half twin other"),
+    "DURATION": word_set("""
+        day days week weeks month months year years hour hours long longstanding long-standing lifelong"""),
+    "SHOW": word_set("""
+        show shows reveal reveals demonstrate demonstrates report endorse have exhibit develop suggest indicate
+        appreciate see note notice feel experience admit describe identify find observe detect display recall"""),
+    "SHOWN": word_set("""
+        shown seen noted identified appreciated detected demonstrated visualized visualised present evident found
+        observed palpated palpable heard elicited reported apparent visible established suspected proven confirmed
+        indicated likely"""),
+    "ING": word_set("having experiencing reporting endorsing complaining noticing feeling showing suffering"),
+    "EXPERIENCED": word_set("""
+        experienced noticed noted reported endorsed developed felt seen demonstrated revealed shown"""),
+    "ISSUE": word_set("""
+        issue issues problem problems complication complications concern concerns change changes increase decrease
+        worsening improvement relief exacerbation exacerbations flare flares difficulties progression benefit"""),
+    "OF": word_set("of in with from for to on regarding"),
+    "SCALE": word_set("significant interval further acute major other new recent much real appreciable notable any"),
+    "CAUSE": word_set("cause causes etiology etiologies source sources reason reasons explanation contributor"),
+    "STOP": word_set(". , ; ) ! ? | [ ("),
+}  # fmt: skip
+
+# A comma and one of these begin the main clause after "if …"; so does "we will" without a comma.
+MAIN_CLAUSE = word_set("""
+    he she they we i you then please call return go consider stop start seek will would can proceed follow there this
+    but because""")
+# Words with which a new finding, not the next item of a denied list, begins after a comma.
+POSITIVE = word_set("""
+    mild moderate severe slight some positive trace occasional intermittent chronic persistent worsening increased
+    decreased diffuse scattered marked significant current former with + 1+ 2+ 3+ 4+ grade bilateral now status""")
+FINITE_VERBS = word_set("""
+    is are was were has have had does did do will would can could should may might continues continue remains remain
+    appears appear states takes uses works lives feels felt looks seems started began developed presents presented
+    reports endorses denies complains notes shows reveals demonstrates improved worsened increased came went takes
+    wants needs needed gets got says said thinks believes""")
+SUBORDINATORS = word_set("that which when who since if as because where")
+PREPOSITIONS = word_set(
+    "in on for to with after from due because at by during while when that which who and is was are"
+)
+# What may stand before the cue in evidence that contains it: "[there is no evidence of pneumonia]".
+FILLERS = word_set("""
+    the a an there is are was were patient pt he she they her his their has have had of with any this that mr ms mrs
+    also does did do specifically currently again and - • * : , ( reports states ros""")
+
+# Words that say that a finding began at the time that follows: "diagnosed five years ago".
+ONSET = word_set("""
+    diagnosed began begun begin started start starting since onset ongoing noticed first developed worsening worse
+    injured injury for presented presents""")
+
+# Conditions that last: "history of" one does not say that it is over. The conditions of CMS's Chronic Conditions Data
+# Warehouse (ccwdata.org) that are not events, some more of their kind, and the abbreviations of clinical notes.
+_CHRONIC_WORDS = word_set(r"""
+    diabet\w* dm dm1 dm2 dmii t1dm t2dm niddm iddm hypertensi\w* htn hypercholesterol\w* hyperlipid\w* dyslipid\w* hld
+    copd emphysema asthma\w* chf hfref hfpef cad ckd esrd pvd pad afib a-fib arthrit\w* osteoarthritis oa ra gout
+    osteoporosis osteopenia fibromyalgia lupus sle psoria\w* hypothyroid\w* hyperthyroid\w* hashimoto\w* gerd
+    reflux crohn\w* cirrhosis hiv aids migraines? epilep\w* parkinson\w* dementia alzheimer\w* depress\w* anxiety
+    bipolar schizo\w* ptsd adhd autis\w* obes\w* osa glaucoma bph anemia thalassemia neuropath\w* scoliosis stenosis
+    endometriosis pcos cardiomyopathy insomnia allerg\w* rhinitis celiac degenerative murmur regurgitation polycystic
+    cholesterol chronic""")  # fmt: skip
+_CHRONIC_PHRASES = (
+    "atrial fibrillation|heart failure|heart disease|artery disease|vascular disease|kidney disease|lung disease|"
+    "obstructive pulmonary|renal insufficiency|renal failure|multiple sclerosis|cystic fibrosis|cerebral palsy|"
+    "muscular dystrophy|sickle cell|ulcerative colitis|sleep apnea|macular degeneration|hearing loss|down syndrome|"
+    "irritable bowel|blood pressure|thyroid disease"
+)
+CHRONIC = re.compile(rf"\b(?:{'|'.join(sorted(_CHRONIC_WORDS))}|{_CHRONIC_PHRASES})\b", re.IGNORECASE)

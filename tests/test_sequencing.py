@@ -1,0 +1,106 @@
+"""Code first: manifestations and their causes, and the order of codes that the notes ask for."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minscl.data.icd import CodeBook
+from minscl.data.icd.rules import check, manifestations_without_cause, order_by_code_first
+from minscl.data.icd.rules.finding import RULES
+
+BOOK = CodeBook.load()
+# codes that the notes of one another name, and some that no note names
+CHAINED = (
+    "G63 E85.4 E11.22 I12.9 N18.30 D63.1 F02.80 G30.9 I50.9 I11.0 I13.0 H42 E11.39 A41.9 T81.44XA R65.21 I10 K92.2"
+)
+
+
+def findings(text):
+    """The code-first findings for the codes in `text`."""
+    return [finding for finding in check(text.split(), BOOK) if finding.rule == "Code first"]
+
+
+CODE_FIRST = [  # codes, sentence, remedy; "" where nothing is wrong
+    ("G63", "underlying disease, such as:", "list the underlying condition before G63; it is not listed first"),
+    ("G63 E85.4", "amyloidosis (E85.-)", "E85.4 is listed before G63"),
+    ("E85.4 G63", "", ""),
+    ("B18.2 G63", "", ""),  # the list is open
+    ("W19.XXXA Z79.4 G63", "underlying disease, such as:", "no code before it can be that"),
+    ("I10 F02.80 G30.9", "Alzheimer's (G30.-)", "G30.9 is listed before F02.80"),
+    ("D63.1", "underlying chronic kidney disease (CKD) (N18.-)", "list one of N18.- before D63.1"),
+    ("I10 D63.1", "underlying chronic kidney disease (CKD) (N18.-)", "list one of N18.- before D63.1"),
+    ("D63.1 N18.30", "underlying chronic kidney disease (CKD) (N18.-)", "N18.30 is listed before D63.1"),
+    ("N18.30 D63.1", "", ""),
+    ("A41.9", "", ""),  # if applicable
+    ("A41.9 T81.44XA", "if applicable, postprocedural sepsis (T81.44-)", "T81.44XA is listed before A41.9"),
+    ("A41.9 O75.3", "sepsis during labor (O75.3)", "O75.3 is listed before A41.9"),
+    ("I50.9", "", ""),
+    ("I50.9 I11.0", "heart failure due to hypertension (I11.0)", "I11.0 is listed before I50.9"),
+    ("J12.82 U07.1", "COVID-19 (U07.1)", "U07.1 is listed before J12.82"),
+    ("T45.515A D68.32", "blood disorders (D56-D76)", "D68.32 is listed before T45.515A"),
+    ("T45.515A", "for adverse effects, the nature of the adverse effect, such as:", "T45.515A follows the code"),
+    ("D68.32 T45.515A", "", ""),
+    ("T45.511A", "", ""),  # a poisoning
+    ("Q13.1 H42", "", ""),
+    ("K52.1", "(T51-T65) to identify toxic agent", "list one of T51-T65 before K52.1"),
+    ("K52.1 T45.1X5A", "", ""),  # an adverse effect, which comes after its nature
+    ("E20.811", "underlying condition, if known", "list the underlying condition before E20.811"),  # by its title
+    ("K31.84", "", ""),  # if known
+    ("I61.9 R29.705", "", ""),  # I61 asks for R29.7 as additional code, though R29.7 names I63 alone
+]
+
+
+@pytest.mark.parametrize("codes, sentence, remedy", CODE_FIRST)
+def test_code_first(codes, sentence, remedy):
+    """Guards: manifestations alone or first that pass; conditional notes demanded; open lists taken as closed."""
+    found = findings(codes)
+    assert [finding.sentence for finding in found] == ([sentence] if sentence else [])
+    assert all(remedy in finding.remedy for finding in found)
+
+
+def test_manifestations_without_cause_ignore_the_order():
+    """Guards: a cause that stands later counted as absent; an external cause or a second manifestation as a cause."""
+    assert manifestations_without_cause(["G63", "E85.4"], BOOK) == []
+    assert manifestations_without_cause(["D63.1", "I10", "N18.30"], BOOK) == []
+    for codes in ("G63", "D63.1 I10", "G63 W19.XXXA", "G63 Z79.4", "G63 H32"):
+        assert manifestations_without_cause(codes.split(), BOOK)
+
+
+CODES = st.sampled_from([*CHAINED.split(), "e85.4", "nonsense", "Z3A.39", "T45.515A", "D68.32"])
+
+
+@given(st.lists(CODES, max_size=12))
+@settings(max_examples=150, deadline=None)
+def test_order_by_code_first_is_stable(codes):
+    """Guards: codes lost, doubled or rewritten; another order when applied again; order findings that remain."""
+    ordered = order_by_code_first(codes, BOOK)
+    assert sorted(ordered) == sorted(codes) and order_by_code_first(ordered, BOOK) == ordered
+    left = [finding for finding in check(ordered, BOOK) if finding.rule == "Code first" and len(finding.codes) == 2]
+    assert left == []
+    assert {finding.rule for finding in check(codes, BOOK)} <= set(RULES)
+
+
+@pytest.mark.parametrize(
+    "codes, ordered",
+    [
+        ("I10 G63 K92.2 E85.4 J44.9", "I10 K92.2 E85.4 G63 J44.9"),
+        ("D63.1 N18.30 I12.9 E11.22", "I12.9 E11.22 N18.30 D63.1"),
+        ("I50.9 I11.0 I10", "I11.0 I50.9 I10"),
+        ("J44.9 I10 E11.9", "J44.9 I10 E11.9"),
+        ("R29.705 I61.9", "I61.9 R29.705"),
+    ],
+)
+def test_order_by_code_first(codes, ordered):
+    """Guards: chains of causes, and codes moved that no note speaks of."""
+    assert order_by_code_first(codes.split(), BOOK) == ordered.split()
+
+
+def test_codes_that_are_each_others_cause_keep_their_order():
+    """Guards: an endless wait; codes outside the circle that lose their place. The List has no such circle today."""
+    nodes = {"1": ["", None], "section A00-A03": ["", "1"]}
+    nodes |= {code: ["", "section A00-A03"] for code in ("A00", "A01", "A02", "A03")}
+    circle = {"A00": "(A01)", "A01": "(A00)", "A02": "(A01)"}
+    notes = {node: {"codeFirst": [text]} for node, text in circle.items()}
+    book = CodeBook({"nodes": nodes, "notes": notes, "billable": sorted(nodes)[2:]}, BOOK.edition)
+    assert order_by_code_first(["A02", "A03", "A00", "A01"], book) == ["A03", "A00", "A01", "A02"]
+    assert order_by_code_first(["A02", "A01", "A00"], book) == ["A01", "A02", "A00"]
