@@ -97,7 +97,8 @@ def main() -> None:
         provenance(),
         "",
         f"{len(entries):,} lines of the Index and its tables are read in {read:.1f} s; the search over them, "
-        f"descriptions and inclusion terms, {len(lines):,} in all, is built in {built:.1f} s. Both take {memory:.0f} MB at most.",
+        f"descriptions and inclusion terms, {len(lines):,} in all, is built in {built:.1f} s. "
+        f"Both take {memory:.0f} MB at most.",
         "",
         "| ms a query | median | 95% | slowest |",
         "|---|---|---|---|",
