@@ -1,9 +1,10 @@
 """An inverted index: texts as sets of weighted words, ranked by how well they fit the words of a query.
 
-A text's score is the harmonic mean of
+A text's score is the harmonic mean (F1) of
     precision  how much of the text the query names: "heart failure" names all of "Failure, failed > heart (acute)"
-    recall     how much of the query the text has (squared: a text that lacks words of the query is a poor hit)
-plus a small addition of the text's own. Rare words weigh more (inverse document frequency).
+    recall     how much of the query the text has
+times the recall once more, as a text that lacks words of the query is a poor hit, plus a small addition of the text's
+own. Rare words weigh more (inverse document frequency).
 
 Read next: search.py, which puts the Alphabetic Index and the Tabular List into it.
 """
