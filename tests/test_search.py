@@ -9,9 +9,10 @@ import pytest
 
 from minscl import code_set, expand
 from minscl.data.icd import CodeBook
+from minscl.data.icd.alphabetic_index import Term
 from minscl.data.icd.lookup.default_codes import default_below, seventh_characters
-from minscl.data.icd.lookup.entries import read_entries
-from minscl.data.icd.lookup.page import find_node, look_up, nearest_listed
+from minscl.data.icd.lookup.entries import IndexEntry, read_entries
+from minscl.data.icd.lookup.page import IndexLine, find_node, look_up, nearest_listed
 from minscl.data.icd.lookup.search import Search
 from minscl.data.icd.lookup.text import KIND_NAMES, hits_text, page_text
 from minscl.data.icd.lookup.words import singular, split_words
@@ -232,6 +233,21 @@ def test_the_default_code_of_a_main_term_and_its_references(entries):
     places = [line.where for line in look_up(BOOK, "I50.9", entries).index]
     assert "index: Failure, failed > heart" in places
     assert any(", see Failure, heart" in place for place in places)
+
+
+def test_a_bracketed_code_is_shown_and_found(entries):
+    """Guards the manifestation code of an official Index, which leads to two codes."""
+    line = IndexEntry(Term(("Amyloidosis", "heart"), code="E85.4", manifestation="I43"), "E85.4", "E85.4", "I43")
+    for code in ("E85.4", "I43"):
+        assert look_up(BOOK, code, [line]).index == [IndexLine("index: Amyloidosis > heart", "E85.4 [I43]")]
+    assert look_up(BOOK, "I42.9", [line]).index == []
+
+
+def test_a_heading_that_the_index_prints_as_a_code_has_no_default(search):
+    """Guards E88.10 for "Lipodystrophy > insulin E88.1": E88.1 was divided later, and insulin has a code of its own."""
+    places = {hit.code: hit.where for hit in search.search("insulin lipodystrophy")}
+    assert list(places)[0] == "E88.13" and places["E88.1"] == "index: Lipodystrophy > insulin"
+    assert places.get("E88.10") != "index: Lipodystrophy > insulin"
 
 
 def test_inclusion_terms_are_a_codes_own_but_for_the_7th_character(entries):

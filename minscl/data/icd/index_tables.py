@@ -11,13 +11,10 @@ Read next: ../spans/gold.py, which pairs the phrases with codes.
 from collections.abc import Iterable
 
 from minscl.data.icd.alphabetic_index import Term, read_index, read_table
+from minscl.data.icd.editions import Edition
 from minscl.data.icd.index_phrases import ADJECTIVE, CONNECTIVE, lowercase_first, plain_title
 
-TABLES = {
-    "neoplasm": "icd10cm_neoplasm_2025.xml.gz",
-    "external-cause": "icd10cm_eindex_2025.xml.gz",
-    "drug": "icd10cm_drug_2025.xml.gz",
-}
+TABLES = ("neoplasm", "external-cause", "drug")  # the roles of their files in an edition
 _COLUMN_PHRASES = {  # column heading → (phrase of the table's main term, phrase of any other line)
     "Malignant Primary": ("primary malignant neoplasm", "primary malignant neoplasm of {}"),
     "Malignant Secondary": ("secondary malignant neoplasm", "secondary malignant neoplasm of {}"),
@@ -34,11 +31,11 @@ _COLUMN_PHRASES = {  # column heading → (phrase of the table's main term, phra
 }
 
 
-def read_columns(name: str) -> list[list[Term]]:
-    """The terms of table `name` (a key of TABLES), one list for each column. `see` references stay in their column."""
+def read_columns(name: str, edition: Edition) -> list[list[Term]]:
+    """The terms of table `name` (one of TABLES), one list for each column. `see` references stay in their column."""
     if name == "external-cause":
-        return [read_index(TABLES[name], "external cause index")]
-    return list(read_table(TABLES[name], f"{name} table").values())
+        return [read_index(edition, name, "external cause index")]
+    return list(read_table(edition, name, f"{name} table").values())
 
 
 def table_phrase(term: Term) -> str:

@@ -34,14 +34,17 @@ class IndexEntry:
 
 
 def read_entries(codebook: CodeBook) -> list[IndexEntry]:
-    """The entries of the Index, then of its tables, in print order.
+    """The entries of the edition's Index and tables, as far as it has them, in print order. Raises InputError.
 
     Left out: terms with neither code nor reference, "see condition" (which names no term), and codes that `codebook`
     does not list.
     """
     with collection_paused():
+        edition = codebook.edition
+        tables = [name for name in TABLES if edition.has(name)]
+        columns = [column for name in tables for column in read_columns(name, edition)]
         entries: list[IndexEntry] = []
-        for terms in (read_index(), *(column for name in TABLES for column in read_columns(name))):
+        for terms in [read_index(edition) if edition.has("index") else [], *columns]:
             references = SeeReferences(terms) if any(term.see for term in terms) else None
             for term in terms:
                 target = term if term.default_code or references is None else references.resolve(term)[0]
@@ -50,7 +53,7 @@ def read_entries(codebook: CodeBook) -> list[IndexEntry]:
                 if (code and codebook.description(code) is not None) or (
                     not code and term.see and term.see.casefold() != "condition"
                 ):
-                    entries.append(IndexEntry(term, code, printed, getattr(target, "manifestation", "")))
+                    entries.append(IndexEntry(term, code, printed, target.manifestation if target else ""))
         return entries
 
 

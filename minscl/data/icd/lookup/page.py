@@ -169,6 +169,6 @@ def _notes(book: CodeBook, node: str, above: list[str]) -> list[NoteBlock]:
 def _index_lines(entries: list[IndexEntry], codes: list[str]) -> list[IndexLine]:
     by_code: dict[str, list[IndexLine]] = {code: [] for code in codes}
     for entry in entries:
-        if entry.code in by_code:
-            by_code[entry.code].append(IndexLine(entry.where, entry.printed_codes))
+        for code in {entry.code, entry.manifestation.rstrip("-").rstrip(".")} & by_code.keys():
+            by_code[code].append(IndexLine(entry.where, entry.printed_codes))
     return [line for code in codes for line in by_code[code]]

@@ -67,11 +67,12 @@ class Search:
         for rank, score in ranked:
             if len(hits) >= limit:
                 break
-            hit = self._hit(self._index.source(rank), score)
+            source = self._index.source(rank)
+            hit = self._hit(source, score)
             if not hit.code or hit.billable or hit.code in hits:
                 hits.setdefault(hit.code or hit.where, hit)
                 continue
-            code = self._billable_below(hit, rank, written)
+            code = self._billable_below(source, hit, rank, written)
             if code:
                 hits.setdefault(code, self._code_hit(code, hit.where, score))
             if not code or self._book.parent(code) != hit.code or not seventh_characters(self._book, hit.code):
@@ -118,15 +119,18 @@ class Search:
         codes = itertools.takewhile(lambda code: code.startswith(beginning), self._codes[first : first + limit])
         return [self._code_hit(code, "code", len(beginning) / len(code)) for code in codes]
 
-    def _billable_below(self, hit: Hit, rank: int, written: list[str]) -> str:
+    def _billable_below(self, source: Source, hit: Hit, rank: int, written: list[str]) -> str:
         """The billable code below a heading that the rest of the query names: words that the entry at `rank` lacks.
 
-        "left" makes "Cellulitis > leg" L03.116. Without a rest, default_below; "" if there is no such code.
+        "left" makes "Cellulitis > leg" L03.116. Without a rest, default_below; "" if there is no such code. No default
+        where the Index prints the heading as a whole code: it has been divided since, and the term may name any part.
         """
         rest = {word for word in map(singular, written) if word in self._index.words.numbers}
         rest -= self._index.words_at(rank)
         if rest <= LIGHT:
-            return default_below(self._book, hit.code)
+            is_whole = isinstance(source, IndexEntry) and source.printed == source.code
+            is_divided = is_whole and not seventh_characters(self._book, hit.code)
+            return "" if is_divided else default_below(self._book, hit.code)
         context = compared_words(hit.where)  # also of the term that it refers to: "see Cellulitis, lower limb"
         best, most = "", -1.0
         for code in itertools.islice(billable_below(self._book, hit.code), _MAX_BELOW):
