@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index
 from minscl.data.icd.codebook import CodeBook
+from minscl.data.icd.editions import Edition
 from minscl.data.icd.index_tables import TABLES, read_columns
 
 
@@ -40,11 +41,8 @@ def read_entries(codebook: CodeBook) -> list[IndexEntry]:
     does not list.
     """
     with collection_paused():
-        edition = codebook.edition
-        tables = [name for name in TABLES if edition.has(name)]
-        columns = [column for name in tables for column in read_columns(name, edition)]
         entries: list[IndexEntry] = []
-        for terms in [read_index(edition) if edition.has("index") else [], *columns]:
+        for terms in _term_lists(codebook.edition):
             references = SeeReferences(terms) if any(term.see for term in terms) else None
             for term in terms:
                 target = term if term.default_code or references is None else references.resolve(term)[0]
@@ -55,6 +53,15 @@ def read_entries(codebook: CodeBook) -> list[IndexEntry]:
                 ):
                     entries.append(IndexEntry(term, code, printed, target.manifestation if target else ""))
         return entries
+
+
+def _term_lists(edition: Edition) -> Iterator[list[Term]]:
+    """The terms of the Index, and of each column of the tables; references stay within a list."""
+    if edition.has("index"):
+        yield read_index(edition)
+    for name in TABLES:
+        if edition.has(name):
+            yield from read_columns(name, edition)
 
 
 @contextlib.contextmanager
