@@ -124,7 +124,7 @@ def test_table_and_page_show_rules_assertions_and_edition(document):
         assert "ICD-10-CM edition 2027, date of service 2026-11-02" in shown
         assert "“type 2 diabetes mellitus (E11.-)” at category E10" in shown and "valid until 2026-09-30" in shown
     assert "“chest pain”  3:8  denied" in table and "“chest pain” <strong>denied</strong>" in page
-    assert "Use additional code" not in table and "of the Tabular List inform" in table
+    assert "Use additional code" not in table and "of the Tabular List apply: see" in table
     assert page.count("<details>") == page.count("</details>") > 0 and "notes of April 2026" in page
     assert 'class="rule">Excludes1' in page and "<li>Use additional code" in page.replace("&#x27;", "'")
 

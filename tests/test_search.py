@@ -127,19 +127,19 @@ def test_a_coders_query_leads_to_the_code(search, query, code, within):
 
 def test_every_billable_code_is_among_the_first_three_of_its_own_description(search):
     """Guards a code that no search can find, as one whose words are not read or that hundreds of others outrank."""
-    for code in random.Random(21).sample(BOOK.billable, 300):
+    for code in random.Random(21).sample(BOOK.billable, 200):
         assert code in codes(search.search(BOOK.description(code)))[:3], code
 
 
 def test_index_lines_are_found_by_what_is_printed(search, entries):
     """Guards lines whose titles are not read whole. 2 of 100 may miss: some `see` references have better answers."""
-    lines = random.Random(22).sample([entry for entry in entries if entry.code], 150)
+    lines = random.Random(22).sample([entry for entry in entries if entry.code], 100)
     missed = []
     for entry in lines:
         hits = search.search(" ".join([*entry.term.path, entry.term.column]))
         if not {entry.code, default_below(BOOK, entry.code)} & set(codes(hits)[:5]):
             missed.append(entry.where)
-    assert len(missed) <= 3, missed
+    assert len(missed) <= 2, missed
 
 
 def test_the_order_of_complete_words_does_not_matter(search):

@@ -52,7 +52,8 @@ def text_table(document: CodedDocument) -> str:
     lines += [f"  warning: {warning}" for warning in document.warnings or ()]
     notes = {rule for item in document.codes for rule in item.rules or () if is_informational(rule)}
     if notes:
-        lines.append(f"  {len(notes)} note{'s' * (len(notes) != 1)} of the Tabular List inform: --json or --html")
+        applies = "notes of the Tabular List apply" if len(notes) > 1 else "note of the Tabular List applies"
+        lines.append(f"  {len(notes)} more {applies}: see --json or --html")
     return "\n".join(map(printable, lines)) + "\n"
 
 

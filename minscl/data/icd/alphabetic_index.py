@@ -21,13 +21,14 @@ from xml.etree.ElementTree import Element
 from minscl.data.icd.editions import Edition
 from minscl.data.icd.index_corrections import CORRECTION, Correction, apply_corrections, read_corrections
 from minscl.data.icd.xml_text import element_text, read_xml
+from minscl.errors import InputError
 
 # An instruction printed after the title: "Fracture - see also Injury" → " - see also Injury".
 _INSTRUCTION = re.compile(r"\s*-?\s*\b(omit code|code (to|by|as|first|also|both)\b.*|see also\b.*)$", re.IGNORECASE)
 # A code printed after the title: "immunoglobulin G4-related D89.84" → " D89.84", group 1 "D89.84".
 _CODE_AT_END = re.compile(r"\s*\b([A-Z]\d[0-9A-Z](?:\.[0-9A-Z]{1,4})?)-{0,4}$")
 # A reference to one subcategory: "see subcategory T75.0". One to a category ("T71") or a range leaves the choice open.
-_SUBCATEGORY = re.compile(r"[A-Z]\d[0-9A-Z]\.[0-9A-Z]{1,4}-?")
+_SUBCATEGORY = re.compile(r"[A-Z][0-9A-Z]{2}\.[0-9A-Z]{1,4}-?")
 _MAX_REFERENCES = 5  # followed in a row by SeeReferences; a longer chain is a cycle
 
 
@@ -90,13 +91,17 @@ def read_table(edition: Edition, role: str, book: str) -> dict[str, list[Term]]:
     """Column heading → all terms of the edition's table with that role, each with its code in that column.
 
     For files that have their codes in numbered cells. A cell of dashes and a missing cell have no code.
+    Raises InputError for a damaged file, and for a cell in a column without a heading.
     """
     root = _read_root(edition, role)
     headings = {head.get("col"): element_text(head) for head in root.iter("head")}
     numbers = sorted(number for number in headings if number is not None)[1:]  # the first column has the terms
     columns: dict[str, list[Term]] = {headings[number]: [] for number in numbers}
     for element, path, modifiers, _ in _walk_terms(root):
-        code_in = {headings[cell.get("col")]: element_text(cell).lstrip("-") for cell in element.findall("cell")}
+        cells = {cell.get("col"): element_text(cell).lstrip("-") for cell in element.findall("cell")}
+        if not cells.keys() <= headings.keys():
+            raise InputError(f"{edition.file(role).path}: a cell of {path[-1]} is in a column without a heading")
+        code_in = {headings[number]: code for number, code in cells.items()}
         see = element_text(element.find("see"))
         for column, terms in columns.items():
             terms.append(Term(path, modifiers, code_in.get(column, ""), see, book=book, column=column))

@@ -35,6 +35,7 @@ class GoldCounts:
     main_terms: int = 0
     terms_with_code: int = 0
     code_strings: int = 0
+    manifestations: int = 0
     inclusion_terms: int = 0
     table_lines: int = 0
     pairs: int = 0
@@ -50,6 +51,7 @@ class GoldCounts:
             ("  main terms", self.main_terms),
             ("  terms with a code", self.terms_with_code),
             ("  distinct code strings", self.code_strings),
+            ("  second codes in brackets, not written", self.manifestations),
             ("inclusion terms read", self.inclusion_terms),
             ("lines of tables read", self.table_lines),
             ("pairs written", self.pairs),
@@ -76,6 +78,7 @@ def read_gold(codebook: CodeBook, tables=()) -> tuple[list[Pair], GoldCounts]:
     proper, counts, divided = proper_nouns(terms), GoldCounts(), DividedCodes(terms, codebook)
     counts.terms, counts.main_terms = len(terms), sum(len(term.path) == 1 for term in terms)
     counts.terms_with_code = sum(bool(term.code) for term in terms)
+    counts.manifestations = sum(bool(term.manifestation) for term in terms)
     counts.code_strings = len({term.code for term in terms if term.code})
     unique: dict[tuple[str, str], Pair] = {}  # (folded evidence, code) → the first pair
     variants: list[Pair] = []
