@@ -62,7 +62,9 @@ def gold(config: GoldConfig) -> None:
     codebook = load_codebook(config)
     pairs, counts = read_gold(codebook, tables)
     write_jsonl(config.out, pairs)
-    print_written(config.out, counts.rows(len(codebook.billable)), chapter_table(coverage(pairs, codebook)))
+    print_written(
+        config.out, counts.rows(len(codebook.billable)), chapter_table(coverage(pairs, codebook)), codebook.label
+    )
 
 
 def silver(config: SilverConfig) -> None:
@@ -73,7 +75,7 @@ def silver(config: SilverConfig) -> None:
     pairs, rows = expand_silver(documents, codebook, llm, config.out)
     if not write_jsonl(config.out, pairs):
         warn(f"{config.out} is empty: no quotation was located in its note and given a code; see the counts")
-    print_written(config.out, [*rows, *llm.token_counts()])
+    print_written(config.out, [*rows, *llm.token_counts()], codebook.label)
 
 
 def synthetic(config: SyntheticConfig) -> None:
@@ -89,7 +91,7 @@ def synthetic(config: SyntheticConfig) -> None:
     pairs, rows = expand_synthetic(covering, codebook, llm, config.out)
     if not write_jsonl(config.out, pairs):
         warn(f"{config.out} is empty: every billable code is covered, or no phrase was usable; see the counts")
-    print_written(config.out, [*rows, *(llm.token_counts() if llm else [])])
+    print_written(config.out, [*rows, *(llm.token_counts() if llm else [])], codebook.label)
 
 
 def load_llm(config: LLMConfig):
@@ -127,9 +129,9 @@ def show_coverage(config: CoverageConfig) -> None:
     if config.plot:
         draw_coverage(counts, config.plot)
     if config.json:
-        print_json(counts.to_dict())
+        print_json({"edition": codebook.edition.name} | counts.to_dict())
     else:
-        print(coverage_table(counts))
+        print(coverage_table(counts), codebook.label, sep="\n\n")
 
 
 COMMANDS = {  # sub-command, as words of the command line → (help, dataclass of its flags, function that runs it)

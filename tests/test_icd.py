@@ -187,7 +187,7 @@ def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
 
     parses = []  # further parses, which are not what is tested, give the same at once
     parsed = json.loads(content.partition(b"\n")[2])
-    monkeypatch.setattr(parse_edition, "place_codes", lambda rows, tabular: parses.append(rows) or parsed)
+    monkeypatch.setattr(parse_edition, "place_codes", lambda rows, tabular, name: parses.append(rows) or parsed)
     monkeypatch.setattr(parse_edition, "parse_tabular", lambda root: None)
     monkeypatch.setattr(parse_edition, "read_xml", lambda content, name: None)
 

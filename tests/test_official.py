@@ -71,7 +71,7 @@ def test_archives_of_the_bundled_edition_change_nothing(tmp_path):
     assert edition.read("drug") == read_edition("2027").read("drug") and not edition.has("index-corrections")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_april_2026_differs_from_the_default_by_the_addenda(tmp_path):
     """Guards: a change counted in the wrong class, compared with CMS's own counts in its order addenda of FY2027."""
     rows, tabular = book_rows("2026"), read_edition("2026").read("tabular")
