@@ -7,7 +7,9 @@ import pytest
 from minscl.data.checks import breaks_rules, check_document, is_informational
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import write_jsonl
+from minscl.data.resuming import already_coded
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
+from minscl.errors import InputError
 from minscl.infer import coder
 from minscl.infer.answer import read_answer
 from minscl.infer.report import html_page, text_table
@@ -177,8 +179,8 @@ def test_documents_of_older_versions_are_checked_too(document, generate, tmp_pat
     write_jsonl(out, [CodedDocument(str(note), "Diabetes.", bare)])
     before = out.read_bytes()
     run = generate(note, "--out", out, "--strict", "--html", page)
-    assert run.returncode == 1 and "do not say what they were coded with" in run.stderr
+    assert run.returncode == 1, run.stderr
     assert out.read_bytes() == before and "Excludes1: E10.9 and E11.9" in page.read_text()
-    settings = {"system": "scl"}  # as 0.2.0 wrote them, without an edition
-    write_jsonl(out, [CodedDocument(str(note), "Diabetes.", bare, coded_with=settings)])
-    assert "coded with" in generate(note, "--out", out).stderr
+    recorded = CodedDocument(str(note), "Diabetes.", bare, coded_with={"system": "scl"})  # as 0.2.0 wrote it
+    with pytest.raises(InputError, match="was coded before 0.3.0, with the code set of April 2026; name another --out"):
+        already_coded([recorded], [Note(str(note), "Diabetes.")], str(out), {"system": "scl", "edition": "2026"})

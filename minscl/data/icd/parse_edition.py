@@ -54,9 +54,12 @@ def _read_cache(path: Path) -> dict | None:
     if hashlib.sha256(content).hexdigest().encode() != digest:
         return None
     try:
-        return json.loads(content)
+        parsed = json.loads(content)
     except (ValueError, RecursionError):
         return None
+    kinds = {"nodes": dict, "billable": list, "notes": dict}
+    is_whole = isinstance(parsed, dict) and all(isinstance(parsed.get(key), kind) for key, kind in kinds.items())
+    return parsed if is_whole and parsed["billable"] else None
 
 
 def _write_cache(path: Path, parsed: dict) -> None:
