@@ -9,6 +9,7 @@ Read next: data/icd/editions.py and official/; edition_flags.py for --edition an
 """
 
 import dataclasses
+import datetime
 import sys
 import textwrap
 from collections import Counter
@@ -16,13 +17,14 @@ from collections import Counter
 from minscl.cli import format_counts, warn
 from minscl.command import print_json
 from minscl.data.icd import CodeBook
-from minscl.data.icd.code_list import place_codes
-from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE, read_edition
+from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE, Edition, read_edition
 from minscl.data.icd.lookup import Search, find_node, hits_text, look_up, nearest_listed, page_text, read_entries
-from minscl.data.icd.official.changes import EditionChanges, edition_changes
+from minscl.data.icd.official.changes import ChangedText, EditionChanges, edition_changes
+from minscl.data.icd.official.check import check_official, misfits
 from minscl.data.icd.official.dates import edition_dates
-from minscl.data.icd.official.files import TITLES, check_official, misfits, read_official
+from minscl.data.icd.official.files import read_official
 from minscl.data.icd.official.folder import edition_target, missing_roles, official_files, write_edition
+from minscl.data.icd.official.recognise import TITLES
 from minscl.data.icd.parse_edition import parse_edition
 from minscl.data.icd.rules.references import SHAPES, count_references
 from minscl.data.icd.tabular import NOTE_KINDS
@@ -30,6 +32,8 @@ from minscl.data.spans.gold import stale_rows
 from minscl.edition_flags import load_codebook
 from minscl.errors import InputError
 from minscl.expand_config import LookupConfig, OfficialConfig, ShowEditionConfig
+
+SHOWN_TEXTS = 10  # descriptions that differ
 
 
 def show_edition(config: ShowEditionConfig) -> None:
@@ -76,25 +80,26 @@ def official(config: OfficialConfig) -> None:
     files = read_official(config.files)
     for digest, place, title in files.digests:
         print(f"SHA-256 {digest}  {place} ({title})")
+    checked = check_official(files)
     for place in files.not_used:
         print(f"not used: {place}")
-    checked = check_official(files)
     name, first_date, last_date = edition_dates(files, checked.version)
     print(f"\nEdition {name}, dates of service {first_date} to {last_date}; its files agree:")
     print(format_counts(checked.counts))
+    for title, other, texts in checked.texts:
+        print_texts(f"Descriptions that differ, {title} and {other}", texts, title, other)
     if "addenda" in files and (unfitting := misfits(files["addenda"].content, checked.rows)):
         codes = ", ".join(row.code for row in unfitting[:10]) + (", ..." if len(unfitting) > 10 else "")
         warn(f"{files['addenda'].place}: rows that do not fit the other files, which count: {codes}")
-    if name[:4] not in checked.version:
-        warn(f"the Tabular List's <version> is {checked.version or 'missing'}; the names of the files count")
-    bundled = read_edition(name[:4] if name[:4] in BUNDLED else DEFAULT)
+    if not checked.version:
+        warn("the Tabular List's <version> is missing; the names of the files count")
+    bundled = nearest_bundled(first_date)
     for role in missing_roles(files, bundled):
         about = bundled.file(role).about
-        print(f"{TITLES.get(role, role)}: not in the archives; copied from edition {bundled.name}: {about}")
-    parsed = place_codes([*checked.rows], checked.tabular)
-    for other in dict.fromkeys([bundled, read_edition(DEFAULT)]):
-        print_changes(other.name, name, edition_changes(parse_edition(other), parsed))
-    about = f"made of the official archives {', '.join(dict.fromkeys(file.names[0] for file in files.files.values()))}"
+        print(f"{TITLES[role]}: not in the archives; copied from edition {bundled.name}: {about}")
+    for old in dict.fromkeys([bundled, read_edition(DEFAULT)]):
+        print_changes(old.name, name, edition_changes(parse_edition(old), checked.placed))
+    about = f"made of the official archives {', '.join(dict.fromkeys(file.names[1] for file in files.files.values()))}"
     write_edition(config.out, name, (first_date, last_date), about, official_files(files, checked.rows, name, bundled))
     print(f"written to {config.out}; use it with --edition {config.out} or {VARIABLE}={config.out}", file=sys.stderr)
 
@@ -109,6 +114,22 @@ def print_changes(bundled: str, name: str, changes: EditionChanges) -> None:
     for change, codes in changes.codes:
         if codes:
             print(textwrap.fill(f"{change}: {', '.join(codes)}", 120, subsequent_indent="  ", break_on_hyphens=False))
+    print_texts("Descriptions revised", changes.revised, f"edition {bundled}", f"edition {name}")
+
+
+def print_texts(title: str, texts: list[ChangedText], name: str, other: str) -> None:
+    """Print the first SHOWN_TEXTS codes that `name` and `other` describe differently, with both descriptions."""
+    if texts:
+        print(f"\n{title}{f', the first {SHOWN_TEXTS} of {len(texts):,}' if len(texts) > SHOWN_TEXTS else ''}:")
+    width = max(len(name), len(other)) + 1
+    for code, text, other_text in texts[:SHOWN_TEXTS]:
+        print(f"{code:8}  {f'{name}:':{width}}  {text}\n{'':8}  {f'{other}:':{width}}  {other_text}")
+
+
+def nearest_bundled(date: datetime.date) -> Edition:
+    """The bundled edition in force on `date`, or that comes nearest to it: whose Index an edition may borrow."""
+    started = [edition for edition in map(read_edition, BUNDLED) if edition.first_date <= date]
+    return started[-1] if started else read_edition(BUNDLED[0])
 
 
 def lookup(config: LookupConfig) -> int:

@@ -65,7 +65,7 @@ SEVENTH = b"".join(b'<extension char="%d">x</extension>' % number for number in 
             "more than 36 values",
         ),
         ({**SMALL, TABULAR: DEEP}, f"{TABULAR}: elements nested more than 50 deep"),
-        ({**SMALL, "b.xml": SMALL_TABULAR + b"\n"}, f"{TABULAR} and .*b.xml: two different files of the Tabular List"),
+        ({**SMALL, "b.xml": SMALL_TABULAR + b"\n"}, f"{TABULAR} and .*b.xml: 2 different files of the Tabular List"),
         ({ORDER: SMALL[ORDER]}, "no Tabular List in it"),
         ({TABULAR: SMALL_TABULAR}, "no order file or codes file in it"),
     ],

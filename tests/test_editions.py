@@ -178,7 +178,8 @@ def read_edition_path(folder):
     [
         (b"<a>", "not well-formed"),
         (b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "declares a document type"),
-        (b"\xff\xfe<\x00a\x00/\x00>\x00", "byte 0 is not UTF-8"),
+        (b"\xff\xfe<\x00a\x00/\x00>", "byte 8 is not utf-16"),
+        (b"<a>\xff</a>", "byte 3 is not UTF-8"),
         (b'<?xml version="1.0" encoding="klingon"?><a/>', "unknown encoding"),
         (b"<a>" * 60 + b"</a>" * 60, "nested more than 50 deep"),
     ],

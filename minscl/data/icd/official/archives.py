@@ -4,11 +4,12 @@ Refused in one line: names that lead out of the archive, encrypted members, comp
 cut-off archives, and archives that grow beyond every official one (zip bombs). The limits count the bytes that come
 out, not what headers promise, and hold for all archives of a reader together.
 
-Read next: files.py, which recognises the files of an edition among the members.
+Read next: recognise.py, which tells the files of an edition among the members.
 """
 
 import contextlib
 import io
+import os
 import re
 import struct
 import zipfile
@@ -31,6 +32,7 @@ MAX_NAME = 500  # characters of a member's path
 HEAD_BYTES = 65_536  # of Member.head
 REMEDY = "fetch it again from CDC or CMS"
 _OFFICE_SUFFIXES = (".docx", ".xlsx", ".xlsm", ".pptx")  # ZIP archives, too, but documents to their users
+_APPLE_DOUBLE = "._"  # begins the name of a file that macOS adds to an archive beside each member
 _ENCRYPTED = 0x1  # bit of ZipInfo.flag_bits
 
 
@@ -39,7 +41,7 @@ class Member:
     """A file on disk, or a member of an archive."""
 
     place: str  # for messages: "tables.zip: Table and Index/icd10cm_tabular_2027.xml"
-    names: tuple[str, ...]  # its own name last, without folders; before it those of the archives around it
+    names: tuple[str, ...]  # its path: a folder on disk, a file there, folders and files in archives, its own name last
     head: bytes  # its first HEAD_BYTES
     is_archive: bool
     read: Callable[[], bytes]  # its whole content; call it before the walk goes on. Raises InputError
@@ -58,15 +60,15 @@ class ArchiveReader:
         Raises InputError for what this module refuses and for a path that is no file.
         """
         content = read_bytes(path, "name the archives as they were downloaded", MAX_ARCHIVE_BYTES)
-        name = Path(path).name
-        is_archive = content.startswith(b"PK") or name.lower().endswith(".zip")
-        yield Member(str(path), (name,), content[:HEAD_BYTES], is_archive, lambda: content)
+        names = (Path(os.path.abspath(path)).parent.name, Path(path).name)
+        is_archive = content.startswith(b"PK") or names[1].lower().endswith(".zip")
+        yield Member(str(path), names, content[:HEAD_BYTES], is_archive, lambda: content)
         if is_archive:
-            yield from self._walk_archive(content, str(path), (name,))
+            yield from self._walk_archive(content, str(path), names, 1)
 
-    def _walk_archive(self, content: bytes, place: str, names: tuple[str, ...]) -> Iterator[Member]:
-        """The members of the archive `content`."""
-        if len(names) > MAX_DEPTH:
+    def _walk_archive(self, content: bytes, place: str, names: tuple[str, ...], depth: int) -> Iterator[Member]:
+        """The members of the archive `content`, which is the `depth`th around them."""
+        if depth > MAX_DEPTH:
             raise InputError(f"{place}: more than {MAX_DEPTH} archives within one another; {REMEDY}")
         # Each member has this signature in the directory: no more members than this, before anything is parsed.
         self._members += content.count(b"PK\x01\x02")
@@ -77,20 +79,21 @@ class ArchiveReader:
         for info in archive.infolist():
             name = _checked_name(info, place)
             if not name.endswith("/"):
-                yield from self._walk_member(archive, info, f"{place}: {name}", (*names, name.rpartition("/")[2]))
+                yield from self._walk_member(archive, info, f"{place}: {name}", (*names, *name.split("/")), depth)
 
     def _walk_member(
-        self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: str, names: tuple[str, ...]
+        self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: str, names: tuple[str, ...], depth: int
     ) -> Iterator[Member]:
         """The member `info`, then its members if it is an archive itself."""
         head = self._read(archive, info, place, HEAD_BYTES)
         suffix = Path(names[-1]).suffix.lower()
-        if suffix != ".zip" and (not head.startswith(b"PK\x03\x04") or suffix in _OFFICE_SUFFIXES):
+        is_archive = suffix == ".zip" or (head.startswith(b"PK\x03\x04") and suffix not in _OFFICE_SUFFIXES)
+        if not is_archive or names[-1].startswith(_APPLE_DOUBLE):
             yield Member(place, names, head, False, lambda: self._read(archive, info, place))
             return
         content = self._read(archive, info, place)
         yield Member(place, names, head, True, lambda: content)
-        yield from self._walk_archive(content, place, names)
+        yield from self._walk_archive(content, place, names, depth + 1)
 
     def _read(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: str, size: int | None = None) -> bytes:
         """The first `size` bytes of a member, or all of it with its check sum verified. Raises InputError."""

@@ -1,20 +1,33 @@
 """What changed between two editions: codes, headings, descriptions, notes.
 
-Read next: files.py, whose edition is compared with the bundled one.
+Read next: check.py, whose edition is compared with the bundled one.
 """
 
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
 CodeLists = list[tuple[str, list[str]]]
 
 
+class ChangedText(NamedTuple):
+    """A code that two files or editions describe differently."""
+
+    code: str
+    text: str
+    other: str
+
+
 @dataclass(frozen=True)
 class EditionChanges:
-    """The changes: `codes`, (name of the change, codes) in a fixed order, and how many notes came and went."""
+    """The changes: `codes`, (name of the change, codes) in a fixed order, and how many notes came and went.
+
+    `revised` are the old and new descriptions of the last change.
+    """
 
     codes: CodeLists
+    revised: list[ChangedText]
     notes_added: int
     notes_removed: int
 
@@ -37,7 +50,8 @@ def edition_changes(old: dict, new: dict) -> EditionChanges:
     old_headings, new_headings = code_names(old) - old_billable, code_names(new) - new_billable
     old_codes, new_codes = old_billable | old_headings, new_billable | new_headings
     old_nodes, new_nodes = old["nodes"], new["nodes"]
-    revised = {code for code in old_codes & new_codes if are_different(old_nodes[code][0], new_nodes[code][0])}
+    texts = (ChangedText(code, old_nodes[code][0], new_nodes[code][0]) for code in sorted(old_codes & new_codes))
+    revised = [changed for changed in texts if are_different(changed.text, changed.other)]
     codes = {
         "billable codes added": new_billable - old_codes,
         "billable codes deleted": old_billable - new_codes,
@@ -45,11 +59,12 @@ def edition_changes(old: dict, new: dict) -> EditionChanges:
         "headings that became billable": old_headings & new_billable,
         "headings added": new_headings - old_codes,
         "headings deleted": old_headings - new_codes,
-        "descriptions revised": revised,
+        "descriptions revised": {changed.code for changed in revised},
     }
     old_notes, new_notes = _note_counts(old), _note_counts(new)
     return EditionChanges(
         [(name, sorted(changed)) for name, changed in codes.items()],
+        revised,
         (new_notes - old_notes).total(),
         (old_notes - new_notes).total(),
     )

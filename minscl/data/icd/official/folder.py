@@ -13,17 +13,21 @@ import hashlib
 import json
 import os
 import shutil
+import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from minscl.data.icd.code_list import HEADER
 from minscl.data.icd.editions import EDITION_FILE, ROLES, Edition, read_edition
-from minscl.data.icd.official.files import TITLES, OfficialFiles
+from minscl.data.icd.official.files import OfficialFiles
 from minscl.data.icd.official.order_file import CodeRow
+from minscl.data.icd.official.recognise import TITLES
 from minscl.errors import InputError
-from minscl.files import fsync_path, list_folder, output_path, path_kind, read_bytes, write_errors
+from minscl.files import PRIVATE, fsync_path, list_folder, output_path, path_kind, read_bytes, write_errors
 
 _COMPRESSION = 6  # gzip level: 9 takes three times as long for 2% less
+_ABANDONED_SECONDS = 3_600  # age of the files that an ended run has left; writing takes seconds
 _FILE_NAMES = {"external-cause": "eindex"}  # the official names' words where they are not the roles'
 File = tuple[str, str, bytes]  # name, what it is, packed content
 
@@ -40,7 +44,7 @@ def official_files(files: OfficialFiles, rows: list[CodeRow], name: str, bundled
     result = {}
     for role, (file, content) in contents.items():
         suffix = "tsv.gz" if role == "codes" else "xml.gz"
-        about = f"{TITLES[file.role]}: {': '.join(file.names)}, SHA-256 {file.sha256}"
+        about = f"{TITLES[file.role]}: {': '.join(file.names[1:])}, SHA-256 {file.sha256}"
         packed = gzip.compress(content, _COMPRESSION, mtime=0)
         result[role] = (f"icd10cm_{_FILE_NAMES.get(role, role)}_{name}.{suffix}", about, packed)
     for role in missing_roles(files, bundled):
@@ -80,13 +84,17 @@ def write_edition(
     }
     contents = {file: packed for file, _, packed in files.values()}
     contents[EDITION_FILE] = (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode()
-    temporary = target.with_name(f".minscl-{target.name[:100]}-{os.getpid()}.tmp")
+    temporary = target.with_name(f"{_prefix(target)}{os.getpid()}.tmp")
+    mode = stat.S_IMODE(os.stat(target / EDITION_FILE).st_mode) if (target / EDITION_FILE).exists() else PRIVATE
     with write_errors(out, "free some space or choose a folder that can be written; what was there is whole"):
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target)
         temporary.mkdir()
         try:
             for file, content in contents.items():
-                _write(temporary / file, content)
+                _write(temporary / file, content, mode)
+            if path_kind(target) == "folder":
+                temporary.chmod(stat.S_IMODE(os.stat(target).st_mode))
             fsync_path(temporary)
             read_edition(temporary)
             _put_in_place(temporary, target)
@@ -117,9 +125,29 @@ def edition_target(out: str) -> Path:
     return target
 
 
-def _write(path: Path, content: bytes) -> None:
+def _prefix(target: Path) -> str:
+    """How the names of folders begin that are beside `target` while it is written."""
+    return f".minscl-{target.name[:100]}-"
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what runs that were killed have left beside `target`; an edition that one had set aside is put back."""
+    for path in list_folder(target.parent):
+        if not path.name.startswith(_prefix(target)) or path.suffix not in (".tmp", ".previous"):
+            continue
+        with contextlib.suppress(OSError):  # another run has just removed it
+            if time.time() - path.stat().st_ctime < _ABANDONED_SECONDS:
+                continue
+            if path.suffix == ".previous" and path_kind(target) == "missing":
+                path.rename(target)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
     """Write a new file and return once it is on the disk."""
     with open(path, "xb") as file:
+        os.fchmod(file.fileno(), mode)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

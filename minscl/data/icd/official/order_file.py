@@ -9,22 +9,25 @@ Fixed-width rows, in ASCII (accents dropped) in every edition seen:
     A000    Cholera due to Vibrio cholerae 01, biovar cholerae
     code padded to 7, long description: billable codes only
 
-Read next: files.py, which compares them with the Tabular List.
+Read next: check.py, which compares them with the Tabular List.
 """
 
+import codecs
 import re
 from typing import NamedTuple
 
-from minscl.errors import InputError
+from minscl.data.icd.xml_text import xml_codec
+from minscl.errors import UNPRINTABLE, InputError
 
 SHORT_WIDTH = 60  # characters of a short description
 _CODE = r"([A-Z][0-9A-Z]{2,6})"  # without the dot
 _ORDER_ROW = re.compile(rf"\d{{5}} {_CODE} +([01]) (\S.*)")
 _ADDENDA_ROW = re.compile(rf"(Add|Delete|Revise from|Revise to): +([01]) {_CODE} +(\S.*)")
 _CODES_ROW = re.compile(rf"{_CODE} +(\S.*)")
-_ICD_10_CM = re.compile(r"[A-Z]\d")  # a code of ICD-10-PCS, at the start of its lists, begins with a digit
+_LIKE_CODE = r"[A-Za-z]\d[0-9A-Za-z]\S{0,5}"  # a code of ICD-10-PCS, at the start of its lists, begins with a digit
+_LIKE_ORDER_ROW = re.compile(rf"\s*\d{{1,6}}\s+{_LIKE_CODE}\s(.*)")
+_LIKE_CODES_ROW = re.compile(rf"\s*{_LIKE_CODE}\s(.*)")
 _PROSE = re.compile(r"[A-Za-z]{3}")  # in a description, but not in a table of codes and flags
-_SNIFFED_ROWS = 10
 
 
 class CodeRow(NamedTuple):
@@ -44,14 +47,18 @@ class AddendaRow(NamedTuple):
 
 
 def code_list_kind(head: bytes) -> str:
-    """What the file that begins with `head` is: "order", "addenda", "codes", or "" for anything else."""
-    lines = [line for line in _lines(head) if line][:_SNIFFED_ROWS]
+    """What the file that begins with `head` is: "order", "addenda", "codes", or "" for anything else.
+
+    An order file or codes file is one of which most lines have its columns, be they damaged.
+    """
+    lines = [line for line in _lines(head) if line]
     if not lines:
         return ""
-    kinds = (("order", _ORDER_ROW, 1, lines), ("addenda", _ADDENDA_ROW, 3, lines[:1]), ("codes", _CODES_ROW, 1, lines))
-    for kind, layout, code_group, sniffed in kinds:  # addenda may end with their counts within ten lines
-        rows = [row for row in map(layout.fullmatch, sniffed) if row and _PROSE.search(row.groups()[-1])]
-        if len(rows) == len(sniffed) and _ICD_10_CM.match(rows[0][code_group]):
+    if _ADDENDA_ROW.fullmatch(lines[0]):  # those may end with their counts soon after
+        return "addenda"
+    for kind, likeness in (("order", _LIKE_ORDER_ROW), ("codes", _LIKE_CODES_ROW)):
+        rows = [row for row in map(likeness.fullmatch, lines) if row and _PROSE.search(row[1])]
+        if len(rows) > len(lines) / 2:
             return kind
     return ""
 
@@ -82,6 +89,7 @@ def add_dot(code: str) -> str:
 
 def _read_rows(content: bytes, name: str, layout: re.Pattern) -> list[CodeRow]:
     rows: dict[str, CodeRow] = {}
+    remedy = "fetch the file again from CDC or CMS"
     for number, line in enumerate(_lines(content), 1):
         if not line:
             continue
@@ -90,10 +98,12 @@ def _read_rows(content: bytes, name: str, layout: re.Pattern) -> list[CodeRow]:
         if not match or not description:
             expected = "an order number, a code, 0 or 1, and two descriptions"
             expected = expected if layout is _ORDER_ROW else "a code and a description"
-            raise InputError(f"{name}:{number}: not {expected} in columns; fetch the file again from CDC or CMS")
+            raise InputError(f"{name}:{number}: not {expected} in columns; {remedy}")
         code = add_dot(match[1])
+        if "\ufffd" in line or UNPRINTABLE.search(line.replace("\t", " ")):
+            raise InputError(f"{name}:{number}: control characters, or bytes of no letter, beside {code}; {remedy}")
         if code in rows:
-            raise InputError(f"{name}:{number}: {code} occurs twice; fetch the file again from CDC or CMS")
+            raise InputError(f"{name}:{number}: {code} occurs twice; {remedy}")
         is_billable = layout is _CODES_ROW or match[2] == "1"
         rows[code] = CodeRow(code, is_billable, " ".join(description.split()))
     return list(rows.values())
@@ -113,9 +123,23 @@ def _long_description(descriptions: str) -> str:
 
 
 def _lines(content: bytes) -> list[str]:
-    """The lines without white space at their ends. The text is UTF-8, or else Windows' Latin 1."""
+    """The lines, which end as on any system, without white space at their ends. Bytes of no letter become U+FFFD.
+
+    The text is UTF-16 where the first bytes tell; else each line is UTF-8 or Windows' Latin 1.
+    """
+    codec = xml_codec(content)
+    if not codec.startswith("utf-16"):
+        codec = {0: "utf-16-be", 1: "utf-16-le"}.get(content[:2].find(0), "")
+    if codec:
+        text = content.decode(codec, errors="replace").removeprefix("\ufeff")
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    else:
+        lines = [_decode_line(line) for line in content.removeprefix(codecs.BOM_UTF8).splitlines()]
+    return [line.rstrip("\x1a \t") for line in lines]
+
+
+def _decode_line(line: bytes) -> str:
     try:
-        text = content.decode("utf-8-sig")
+        return line.decode()
     except UnicodeDecodeError:
-        text = content.decode("cp1252", errors="replace")
-    return [line.rstrip("\r\x1a \t") for line in text.split("\n")]
+        return line.decode("cp1252", errors="replace")
