@@ -7,9 +7,14 @@ import re
 import zipfile
 from xml.sax.saxutils import escape
 
+import pytest
+
 from minscl import expand
 from minscl.data.icd import CodeBook
 from minscl.data.icd.editions import read_edition
+from minscl.data.icd.official.check import check_official
+from minscl.data.icd.official.files import read_official
+from minscl.errors import InputError
 from tests.conftest import call_command
 
 SMALL_TABULAR = """<?xml version="1.0" encoding="utf-8"?>
@@ -41,6 +46,7 @@ SMALL_ROWS = [  # (code, billable, description) of SMALL_TABULAR, accents droppe
     ("M1A.9XX0", 1, "Chronic gout, unspecified, without tophus"),
     ("M1A.9XX1", 1, "Chronic gout, unspecified, with tophus"),
 ]
+ALL_CODES = {(code, bool(billable)) for code, billable, _ in SMALL_ROWS}
 INDEX = b"""<?xml version="1.0" encoding="utf-8"?>
 <ICD10CM.index>
   <version>2027</version>
@@ -134,6 +140,25 @@ def write(folder, members, name="2027.zip"):
     path = folder / name
     path.write_bytes(members if isinstance(members, bytes) else zip_of(members))
     return str(path)
+
+
+def checked(folder, members, name="2027.zip"):
+    """(the files, the checked codes) of an archive of {name: content}."""
+    files = read_official([write(folder, members, name)])
+    return files, check_official(files)
+
+
+def fault(folder, members):
+    """The message with which an archive of {name: content} is refused."""
+    with pytest.raises(InputError) as error:
+        checked(folder, members)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def passed_over(files):
+    """The names of the files that are not used."""
+    return [place.split(": ")[1].split(" (")[0] for place in files.not_used]
 
 
 def official(*arguments):

@@ -16,23 +16,18 @@ from minscl.data.icd.code_list import read_code_list
 from minscl.data.icd.editions import read_edition
 from minscl.data.icd.official import folder as edition_folder
 from minscl.data.icd.official.changes import edition_changes
-from minscl.data.icd.official.check import check_official, misfits
+from minscl.data.icd.official.check import check_official
 from minscl.data.icd.official.dates import edition_dates
 from minscl.data.icd.official.files import read_official
-from minscl.data.icd.official.order_file import code_list_kind, read_order_file
 from minscl.data.icd.parse_edition import parse_edition
 from minscl.errors import InputError
 from tests.official_archives import (
-    CODES,
     INDEX,
     ORDER,
     SMALL,
-    SMALL_ROWS,
-    SMALL_TABULAR,
     TABULAR,
     addenda,
     book_rows,
-    codes_file,
     official,
     order_file,
     refusal,
@@ -40,8 +35,6 @@ from tests.official_archives import (
     write,
     zip_of,
 )
-
-TABLE = b'<ICD10CM.index><version>2027</version><indexHeading><head col="1">%s</head></indexHeading><mainTerm/></ICD10CM.index>'
 
 
 @pytest.mark.slow
@@ -114,7 +107,6 @@ def test_the_command_writes_an_edition_that_the_code_book_loads(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"2027.zip", "out"}
 
 
-
 # ---- the folder
 
 
@@ -152,9 +144,6 @@ def test_an_interrupted_run_leaves_what_was_there(step, exists, tmp_path, monkey
     if exists:
         edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"before"))
 
-    def interrupt(descriptor):
-        raise KeyboardInterrupt
-
     def fail(path, target):
         if path.suffix == ".tmp":
             raise OSError(28, "No space left on device")
@@ -165,3 +154,33 @@ def test_an_interrupted_run_leaves_what_was_there(step, exists, tmp_path, monkey
         edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"after"))
     assert [path.name for path in tmp_path.iterdir()] == ["out"] * exists
     assert not exists or read_edition(out).read("tabular") == b"before"
+
+
+def test_modes_and_what_killed_runs_leave(tmp_path):
+    """Guards: files that everyone may read unless the user says so; megabytes left for ever; an edition that a killed
+    run had set aside lost, or files of a run that is still writing removed."""
+    out = tmp_path / "out"
+    edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"a"))
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o600}
+    for path in (*out.iterdir(), out):
+        path.chmod(0o755)
+    leftovers = [tmp_path / f".minscl-out-{number}.{suffix}" for number, suffix in ((1, "tmp"), (2, "previous"))]
+    for path in leftovers:
+        path.mkdir()
+    edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"b"))
+    assert {path.stat().st_mode & 0o777 for path in (*out.iterdir(), out)} == {0o755}
+    assert all(path.exists() for path in leftovers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edition_folder, "_ABANDONED_SECONDS", -1)
+        edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"c"))
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        out.rename(leftovers[1])
+        with pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, "fsync", interrupt)
+            edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"d"))
+    assert read_edition(out).read("tabular") == b"c"
+
+
+def interrupt(descriptor):
+    """As the user who stops a run while it writes."""
+    raise KeyboardInterrupt
