@@ -106,13 +106,13 @@ def test_xml_in_legal_encodings_is_read(encoding, tmp_path):
     "old, new, message",
     [
         (b"utf-8", b"klingon", "unknown encoding klingon"),
-        (b"Chronic gout, un", b"Chronic &#x9b; un", "control characters at M1A.9"),
-        (b"<name>13</name>", b"", "a chapter, Diseases of the ear"),
+        (b"Chronic gout, un", b"Chronic &#x9b; un", "control characters, or bytes of no letter, at M1A.9"),
+        (b"<name>13</name>", b"", "a chapter without <name>, Diseases of the ear"),
         (b' id="M1A-M1A"', b"", "section None"),
         (b"<desc>Chronic gout</desc>\n        <seven", b"<seven", "M1A, without <desc>"),
         (b"<name>M1A.9", b"<name>H81.0", "H81.0 occurs twice"),
         (b"<name>M1A.9", b"<name>H81.9", "H81.9 stands below M1A, not"),
-        (b"<name>M1A.9", b"<name>m1a9", "m1a9: not a code"),
+        (b"<name>M1A.9", b"<name>m1a9", "m1a9, Chronic gout, unspecified: not a code"),
         (b"</chapter>", b"</chapter><diag><name>N99</name></diag>", "N99 is in no section"),
     ],
 )

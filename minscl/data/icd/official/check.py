@@ -174,21 +174,26 @@ def _parse_tabular(file: OfficialFile) -> tuple[dict, str]:
     if any(len(definition.findall("extension")) > MAX_SEVENTH for definition in root.iter("sevenChrDef")):
         raise InputError(f"{file.place}: more than {MAX_SEVENTH} values of one 7th character; {REMEDY}")
     parsed = parse_tabular(root)
-    codes = Counter(parsed["billable"]) + Counter(code_names(parsed) - set(parsed["billable"]))
-    names = Counter(element_text(diag.find("name")) for diag in root.iter("diag"))
-    for name, number in [*names.items(), *codes.items()]:
-        if not _CODE.fullmatch(name):
-            raise InputError(f"{file.place}: {printable(name[:40]) or 'an empty <name>'}: not a code; {REMEDY}")
-        if number > 1 or name not in codes:
-            fault = "occurs twice" if number > 1 else "is in no section"
-            raise InputError(f"{file.place}: {name} {fault}; {REMEDY}")
-    for node, (description, above) in parsed["nodes"].items():
-        if not description or not (node in codes or _ABOVE_CODES.fullmatch(node)):
-            shown = f"{printable(node[:40]) or 'a chapter'}, {printable(description[:40]) or 'without <desc>'}"
-            raise InputError(f"{file.place}: {shown}: without its name, id or <desc>; {REMEDY}")
-        texts = [description, *(text for kind in parsed["notes"].get(node, {}).values() for text in kind)]
-        if any(map(UNPRINTABLE.search, texts)) or "\ufffd" in description:
-            raise InputError(f"{file.place}: control characters at {printable(node[:40])}; {REMEDY}")
-        if node in codes and len(node) > 3 and not (above in codes and node.startswith(above)):
-            raise InputError(f"{file.place}: {node} stands below {above}, not below its category; {REMEDY}")
+    if fault := _tree_fault(parsed, [element_text(diag.find("name")) for diag in root.iter("diag")]):
+        raise InputError(f"{file.place}: {fault}; {REMEDY}")
     return parsed, element_text(root.find("version"))
+
+
+def _tree_fault(parsed: dict, names: list[str]) -> str:
+    """What is wrong with a Tabular List as parse_tabular returns it; "" if nothing is. `names` are all <name>s."""
+    nodes, notes = parsed["nodes"], parsed["notes"]
+    for listed in (names, parsed["billable"]):
+        if len(set(listed)) < len(listed):
+            return f"{printable(Counter(listed).most_common(1)[0][0][:40]) or 'an empty <name>'} occurs twice"
+    if outside := set(names) - nodes.keys():
+        return f"{printable(min(outside)[:40])} is in no section"
+    for node, (description, above) in nodes.items():
+        if not description or not (_CODE.fullmatch(node) or _ABOVE_CODES.fullmatch(node)):
+            shown = printable(node[:40]) or "a chapter without <name>"
+            return f"{shown}, {printable(description[:40]) or 'without <desc>'}: not a code, section or chapter"
+        if node[3:4] == "." and not (node.startswith(above) and above in nodes):
+            return f"{node} stands below {above}, not below its category"
+        if UNPRINTABLE.search(description) or "\ufffd" in description:
+            return f"control characters, or bytes of no letter, at {node}"
+    texts = ((node, text) for node, kinds in notes.items() for kind in kinds.values() for text in kind)
+    return next((f"control characters in a note of {node}" for node, text in texts if UNPRINTABLE.search(text)), "")
