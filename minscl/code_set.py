@@ -114,7 +114,7 @@ def print_changes(bundled: str, name: str, changes: EditionChanges) -> None:
     for change, codes in changes.codes:
         if codes:
             print(textwrap.fill(f"{change}: {', '.join(codes)}", 120, subsequent_indent="  ", break_on_hyphens=False))
-    print_texts("Descriptions revised", changes.revised, f"edition {bundled}", f"edition {name}")
+    print_texts("Descriptions revised", changes.revised, f"bundled {bundled}", f"this {name}")
 
 
 def print_texts(title: str, texts: list[ChangedText], name: str, other: str) -> None:

@@ -84,8 +84,8 @@ def test_descriptions_that_differ_are_shown_with_both_texts(tmp_path, capsys):
     _, plain = checked(tmp_path, SMALL)
     print_changes("2026", "2027", edition_changes(plain.placed, codes.placed))
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "M1A.9XX1  edition 2026:  Chronic gout, unspecified, with tophus",
-        "          edition 2027:  Chronic gout, unspecified, w tophus",
+        "M1A.9XX1  bundled 2026:  Chronic gout, unspecified, with tophus",
+        "          this 2027:     Chronic gout, unspecified, w tophus",
     ]
 
 
