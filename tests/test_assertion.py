@@ -21,7 +21,7 @@ def cases(name: str):
             group, number = line[2:], 0
         elif line and not line.startswith("#"):
             status, marked = line.split(maxsplit=1)
-            marked = marked.replace("\\r", "\r").replace("\\n", "\n")
+            marked = marked.replace("\\r", "\r").replace("\\n", "\n").replace("\\t", "\t")
             before, rest = marked.split("[[")
             evidence, after = rest.split("]]")
             yield group, number, status, before + evidence + after, len(before), len(before + evidence)
