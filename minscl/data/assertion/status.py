@@ -36,7 +36,8 @@ from minscl.data.assertion.cues import (
 )
 from minscl.data.assertion.layout import Sentence, sentences
 from minscl.data.assertion.matching import cues_in, tokenize
-from minscl.data.assertion.scopes import scopes_after, scopes_before
+from minscl.data.assertion.scopes import scopes_before
+from minscl.data.assertion.scopes_after import scopes_after
 from minscl.data.assertion.words import CHRONIC, FILLERS
 
 STATUSES = (DENIED, FAMILY, HYPOTHETICAL, HISTORICAL, AFFIRMED)  # of several, the first counts
