@@ -20,6 +20,8 @@ AGO = "ago"  # as HISTORICAL, unless the finding only began then: words.ONSET
 BARE_NOT = "not"  # as DENIED, after "is" or "was" or at the start of its sentence
 SHOULD = "should"  # as HYPOTHETICAL, at the start of its sentence
 WHEN = "when"  # as SHOULD, where a main clause in the imperative follows
+BOX = "box"  # an empty check box: as DENIED, for what follows it, or what is before it where boxes end their items
+REMOVED = "removed"  # as HISTORY_OF, where an operation follows that removes an organ
 RELATIVE_LABEL = "relative"  # as FAMILY, unless the relative is the source: "per mother: …"
 
 # How far a scope reaches.
@@ -45,11 +47,14 @@ GROUPS: tuple[tuple[str, Cue], ...] = (
     (denials.DENIED_BEFORE, Cue(DENIED)),
     (denials.DENIED_DETERMINERS, Cue(DENIED, reach=NOUN)),
     (denials.DENIED_ADJECTIVES, Cue(DENIED, reach=PHRASE)),
+    ("[]", Cue(BOX, reach=PHRASE)),
     ("not | not currently | not actively", Cue(BARE_NOT, reach=PHRASE)),
     (denials.DENIED_AFTER_LIST, Cue(DENIED, AFTER)),
     (denials.DENIED_AFTER, Cue(DENIED, AFTER, NEAREST)),
     (denials.DENIED_AFTER_WORD, Cue(DENIED, AFTER, PHRASE)),
     (phrases.FAMILY_BEFORE, Cue(FAMILY, reach=CLAUSE)),
+    (phrases.FAMILY_CELLS, Cue(FAMILY, reach=CLAUSE)),
+    (phrases.FAMILY_CELLS, Cue(FAMILY, AFTER)),
     (phrases.FAMILY_LABELS, Cue(RELATIVE_LABEL, reach=CLAUSE)),
     (phrases.FAMILY_PHRASES, Cue(FAMILY, reach=PHRASE)),
     (phrases.FAMILY_AFTER, Cue(FAMILY, AFTER)),
@@ -65,7 +70,7 @@ GROUPS: tuple[tuple[str, Cue], ...] = (
     (phrases.HISTORICAL_BEFORE, Cue(HISTORICAL)),
     (phrases.HISTORICAL_ADJECTIVES, Cue(HISTORICAL, reach=PHRASE)),
     (phrases.HISTORICAL_AFTER, Cue(HISTORICAL, AFTER, NEAREST)),
-    (phrases.REMOVED_AFTER, Cue(HISTORY_OF, AFTER, NEAREST)),
+    (phrases.REMOVED_AFTER, Cue(REMOVED, AFTER, NEAREST)),
     (phrases.YEARS_AGO, Cue(AGO, AFTER)),
     (denials.PASSING_NOUNS, Cue(PSEUDO)),
     (denials.PSEUDO_CUES, Cue(PSEUDO)),

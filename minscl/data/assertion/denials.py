@@ -27,7 +27,7 @@ DENIED_DETERMINERS = """
 """
 # Before the finding, for a few words: "is not depressed", "negative Murphy sign".
 DENIED_ADJECTIVES = """
-    [] | not a | not an | negative | neg | denies taking | denies using | denies use of | denies requiring |
+    not a | not an | negative | neg | denies taking | denies using | denies use of | denies requiring |
     denies needing | non
 """
 # Nouns that pass a denial on to what their preposition introduces. After other nouns it ends there: in "no evidence of
@@ -39,8 +39,8 @@ DENIED_AFTER_LIST = """
     : neg STOP | : denies STOP | : denied STOP | : absent STOP | : never STOP | : not SHOWN | : none SHOWN |
     : n STOP | - no STOP | - none STOP | - denies STOP | - denied STOP | - negative STOP | - absent STOP | – no STOP |
     – none STOP | – denies STOP | – denied STOP | – negative STOP | ( denies ) | ( denied ) | ( no ) | ( none ) |
-    ( negative ) | ( neg ) | ( absent ) | ( - ) STOP | denied it | denies it | denied this | denies this |
-    denied these | denies these | which PRONOUN denies | which PRONOUN denied | which PRONOUN has denied | ¦ no STOP |
+    ( negative ) | ( neg ) | ( absent ) | ( - ) STOP | denied it | denies it | and denied it |
+    and denies it | and denied this | and denies this | and denied these | and denies these | which PRONOUN denies | which PRONOUN denied | which PRONOUN has denied | ¦ no STOP |
     ¦ none STOP | ¦ negative STOP | ¦ neg STOP | ¦ absent STOP | ¦ denies STOP | ¦ denied STOP | ? no STOP |
     ? none STOP | ? denies STOP | ? denied STOP | : yes [] no [x] | : [] yes [x] no | yes [] no [x] | [] yes [x] no |
     : y [] n [x] | : [] y [x] n | y [] n [x] | [] y [x] n
@@ -64,7 +64,7 @@ DENIED_AFTER_WORD = "negative STOP | neg STOP | free STOP | negative today | neg
 PSEUDO_CUES = """
     : yes [x] no [] | yes [x] no [] | : [x] yes [] no | [x] yes [] no | : y [x] n [] | y [x] n [] | ? yes |
     screening : positive | screening positive | screening BE positive | screen : positive | screen positive |
-    screen BE positive | without ISSUE | no specific diagnosis | no diagnosis | consistent with known | consistent with his known |
+    screen BE positive | never treated for | never been treated for | not treated for | not been treated for | without ISSUE | no specific diagnosis | no diagnosis | consistent with known | consistent with his known |
     consistent with her known | consistent with the patient 's | as well as | concerned that his | concerned that her |
     concerned about his | concerned about her | concerned about the | concerned about their | worried about his |
     worried about her | possible that some of | suspect his | suspect her | suspect their | possible CAUSE of |

@@ -15,12 +15,13 @@ from minscl.data.assertion.cues import FAMILY
 from minscl.data.assertion.headings import HEADING, RELATIVE, SPACE, STATUS_OF_HEADING, looks_like_heading
 from minscl.data.assertion.words import word_set
 
+WRAPPED_PHRASE = 30  # characters: a shorter line that no comma or function word ends is whole, "No fever"
 WRAPPED_LINE = 60  # characters: a shorter line is an item of its own
 RELATIVE_WITHIN = 40  # characters: how near to its start a paragraph that goes on with a family's history names one
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
 _ITEM = re.compile(rf"{SPACE}*(?:[•▪●○◦‣∙·■□►▸➢✓*–—-]{SPACE}*|\(?\d{{1,2}}[.)]{SPACE}+|[a-z][.)]{SPACE}+)(?=\S)")
-_SIGNS = re.compile(rf"{SPACE}*-(?=[^\W\d])[^\r\n+]*\+")  # "-fever +cough" is no list item
+_SIGNS = re.compile(rf"{SPACE}*-(?:(?=[^\W\d])[^\r\n+]*\+|ve\b)")  # "-fever +cough" and "-ve" are no list items
 _LABEL = re.compile(r"[A-Z][^\s:]*(?: [^\s:]+){0,4}:")
 # A full stop, or the space before a list's number: "1) No fracture 2) Osteopenia".
 _SENTENCE_END = re.compile(
@@ -93,7 +94,9 @@ def sentences(text: str) -> list[Sentence]:
             state.section = ""
         if (state.has_lines and after_blank) or (state.has_items and not is_item):
             state.head = None
-        if HEADING.match(text, start, end) or looks_like_heading(text[start:end], after_blank or not result, is_capitals):
+        if HEADING.match(text, start, end) or looks_like_heading(
+            text[start:end], after_blank or not result, is_capitals
+        ):
             state = _State()
         is_head = bool(_HEAD.search(text, max(start, end - 20), end))
         for first, last in _split(text, start, end):
@@ -151,11 +154,12 @@ def _continues(text: str, line: _Line, following: _Line) -> bool:
         return False
     if any(pattern.match(text, following.start, following.end) for pattern in (HEADING, _LABEL)):
         return False
-    if text[following.start].islower() or mark == ",":
+    length = line.end - line.start
+    if mark == "," or (length >= WRAPPED_PHRASE and text[following.start].islower()):
         return True
     first_word = text[following.start : following.start + 20].split()[0].lower().strip(".,")
     last_word = text[max(line.start, line.end - 20) : line.end].split()[-1].lower()
-    return first_word in _CONTINUES_BEFORE or last_word in _CONTINUES_AFTER or line.end - line.start >= WRAPPED_LINE
+    return first_word in _CONTINUES_BEFORE or last_word in _CONTINUES_AFTER or length >= WRAPPED_LINE
 
 
 def _is_heading(text: str, line: _Line) -> bool:

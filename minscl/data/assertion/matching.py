@@ -12,12 +12,16 @@ from minscl.data.assertion.cues import (
     AGO,
     BARE_NOT,
     BEFORE,
+    BOX,
     DENIED,
     FAMILY,
     GROUPS,
     HISTORICAL,
+    HISTORY_OF,
     HYPOTHETICAL,
+    NEAREST,
     RELATIVE_LABEL,
+    REMOVED,
     SHOULD,
     WHEN,
     Cue,
@@ -36,10 +40,11 @@ from minscl.data.assertion.words import (
 
 # A check box, a border between a table's cells, a word with its hyphens and apostrophes, or one other character.
 _TOKEN = re.compile(
-    r"(?P<checked>[[(] ?[xX✓✔] ?[\])]|[☑☒✓✔])|(?P<unchecked>\[ {0,3}\]|\( {0,3}\)|[☐✗✘])|(?P<border>\||(?<=\S)\t+(?=\S))|"
+    r"(?P<checked>[\[(] ?[xX✓✔] ?[\])]|[☑☒✓✔])|(?P<unchecked>\[ {0,3}\]|\( {0,3}\)|[☐✗✘])|(?P<border>\||(?<=\S)\t+(?=\S))|"
     r"[^\W_]+(?:['’‐‑-][^\W_]+)*|[^\w\s]|_+"
 )
 _MARKS = {"checked": "[x]", "unchecked": "[]", "border": "¦"}
+_BOXES = ("[]", "[x]")
 _IRREGULAR = {"ca": "can", "wo": "will"}  # can't, won't
 _CUES = ""  # the key of a trie's node for the cues that end there; no word is empty
 ONSET_WORDS = 12  # how far before "years ago" a word like "began" may be, and how far after "when" a main clause
@@ -95,7 +100,7 @@ def _with_patients(words: list[str]) -> list[str]:
         if word in CHILDREN or word in BABIES:
             before = words[max(0, index - 3) : index]
             is_owned = word in CHILDREN or not OWNERS.isdisjoint(before)
-            is_joined = before[-1:] in (["and"], ["or"], [","]) or before[-2:-1] == ["as"]  # "as a child"
+            is_joined = before[-1:] in (["and"], ["or"]) or before[-2:-1] == ["as"]  # "mother and son", "as a child"
             if (has_carer or not is_owned) and not is_joined:
                 result = words.copy() if result is words else result
                 result[index] = "patient"
@@ -166,14 +171,21 @@ def _in_context(words: Sequence[str], match: CueMatch) -> CueMatch:
     before = words[start - 1] if start else ""
     if cue.effect == AGO:  # the past, unless the finding only began then
         applies, effect = ONSET.isdisjoint(words[max(0, start - ONSET_WORDS) : start]), HISTORICAL
+    elif cue.effect == BOX:
+        is_after = words[-1] in _BOXES and words[0] not in _BOXES
+        return replace(match, cue=Cue(DENIED, AFTER, NEAREST) if is_after else replace(cue, effect=DENIED))
     elif cue.effect == BARE_NOT:
         applies, effect = before in WORD_CLASSES["BE"] or before in ("", ":"), DENIED
     elif cue.effect == SHOULD:
         applies, effect = not before, HYPOTHETICAL
     elif cue.effect == WHEN:
         ahead = words[start : start + ONSET_WORDS]
-        applies = not before and any(map(IMPERATIVES.__contains__, ahead[ahead.index(",") + 1 :])) if "," in ahead else False
+        applies = (
+            not before and any(map(IMPERATIVES.__contains__, ahead[ahead.index(",") + 1 :])) if "," in ahead else False
+        )
         effect = HYPOTHETICAL
+    elif cue.effect == REMOVED:
+        applies, effect = words[match.end : match.end + 1] and words[match.end] in WORD_CLASSES["REMOVAL"], HISTORY_OF
     elif cue.effect == RELATIVE_LABEL:
         owner = before in WORD_CLASSES["POSSESSIVE"] or before in WORD_CLASSES["SIDE"]
         applies, effect = words[max(0, start - 1 - owner)] not in SOURCES, FAMILY

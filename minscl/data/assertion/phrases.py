@@ -31,6 +31,8 @@ FAMILY_BEFORE = """
     RELATIVE HAVE NEWLY been diagnosed | RELATIVE of patient HAVE | RELATIVE of the patient HAVE | RELATIVE of patient with |
     RELATIVE ¦
 """
+# In a table's row: both the cells before and those after.
+FAMILY_CELLS = "¦ RELATIVE STOP | ¦ SIDE RELATIVE STOP"
 # A relative who is not the source: not "per mother: …", "accompanied by mother with …".
 FAMILY_LABELS = "RELATIVE with | RELATIVE w / | RELATIVE - | RELATIVE – | RELATIVE : | RELATIVE ("
 FAMILY_PHRASES = "RELATIVE 's | parents ' | sisters ' | brothers '"
@@ -38,7 +40,7 @@ FAMILY_AFTER = """
     in POSSESSIVE RELATIVE | in POSSESSIVE SIDE RELATIVE | in RELATIVE | in SIDE RELATIVE | in both RELATIVE |
     in POSSESSIVE family | in family | in family members | in several relatives | ( RELATIVE | ( SIDE RELATIVE |
     - RELATIVE STOP | - RELATIVE and | - SIDE RELATIVE | – RELATIVE STOP | – RELATIVE and | : RELATIVE STOP |
-    : RELATIVE and | : SIDE RELATIVE STOP | ¦ RELATIVE STOP | ¦ SIDE RELATIVE STOP | runs in the family |
+    : RELATIVE and | : SIDE RELATIVE STOP | runs in the family |
     runs in POSSESSIVE family | run in POSSESSIVE family | on SIDE side | on POSSESSIVE SIDE side |
     in a first-degree relative | in first-degree RELATIVE
 """
@@ -131,8 +133,8 @@ HISTORICAL_AFTER = """
     , which HAVE resolved | , which HAVE now resolved | , which HAVE since resolved | which resolved | that resolved |
     , resolved | HAVE gone away | went away | HAVE subsided | HAVE cleared | BE gone
 """
-# After the finding that an operation took away.
-REMOVED_AFTER = "s / p REMOVAL | status post REMOVAL"
+# After a finding, where the operation that follows removed it.
+REMOVED_AFTER = "s / p | status post"
 YEARS_AGO = "years ago | year ago | decades ago | decade ago | yrs ago | yr ago | years prior | years back"
 
 # What ends a scope.

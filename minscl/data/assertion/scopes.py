@@ -82,7 +82,7 @@ def scopes_before(
         return [NOTHING] * len(words), ()
     cue_at = {match.start: match for match in cues if match.cue.place == BEFORE}
     in_cue = words_in(cues, len(words))
-    clause_starts = _clause_starts(words)
+    clause_starts, finding_starts = _clause_starts(words), _finding_starts(words)
     or_ahead = _or_ahead(words, clause_starts, cue_at)
     outside: list[list[Scope]] = []  # the scopes to return to after each open parenthesis
     effects = []
@@ -95,7 +95,7 @@ def scopes_before(
         elif scopes:
             following = words[index + 1] if index + 1 < len(words) else ""
             starts_main = _starts_main_clause(words, index)
-            starts = clause_starts[index], or_ahead[index], starts_main
+            starts = clause_starts[index], finding_starts[index], or_ahead[index], starts_main
             scopes = [scope for scope in scopes if index < scope.end and not _ends_at(scope, word, following, *starts)]
             if not in_cue[index]:
                 scopes = [scope for scope in scopes if not _ends_at_mark(scope, words, index)]
@@ -152,6 +152,21 @@ def _clause_starts(words: Sequence[str]) -> list[bool]:
     return starts
 
 
+def _finding_starts(words: Sequence[str]) -> list[bool]:
+    """For each word, whether it is a comma before one finding that is present: ", edema noted", ", cough x 2 days"."""
+    starts = [False] * len(words)
+    for index, word in enumerate(words):
+        if word != ",":
+            continue
+        for after in range(index + 1, min(len(words), index + 1 + CLAUSE_WORDS)):
+            following = words[after + 1] if after + 1 < len(words) else "."
+            is_end = following in WORD_CLASSES["STOP"]
+            starts[index] = (words[after] in SHOWN and is_end) or (words[after] == "x" and following[0].isdigit())
+            if starts[index] or words[after] in _ITEM_MARKS:
+                break
+    return starts
+
+
 def _or_ahead(words: Sequence[str], clause_starts: Sequence[bool], cue_at: dict[int, CueMatch]) -> list[bool]:
     """For each word, whether "or" follows before its clause ends."""
     ends = {index for index, match in cue_at.items() if match.cue.effect in (AFFIRMED, CONTRAST)}
@@ -176,7 +191,13 @@ def _starts_main_clause(words: Sequence[str], index: int) -> bool:
 
 
 def _ends_at(
-    scope: Scope, word: str, following: str, starts_clause: bool, or_ahead: bool, starts_main_clause: bool
+    scope: Scope,
+    word: str,
+    following: str,
+    starts_clause: bool,
+    starts_finding: bool,
+    or_ahead: bool,
+    starts_main_clause: bool,
 ) -> bool:
     """Whether `scope` ends at `word`, apart from cues."""
     if scope.reach == CLAUSE and scope.effect == HYPOTHETICAL:
@@ -188,6 +209,8 @@ def _ends_at(
     if scope.reach == PHRASE:
         return word == "," or word in PREPOSITIONS
     if word == "," and not or_ahead:
+        if starts_finding and not scope.has_items:
+            return True
         return (scope.reach == NOUN and not scope.is_first) or following in POSITIVE
     return False
 
@@ -223,7 +246,8 @@ def _after_cue(scopes: list[Scope], match: CueMatch, words: Sequence[str]) -> li
     if effect == AFFIRMED:
         is_sign = words[start] in ("+", "(", "[", "[x]")  # else "no c/o …", "denies known …"
         return [
-            scope for scope in scopes
+            scope
+            for scope in scopes
             if scope.reach == CLAUSE or (scope.effect == DENIED and scope.start == start and not is_sign)
         ]
     if effect == HYPOTHETICAL:  # "denies fever, possible sinusitis", but "no concern for sinusitis"

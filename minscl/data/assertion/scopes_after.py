@@ -13,6 +13,7 @@ from minscl.data.assertion.cues import (
     DENIED,
     FAMILY,
     HISTORY_OF,
+    LIST,
     NEAREST,
     PATIENT,
     PHRASE,
@@ -31,9 +32,12 @@ def scopes_after(words: Sequence[str], cues: Sequence[CueMatch]) -> list[frozens
     for match in cues:
         cues_at.setdefault(match.start, []).append(match)
     has_verb = False  # whether a clause before this word has a verb: then "and" begins another clause
-    verb_before = []
+    after_for = False  # whether it is in "for …": in "coverage for asthma was denied" the asthma is not
+    verb_before, purpose = [], []
     for index, word in enumerate(words):
         verb_before.append(has_verb)
+        purpose.append(after_for)
+        after_for = (word == "for" and not in_cue[index]) or (after_for and word not in (",", ";", ":"))
         has_verb |= word in FINITE_VERBS and all(match.cue.place == BEFORE for match in cues_at.get(index, ()))
 
     scopes: list[Scope] = []
@@ -41,7 +45,9 @@ def scopes_after(words: Sequence[str], cues: Sequence[CueMatch]) -> list[frozens
     for index in range(len(words) - 1, -1, -1):
         word = words[index]
         scopes = [scope for scope in scopes if index > scope.end]
-        effects[index] = frozenset(scope.effect for scope in scopes) if scopes else NOTHING
+        if scopes:
+            is_governed = [not (purpose[index] and scope.reach == LIST and scope.effect == DENIED) for scope in scopes]
+            effects[index] = frozenset(scope.effect for scope, governed in zip(scopes, is_governed) if governed)
         matches_here = cues_at.get(index, ())
         if scopes:
             ends_clause = word == ";" or (word in (",", "and") and verb_before[index])
@@ -64,7 +70,7 @@ def _ends_at(scope: Scope, word: str, index: int) -> bool:
         scope.has_items |= word in ("and", "or", "nor")
         is_mark = word == ":" or word in BORDERS or (word == "," and not scope.has_items)
         return is_mark and index + 1 != scope.start  # "chest pain, resolved"
-    return word == ":" or word in BORDERS or (word == "for" and scope.effect == DENIED)
+    return word == ":" or word in BORDERS
 
 
 def _ends_backward(match: CueMatch) -> bool:
