@@ -230,7 +230,7 @@ def _ends_at_mark(scope: Scope, words: Sequence[str], index: int) -> bool:
         if word == "for" or (index and words[index - 1] in WORD_CLASSES["ISSUE"]):
             return True
         scope.is_interrupted = True
-    elif word in (",", "or", "nor", "and", "/"):
+    elif word in (",", "or", "nor", "and", "/", "including", "such"):
         scope.is_interrupted = False
     return False
 

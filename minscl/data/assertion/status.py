@@ -38,7 +38,7 @@ from minscl.data.assertion.layout import Sentence, sentences
 from minscl.data.assertion.matching import cues_in, tokenize
 from minscl.data.assertion.scopes import scopes_before
 from minscl.data.assertion.scopes_after import scopes_after
-from minscl.data.assertion.words import CHRONIC, FILLERS
+from minscl.data.assertion.words import CHRONIC, FILLERS, PROCESSES
 
 STATUSES = (DENIED, FAMILY, HYPOTHETICAL, HISTORICAL, AFFIRMED)  # of several, the first counts
 
@@ -127,7 +127,10 @@ class _Analysis:
         tokens = self.tokens
         first = min(bisect_right(tokens.ends, start), len(tokens.words) - 1)
         last = max(first, bisect_left(tokens.starts, end) - 1)
+        following = tokens.words[last + 1] if last + 1 < len(tokens.words) else ""
         effects = {self.section, *self.effects_before[first], *self.effects_after[last]}
+        if following in PROCESSES:  # "no asthma attacks": the attacks are denied
+            effects.discard(DENIED)
         effects.update(self._effects_at_start(first, last))
         effects.update(self._effects_at_end(first, last))
         is_chronic = CHRONIC.search(self.text, start, end) or tokens.words[max(0, first - 1)] == "chronic"

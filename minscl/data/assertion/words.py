@@ -95,6 +95,9 @@ OWNERS = word_set("his her their my your 's")
 SOURCES = word_set("by from per")  # before a relative who tells or accompanies
 IMPERATIVES = word_set("take use call return go seek stop apply give come contact please")
 
+# Nouns whose absence, before or after the name of a disease, is not the absence of that disease.
+PROCESSES = WORD_CLASSES["ISSUE"] | word_set("attack attacks")
+
 # Words that say that a finding began at the time that follows: "diagnosed five years ago".
 ONSET = word_set("""
     diagnosed began begun begin started start starting since onset ongoing noticed first developed worsening worse
