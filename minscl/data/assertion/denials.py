@@ -102,8 +102,7 @@ PSEUDO_CUES = """
 """
 # Findings that contain a negation.
 NEGATIVE_FINDINGS = """
-    no ISSUE OF | no SCALE ISSUE OF | no SCALE SCALE ISSUE OF | denies ISSUE OF | denies SCALE ISSUE OF |
-    denied ISSUE OF | denied SCALE ISSUE OF | without ISSUE OF | without SCALE ISSUE OF | not SHOW ISSUE OF |
+    no ISSUE OF | no SCALE ISSUE OF | no SCALE SCALE ISSUE OF | without ISSUE OF | without SCALE ISSUE OF | not SHOW ISSUE OF |
     not HAVE ISSUE OF | not HAVE any ISSUE OF | no known drug allergies | no known allergies |
     no known medication allergies | no known food allergies | no drug allergies | never smoker | never smoked |
     non smoker | not currently employed | lack of energy | lack of sleep | lack of appetite | lack of exercise |

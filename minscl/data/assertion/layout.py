@@ -21,11 +21,12 @@ RELATIVE_WITHIN = 40  # characters: how near to its start a paragraph that goes 
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
 _ITEM = re.compile(rf"{SPACE}*(?:[•▪●○◦‣∙·■□►▸➢✓*–—-]{SPACE}*|\(?\d{{1,2}}[.)]{SPACE}+|[a-z][.)]{SPACE}+)(?=\S)")
+_BULLETS = ("-", "•", "–", "*")
 _SIGNS = re.compile(rf"{SPACE}*-(?:(?=[^\W\d])[^\r\n+]*\+|ve\b)")  # "-fever +cough" and "-ve" are no list items
 _LABEL = re.compile(r"[A-Z][^\s:]*(?: [^\s:]+){0,4}:")
 # A full stop, or the space before a list's number: "1) No fracture 2) Osteopenia".
 _SENTENCE_END = re.compile(
-    r"(?<![.?!])[.?!]+[\"'”’)\]]{0,2}(?=\s|$)|(?<=[a-z)])[.!](?=[A-Z][a-z])|(?<=\S)\s(?=\(?\d{1,2}\)\s+[^\W\d])"
+    r"(?<![.?!])[.?!]+[\"'”’)\]]{0,2}(?=\s|$)|(?<=[a-z)])[.!](?=[A-Z][a-z])|(?<=\S)\s(?=(?P<number>\d{1,2})\)\s+[^\W\d])"
 )
 _ABBREVIATIONS = word_set("dr mr mrs ms vs hx dx tx rx sx pt st approx e.g i.e eg ie jr sr prof dept neg pos no")
 _ABBREVIATIONS_AT_END = frozenset(("no", "pt", "neg", "pos"))  # these may also end a sentence
@@ -94,13 +95,13 @@ def sentences(text: str) -> list[Sentence]:
             state.section = ""
         if (state.has_lines and after_blank) or (state.has_items and not is_item):
             state.head = None
-        if HEADING.match(text, start, end) or looks_like_heading(
+        if _heading(text, start, end) or looks_like_heading(
             text[start:end], after_blank or not result, is_capitals
         ):
             state = _State()
         is_head = bool(_HEAD.search(text, max(start, end - 20), end))
         for first, last in _split(text, start, end):
-            heading = HEADING.match(text, first, last) if first == start or ":" in text[first:last] else None
+            heading = _heading(text, first, last) if first == start or ":" in text[first:last] else None
             if heading and (first == start or heading["colon"]):
                 state.section = STATUS_OF_HEADING.get(heading["name"].lower(), "")
                 state.section_has_text = bool(text[heading.end() : min(end, heading.end() + 20)].strip(" -–—*_"))
@@ -113,6 +114,13 @@ def sentences(text: str) -> list[Sentence]:
         if is_head:
             state.head, state.has_lines, state.has_items = len(result) - 1, False, False
     return result
+
+
+def _heading(text: str, start: int, end: int) -> re.Match[str] | None:
+    """The heading on the lists that `text[start:end]` begins with; a list item "- PE" is none."""
+    heading = HEADING.match(text, start, end)
+    is_marked = text[max(0, start - 2) : start].strip() in _BULLETS
+    return None if heading and is_marked and len(heading["name"]) < 4 and not heading["colon"] else heading
 
 
 def _goes_on(section: str, text: str, start: int, end: int) -> bool:
@@ -172,7 +180,12 @@ def _is_heading(text: str, line: _Line) -> bool:
 
 def _split(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The sentences of `text[start:end]`."""
+    following = {1, 2}  # the numbers with which a list may go on: the mark of its first item may be cut off
     for match in _SENTENCE_END.finditer(text, start, end):
+        if match["number"]:
+            if int(match["number"]) not in following:
+                continue
+            following = {int(match["number"]) + 1}
         if text[match.start()] == "." and _is_abbreviation(text, match.start()):
             continue
         if text[match.start()] == "?" and _ANSWER.match(text, match.end(), end):

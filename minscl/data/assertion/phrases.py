@@ -15,6 +15,7 @@ Read next: cues.py, for what each list does.
 # Someone else's. A relative counts only as one who has something, not as one who tells, accompanies or worries.
 FAMILY_BEFORE = """
     family history of | family history BE | family history | family hx of | family hx | fam hx | fhx | fh of | fh : |
+    fh positive for | fh significant for | fh notable for |
     family medical history | familial history | family members with | family members positive for |
     family member with | family members HAVE | family members who HAVE | family member who HAVE | family HAVE |
     runs in the family | RELATIVE HAVE | RELATIVE also HAVE | RELATIVE both HAVE | RELATIVE who HAVE |

@@ -56,7 +56,8 @@ class Scope:
     """An open scope: its effect and reach, its first word, the word before which it ends, and facts for its end.
 
     `is_first`: its cue begins the sentence. `has_items`: a comma or "and" came in it. `has_borders`: its items stand
-    between borders ("Denies: - cough - fever"). `is_interrupted`: a preposition came after its last item.
+    between borders ("Denies: - cough - fever"). `is_interrupted`: a preposition came after its last item, which `is_process`:
+    "denies changes in vision or hearing, diplopia" goes on with the next comma, not with "or".
     """
 
     effect: str
@@ -67,6 +68,7 @@ class Scope:
     has_items: bool = False
     has_borders: bool = False
     is_interrupted: bool = False
+    is_process: bool = False
 
 
 def scopes_before(
@@ -227,11 +229,11 @@ def _ends_at_mark(scope: Scope, words: Sequence[str], index: int) -> bool:
     if scope.effect != DENIED:
         return False
     if word in RELATIONS:
-        if word == "for" or (index and words[index - 1] in WORD_CLASSES["ISSUE"]):
-            return True
         scope.is_interrupted = True
-    elif word in (",", "or", "nor", "and", "/", "including", "such"):
-        scope.is_interrupted = False
+        scope.is_process = bool(index) and words[index - 1] in WORD_CLASSES["ISSUE"]
+        return word == "for" or (scope.is_process and scope.reach != LIST)
+    if word == "," or (word in ("or", "nor", "and", "/", "including", "such") and not scope.is_process):
+        scope.is_interrupted = scope.is_process = False
     return False
 
 
