@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from minscl.data.assertion.cues import FAMILY
-from minscl.data.assertion.headings import HEADING, RELATIVE, SPACE, STATUS_OF_HEADING, looks_like_heading
+from minscl.data.assertion.headings import (
+    HEADING,
+    HEADING_LENGTH,
+    RELATIVE,
+    SPACE,
+    STATUS_OF_HEADING,
+    looks_like_heading,
+)
 from minscl.data.assertion.words import word_set
 
 WRAPPED_PHRASE = 30  # characters: a shorter line that no comma or function word ends is whole, "No fever"
@@ -26,7 +33,8 @@ _SIGNS = re.compile(rf"{SPACE}*-(?:(?=[^\W\d])[^\r\n+]*\+|ve\b)")  # "-fever +co
 _LABEL = re.compile(r"[A-Z][^\s:]*(?: [^\s:]+){0,4}:")
 # A full stop, or the space before a list's number: "1) No fracture 2) Osteopenia".
 _SENTENCE_END = re.compile(
-    r"(?<![.?!])[.?!]+[\"'”’)\]]{0,2}(?=\s|$)|(?<=[a-z)])[.!](?=[A-Z][a-z])|(?<=\S)\s(?=(?P<number>\d{1,2})\)\s+[^\W\d])"
+    r"(?<![.?!])[.?!]+[\"'”’)\]]{0,2}(?=\s|$)|(?<=[a-z)])[.!](?=[A-Z][a-z])|"
+    r"(?<=\S)\s(?=(?P<number>\d{1,2})\)\s+[^\W\d])"
 )
 _ABBREVIATIONS = word_set("dr mr mrs ms vs hx dx tx rx sx pt st approx e.g i.e eg ie jr sr prof dept neg pos no")
 _ABBREVIATIONS_AT_END = frozenset(("no", "pt", "neg", "pos"))  # these may also end a sentence
@@ -37,13 +45,15 @@ _CONTINUES_AFTER = _CONTINUES_BEFORE | word_set(
 )
 # A list's head: what ends with a colon, or with a verb or preposition whose objects are the items.
 _HEAD = re.compile(
-    r"(?::|\b(?:denies|denied|endorses|endorsed|reports|(?:negative|neg|positive|pos) for|no evidence of|the following))$",
+    r"(?::|\b(?:denies|denied|endorses|endorsed|reports|no evidence of|the following|"
+    r"(?:negative|neg|positive|pos) for))$",
     re.IGNORECASE,
 )
 _ANSWER = re.compile(rf"{SPACE}*(?:yes|no|none|never|denies|denied|y|n){SPACE}*(?:[.,;]|$)", re.IGNORECASE)
 # A sentence on the patient, wherever it stands.
 _ON_PATIENT = re.compile(
-    r"(?:the |this )?(?:patient|pt|he|she)\b(?: (?:also|now|currently))? (?:has|had|is|was|developed|presents|presented)\b",
+    r"(?:the |this )?(?:patient|pt|he|she)\b(?: (?:also|now|currently))? "
+    r"(?:has|had|is|was|developed|presents|presented)\b",
     re.IGNORECASE,
 )
 
@@ -95,9 +105,7 @@ def sentences(text: str) -> list[Sentence]:
             state.section = ""
         if (state.has_lines and after_blank) or (state.has_items and not is_item):
             state.head = None
-        if _heading(text, start, end) or looks_like_heading(
-            text[start:end], after_blank or not result, is_capitals
-        ):
+        if _heading(text, start, end) or looks_like_heading(text[start:end], after_blank or not result, is_capitals):
             state = _State()
         is_head = bool(_HEAD.search(text, max(start, end - 20), end))
         for first, last in _split(text, start, end):
@@ -107,6 +115,8 @@ def sentences(text: str) -> list[Sentence]:
                 state.section_has_text = bool(text[heading.end() : min(end, heading.end() + 20)].strip(" -–—*_"))
             else:
                 state.section_has_text = True
+                if _has_label(text, first, last):
+                    state.section = ""
             if _ON_PATIENT.match(text, first, last) and not RELATIVE.search(text, first, last):
                 state.section = ""
             result.append(Sentence(first, last, state.section, None if is_head else state.head))
@@ -121,6 +131,12 @@ def _heading(text: str, start: int, end: int) -> re.Match[str] | None:
     heading = HEADING.match(text, start, end)
     is_marked = text[max(0, start - 2) : start].strip() in _BULLETS
     return None if heading and is_marked and len(heading["name"]) < 4 and not heading["colon"] else heading
+
+
+def _has_label(text: str, start: int, end: int) -> bool:
+    """Whether `text[start:end]` begins with a heading that is on no list, a colon and text: "Final Impression: …"."""
+    colon = text.find(":", start, min(end, start + HEADING_LENGTH))
+    return colon > start and looks_like_heading(text[start:colon], False, True)
 
 
 def _goes_on(section: str, text: str, start: int, end: int) -> bool:

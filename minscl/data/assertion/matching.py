@@ -40,7 +40,8 @@ from minscl.data.assertion.words import (
 
 # A check box, a border between a table's cells, a word with its hyphens and apostrophes, or one other character.
 _TOKEN = re.compile(
-    r"(?P<checked>[\[(] ?[xX✓✔] ?[\])]|[☑☒✓✔])|(?P<unchecked>\[ {0,3}\]|\( {0,3}\)|[☐✗✘])|(?P<border>\||(?<=\S)\t+(?=\S))|"
+    r"(?P<checked>[\[(] ?[xX✓✔] ?[\])]|[☑☒✓✔])|(?P<unchecked>\[ {0,3}\]|\( {0,3}\)|[☐✗✘])|"
+    r"(?P<border>\||(?<=\S)\t+(?=\S))|"
     r"[^\W_]+(?:['’‐‑-][^\W_]+)*|[^\w\s]|_+"
 )
 _MARKS = {"checked": "[x]", "unchecked": "[]", "border": "¦"}
@@ -185,7 +186,7 @@ def _in_context(words: Sequence[str], match: CueMatch) -> CueMatch:
         )
         effect = HYPOTHETICAL
     elif cue.effect == REMOVED:
-        applies, effect = words[match.end : match.end + 1] and words[match.end] in WORD_CLASSES["REMOVAL"], HISTORY_OF
+        applies, effect = match.end < len(words) and words[match.end] in WORD_CLASSES["REMOVAL"], HISTORY_OF
     elif cue.effect == RELATIVE_LABEL:
         owner = before in WORD_CLASSES["POSSESSIVE"] or before in WORD_CLASSES["SIDE"]
         applies, effect = words[max(0, start - 1 - owner)] not in SOURCES, FAMILY

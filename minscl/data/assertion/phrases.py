@@ -14,23 +14,23 @@ Read next: cues.py, for what each list does.
 
 # Someone else's. A relative counts only as one who has something, not as one who tells, accompanies or worries.
 FAMILY_BEFORE = """
-    family history of | family history BE | family history | family hx of | family hx | fam hx | fhx | fh of | fh : |
-    fh positive for | fh significant for | fh notable for |
-    family medical history | familial history | family members with | family members positive for |
-    family member with | family members HAVE | family members who HAVE | family member who HAVE | family HAVE |
-    runs in the family | RELATIVE HAVE | RELATIVE also HAVE | RELATIVE both HAVE | RELATIVE who HAVE |
-    RELATIVE who had | RELATIVE who BE | RELATIVE who died | RELATIVE , who HAVE | RELATIVE , who died |
-    RELATIVE died of | RELATIVE died from | RELATIVE died | RELATIVE passed away | RELATIVE passed | RELATIVE suffers |
-    RELATIVE suffered | RELATIVE developed | RELATIVE deceased | RELATIVE BE diagnosed | RELATIVE HAVE been diagnosed |
+    family history of | family history BE | family history | family hx of | family hx | fam hx | fhx | fh of |
+    fh : | fh positive for | fh significant for | fh notable for | family medical history | familial history |
+    family members with | family members positive for | family member with | family members HAVE |
+    family members who HAVE | family member who HAVE | family HAVE | runs in the family | RELATIVE HAVE |
+    RELATIVE also HAVE | RELATIVE both HAVE | RELATIVE who HAVE | RELATIVE who had | RELATIVE who BE |
+    RELATIVE who died | RELATIVE , who HAVE | RELATIVE , who died | RELATIVE died of | RELATIVE died from |
+    RELATIVE died | RELATIVE passed away | RELATIVE passed | RELATIVE suffers | RELATIVE suffered |
+    RELATIVE developed | RELATIVE deceased | RELATIVE BE diagnosed | RELATIVE HAVE been diagnosed |
     RELATIVE BE deceased | RELATIVE BE positive for | RELATIVE BE treated for | RELATIVE BE sick with |
-    RELATIVE BE ill with | RELATIVE BE hospitalized | RELATIVE BE affected by | RELATIVE BE a | RELATIVE BE diabetic |
-    RELATIVE tested | RELATIVE positive for | RELATIVE at |
-    RELATIVE age | RELATIVE and RELATIVE HAVE | RELATIVE and RELATIVE with | RELATIVE and RELATIVE BE |
+    RELATIVE BE ill with | RELATIVE BE hospitalized | RELATIVE BE affected by | RELATIVE BE a |
+    RELATIVE BE diabetic | RELATIVE tested | RELATIVE positive for | RELATIVE at | RELATIVE age |
+    RELATIVE and RELATIVE HAVE | RELATIVE and RELATIVE with | RELATIVE and RELATIVE BE |
     RELATIVE and RELATIVE both HAVE | RELATIVE and RELATIVE : | RELATIVE and RELATIVE died |
     RELATIVE and SIDE RELATIVE HAVE | RELATIVE and SIDE RELATIVE with | RELATIVE or RELATIVE with |
-    RELATIVE history of | RELATIVE alive | RELATIVE diagnosed | RELATIVE NEWLY diagnosed | RELATIVE BE NEWLY diagnosed |
-    RELATIVE HAVE NEWLY been diagnosed | RELATIVE of patient HAVE | RELATIVE of the patient HAVE | RELATIVE of patient with |
-    RELATIVE ¦
+    RELATIVE history of | RELATIVE alive | RELATIVE diagnosed | RELATIVE NEWLY diagnosed |
+    RELATIVE BE NEWLY diagnosed | RELATIVE HAVE NEWLY been diagnosed | RELATIVE of patient HAVE |
+    RELATIVE of the patient HAVE | RELATIVE of patient with | RELATIVE ¦
 """
 # In a table's row: both the cells before and those after.
 FAMILY_CELLS = "¦ RELATIVE STOP | ¦ SIDE RELATIVE STOP"
@@ -41,9 +41,9 @@ FAMILY_AFTER = """
     in POSSESSIVE RELATIVE | in POSSESSIVE SIDE RELATIVE | in RELATIVE | in SIDE RELATIVE | in both RELATIVE |
     in POSSESSIVE family | in family | in family members | in several relatives | ( RELATIVE | ( SIDE RELATIVE |
     - RELATIVE STOP | - RELATIVE and | - SIDE RELATIVE | – RELATIVE STOP | – RELATIVE and | : RELATIVE STOP |
-    : RELATIVE and | : SIDE RELATIVE STOP | runs in the family |
-    runs in POSSESSIVE family | run in POSSESSIVE family | on SIDE side | on POSSESSIVE SIDE side |
-    in a first-degree relative | in first-degree RELATIVE
+    : RELATIVE and | : SIDE RELATIVE STOP | runs in the family | runs in POSSESSIVE family |
+    run in POSSESSIVE family | on SIDE side | on POSSESSIVE SIDE side | in a first-degree relative |
+    in first-degree RELATIVE
 """
 
 # Conditions, instructions and prevention.
@@ -51,9 +51,9 @@ CONDITION_BEFORE = """
     if | if SUBJECT HAVE | unless | whether | in case of | in case SUBJECT HAVE | in the event of | should SUBJECT |
     should POSSESSIVE | should any | should there be | should these | should this | return for | return to ed for |
     return to the ed for | return to the emergency room for | return if | call for | call us for | come back for |
-    come back sooner if | follow up for any | seek care for | seek medical attention for | watch for | watch out for |
-    look for | look out for | be alert for | be watchful for | monitor for | monitoring for | observe for |
-    return precautions | precautions for | precautions : | until SUBJECT | such as when
+    come back sooner if | follow up for any | seek care for | seek medical attention for | watch for |
+    watch out for | look for | look out for | be alert for | be watchful for | monitor for | monitoring for |
+    observe for | return precautions | precautions for | precautions : | until SUBJECT | such as when
 """
 # At the start of a sentence.
 SHOULD, WHEN = "should", "when | whenever"
@@ -62,18 +62,19 @@ PLAN_BEFORE = """
     differential diagnosis BE | rule out | rule out for | to rule out | rule-out | rule - out | r / o | ro |
     rule SUBJECT out for | to exclude | exclude | evaluate for | evaluate SUBJECT for | evaluated for possible |
     eval for | evaluation for | assess for | assessed for | check for | test for | testing for | tested for |
-    work up for | workup for | worked up for | work-up for | screen for | screened for | screening for | screens for |
-    screening of | screening mammogram for | screening colonoscopy for | to look for | looking for | any signs of |
-    any evidence of | risk of | risk for | risks of | at risk for | risk factors for | risk factor for |
-    high risk for | increased risk for | risks including | risks include | risk include | risk includes | risks : |
-    complications including | complications include | complications such as | side effects including |
-    side effects include | side effects such as | side effects : | adverse effects including | to prevent | prevent |
-    prevents | preventing | prevention of | to avoid | prophylaxis for | prophylaxis against | ppx for |
-    protect against | vaccine for | vaccine against | vaccination for | vaccination against | vaccinated against |
-    vaccinated for | immunized against | immunization against | as needed for | as-needed for | prn for | prn |
-    counseled on signs of | the signs of | signs of | signs and symptoms of | signs or symptoms of | sign or symptom of | warning signs of | symptoms of | educated on signs of |
-    educated about | information about | fear of | fears | can cause | may cause | could cause | can lead to |
-    may lead to | could lead to | would cause | exposure to | exposed to
+    work up for | workup for | worked up for | work-up for | screen for | screened for | screening for |
+    screens for | screening of | screening mammogram for | screening colonoscopy for | to look for | looking for |
+    any signs of | any evidence of | risk of | risk for | risks of | at risk for | risk factors for |
+    risk factor for | high risk for | increased risk for | risks including | risks include | risk include |
+    risk includes | risks : | complications including | complications include | complications such as |
+    side effects including | side effects include | side effects such as | side effects : |
+    adverse effects including | to prevent | prevent | prevents | preventing | prevention of | to avoid |
+    prophylaxis for | prophylaxis against | ppx for | protect against | vaccine for | vaccine against |
+    vaccination for | vaccination against | vaccinated against | vaccinated for | immunized against |
+    immunization against | as needed for | as-needed for | prn for | prn | counseled on signs of | the signs of |
+    signs of | signs and symptoms of | signs or symptoms of | sign or symptom of | warning signs of | symptoms of |
+    educated on signs of | educated about | information about | fear of | fears | can cause | may cause |
+    could cause | can lead to | may lead to | could lead to | would cause | exposure to | exposed to
 """
 # Uncertain diagnoses, in lists: IV.H and what Coding Clinic counts with it.
 UNCERTAIN_BEFORE = """
@@ -88,30 +89,33 @@ UNCERTAIN_BEFORE = """
     BE likely from | BE most likely due to | most likely due to | possible that | most likely | very likely |
     more likely | likely | probably | probably due to | possibly | possibly due to | presumably | presumed to be |
     thought to be | BE thought to be | BE thought to have | felt to be | BE felt to be | appears to be due to |
-    what appears to be | working diagnosis | working diagnosis of | can not rule out | can not exclude | not rule out |
-    not exclude | unable to rule out | could not rule out | question of | think SUBJECT may have | will consider | would consider | could consider | consider | query | versus | vs | vs .
+    what appears to be | working diagnosis | working diagnosis of | can not rule out | can not exclude |
+    not rule out | not exclude | unable to rule out | could not rule out | question of | think SUBJECT may have |
+    will consider | would consider | could consider | consider | query | versus | vs | vs .
 """
 UNCERTAIN_ADJECTIVES = (
     "possible | suspected | probable | questionable | presumed | presumptive | potential | equivocal | ?x"
 )
 HYPOTHETICAL_AFTER = """
     BE suspected | suspected STOP | BE possible STOP | BE a possibility | BE probable STOP | probable STOP |
-    BE likely STOP | BE most likely STOP | likely STOP | possible STOP | can not be excluded | can not be ruled out |
-    could not be excluded | could not be ruled out | not excluded | not ruled out | not been ruled out |
-    HAVE not been ruled out | HAVE not been excluded | BE not ruled out | BE not excluded | to be ruled out |
-    to be excluded | needs to be ruled out | must be ruled out | should be ruled out | BE to be ruled out |
-    BE in the differential | in the differential | on the differential | BE on the differential | BE questionable |
-    vs | vs . | versus
+    BE likely STOP | BE most likely STOP | likely STOP | possible STOP | can not be excluded |
+    can not be ruled out | could not be excluded | could not be ruled out | not excluded | not ruled out |
+    not been ruled out | HAVE not been ruled out | HAVE not been excluded | BE not ruled out | BE not excluded |
+    to be ruled out | to be excluded | needs to be ruled out | must be ruled out | should be ruled out |
+    BE to be ruled out | BE in the differential | in the differential | on the differential |
+    BE on the differential | BE questionable | vs | vs . | versus
 """
 HYPOTHETICAL_AFTER_WORD = """
     ? | screening | screen | screenings | prophylaxis | ppx | precautions | prevention | risk | risk factors |
-    vaccine | vaccines | vaccination | vaccinations | immunization | immunizations | shot | booster | testing | workup
+    vaccine | vaccines | vaccination | vaccinations | immunization | immunizations | shot | booster | testing |
+    workup
 """
 
 # Past. "History of" stands apart: see words.CHRONIC.
 HISTORY_BEFORE = """
-    history of | personal history of | hx of | h / o | hx | medical history of | past medical history of | past history of | history of a |
-    surgical history of | prior history of | previous history of | remote history of | history includes
+    history of | personal history of | hx of | h / o | hx | medical history of | past medical history of |
+    past history of | history of a | surgical history of | prior history of | previous history of |
+    remote history of | history includes
 """
 HISTORICAL_BEFORE = """
     no longer HAVE | no longer ING | no longer ING from | no longer suffering from | no longer suffers from |
@@ -126,13 +130,14 @@ HISTORICAL_ADJECTIVES = """
 """
 HISTORICAL_AFTER = """
     in POSSESSIVE EARLIER pregnancy | with POSSESSIVE EARLIER pregnancy | during POSSESSIVE EARLIER pregnancy |
-    in EARLIER pregnancy | in the past | in POSSESSIVE past | in the remote past | in the distant past | as a child | as a teenager |
-    as an infant | as a baby | in childhood | as a young adult | BE resolved | HAVE resolved | HAVE since resolved |
-    HAVE now resolved | HAVE completely resolved | HAVE fully resolved | HAVE spontaneously resolved |
-    spontaneously resolved | resolved spontaneously | resolved completely | now resolved | since resolved |
-    resolved STOP | resolved with | resolved after | resolved by | resolved on | , which resolved |
-    , which HAVE resolved | , which HAVE now resolved | , which HAVE since resolved | which resolved | that resolved |
-    , resolved | HAVE gone away | went away | HAVE subsided | HAVE cleared | BE gone
+    in EARLIER pregnancy | in the past | in POSSESSIVE past | in the remote past | in the distant past |
+    as a child | as a teenager | as an infant | as a baby | in childhood | as a young adult | BE resolved |
+    HAVE resolved | HAVE since resolved | HAVE now resolved | HAVE completely resolved | HAVE fully resolved |
+    HAVE spontaneously resolved | spontaneously resolved | resolved spontaneously | resolved completely |
+    now resolved | since resolved | resolved STOP | resolved with | resolved after | resolved by | resolved on |
+    , which resolved | , which HAVE resolved | , which HAVE now resolved | , which HAVE since resolved |
+    which resolved | that resolved | , resolved | HAVE gone away | went away | HAVE subsided | HAVE cleared |
+    BE gone
 """
 # After a finding, where the operation that follows removed it.
 REMOVED_AFTER = "s / p | status post"
@@ -152,9 +157,12 @@ AFFIRMATIONS = """
     BE positive for | pos for | states | stated | significant for | notable for | remarkable for | noteworthy for |
     SUBJECT HAVE | SUBJECT also HAVE | SUBJECT do have | SUBJECT does have | continues to have |
     continues to experience | found to have | diagnosed with | confirms | affirms | acknowledges | describes |
-    not deny | not denying | not denied | not without | never without | never denied | and known | , known |
-    [x] | there BE | shows | reveals | demonstrates | showed | revealed | demonstrated | ( + ) | [ + ] | + | treated for |
+    not deny | not denying | not denied | not without | never without | never denied | and known | , known | [x] |
+    there BE | shows | reveals | demonstrates | showed | revealed | demonstrated | ( + ) | [ + ] | + | treated for |
     being treated for | now with | now has | currently | presently | developed | notes | does have | positive |
     SUBJECT continues | SUBJECT takes | SUBJECT uses
 """
-PATIENT_CUES = "the patient | this patient | patient | pt | patient 's | the patient 's | pt 's | he himself | she herself | personal history of"
+PATIENT_CUES = """
+    the patient | this patient | patient | pt | patient 's | the patient 's | pt 's | he himself | she herself |
+    personal history of
+"""

@@ -12,6 +12,7 @@ status.py, which asks for the effects on a word.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from minscl.data.assertion.clauses import Border, borders
 from minscl.data.assertion.cues import (
     AFFIRMED,
     BEFORE,
@@ -30,23 +31,16 @@ from minscl.data.assertion.cues import (
 from minscl.data.assertion.matching import CueMatch
 from minscl.data.assertion.words import (
     BORDERS,
-    FINITE_VERBS,
-    MAIN_CLAUSE,
     POSITIVE,
-    PREDICATES,
     PREPOSITIONS,
     RELATIONS,
-    SHOWN,
-    SUBORDINATORS,
     WORD_CLASSES,
 )
 
 PHRASE_WORDS = 5  # the reach of PHRASE
-CLAUSE_WORDS = 6  # how far from a comma the verb of its clause may be
 NOTHING: frozenset[str] = frozenset()
 _SCOPED = (DENIED, FAMILY, HYPOTHETICAL, HISTORICAL, HISTORY_OF)
 _SUBJECTS = WORD_CLASSES["SUBJECT"] - {"who"}
-_ITEM_MARKS = (",", ";", "and", "or", "nor", "(", ")")
 # A cue after one of these begins its sentence: "CV: no edema, murmurs", "there is no edema, erythema".
 _OPENERS = WORD_CLASSES["BE"] | WORD_CLASSES["HAVE"] | {":", "reports", "reported", "with", "shows", "patient", "pt"}
 
@@ -56,8 +50,8 @@ class Scope:
     """An open scope: its effect and reach, its first word, the word before which it ends, and facts for its end.
 
     `is_first`: its cue begins the sentence. `has_items`: a comma or "and" came in it. `has_borders`: its items stand
-    between borders ("Denies: - cough - fever"). `is_interrupted`: a preposition came after its last item, which `is_process`:
-    "denies changes in vision or hearing, diplopia" goes on with the next comma, not with "or".
+    between borders ("Denies: - cough - fever"). `is_interrupted`: a preposition came after its last item. That one
+    `is_process`: "denies changes in vision or hearing, diplopia" goes on with the comma, not with "or".
     """
 
     effect: str
@@ -84,8 +78,7 @@ def scopes_before(
         return [NOTHING] * len(words), ()
     cue_at = {match.start: match for match in cues if match.cue.place == BEFORE}
     in_cue = words_in(cues, len(words))
-    clause_starts, finding_starts = _clause_starts(words), _finding_starts(words)
-    or_ahead = _or_ahead(words, clause_starts, cue_at)
+    border_at = borders(words, [*cue_at.values()])
     outside: list[list[Scope]] = []  # the scopes to return to after each open parenthesis
     effects = []
     for index, word in enumerate(words):
@@ -95,10 +88,7 @@ def scopes_before(
         elif word == ")" and outside and not in_cue[index]:
             scopes = outside.pop()
         elif scopes:
-            following = words[index + 1] if index + 1 < len(words) else ""
-            starts_main = _starts_main_clause(words, index)
-            starts = clause_starts[index], finding_starts[index], or_ahead[index], starts_main
-            scopes = [scope for scope in scopes if index < scope.end and not _ends_at(scope, word, following, *starts)]
+            scopes = [scope for scope in scopes if index < scope.end and not _ends_at(scope, border_at[index])]
             if not in_cue[index]:
                 scopes = [scope for scope in scopes if not _ends_at_mark(scope, words, index)]
             for scope in scopes:
@@ -141,80 +131,23 @@ def merge(scopes: list[Scope], opened: Iterable[Scope]) -> list[Scope]:
     return scopes
 
 
-def _clause_starts(words: Sequence[str]) -> list[bool]:
-    """For each word, whether it is a comma or "and" that begins a clause with a verb or a label of its own."""
-    starts = [False] * len(words)
-    for index, word in enumerate(words):
-        if word not in (",", "and", "which", "while"):
-            continue
-        for following in words[index + 1 : index + 1 + CLAUSE_WORDS]:
-            starts[index] = following in FINITE_VERBS or following in PREDICATES or following == ":"
-            if starts[index] or following in _ITEM_MARKS or following in SUBORDINATORS:
-                break
-    return starts
-
-
-def _finding_starts(words: Sequence[str]) -> list[bool]:
-    """For each word, whether it is a comma before one finding that is present: ", edema noted", ", cough x 2 days"."""
-    starts = [False] * len(words)
-    for index, word in enumerate(words):
-        if word != ",":
-            continue
-        for after in range(index + 1, min(len(words), index + 1 + CLAUSE_WORDS)):
-            following = words[after + 1] if after + 1 < len(words) else "."
-            is_end = following in WORD_CLASSES["STOP"]
-            starts[index] = (words[after] in SHOWN and is_end) or (words[after] == "x" and following[0].isdigit())
-            if starts[index] or words[after] in _ITEM_MARKS:
-                break
-    return starts
-
-
-def _or_ahead(words: Sequence[str], clause_starts: Sequence[bool], cue_at: dict[int, CueMatch]) -> list[bool]:
-    """For each word, whether "or" follows before its clause ends."""
-    ends = {index for index, match in cue_at.items() if match.cue.effect in (AFFIRMED, CONTRAST)}
-    ahead = [False] * len(words)
-    is_ahead = False
-    for index in range(len(words) - 1, -1, -1):
-        ahead[index] = is_ahead
-        if words[index] in ("or", "nor"):
-            is_ahead = True
-        elif clause_starts[index] or words[index] == ";" or index in ends:
-            is_ahead = False
-    return ahead
-
-
-def _starts_main_clause(words: Sequence[str], index: int) -> bool:
-    """Whether the main clause after "if …" begins at `words[index]`: ", we", ", the patient", "we will", "because"."""
-    word = words[index]
-    following = words[index + 1] if index + 1 < len(words) else ""
-    if word == ",":
-        return following in MAIN_CLAUSE or words[index + 1 : index + 3] == ["the", "patient"]
-    return word in ("but", "because") or (word in ("we", "i") and following in ("will", "would", "can", "may"))
-
-
-def _ends_at(
-    scope: Scope,
-    word: str,
-    following: str,
-    starts_clause: bool,
-    starts_finding: bool,
-    or_ahead: bool,
-    starts_main_clause: bool,
-) -> bool:
-    """Whether `scope` ends at `word`, apart from cues."""
+def _ends_at(scope: Scope, border: Border) -> bool:
+    """Whether `scope` ends at the word of `border`, apart from cues and marks."""
+    word = border.word
     if scope.reach == CLAUSE and scope.effect == HYPOTHETICAL:
-        return starts_main_clause or (word == "," and starts_clause and scope.is_first)
+        return border.starts_main_clause or (word == "," and border.starts_clause and scope.is_first)
     if scope.reach == CLAUSE:
-        return word == ";" or (word == "," and following in WORD_CLASSES["PRONOUN"])
-    if starts_clause or word == ";" or (word == "for" and scope.effect == HYPOTHETICAL and scope.reach == NOUN):
+        return word == ";" or (word == "," and border.following in WORD_CLASSES["PRONOUN"])
+    if border.starts_clause or word == ";":
+        return True
+    if word == "for" and scope.effect == HYPOTHETICAL and scope.reach == NOUN:
         return True  # "likely due to opioids for chronic pain"
     if scope.reach == PHRASE:
         return word == "," or word in PREPOSITIONS
-    if word == "," and not or_ahead:
-        if starts_finding and not scope.has_items:
-            return True
-        return (scope.reach == NOUN and not scope.is_first) or following in POSITIVE
-    return False
+    if word != "," or border.or_ahead:
+        return False
+    is_new_finding = border.following in POSITIVE or (border.starts_finding and not scope.has_items)
+    return is_new_finding or (scope.reach == NOUN and not scope.is_first)
 
 
 def _ends_at_mark(scope: Scope, words: Sequence[str], index: int) -> bool:

@@ -46,8 +46,11 @@ def scopes_after(words: Sequence[str], cues: Sequence[CueMatch]) -> list[frozens
         word = words[index]
         scopes = [scope for scope in scopes if index > scope.end]
         if scopes:
-            is_governed = [not (purpose[index] and scope.reach == LIST and scope.effect == DENIED) for scope in scopes]
-            effects[index] = frozenset(scope.effect for scope, governed in zip(scopes, is_governed) if governed)
+            effects[index] = frozenset(
+                scope.effect
+                for scope in scopes
+                if not (purpose[index] and scope.reach == LIST and scope.effect == DENIED)
+            )
         matches_here = cues_at.get(index, ())
         if scopes:
             ends_clause = word == ";" or (word in (",", "and") and verb_before[index])

@@ -48,8 +48,9 @@ WORD_CLASSES: dict[str, frozenset[str]] = {
         experienced noticed noted reported endorsed developed felt seen demonstrated revealed shown"""),
     "ISSUE": word_set("""
         issue issues problem problems complication complications concern concerns change changes increase decrease
-        worsening improvement relief exacerbation exacerbations flare flares difficulties progression benefit recurrence response treatment
-        hospitalizations hospitalization admissions admission visits medication medications therapy insight need"""),
+        worsening improvement relief exacerbation exacerbations flare flares difficulties progression benefit recurrence
+        response treatment hospitalizations hospitalization admissions admission visits medication
+        medications therapy insight need"""),
     "OF": word_set("of in with from for to on regarding"),
     "SCALE": word_set("significant interval further acute major other new recent much real appreciable notable any"),
     "CAUSE": word_set("cause causes etiology etiologies source sources reason reasons explanation contributor"),
@@ -63,7 +64,8 @@ MAIN_CLAUSE = word_set("""
 # Words with which a new finding, not the next item of a denied list, begins after a comma.
 POSITIVE = word_set("""
     mild moderate severe slight some positive trace occasional intermittent chronic persistent worsening increased
-    decreased diffuse scattered marked significant current former with + 1+ 2+ 3+ 4+ grade bilateral now status his her their my the""")
+    decreased diffuse scattered marked significant current former with + 1+ 2+ 3+ 4+ grade bilateral now status his
+    her their my the""")
 FINITE_VERBS = word_set("""
     is are was were has have had does did do will would can could should may might continues continue remains remain
     appears appear states takes uses works lives feels felt looks seems started began developed presents presented
