@@ -146,6 +146,9 @@ def test_codes_that_rest_on_denials_or_relatives():
         speaks_against("R07.9", []) == speaks_against("Z80.3", ["family"]) == speaks_against("Z03.89", ["denied"]) == ""
     )
     assert speaks_against("Z80.3", ["denied"]) == "denied"
+    for code in ("Z32.02", "O09.30", "Z59.71", "N91.2", "R34", "K59.00", "R63.0", "R20.0", "Q60.0"):
+        assert speaks_against(code, ["denied"]) == "", code  # "no urine output"
+    assert speaks_against("P70.0", ["family"]) == speaks_against("Q86.0", ["family"]) == ""
 
 
 def test_places_outside_all_sentences():

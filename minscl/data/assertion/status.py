@@ -42,12 +42,17 @@ from minscl.data.assertion.words import CHRONIC, FILLERS, PROCESSES
 
 STATUSES = (DENIED, FAMILY, HYPOTHETICAL, HISTORICAL, AFFIRMED)  # of several, the first counts
 
-# Categories whose codes are for what a note denies: observation for suspected conditions ruled out (Z03-Z05),
-# screening (Z11-Z13), not immunised (Z28), not carried out (Z53), noncompliance (Z91).
-CODES_OF_DENIALS = ("Z03", "Z04", "Z05", "Z11", "Z12", "Z13", "Z28", "Z53", "Z91")
-# Categories whose codes are for what someone else has: contact (Z20), family circumstances (Z63), family history
-# (Z80-Z84), newborns affected by maternal conditions (P00-P04).
-CODES_OF_RELATIVES = ("Z20", "Z63", "Z80", "Z81", "Z82", "Z83", "Z84", "P00", "P01", "P02", "P03", "P04")
+# Codes for what a note denies: observation for suspected conditions ruled out (Z03-Z05), screening (Z11-Z13), not
+# immunised (Z28), negative pregnancy test (Z32), not carried out (Z53), no home, food or insurance (Z59), do not
+# resuscitate (Z66), noncompliance (Z91), insufficient antenatal care (O09.3).
+CODES_OF_DENIALS = ("Z03", "Z04", "Z05", "Z11", "Z12", "Z13", "Z28", "Z32", "Z53", "Z59", "Z66", "Z91", "O093")
+# Codes for what is absent or cannot be done: menstruation (N91), bowel movement (K59.0), sleep (G47.0), hearing (H90,
+# H91), feeling (R20), walking (R26), urine (R33, R34), speech (R47), expected development (R62), appetite (R63.0),
+# breath (R06.81), organs at birth (Q) or later (Z89, Z90).
+CODES_OF_ABSENCES = tuple("N91 K590 G470 H90 H91 R20 R26 R33 R34 R47 R62 R630 R0681 Q Z89 Z90".split())
+# Codes for what someone else has: contact (Z20), genetic counselling (Z31), family circumstances (Z63), family history
+# (Z80-Z84), newborns of mothers with diabetes (P70), affected by maternal conditions (P00-P04) or drugs (P96, Q86).
+CODES_OF_RELATIVES = tuple("Z20 Z31 Z63 Z80 Z81 Z82 Z83 Z84 P00 P01 P02 P03 P04 P70 P96 Q86".split())
 
 
 def assertion(text: str, start: int, end: int) -> str:
@@ -69,14 +74,15 @@ def speaks_against(code: str, statuses: Iterable[str]) -> str:
     """DENIED or FAMILY where all located evidence of `code`, of these `statuses`, is that; "" otherwise.
 
     Denied and family evidence together give DENIED. Codes for what is denied ("Z03.89 … ruled out") or someone else's
-    ("Z80.3 Family history of …") rest on such evidence rightly.
+    ("Z80.3 Family history of …") rest on such evidence rightly, as do those for an absence ("R34": "no urine output").
     """
     against = set(statuses)
     if not against or against - {DENIED, FAMILY}:
         return ""
-    if DENIED in against and not code.upper().startswith(CODES_OF_DENIALS):
+    code = code.upper().replace(".", "")
+    if DENIED in against and not code.startswith((*CODES_OF_DENIALS, *CODES_OF_ABSENCES)):
         return DENIED
-    if FAMILY in against and not code.upper().startswith(CODES_OF_RELATIVES):
+    if FAMILY in against and not code.startswith(CODES_OF_RELATIVES):
         return FAMILY
     return ""
 
