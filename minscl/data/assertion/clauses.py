@@ -10,7 +10,7 @@ from minscl.data.assertion.cues import AFFIRMED, CONTRAST
 from minscl.data.assertion.matching import CueMatch
 from minscl.data.assertion.words import FINITE_VERBS, MAIN_CLAUSE, PREDICATES, SHOWN, SUBORDINATORS, WORD_CLASSES
 
-CLAUSE_WORDS = 6  # how far from a comma the verb of its clause may be
+CLAUSE_LENGTH = 6  # how far from a comma the verb of its clause may be
 _ITEM_MARKS = (",", ";", "and", "or", "nor", "(", ")")
 
 
@@ -42,7 +42,7 @@ def _clause_starts(words: Sequence[str]) -> list[bool]:
     for index, word in enumerate(words):
         if word not in (",", "and", "which", "while"):
             continue
-        for following in words[index + 1 : index + 1 + CLAUSE_WORDS]:
+        for following in words[index + 1 : index + 1 + CLAUSE_LENGTH]:
             starts[index] = following in FINITE_VERBS or following in PREDICATES or following == ":"
             if starts[index] or following in _ITEM_MARKS or following in SUBORDINATORS:
                 break
@@ -55,7 +55,7 @@ def _finding_starts(words: Sequence[str]) -> list[bool]:
     for index, word in enumerate(words):
         if word != ",":
             continue
-        for after in range(index + 1, min(len(words), index + 1 + CLAUSE_WORDS)):
+        for after in range(index + 1, min(len(words), index + 1 + CLAUSE_LENGTH)):
             following = words[after + 1] if after + 1 < len(words) else "."
             is_end = following in WORD_CLASSES["STOP"]
             starts[index] = (words[after] in SHOWN and is_end) or (words[after] == "x" and following[0].isdigit())

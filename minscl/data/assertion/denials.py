@@ -7,11 +7,12 @@ Read next: cues.py, for what each list does.
 DENIED_BEFORE = """
     denies | denied | deny | denying | denial of | does deny | denies that there BE | denies that SUBJECT HAVE |
     denied that SUBJECT HAVE | denies SUBJECT HAVE | never been diagnosed with | not been diagnosed with |
-    declines any | negative for | neg for | BE negative for | tested negative for | tests negative for | negatives : | -x ve for | - ve for |
-    negative TEST for | no c / o | without c / o | negative : | BE denying | ruled out for | BE ruled out for |
-    HAVE been ruled out for | HAVE ruled out for | unremarkable for | would not admit to | none of | neither | nor |
-    ( - ) | [ - ] | -x | ( neg ) | doubt | doubts | low suspicion for | low suspicion of | low concern for |
-    unlikely to be | unlikely to have | low probability of | low likelihood of
+    declines any | negative for | neg for | BE negative for | tested negative for | tests negative for |
+    negatives : | -x ve for | - ve for | negative TEST for | no c / o | without c / o | negative : | BE denying |
+    ruled out for | BE ruled out for | HAVE been ruled out for | HAVE ruled out for | unremarkable for |
+    would not admit to | none of | neither | nor | ( - ) | [ - ] | -x | ( neg ) | doubt | doubts |
+    low suspicion for | low suspicion of | low concern for | unlikely to be | unlikely to have |
+    low probability of | low likelihood of
 """
 # Before the finding; determiners and negated verbs, which seldom reach over a comma.
 DENIED_DETERMINERS = """

@@ -31,6 +31,7 @@ from minscl.data.assertion.cues import (
 from minscl.data.assertion.matching import CueMatch
 from minscl.data.assertion.words import (
     BORDERS,
+    CLAUSE_WORDS,
     POSITIVE,
     PREPOSITIONS,
     RELATIONS,
@@ -42,7 +43,7 @@ NOTHING: frozenset[str] = frozenset()
 _SCOPED = (DENIED, FAMILY, HYPOTHETICAL, HISTORICAL, HISTORY_OF)
 _SUBJECTS = WORD_CLASSES["SUBJECT"] - {"who"}
 # A cue after one of these begins its sentence: "CV: no edema, murmurs", "there is no edema, erythema".
-_OPENERS = WORD_CLASSES["BE"] | WORD_CLASSES["HAVE"] | {":", "reports", "reported", "with", "shows", "patient", "pt"}
+_OPENERS = WORD_CLASSES["BE"] | WORD_CLASSES["HAVE"] | {":", "reports", "reported", "shows", "patient", "pt"}
 
 
 @dataclass
@@ -161,6 +162,8 @@ def _ends_at_mark(scope: Scope, words: Sequence[str], index: int) -> bool:
         scope.start += 1
     if scope.effect != DENIED:
         return False
+    if word in CLAUSE_WORDS:
+        return True
     if word in RELATIONS:
         scope.is_interrupted = True
         scope.is_process = bool(index) and words[index - 1] in WORD_CLASSES["ISSUE"]

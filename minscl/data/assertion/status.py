@@ -38,7 +38,7 @@ from minscl.data.assertion.layout import Sentence, sentences
 from minscl.data.assertion.matching import cues_in, tokenize
 from minscl.data.assertion.scopes import scopes_before
 from minscl.data.assertion.scopes_after import scopes_after
-from minscl.data.assertion.words import CHRONIC, FILLERS, PROCESSES
+from minscl.data.assertion.words import CHRONIC, FILLERS, PROCESSES, word_set
 
 STATUSES = (DENIED, FAMILY, HYPOTHETICAL, HISTORICAL, AFFIRMED)  # of several, the first counts
 
@@ -49,10 +49,10 @@ CODES_OF_DENIALS = ("Z03", "Z04", "Z05", "Z11", "Z12", "Z13", "Z28", "Z32", "Z53
 # Codes for what is absent or cannot be done: menstruation (N91), bowel movement (K59.0), sleep (G47.0), hearing (H90,
 # H91), feeling (R20), walking (R26), urine (R33, R34), speech (R47), expected development (R62), appetite (R63.0),
 # breath (R06.81), organs at birth (Q) or later (Z89, Z90).
-CODES_OF_ABSENCES = tuple("N91 K590 G470 H90 H91 R20 R26 R33 R34 R47 R62 R630 R0681 Q Z89 Z90".split())
+CODES_OF_ABSENCES = tuple(word_set("N91 K590 G470 H90 H91 R20 R26 R33 R34 R47 R62 R630 R0681 Q Z89 Z90"))
 # Codes for what someone else has: contact (Z20), genetic counselling (Z31), family circumstances (Z63), family history
 # (Z80-Z84), newborns of mothers with diabetes (P70), affected by maternal conditions (P00-P04) or drugs (P96, Q86).
-CODES_OF_RELATIVES = tuple("Z20 Z31 Z63 Z80 Z81 Z82 Z83 Z84 P00 P01 P02 P03 P04 P70 P96 Q86".split())
+CODES_OF_RELATIVES = tuple(word_set("Z20 Z31 Z63 Z80 Z81 Z82 Z83 Z84 P00 P01 P02 P03 P04 P70 P96 Q86"))
 
 
 def assertion(text: str, start: int, end: int) -> str:

@@ -50,7 +50,8 @@ WORD_CLASSES: dict[str, frozenset[str]] = {
         issue issues problem problems complication complications concern concerns change changes increase decrease
         worsening improvement relief exacerbation exacerbations flare flares difficulties progression benefit recurrence
         response treatment hospitalizations hospitalization admissions admission visits medication
-        medications therapy insight need"""),
+        medications therapy insight need
+        disappearance resolution remission reduction"""),
     "OF": word_set("of in with from for to on regarding"),
     "SCALE": word_set("significant interval further acute major other new recent much real appreciable notable any"),
     "CAUSE": word_set("cause causes etiology etiologies source sources reason reasons explanation contributor"),
@@ -78,7 +79,8 @@ PREPOSITIONS = word_set(
 # Words that introduce a noun phrase or clause which a denial of the noun before does not reach: "no response of …".
 RELATIONS = word_set("""
     of for in to from into with on at about regarding concerning toward towards against during after before since over
-    under through per between within among that which who whom whose because when while""")
+    under through per between within among""")
+CLAUSE_WORDS = word_set("that which who whom whose because when while")  # as RELATIONS, with a verb of their own
 # Predicates without a verb, after a comma: "no wheezing, COPD stable".
 PREDICATES = word_set("""
     stable improving resolving worsening unchanged persists persisting compensated decompensated controlled
