@@ -28,6 +28,7 @@ RELATIVE_LABEL = "relative"  # as FAMILY, unless the relative is the source: "pe
 LIST = "list"  # over commas, to a contrast, a new clause or an affirmation
 PHRASE = "phrase"  # a few words, within one noun phrase
 NOUN = "noun"  # as LIST, but over a comma only where "or" follows it or the cue begins its sentence
+ITEM = "item"  # as NOUN, but over "and" only in a list with a comma
 NEAREST = "nearest"  # for cues after the finding: as LIST, but over a comma only in a list with "and" or "or"
 CLAUSE = "clause"  # as LIST, and over affirmations and new clauses
 
@@ -46,6 +47,7 @@ class Cue:
 GROUPS: tuple[tuple[str, Cue], ...] = (
     (denials.DENIED_BEFORE, Cue(DENIED)),
     (denials.DENIED_DETERMINERS, Cue(DENIED, reach=NOUN)),
+    (denials.DENIED_WITHOUT, Cue(DENIED, reach=ITEM)),
     (denials.DENIED_ADJECTIVES, Cue(DENIED, reach=PHRASE)),
     ("[]", Cue(BOX, reach=PHRASE)),
     ("not | not currently | not actively", Cue(BARE_NOT, reach=PHRASE)),

@@ -16,7 +16,7 @@ DENIED_BEFORE = """
 """
 # Before the finding; determiners and negated verbs, which seldom reach over a comma.
 DENIED_DETERMINERS = """
-    no | nil | not any | without | w / o | absence of | absent | lack of | lacks | lacking | free of | free from |
+    no | nil | not any | absence of | absent | lack of | lacks | lacking | free of | free from |
     BE free of | clear of | devoid of | fails to SHOW | failed to SHOW | never | never had | never HAVE |
     never developed | cannot SHOW | not SHOW | not ING | not complain of | not complaining of | not HAVE | not had |
     not EXPERIENCED | not been ING | no longer any | not a candidate for | not consistent with |
@@ -28,6 +28,8 @@ DENIED_DETERMINERS = """
     not diagnosed with | not suspected to have | rules out | ruled out | excludes | excluded | argues against |
     argue against | inconsistent with | rather than | no known | zero
 """
+# Before the finding; "without edema and gout" seldom means without gout.
+DENIED_WITHOUT = "without | w / o"
 # Before the finding, for a few words: "is not depressed", "negative Murphy sign".
 DENIED_ADJECTIVES = """
     not a | not an | negative | neg | denies taking | denies using | denies use of | denies requiring |

@@ -23,6 +23,7 @@ from minscl.data.assertion.cues import (
     HISTORICAL,
     HISTORY_OF,
     HYPOTHETICAL,
+    ITEM,
     LIST,
     NOUN,
     PATIENT,
@@ -145,10 +146,12 @@ def _ends_at(scope: Scope, border: Border) -> bool:
         return True  # "likely due to opioids for chronic pain"
     if scope.reach == PHRASE:
         return word == "," or word in PREPOSITIONS
+    if word == "and" and scope.reach == ITEM and not scope.has_items:
+        return True
     if word != "," or border.or_ahead:
         return False
     is_new_finding = border.following in POSITIVE or (border.starts_finding and not scope.has_items)
-    return is_new_finding or (scope.reach == NOUN and not scope.is_first)
+    return is_new_finding or (scope.reach in (NOUN, ITEM) and not scope.is_first)
 
 
 def _ends_at_mark(scope: Scope, words: Sequence[str], index: int) -> bool:
