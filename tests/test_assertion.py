@@ -161,6 +161,7 @@ def test_places_outside_all_sentences():
 PIECES = [
     *("no ", "denies ", "mother ", "had ", "if ", ", ", "and ", "or ", "(", ")", "-", ":", "\n", "\r\n", "\n\n", ". "),
     *("history of ", "rash ", "FAMILY HISTORY", "Denies:\n", "- ", "possible ", "ruled out", "n't ", "’s ", "?", "1."),
+    *("[ ] ", "[x]", "|", "\t", "1) ", "2) ", "her son ", "child ", "Should ", "When ", "for ", "of ", " - ", "stable"),
     *("•", "is ", "not ", "\u2028", "\x85", "é", "dr.", "a)", "    "),
 ]
 

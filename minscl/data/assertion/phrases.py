@@ -7,7 +7,8 @@ sections II.H and IV.H ("probable", "suspected", "questionable", "rule out", "co
 
 A phrase is words in lower case, separated by "|" from the next. A word in capitals stands for any word of that class
 (words.WORD_CLASSES); STOP is a mark that ends a phrase, or the end of the sentence, and is not part of it.
-"n't" is read as "not"; "-x" and "?x" are signs just before a word ("+cough -fever", "?gout").
+"n't" is read as "not"; "-x" and "?x" are signs just before a word ("+cough -fever", "?gout"); "[]" and "[x]" are check
+boxes of any kind, "¦" is the border between a table's cells.
 
 Read next: cues.py, for what each list does.
 """

@@ -8,10 +8,13 @@ Decisions:
 - Several statuses: the one that speaks most against a code counts: denied, family, hypothetical, historical, affirmed.
 - Uncertain diagnoses ("possible", "suspected", "consistent with") are hypothetical, with "if …" and "rule out": in
   outpatients none of them is coded (ICD-10-CM guidelines, IV.H). "Unlikely" is denied, as in NegEx.
-- A section of past history is not historical by itself, as chronic conditions stand there. "History of" is
-  (guidelines, I.C.21.c.4), unless the evidence names a chronic condition; so are "status post", "in the past" and
-  "resolved".
-- A relative who tells ("mother reports a fever") has nothing; one who "had" it, "mother: …", "in her mother" has.
+- A section of past history is not historical by itself, as chronic conditions stand there; one of past operations is.
+  "History of" is (guidelines, I.C.21.c.4), unless the evidence names a chronic condition; so are "status post", "in the
+  past" and "resolved".
+- Where a scope's end is in doubt, the finding is affirmed: a denial ends at "for asthma" in "no visits for asthma", a
+  section's status at an empty line or at anything like a heading, and never concerns "the patient has …".
+- A relative who tells ("mother reports a fever") has nothing; one who "had" it, "mother: …", "in her mother" has. A
+  child is the patient unless it is said whose child it is ("her son").
 - A cue that begins or ends the evidence governs it ("[denies chest pain]"); one in its middle does not
   ("[diabetes without complications]"). A finding that contains a negation ("never smoker") is affirmed.
 
