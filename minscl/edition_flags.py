@@ -50,9 +50,6 @@ def load_codebook(config: EditionConfig) -> CodeBook:
     Warns on stderr of a date before the oldest edition, whose codes are then used.
     """
     book = CodeBook.load(config.edition or None, config.date or None)
-    if book.date and book.date < book.edition.first_date:
-        warn(
-            f"--date {book.date} is before {book.edition.first_date}, the first date of the oldest edition, "
-            f"{book.edition.name}; its codes are used"
-        )
+    if book.out_of_range:
+        warn(book.label)
     return book

@@ -6,7 +6,10 @@ import pytest
 
 from minscl.data.checks import breaks_rules, check_document, is_informational
 from minscl.data.icd import CodeBook
+from minscl.data.jsonl import write_jsonl
+from minscl.data.resuming import already_coded
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
+from minscl.errors import InputError
 from minscl.infer import coder
 from minscl.infer.answer import read_answer
 from minscl.infer.report import html_page, text_table
@@ -166,3 +169,18 @@ def test_flags_that_name_no_code_set(flags, message, generate, tmp_path):
     (tmp_path / "note.txt").write_text("Anemia.")
     run = generate(tmp_path / "note.txt", *flags)
     assert run.returncode == 2 and message in run.stderr and run.stderr.count("\n") == 1 and not run.stdout
+
+
+def test_documents_of_older_versions_are_checked_too(document, generate, tmp_path):
+    """Guards: --strict that passes what was never checked; a page that names an edition by which nothing was judged."""
+    note, out, page = tmp_path / "note.txt", tmp_path / "old.jsonl", tmp_path / "page.html"
+    note.write_text("Diabetes.")
+    bare = tuple(Assignment(item.code, "") for item in document.codes)
+    write_jsonl(out, [CodedDocument(str(note), "Diabetes.", bare)])
+    before = out.read_bytes()
+    run = generate(note, "--out", out, "--strict", "--html", page)
+    assert run.returncode == 1, run.stderr
+    assert out.read_bytes() == before and "Excludes1: E10.9 and E11.9" in page.read_text()
+    recorded = CodedDocument(str(note), "Diabetes.", bare, coded_with={"system": "scl"})  # as 0.2.0 wrote it
+    with pytest.raises(InputError, match="was coded before 0.3.0, with the code set of April 2026; name another --out"):
+        already_coded([recorded], [Note(str(note), "Diabetes.")], str(out), {"system": "scl", "edition": "2026"})

@@ -78,6 +78,9 @@ def test_the_date_of_service_selects_what_was_in_force(edition, date, in_force):
     """Guards: a code of October billed for a service in September, or the reverse."""
     book = CodeBook.load(edition, date)
     assert book.edition.name == in_force and book.is_billable("D69.1") == (in_force == "2026")
+    assert (
+        bool(book.out_of_range) == ("codes may differ from those of 2019-01-01" in book.label) == (date == "2019-01-01")
+    )
     assert book.date == (date if date is None or isinstance(date, datetime.date) else datetime.date.fromisoformat(date))
 
 
@@ -147,11 +150,15 @@ def test_a_damaged_folder_is_refused(folder, tmp_path_factory, monkeypatch):
     loads(whole[:1000], "not a gzip file")
     loads(gzip.compress(b"code\n"), ":1: not the heading code billable description")
     loads(gzip.compress(f"{HEADER}\nE11.65\tyes\tType 2\n".encode()), ":2: not a code with its dot, 0 or 1")
+    loads(gzip.compress(f"{HEADER}\nI10\t\tHypertension\n".encode()), ":2: not a code with its dot, 0 or 1")
+    loads(gzip.compress(f"{HEADER}\nI10\t1\tM\xe9ni\xe8re\n".encode("latin-1")), "is not UTF-8")
+    loads(gzip.compress(f"{HEADER}\n".encode()), "edition next has no billable code")
     loads(gzip.compress(f"{HEADER}\nI10\t1\tHypertension\nI10\t1\tHypertension\n".encode()), ":3: I10 occurs twice")
-    loads(gzip.compress(f"{HEADER}\nI99.9\t1\tNo category\n".encode()), "I99.9: the list of codes has no category")
+    loads(gzip.compress(f"{HEADER}\nI99.9\t1\tNo category\n".encode()), "I99.9 has no category there")
     for key, value, message in [
         ("last_date", "2027-01-01", "a day after first_date"),
         ("first_date", "soon", "first_date soon: no such date"),
+        ("edition", "<b>", "edition is .<b>., but must be a name"),
         ("files", {}, "the Tabular List"),
         ("files", {"tabular": {"file": "../tabular.xml.gz", "about": "", "sha256": ""}}, "in the same folder"),
     ]:
@@ -173,6 +180,7 @@ def read_edition_path(folder):
         (b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "declares a document type"),
         (b"\xff\xfe<\x00a\x00/\x00>\x00", "byte 0 is not UTF-8"),
         (b'<?xml version="1.0" encoding="klingon"?><a/>', "unknown encoding"),
+        (b"<a>" * 60 + b"</a>" * 60, "nested more than 50 deep"),
     ],
 )
 def test_xml_that_is_refused(content, message):
@@ -188,7 +196,9 @@ def test_the_code_list_decides_over_the_tabular_list():
         "billable": ["A00"],
         "notes": {"A00": {"excludes1": ["typhoid (A01.-)"]}, "A00.5": {"includes": ["gone"]}},
     }
-    rows = read_code_list(f"{HEADER}\nA00\t0\tCholera\nA00.0\t1\tCholera, new\nA0A\t1\tNew category\n", "codes")
+    rows = read_code_list(
+        f"{HEADER}\nA00\t0\tCholera\nA00.0\t1\tCholera, new\nA0A\t1\tNew category\n".encode(), "codes"
+    )
     placed = place_codes(rows, tabular)
     assert placed["billable"] == ["A00.0", "A0A"] and placed["notes"] == {"A00": {"excludes1": ["typhoid (A01.-)"]}}
     assert placed["nodes"]["A0A"] == ["New category", "section A00-A09"] and placed["nodes"]["A00.0"][1] == "A00"

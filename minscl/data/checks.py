@@ -42,7 +42,8 @@ def check_document(document: CodedDocument, codebook: CodeBook) -> CodedDocument
         for item in codes
     ]
     before = tuple(document.warnings or ())
-    warnings = (*before, *rule_warnings(findings), *assertion_warnings(codes))
+    code_set = [codebook.label] if codebook.out_of_range else []
+    warnings = (*before, *code_set, *rule_warnings(findings), *assertion_warnings(codes))
     return dataclasses.replace(
         document,
         codes=tuple(codes),

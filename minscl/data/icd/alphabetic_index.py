@@ -11,22 +11,24 @@ in the note and do not change the code.
 Read next: index_phrases.py, which turns terms into phrases; ../spans/gold.py, which pairs the phrases with codes.
 """
 
+import dataclasses
 import functools
-import gzip
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 from xml.etree.ElementTree import Element
 
-from minscl.data.icd.xml_text import element_text
+from minscl.data.icd.editions import Edition
+from minscl.data.icd.index_corrections import CORRECTION, Correction, apply_corrections, read_corrections
+from minscl.data.icd.xml_text import element_text, read_xml
+from minscl.errors import InputError
 
-INDEX = "icd10cm_index_2025.xml.gz"
 # An instruction printed after the title: "Fracture - see also Injury" → " - see also Injury".
 _INSTRUCTION = re.compile(r"\s*-?\s*\b(omit code|code (to|by|as|first|also|both)\b.*|see also\b.*)$", re.IGNORECASE)
 # A code printed after the title: "immunoglobulin G4-related D89.84" → " D89.84", group 1 "D89.84".
 _CODE_AT_END = re.compile(r"\s*\b([A-Z]\d[0-9A-Z](?:\.[0-9A-Z]{1,4})?)-{0,4}$")
+# A reference to one subcategory: "see subcategory T75.0". One to a category ("T71") or a range leaves the choice open.
+_SUBCATEGORY = re.compile(r"[A-Z][0-9A-Z]{2}\.[0-9A-Z]{1,4}-?")
 _MAX_REFERENCES = 5  # followed in a row by SeeReferences; a longer chain is a cycle
 
 
@@ -37,10 +39,12 @@ class Term:
     path: tuple[str, ...]  # titles from the main term down to this one
     modifiers: tuple[str, ...] = ()  # nonessential modifiers
     code: str = ""  # as printed, with the dash of an incomplete code; "" if there is none
-    see: str = ""  # the `see` reference; "" if there is none
+    see: str = ""  # the `see` reference, or the category or subcategory that it names; "" if there is none
     code_in_title: str = ""  # a code that is part of the title's text instead of the code column
+    manifestation: str = ""  # the second code in square brackets, which is never listed alone: E85.4 [I43]
     book: str = "index"  # where it is printed: the Index or the name of a table
     column: str = ""  # of a table that has a code in each of several columns
+    correction: str = ""  # "added", or what its code replaces: "instead of I42.0"; "" for a term as printed
 
     @property
     def default_code(self) -> str:
@@ -53,41 +57,59 @@ class Term:
         return f"{self.book}: {' > '.join(self.path)}" + (f" | {self.column}" if self.column else "")
 
 
-def read_index(name: str = INDEX, book: str = "index") -> list[Term]:
-    """All terms of the bundled index file `name`, in print order. `book` is what `origin` calls it."""
+def read_index(edition: Edition, role: str = "index", book: str = "index") -> list[Term]:
+    """All terms of the edition's Index with that role, in print order, corrected where the edition has corrections.
+
+    `book` is what `origin` calls it. Raises InputError for a damaged file, or a correction that does not fit.
+    """
+    root = _read_root(edition, role)
+    if role == "index":
+        apply_corrections(root, index_corrections(edition))
     return [
         Term(
             path,
             modifiers,
             element_text(element.find("code")),
-            element_text(element.find("see")),
+            next((text for tag in ("see", "subcat", "seecat") if (text := element_text(element.find(tag)))), ""),
             code_in_title,
+            element_text(element.find("manif")).strip("[]"),
             book,
+            correction=element.get(CORRECTION, ""),
         )
-        for element, path, modifiers, code_in_title in _walk_terms(_read_xml(name))
+        for element, path, modifiers, code_in_title in _walk_terms(root)
     ]
 
 
-def read_table(name: str, book: str) -> dict[str, list[Term]]:
-    """Column heading → all terms of the bundled table file `name`, each with its code in that column.
+def index_corrections(edition: Edition) -> list[Correction]:
+    """The corrections of the edition's Index; [] if it has none. Raises InputError."""
+    if not edition.has("index-corrections"):
+        return []
+    return read_corrections(edition.read("index-corrections"), str(edition.file("index-corrections").path))
+
+
+def read_table(edition: Edition, role: str, book: str) -> dict[str, list[Term]]:
+    """Column heading → all terms of the edition's table with that role, each with its code in that column.
 
     For files that have their codes in numbered cells. A cell of dashes and a missing cell have no code.
+    Raises InputError for a damaged file, and for a cell in a column without a heading.
     """
-    root = _read_xml(name)
+    root = _read_root(edition, role)
     headings = {head.get("col"): element_text(head) for head in root.iter("head")}
     numbers = sorted(number for number in headings if number is not None)[1:]  # the first column has the terms
     columns: dict[str, list[Term]] = {headings[number]: [] for number in numbers}
     for element, path, modifiers, _ in _walk_terms(root):
-        code_in = {headings[cell.get("col")]: element_text(cell).lstrip("-") for cell in element.findall("cell")}
+        cells = {cell.get("col"): element_text(cell).lstrip("-") for cell in element.findall("cell")}
+        if not cells.keys() <= headings.keys():
+            raise InputError(f"{edition.file(role).path}: a cell of {path[-1]} is in a column without a heading")
+        code_in = {headings[number]: code for number, code in cells.items()}
         see = element_text(element.find("see"))
         for column, terms in columns.items():
             terms.append(Term(path, modifiers, code_in.get(column, ""), see, book=book, column=column))
     return columns
 
 
-def _read_xml(name: str) -> Element:
-    with (resources.files("minscl.data.icd") / "resources" / name).open("rb") as packed, gzip.open(packed) as handle:
-        return ElementTree.parse(handle).getroot()
+def _read_root(edition: Edition, role: str) -> Element:
+    return read_xml(edition.read(role), str(edition.file(role).path))
 
 
 def _walk_terms(root: Element) -> Iterator[tuple[Element, tuple[str, ...], tuple[str, ...], str]]:
@@ -150,6 +172,8 @@ class SeeReferences:
                 return term, ""
             if not term.see:
                 return None, "see: the term it leads to has no code of its own"
+            if _SUBCATEGORY.fullmatch(term.see):
+                return dataclasses.replace(term, code=term.see, see=""), ""
             target, reason = self._find(term.see)
             if target is None:
                 return None, reason
@@ -162,7 +186,7 @@ class SeeReferences:
         if "by site" in see or "by type" in see:
             return None, "see ... by site: no single term"
         if see.startswith("Table of") or re.match(r"[A-Z]\d", see):
-            return None, "see: a table or a code range, not a term"
+            return None, "see: a table, a category or a code range, not a term"
         parts = [part.strip() for part in see.split(",") if part.strip()]
         for length in range(len(parts), 0, -1):  # main terms contain commas themselves: try the longest first
             term = self._subterms[()].get(_folded_title(", ".join(parts[:length])))

@@ -65,7 +65,13 @@ class CodeBook:
     @property
     def label(self) -> str:
         """For people: the edition with its dates, and the date of service where one was named."""
-        return self.edition.label + (f", date of service {self.date}" if self.date else "")
+        return self.edition.label + (f", date of service {self.date}" if self.date else "") + self.out_of_range
+
+    @property
+    def out_of_range(self) -> str:
+        """A remark where no known edition reaches back to the date of service: this is not that day's code set."""
+        is_before = self.date is not None and self.date < self.edition.first_date
+        return f"; no older edition is known, so codes may differ from those of {self.date}" if is_before else ""
 
     def when_valid(self, code: str) -> str:
         """For a code that this book lacks or does not bill: when another edition does, "valid until 2026-09-30" or

@@ -18,6 +18,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import zlib
 from dataclasses import dataclass
 from importlib import resources
@@ -156,9 +157,10 @@ def _read_description(path: Path, is_bundled: bool) -> Edition:
     first_date, last_date = (read_date(settings.string(key), f"{path}: {key}") for key in ("first_date", "last_date"))
     if last_date < first_date:
         raise settings.error("last_date", f"a day after first_date, {first_date}")
-    return Edition(
-        settings.string("edition"), first_date, last_date, settings.string("about"), tuple(entries), is_bundled
-    )
+    name = settings.string("edition")
+    if not re.fullmatch(r"[\w.-]{1,40}", name):
+        raise settings.error("edition", "a name of at most 40 letters, digits, dots and hyphens")
+    return Edition(name, first_date, last_date, settings.string("about"), tuple(entries), is_bundled)
 
 
 def read_date(text: str, name: str) -> datetime.date:

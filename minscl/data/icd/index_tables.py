@@ -11,13 +11,11 @@ Read next: ../spans/gold.py, which pairs the phrases with codes.
 from collections.abc import Iterable
 
 from minscl.data.icd.alphabetic_index import Term, read_index, read_table
+from minscl.data.icd.editions import Edition
 from minscl.data.icd.index_phrases import ADJECTIVE, CONNECTIVE, lowercase_first, plain_title
+from minscl.errors import InputError, describe_value
 
-TABLES = {
-    "neoplasm": "icd10cm_neoplasm_2025.xml.gz",
-    "external-cause": "icd10cm_eindex_2025.xml.gz",
-    "drug": "icd10cm_drug_2025.xml.gz",
-}
+TABLES = ("neoplasm", "external-cause", "drug")  # the roles of their files in an edition
 _COLUMN_PHRASES = {  # column heading → (phrase of the table's main term, phrase of any other line)
     "Malignant Primary": ("primary malignant neoplasm", "primary malignant neoplasm of {}"),
     "Malignant Secondary": ("secondary malignant neoplasm", "secondary malignant neoplasm of {}"),
@@ -34,11 +32,21 @@ _COLUMN_PHRASES = {  # column heading → (phrase of the table's main term, phra
 }
 
 
-def read_columns(name: str) -> list[list[Term]]:
-    """The terms of table `name` (a key of TABLES), one list for each column. `see` references stay in their column."""
+def read_columns(name: str, edition: Edition) -> list[list[Term]]:
+    """The terms of table `name` (one of TABLES), one list for each column. `see` references stay in their column.
+
+    Raises InputError for a damaged file, and for a column that no phrase is known for.
+    """
     if name == "external-cause":
-        return [read_index(TABLES[name], "external cause index")]
-    return list(read_table(TABLES[name], f"{name} table").values())
+        return [read_index(edition, name, "external cause index")]
+    columns = read_table(edition, name, f"{name} table")
+    for heading in columns:
+        if heading not in _COLUMN_PHRASES:
+            raise InputError(
+                f"{edition.file(name).path}: a column is headed {describe_value(heading)}, not one of "
+                f"{', '.join(_COLUMN_PHRASES)}; leave {name} out of --tables"
+            )
+    return list(columns.values())
 
 
 def table_phrase(term: Term) -> str:

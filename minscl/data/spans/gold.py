@@ -7,6 +7,10 @@ that the List calls "unspecified", which the guidelines assign where the term sa
 character gets a pair for each, with the character's meaning in words: "burn of hand, subsequent encounter". Everything
 else is counted by reason.
 
+An Index that is older than the edition prints codes that have been divided since (icd/divided_codes.py). These rows
+are counted apart, as "stale". A manifestation, the second code in square brackets, gives no pair: a pair has one code,
+and the term's phrase is already that of the first.
+
 Read next: ../samples.py; ../icd/alphabetic_index.py for the XML.
 """
 
@@ -15,7 +19,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from minscl.data.icd import CodeBook
-from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index
+from minscl.data.icd.alphabetic_index import SeeReferences, Term, index_corrections, read_index
+from minscl.data.icd.divided_codes import DividedCodes, term_texts
+from minscl.data.icd.index_corrections import REPLACED
 from minscl.data.icd.index_phrases import plain_inclusion_term, proper_nouns, term_phrases
 from minscl.data.icd.index_tables import read_columns, table_phrase
 from minscl.data.types import Pair
@@ -29,6 +35,7 @@ class GoldCounts:
     main_terms: int = 0
     terms_with_code: int = 0
     code_strings: int = 0
+    manifestations: int = 0
     inclusion_terms: int = 0
     table_lines: int = 0
     pairs: int = 0
@@ -44,6 +51,7 @@ class GoldCounts:
             ("  main terms", self.main_terms),
             ("  terms with a code", self.terms_with_code),
             ("  distinct code strings", self.code_strings),
+            ("  second codes in brackets, not written", self.manifestations),
             ("inclusion terms read", self.inclusion_terms),
             ("lines of tables read", self.table_lines),
             ("pairs written", self.pairs),
@@ -66,25 +74,26 @@ def gold_pairs(codebook: CodeBook, tables=()) -> list[Pair]:
 
 def read_gold(codebook: CodeBook, tables=()) -> tuple[list[Pair], GoldCounts]:
     """(the pairs of gold_pairs, the counts)."""
-    terms = read_index()
-    proper, counts = proper_nouns(terms), GoldCounts()
+    terms = read_index(codebook.edition)
+    proper, counts, divided = proper_nouns(terms), GoldCounts(), DividedCodes(terms, codebook)
     counts.terms, counts.main_terms = len(terms), sum(len(term.path) == 1 for term in terms)
     counts.terms_with_code = sum(bool(term.code) for term in terms)
+    counts.manifestations = sum(bool(term.manifestation) for term in terms)
     counts.code_strings = len({term.code for term in terms if term.code})
     unique: dict[tuple[str, str], Pair] = {}  # (folded evidence, code) → the first pair
     variants: list[Pair] = []
-    for pair, variants_of_term in _term_pairs(terms, lambda term: term_phrases(term, proper), codebook, counts):
+    for pair, variants_of_term in _term_pairs(terms, lambda term: term_phrases(term, proper), divided, counts):
         unique.setdefault((pair.evidence.casefold(), pair.code), pair)
         variants += variants_of_term
-    for pair in _inclusion_pairs(codebook, counts):
+    for pair in _inclusion_pairs(divided, counts):
         unique.setdefault((pair.evidence.casefold(), pair.code), pair)
     printed = {evidence for evidence, _ in unique}
     for pair in variants:  # a variant must not contradict a term that the Index itself prints
         if pair.evidence.casefold() not in printed:
             unique.setdefault((pair.evidence.casefold(), pair.code), pair)
-    for column in (column for name in tables for column in read_columns(name)):
+    for column in (column for name in tables for column in read_columns(name, codebook.edition)):
         counts.table_lines += len(column)
-        for pair, _ in _term_pairs(column, lambda term: [table_phrase(term)], codebook, counts):
+        for pair, _ in _term_pairs(column, lambda term: [table_phrase(term)], divided, counts):
             unique.setdefault((pair.evidence.casefold(), pair.code), pair)
     pairs = list(unique.values())
     counts.pairs, counts.codes = len(pairs), len({pair.code for pair in pairs})
@@ -93,7 +102,7 @@ def read_gold(codebook: CodeBook, tables=()) -> tuple[list[Pair], GoldCounts]:
 
 
 def _term_pairs(
-    terms: list[Term], phrases_of: Callable[[Term], list[str]], codebook: CodeBook, counts: GoldCounts
+    terms: list[Term], phrases_of: Callable[[Term], list[str]], divided: DividedCodes, counts: GoldCounts
 ) -> Iterator[tuple[Pair, list[Pair]]]:
     """(pair, pairs of the variants) for each code of each term; `phrases_of(term)`: the phrase, then its variants.
 
@@ -101,7 +110,7 @@ def _term_pairs(
     """
     references = SeeReferences(terms)
     for term in terms:
-        codes = _codes_of(term, references, codebook, counts)
+        codes = _codes_of(term, references, divided, counts)
         if not codes:
             continue
         phrase, *variants = phrases_of(term)
@@ -119,17 +128,53 @@ def _append(phrase: str, addition: str) -> str:
     return f"{phrase}, {addition}" if addition else phrase
 
 
-def _codes_of(term: Term, references: SeeReferences, codebook: CodeBook, counts: GoldCounts) -> list[tuple[str, str]]:
-    """billable_for the term's own code or that of the term it refers to; counts how it was resolved, or why not."""
+def _codes_of(
+    term: Term, references: SeeReferences, divided: DividedCodes, counts: GoldCounts
+) -> list[tuple[str, str]]:
+    """_resolve for the term's own code or that of the term it refers to; counts how it was resolved, or why not."""
     if not term.default_code and not term.see:
         return []
-    target, reason = references.resolve(term)
-    codes, how = billable_for(target.default_code, codebook) if target else ([], reason)
+    target, how = references.resolve(term)
+    codes: list[tuple[str, str]] = []
+    if target:
+        codes, how = _resolve(target.default_code, *term_texts(target), divided)
+        if divided.is_divided(target.correction.removeprefix(REPLACED)):
+            how = "stale: corrected"
     if codes:
         counts.resolved["see: " + how if target is not term else how] += 1
     else:
         counts.unresolved[how] += 1
     return codes
+
+
+def _resolve(printed: str, text: str, modifiers: str, divided: DividedCodes) -> tuple[list[tuple[str, str]], str]:
+    """billable_for `printed`, or for the code that follows for these words from a code divided since it was printed."""
+    if not divided.is_divided(printed):
+        return billable_for(printed, divided.codebook)
+    successor, how = divided.resolve(printed, text, modifiers)
+    codes, reason = billable_for(successor, divided.codebook) if successor else ([], how)
+    return codes, f"stale: {how}" if codes else f"stale: left out: {reason}"
+
+
+def stale_rows(codebook: CodeBook) -> list[tuple[str, str, list[str], str]]:
+    """(path, code as printed, billable codes now, how or why not) of each row of the Index whose code was billable when
+    it was printed and is not in this edition: in print order, deleted rows last. An Index of its own year has none.
+    """
+    terms, corrections = read_index(codebook.edition), index_corrections(codebook.edition)
+    divided = DividedCodes(terms, codebook)
+    rows = []
+    for term in terms:
+        replaced = term.correction.removeprefix(REPLACED)
+        if replaced != term.correction and divided.is_divided(replaced):
+            codes = billable_for(term.default_code, codebook)[0]
+            rows.append((" > ".join(term.path), replaced, codes, "stale: corrected"))
+        elif divided.is_divided(term.default_code):
+            rows.append(
+                (" > ".join(term.path), term.default_code, *_resolve(term.default_code, *term_texts(term), divided))
+            )
+    deleted = [row for row in corrections if row.action == "delete_term" and divided.is_divided(row.old)]
+    rows += [(row.path, row.old, [], "stale: corrected: deleted") for row in deleted]
+    return [(path, printed, [code for code, _ in codes], how) for path, printed, codes, how in rows]
 
 
 def billable_for(printed: str, codebook: CodeBook) -> tuple[list[tuple[str, str]], str]:
@@ -176,11 +221,12 @@ def _is_unspecified(code: str, codebook: CodeBook) -> bool:
     return description.lower().count("unspecified") > parent.lower().count("unspecified")
 
 
-def _inclusion_pairs(codebook: CodeBook, counts: GoldCounts) -> Iterator[Pair]:
+def _inclusion_pairs(divided: DividedCodes, counts: GoldCounts) -> Iterator[Pair]:
     """Inclusion terms of every code as pairs; those of a heading belong to the billable code that it determines."""
+    codebook = divided.codebook
     for code in codebook.headings_with("inclusionTerm"):
-        codes, how = billable_for(code, codebook)
         for line in codebook.inclusion_terms(code):
+            codes, how = _resolve(code, line, "", divided)
             counts.inclusion_terms += 1
             text = plain_inclusion_term(line)
             if codes and text:
