@@ -51,7 +51,7 @@ GROUPS: tuple[tuple[str, Cue], ...] = (
     (denials.DENIED_ADJECTIVES, Cue(DENIED, reach=PHRASE)),
     ("[]", Cue(BOX, reach=PHRASE)),
     ("not | not currently | not actively", Cue(BARE_NOT, reach=PHRASE)),
-    (denials.DENIED_AFTER_LIST, Cue(DENIED, AFTER)),
+    (denials.DENIED_ANSWERS, Cue(DENIED, AFTER, NEAREST)),
     (denials.DENIED_AFTER, Cue(DENIED, AFTER, NEAREST)),
     (denials.DENIED_AFTER_WORD, Cue(DENIED, AFTER, PHRASE)),
     (phrases.FAMILY_BEFORE, Cue(FAMILY, reach=CLAUSE)),

@@ -32,14 +32,14 @@ DENIED_DETERMINERS = """
 DENIED_WITHOUT = "without | w / o"
 # Before the finding, for a few words: "is not depressed", "negative Murphy sign".
 DENIED_ADJECTIVES = """
-    not a | not an | negative | neg | denies taking | denies using | denies use of | denies requiring |
+    unlikely | not a | not an | negative | neg | denies taking | denies using | denies use of | denies requiring |
     denies needing | non
 """
 # Nouns that pass a denial on to what their preposition introduces. After other nouns it ends there: in "no evidence of
 # progression of lung cancer" the progression is denied, in "no hospitalizations for asthma" the hospitalizations.
 PASSING_NOUNS = "EVIDENCE of | EVIDENCE for | EVIDENCE to suggest | EVIDENCE that suggest"
-# After a list of findings.
-DENIED_AFTER_LIST = """
+# After the finding, as that of someone who was asked, or in a table, a check list, or brackets.
+DENIED_ANSWERS = """
     denied STOP | BE denied | HAVE been denied | denied by | denies STOP | : no STOP | : none STOP |
     : negative STOP | : neg STOP | : denies STOP | : denied STOP | : absent STOP | : never STOP | : not SHOWN |
     : none SHOWN | : n STOP | - no STOP | - none STOP | - denies STOP | - denied STOP | - negative STOP |
@@ -68,6 +68,8 @@ DENIED_AFTER_WORD = "negative STOP | neg STOP | free STOP | negative today | neg
 
 # Words that look like cues.
 PSEUDO_CUES = """
+    in the past DURATION | in the past few | in the past several | in the past couple | in the past two |
+    in the past three | in the past 2 | in the past 3 | in the past 6 | in the past 12 |
     : yes [x] no [] | yes [x] no [] | : [x] yes [] no | [x] yes [] no | : y [x] n [] | y [x] n [] | ? yes |
     screening : positive | screening positive | screening BE positive | screen : positive | screen positive |
     screen BE positive | never treated for | never been treated for | not treated for | not been treated for |

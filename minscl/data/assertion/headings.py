@@ -75,7 +75,7 @@ def looks_like_heading(line: str, after_blank: bool, is_capitals: bool) -> bool:
     """
     line = line.strip("*_# |")
     words = line.rstrip(": ").split()
-    if not (words and 2 < len(line) <= HEADING_LENGTH and len(words) <= HEADING_WORDS) or RELATIVE.search(line):
+    if not (words and 1 < len(line) <= HEADING_LENGTH and len(words) <= HEADING_WORDS) or RELATIVE.search(line):
         return False
     in_capitals = line.isupper() and not is_capitals
     if after_blank and (line.endswith(":") or in_capitals):

@@ -4,6 +4,9 @@ A sentence ends at a full stop, an empty line, a list item, a heading, or a line
 the text is wrapped: the next line begins in lower case or with a function word, or this one ends with a comma or a
 function word, or is long and has no full stop.
 
+A section with a status ends at the next heading, or what looks like one, and at an empty line after some text; where the
+text begins on the heading's line, with that text. What names a relative goes on with a family's history.
+
 Read next: matching.py.
 """
 
@@ -84,12 +87,13 @@ class _Line:
 class _State:
     """What the lines before say of the next.
 
-    The section's status, and whether text came in it; the head of the list, and whether lines of it
-    came, and whether these are marked items.
+    The section's status, whether text came in it, and whether this began on its heading's line; the head of the list,
+    whether lines of it came, and whether these are marked items.
     """
 
     section: str = ""
     section_has_text: bool = False
+    section_is_inline: bool = False
     head: int | None = None
     has_lines: bool = False
     has_items: bool = False
@@ -101,7 +105,8 @@ def sentences(text: str) -> list[Sentence]:
     result: list[Sentence] = []
     state = _State()
     for start, end, is_item, after_blank in _paragraphs(text):
-        if after_blank and state.section_has_text and not _goes_on(state.section, text, start, end):
+        ends_section = state.section_is_inline or (after_blank and state.section_has_text)
+        if ends_section and not _goes_on(state.section, text, start, end):
             state.section = ""
         if (state.has_lines and after_blank) or (state.has_items and not is_item):
             state.head = None
@@ -112,10 +117,12 @@ def sentences(text: str) -> list[Sentence]:
             heading = _heading(text, first, last) if first == start or ":" in text[first:last] else None
             if heading and (first == start or heading["colon"]):
                 state.section = STATUS_OF_HEADING.get(heading["name"].lower(), "")
-                state.section_has_text = bool(text[heading.end() : min(end, heading.end() + 20)].strip(" -–—*_"))
+                state.section_is_inline = bool(text[heading.end() : min(end, heading.end() + 20)].strip(" -–—*_"))
+                state.section_has_text = state.section_is_inline
             else:
                 state.section_has_text = True
-                if _has_label(text, first, last):
+                is_leak = state.section_is_inline and first > start and not _goes_on(state.section, text, first, last)
+                if is_leak or _has_label(text, first, last):
                     state.section = ""
             if _ON_PATIENT.match(text, first, last) and not RELATIVE.search(text, first, last):
                 state.section = ""

@@ -119,6 +119,7 @@ HISTORY_BEFORE = """
     remote history of | history includes
 """
 HISTORICAL_BEFORE = """
+    EARLIER pregnancy complicated by | EARLIER pregnancy with |
     no longer HAVE | no longer ING | no longer ING from | no longer suffering from | no longer suffers from |
     no longer with | no longer complains of | resolution of | recovered from | recovering from | BE resolved from |
     HAVE recovered from | used to have | used to get | previously had | previously HAVE | previously experienced |

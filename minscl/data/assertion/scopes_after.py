@@ -13,7 +13,6 @@ from minscl.data.assertion.cues import (
     DENIED,
     FAMILY,
     HISTORY_OF,
-    LIST,
     NEAREST,
     PATIENT,
     PHRASE,
@@ -46,11 +45,7 @@ def scopes_after(words: Sequence[str], cues: Sequence[CueMatch]) -> list[frozens
         word = words[index]
         scopes = [scope for scope in scopes if index > scope.end]
         if scopes:
-            effects[index] = frozenset(
-                scope.effect
-                for scope in scopes
-                if not (purpose[index] and scope.reach == LIST and scope.effect == DENIED)
-            )
+            effects[index] = frozenset(scope.effect for scope in scopes if not (purpose[index] and scope.is_process))
         matches_here = cues_at.get(index, ())
         if scopes:
             ends_clause = word == ";" or (word in (",", "and") and verb_before[index])
@@ -61,7 +56,9 @@ def scopes_after(words: Sequence[str], cues: Sequence[CueMatch]) -> list[frozens
         for match in matches_here:
             if match.cue.place == AFTER and match.cue.effect:
                 end = index - PHRASE_WORDS - 1 if match.cue.reach == PHRASE else -1
-                scopes = merge(scopes, [Scope(match.cue.effect, match.cue.reach, index, end)])
+                scope = Scope(match.cue.effect, match.cue.reach, index, end)
+                scope.is_process = "denied" in words[match.start : match.end]
+                scopes = merge(scopes, [scope])
     return effects
 
 
