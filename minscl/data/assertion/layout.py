@@ -4,8 +4,8 @@ A sentence ends at a full stop, an empty line, a list item, a heading, or a line
 the text is wrapped: the next line begins in lower case or with a function word, or this one ends with a comma or a
 function word, or is long and has no full stop.
 
-A section with a status ends at the next heading, or what looks like one, and at an empty line after some text; where the
-text begins on the heading's line, with that text. What names a relative goes on with a family's history.
+A section with a status ends at the next heading, or what looks like one, and at an empty line after some text; where
+the text begins on the heading's line, with that text. What names a relative goes on with a family's history.
 
 Read next: matching.py.
 """

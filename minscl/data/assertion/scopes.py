@@ -169,7 +169,7 @@ def _ends_at_mark(scope: Scope, words: Sequence[str], index: int) -> bool:
         return True
     if word in RELATIONS:
         scope.is_interrupted = True
-        scope.is_process = bool(index) and words[index - 1] in WORD_CLASSES["ISSUE"]
+        scope.is_process |= bool(index) and words[index - 1] in WORD_CLASSES["ISSUE"]
         return word == "for" or (scope.is_process and scope.reach != LIST)
     if word == "," or (word in ("or", "nor", "and", "/", "including", "such") and not scope.is_process):
         scope.is_interrupted = scope.is_process = False

@@ -76,10 +76,11 @@ SUBORDINATORS = word_set("that which when who since if as because where")
 PREPOSITIONS = word_set(
     "in on for to with after from due because at by during while when that which who and is was are"
 )
-# Words that introduce a noun phrase or clause which a denial of the noun before does not reach: "no response of …".
+# Words that introduce a noun phrase or clause which a denial of the noun before does not reach: "no response of
+# …"; and possessives, as what is somebody's is there: "denies missing her …".
 RELATIONS = word_set("""
     of for in to from into with on at about regarding concerning toward towards against during after before since over
-    under through per between within among""")
+    under through per between within among his her their my your""")
 CLAUSE_WORDS = word_set("that which who whom whose because when while")  # as RELATIONS, with a verb of their own
 # Predicates without a verb, after a comma: "no wheezing, COPD stable".
 PREDICATES = word_set("""
