@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from minscl.data.assertion.cues import AFFIRMED, CONTRAST
 from minscl.data.assertion.matching import CueMatch
-from minscl.data.assertion.words import FINITE_VERBS, MAIN_CLAUSE, PREDICATES, SHOWN, SUBORDINATORS, WORD_CLASSES
+from minscl.data.assertion.words import (
+    FINITE_VERBS,
+    MAIN_CLAUSE,
+    PREDICATES,
+    RELATIONAL_NOUNS,
+    RELATIONS,
+    SHOWN,
+    SUBORDINATORS,
+    WORD_CLASSES,
+)
 
 CLAUSE_LENGTH = 6  # how far from a comma the verb of its clause may be
 _ITEM_MARKS = (",", ";", "and", "or", "nor", "(", ")")
@@ -16,7 +25,8 @@ _ITEM_MARKS = (",", ";", "and", "or", "nor", "(", ")")
 
 @dataclass(frozen=True)
 class Border:
-    """What begins at a word: a clause with a verb or a label of its own, one finding that is present, the main clause.
+    """What begins at a word: a clause with a verb or a label of its own, one finding that is present or has a place, the
+    main clause.
 
     `or_ahead`: "or" follows before the clause ends. `following` is the next word, "" at the end.
     """
@@ -25,6 +35,7 @@ class Border:
     following: str
     starts_clause: bool
     starts_finding: bool
+    starts_located: bool
     starts_main_clause: bool
     or_ahead: bool
 
@@ -32,7 +43,7 @@ class Border:
 def borders(words: Sequence[str], cues: Sequence[CueMatch]) -> list[Border]:
     """The border at each word."""
     clause_starts = _clause_starts(words)
-    columns = clause_starts, _finding_starts(words), _main_starts(words), _or_ahead(words, clause_starts, cues)
+    columns = clause_starts, *_finding_starts(words), _main_starts(words), _or_ahead(words, clause_starts, cues)
     return [Border(*row) for row in zip(words, [*words[1:], ""], *columns, strict=True)]
 
 
@@ -49,9 +60,12 @@ def _clause_starts(words: Sequence[str]) -> list[bool]:
     return starts
 
 
-def _finding_starts(words: Sequence[str]) -> list[bool]:
-    """For each word, whether it is a comma before one finding that is present: ", edema noted", ", cough x 2 days"."""
-    starts = [False] * len(words)
+def _finding_starts(words: Sequence[str]) -> tuple[list[bool], list[bool]]:
+    """For each word, whether it is a comma before one finding that is present (", edema noted", ", cough x 2 days").
+
+    And whether it is one before a finding that has a place or circumstances (", cellulitis of the leg").
+    """
+    starts, located = [False] * len(words), [False] * len(words)
     for index, word in enumerate(words):
         if word != ",":
             continue
@@ -59,9 +73,10 @@ def _finding_starts(words: Sequence[str]) -> list[bool]:
             following = words[after + 1] if after + 1 < len(words) else "."
             is_end = following in WORD_CLASSES["STOP"]
             starts[index] = (words[after] in SHOWN and is_end) or (words[after] == "x" and following[0].isdigit())
+            located[index] |= words[after] in RELATIONS and words[after - 1] not in RELATIONAL_NOUNS
             if starts[index] or words[after] in _ITEM_MARKS:
                 break
-    return starts
+    return starts, located
 
 
 def _main_starts(words: Sequence[str]) -> list[bool]:

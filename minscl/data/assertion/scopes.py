@@ -150,8 +150,9 @@ def _ends_at(scope: Scope, border: Border) -> bool:
         return True
     if word != "," or border.or_ahead:
         return False
-    is_new_finding = border.following in POSITIVE or (border.starts_finding and not scope.has_items)
-    return is_new_finding or (scope.reach in (NOUN, ITEM) and not scope.is_first)
+    is_new = border.starts_finding or (border.starts_located and scope.reach != LIST)
+    ends_noun = scope.reach in (NOUN, ITEM) and not scope.is_first
+    return border.following in POSITIVE or ends_noun or (is_new and not scope.has_items)
 
 
 def _ends_at_mark(scope: Scope, words: Sequence[str], index: int) -> bool:

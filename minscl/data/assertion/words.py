@@ -81,6 +81,9 @@ PREPOSITIONS = word_set(
 RELATIONS = word_set("""
     of for in to from into with on at about regarding concerning toward towards against during after before since over
     under through per between within among his her their my your""")
+RELATIONAL_NOUNS = word_set(
+    "shortness loss lack blood pain swelling difficulty trouble change changes problems history"
+)
 CLAUSE_WORDS = word_set("that which who whom whose because when while")  # as RELATIONS, with a verb of their own
 # Predicates without a verb, after a comma: "no wheezing, COPD stable".
 PREDICATES = word_set("""
