@@ -25,8 +25,8 @@ _ITEM_MARKS = (",", ";", "and", "or", "nor", "(", ")")
 
 @dataclass(frozen=True)
 class Border:
-    """What begins at a word: a clause with a verb or a label of its own, one finding that is present or has a place, the
-    main clause.
+    """What begins at a word: a clause with a verb or a label of its own, one finding that is present or has a
+    place, the main clause.
 
     `or_ahead`: "or" follows before the clause ends. `following` is the next word, "" at the end.
     """

@@ -178,7 +178,7 @@ def _in_context(words: Sequence[str], match: CueMatch) -> CueMatch:
     elif cue.effect == BARE_NOT:
         applies, effect = before in WORD_CLASSES["BE"] or before in ("", ":", "pt", "patient", '"', "“"), DENIED
     elif cue.effect == SHOULD:
-        applies, effect = not before, HYPOTHETICAL
+        applies, effect = not before and words[1:2] != [] and words[1] not in IMPERATIVES, HYPOTHETICAL
     elif cue.effect == WHEN:
         ahead = words[start : start + ONSET_WORDS]
         applies = (

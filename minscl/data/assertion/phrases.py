@@ -16,16 +16,16 @@ Read next: cues.py, for what each list does.
 # Someone else's. A relative counts only as one who has something, not as one who tells, accompanies or worries.
 FAMILY_BEFORE = """
     family history of | family history BE | family history | family hx of | family hx | fam hx | fhx | fh of |
-    fh : | fh positive for | fh significant for | fh notable for | family medical history | familial history |
-    family members with | family members positive for | family member with | family members HAVE |
-    family members who HAVE | family member who HAVE | family HAVE | runs in the family | RELATIVE HAVE |
-    RELATIVE also HAVE | RELATIVE both HAVE | RELATIVE who HAVE | RELATIVE who had | RELATIVE who BE |
-    RELATIVE who died | RELATIVE , who HAVE | RELATIVE , who died | RELATIVE died of | RELATIVE died from |
-    RELATIVE died | RELATIVE passed away | RELATIVE passed | RELATIVE suffers | RELATIVE suffered |
-    RELATIVE developed | RELATIVE deceased | RELATIVE BE diagnosed | RELATIVE HAVE been diagnosed |
-    RELATIVE BE deceased | RELATIVE BE positive for | RELATIVE BE treated for | RELATIVE BE sick with |
-    RELATIVE BE ill with | RELATIVE BE hospitalized | RELATIVE BE affected by | RELATIVE BE a |
-    RELATIVE BE diabetic | RELATIVE tested | RELATIVE positive for | RELATIVE at | RELATIVE age |
+    fh : | fh positive for | fh for | family history for | fh significant for | fh notable for |
+    family medical history | familial history | family members with | family members positive for |
+    family member with | family members HAVE | family members who HAVE | family member who HAVE | family HAVE |
+    runs in the family | RELATIVE HAVE | RELATIVE also HAVE | RELATIVE both HAVE | RELATIVE who HAVE |
+    RELATIVE who had | RELATIVE who BE | RELATIVE who died | RELATIVE , who HAVE | RELATIVE , who died |
+    RELATIVE died of | RELATIVE died from | RELATIVE died | RELATIVE passed away | RELATIVE passed |
+    RELATIVE suffers | RELATIVE suffered | RELATIVE developed | RELATIVE deceased | RELATIVE BE diagnosed |
+    RELATIVE HAVE been diagnosed | RELATIVE BE deceased | RELATIVE BE positive for | RELATIVE BE treated for |
+    RELATIVE BE sick with | RELATIVE BE ill with | RELATIVE BE hospitalized | RELATIVE BE affected by |
+    RELATIVE BE a | RELATIVE BE diabetic | RELATIVE tested | RELATIVE positive for | RELATIVE at | RELATIVE age |
     RELATIVE and RELATIVE HAVE | RELATIVE and RELATIVE with | RELATIVE and RELATIVE BE |
     RELATIVE and RELATIVE both HAVE | RELATIVE and RELATIVE : | RELATIVE and RELATIVE died |
     RELATIVE and SIDE RELATIVE HAVE | RELATIVE and SIDE RELATIVE with | RELATIVE or RELATIVE with |
@@ -119,9 +119,9 @@ HISTORY_BEFORE = """
     remote history of | history includes
 """
 HISTORICAL_BEFORE = """
-    EARLIER pregnancy complicated by | EARLIER pregnancy with |
-    no longer HAVE | no longer ING | no longer ING from | no longer suffering from | no longer suffers from |
-    no longer with | no longer complains of | resolution of | recovered from | recovering from | BE resolved from |
+    EARLIER pregnancy complicated by | EARLIER pregnancy with | no longer HAVE | no longer ING |
+    no longer ING from | no longer suffering from | no longer suffers from | no longer with |
+    no longer complains of | resolution of | recovered from | recovering from | BE resolved from |
     HAVE recovered from | used to have | used to get | previously had | previously HAVE | previously experienced |
     previously , PRONOUN experienced | previously , PRONOUN HAVE | HAVE previously had | as a child HAVE |
     as a child SUBJECT HAVE

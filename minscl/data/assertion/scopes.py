@@ -162,8 +162,10 @@ def _ends_at_mark(scope: Scope, words: Sequence[str], index: int) -> bool:
         if scope.start == index:
             scope.has_borders = True
         return not scope.has_borders and scope.reach != CLAUSE
-    if word == ":" and scope.start == index:
-        scope.start += 1
+    if word == ":":
+        if scope.start != index and scope.reach in (NOUN, ITEM):
+            return words[index - 1] != "following"
+        scope.start += scope.start == index
     if scope.effect != DENIED:
         return False
     if word in CLAUSE_WORDS:

@@ -77,7 +77,7 @@ def speaks_against(code: str, statuses: Iterable[str]) -> str:
     """DENIED or FAMILY where all located evidence of `code`, of these `statuses`, is that; "" otherwise.
 
     Denied and family evidence together give DENIED. Codes for what is denied ("Z03.89 … ruled out") or someone else's
-    ("Z80.3 Family history of …") rest on such evidence rightly, as do those for an absence ("R34": "no urine output").
+    ("Z80.3 Family history of …") rest on such evidence rightly, as do those for an absence (R34).
     """
     against = set(statuses)
     if not against or against - {DENIED, FAMILY}:

@@ -61,7 +61,8 @@ WORD_CLASSES: dict[str, frozenset[str]] = {
 # A comma and one of these begin the main clause after "if …"; so does "we will" without a comma.
 MAIN_CLAUSE = word_set("""
     he she they we i you then please call return go consider stop start seek will would can proceed follow there this
-    but because""")
+    but because refer take use increase decrease continue add send order obtain check resume hold discontinue
+    schedule""")
 # Words with which a new finding, not the next item of a denied list, begins after a comma.
 POSITIVE = word_set("""
     mild moderate severe slight some positive trace occasional intermittent chronic persistent worsening increased
@@ -101,7 +102,9 @@ CHILDREN, BABIES = word_set("son daughter"), word_set("child baby infant newborn
 CARERS = word_set("mother father mom dad mum parent parents grandmother grandfather grandma grandpa guardian caregiver")
 OWNERS = word_set("his her their my your 's")
 SOURCES = word_set("by from per")  # before a relative who tells or accompanies
-IMPERATIVES = word_set("take use call return go seek stop apply give come contact please")
+IMPERATIVES = word_set("""
+    take use call return go seek stop apply give come contact please consider start proceed follow refer increase
+    decrease continue add send order obtain check try resume hold discontinue schedule see avoid be have""")
 
 # Nouns whose absence, before or after the name of a disease, is not the absence of that disease.
 PROCESSES = WORD_CLASSES["ISSUE"] | word_set("attack attacks")
