@@ -176,7 +176,7 @@ def _in_context(words: Sequence[str], match: CueMatch) -> CueMatch:
         is_after = words[-1] in _BOXES and words[0] not in _BOXES
         return replace(match, cue=Cue(DENIED, AFTER, NEAREST) if is_after else replace(cue, effect=DENIED))
     elif cue.effect == BARE_NOT:
-        applies, effect = before in WORD_CLASSES["BE"] or before in ("", ":", "pt", "patient", '"', "“"), DENIED
+        applies, effect = before in WORD_CLASSES["BE"] or before in ("", ":", ",", "pt", "patient", '"', "“"), DENIED
     elif cue.effect == SHOULD:
         applies, effect = not before and words[1:2] != [] and words[1] not in IMPERATIVES, HYPOTHETICAL
     elif cue.effect == WHEN:

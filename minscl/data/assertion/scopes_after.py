@@ -50,7 +50,7 @@ def scopes_after(words: Sequence[str], cues: Sequence[CueMatch]) -> list[frozens
         if scopes:
             ends_clause = word == ";" or (word in (",", "and") and verb_before[index])
             if ends_clause or any(map(_ends_backward, matches_here)) or (word in FINITE_VERBS and not in_cue[index]):
-                scopes = []
+                scopes = [scope for scope in scopes if word == "," and scope.start == index + 1]  # ", resolved"
             else:
                 scopes = [scope for scope in scopes if not _ends_at(scope, word, index)]
         for match in matches_here:

@@ -81,7 +81,7 @@ PREPOSITIONS = word_set(
 # …"; and possessives, as what is somebody's is there: "denies missing her …".
 RELATIONS = word_set("""
     of for in to from into with on at about regarding concerning toward towards against during after before since over
-    under through per between within among his her their my your""")
+    under through per between within among by via his her their my your""")
 RELATIONAL_NOUNS = word_set(
     "shortness loss lack blood pain swelling difficulty trouble change changes problems history"
 )
