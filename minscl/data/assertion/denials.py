@@ -72,7 +72,8 @@ PSEUDO_CUES = """
     in the past three | in the past 2 | in the past 3 | in the past 6 | in the past 12 | : yes [x] no [] |
     yes [x] no [] | : [x] yes [] no | [x] yes [] no | : y [x] n [] | y [x] n [] | ? yes | screening : positive |
     screening positive | screening BE positive | screen : positive | screen positive | screen BE positive |
-    never treated for | never been treated for | not treated for | not been treated for | without ISSUE |
+    never treated for | never been treated for | not treated for | not been treated for | no worsening |
+    no new or worsening | denies worsening | denies any worsening | denies new or worsening | without ISSUE |
     no specific diagnosis | no diagnosis | consistent with known | consistent with his known |
     consistent with her known | consistent with the patient 's | as well as | concerned that his |
     concerned that her | concerned about his | concerned about her | concerned about the | concerned about their |

@@ -68,10 +68,10 @@ HEADING = re.compile(
 
 
 def looks_like_heading(line: str, after_blank: bool, is_capitals: bool) -> bool:
-    """Whether a line that is on no list is a heading: a few words, none of them a relative, which
+    """Whether a line that is on no list is a heading: a few words, none of them a relative.
 
-    end with a colon or are in capitals, after an empty line; or are capitalised and end with a colon or a heading's
-    noun; or are two or more in capitals. Capitals say nothing where the whole note is in capitals (`is_capitals`).
+    After an empty line they end with a colon or are in capitals; anywhere, they are capitalised and end with a colon or
+    a heading's noun, or are two or more in capitals. In a note in capitals (`is_capitals`) these say nothing.
     """
     line = line.strip("*_# |")
     words = line.rstrip(": ").split()

@@ -46,6 +46,7 @@ _TOKEN = re.compile(
 )
 _MARKS = {"checked": "[x]", "unchecked": "[]", "border": "¦"}
 _BOXES = ("[]", "[x]")
+_BEFORE_NOT = WORD_CLASSES["BE"] | {"", ":", ",", "pt", "patient", '"', "“"}
 _IRREGULAR = {"ca": "can", "wo": "will"}  # can't, won't
 _CUES = ""  # the key of a trie's node for the cues that end there; no word is empty
 ONSET_WORDS = 12  # how far before "years ago" a word like "began" may be, and how far after "when" a main clause
@@ -176,15 +177,13 @@ def _in_context(words: Sequence[str], match: CueMatch) -> CueMatch:
         is_after = words[-1] in _BOXES and words[0] not in _BOXES
         return replace(match, cue=Cue(DENIED, AFTER, NEAREST) if is_after else replace(cue, effect=DENIED))
     elif cue.effect == BARE_NOT:
-        applies, effect = before in WORD_CLASSES["BE"] or before in ("", ":", ",", "pt", "patient", '"', "“"), DENIED
+        applies, effect = before in _BEFORE_NOT, DENIED
     elif cue.effect == SHOULD:
-        applies, effect = not before and words[1:2] != [] and words[1] not in IMPERATIVES, HYPOTHETICAL
+        applies, effect = not before and IMPERATIVES.isdisjoint(words[1:2]), HYPOTHETICAL
     elif cue.effect == WHEN:
-        ahead = words[start : start + ONSET_WORDS]
-        applies = (
-            not before and any(map(IMPERATIVES.__contains__, ahead[ahead.index(",") + 1 :])) if "," in ahead else False
-        )
-        effect = HYPOTHETICAL
+        commas = [index for index, word in enumerate(words[:ONSET_WORDS]) if word == ","]
+        has_main_clause = any(not IMPERATIVES.isdisjoint(words[index + 1 : index + 2]) for index in commas)
+        applies, effect = not before and has_main_clause, HYPOTHETICAL
     elif cue.effect == REMOVED:
         applies, effect = match.end < len(words) and words[match.end] in WORD_CLASSES["REMOVAL"], HISTORY_OF
     elif cue.effect == RELATIVE_LABEL:

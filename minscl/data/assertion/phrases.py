@@ -159,10 +159,10 @@ AFFIRMATIONS = """
     BE positive for | pos for | states | stated | significant for | notable for | remarkable for | noteworthy for |
     SUBJECT HAVE | SUBJECT also HAVE | SUBJECT do have | SUBJECT does have | continues to have |
     continues to experience | found to have | diagnosed with | confirms | affirms | acknowledges | describes |
-    not deny | not denying | not denied | not without | never without | never denied | and known | , known | [x] |
-    there BE | shows | reveals | demonstrates | showed | revealed | demonstrated | ( + ) | [ + ] | + | treated for |
-    being treated for | now with | now has | currently | presently | developed | notes | does have | positive |
-    SUBJECT continues | SUBJECT takes | SUBJECT uses
+    not deny | not denying | not denied | not without | never without | never denied | and known | , known | , dx |
+    [x] | there BE | shows | reveals | demonstrates | showed | revealed | demonstrated | ( + ) | [ + ] | + |
+    treated for | being treated for | now with | now has | currently | presently | developed | notes | does have |
+    positive | SUBJECT continues | SUBJECT takes | SUBJECT uses
 """
 PATIENT_CUES = """
     the patient | this patient | patient | pt | patient 's | the patient 's | pt 's | he himself | she herself |

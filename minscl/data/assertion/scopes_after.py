@@ -57,7 +57,7 @@ def scopes_after(words: Sequence[str], cues: Sequence[CueMatch]) -> list[frozens
             if match.cue.place == AFTER and match.cue.effect:
                 end = index - PHRASE_WORDS - 1 if match.cue.reach == PHRASE else -1
                 scope = Scope(match.cue.effect, match.cue.reach, index, end)
-                scope.is_process = "denied" in words[match.start : match.end]
+                scope.is_process = "denied" in words[match.start : match.end]  # a claim may be, not only a finding
                 scopes = merge(scopes, [scope])
     return effects
 

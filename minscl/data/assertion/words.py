@@ -49,20 +49,20 @@ WORD_CLASSES: dict[str, frozenset[str]] = {
     "ISSUE": word_set("""
         issue issues problem problems complication complications concern concerns change changes increase decrease
         worsening improvement relief exacerbation exacerbations flare flares difficulties progression benefit recurrence
-        response treatment hospitalizations hospitalization admissions admission visits medication
-        medications therapy insight need
-        disappearance resolution remission reduction"""),
+        response treatment hospitalizations hospitalization admissions admission visits medication medications therapy
+        insight need disappearance resolution remission reduction"""),
     "OF": word_set("of in with from for to on regarding"),
     "SCALE": word_set("significant interval further acute major other new recent much real appreciable notable any"),
     "CAUSE": word_set("cause causes etiology etiologies source sources reason reasons explanation contributor"),
-    "STOP": word_set(". , ; ) ! ? ¦ [ ("),
+    "STOP": word_set(". , ; ) ! ? ¦ [ ( /"),
 }  # fmt: skip
 
+# Verbs of advice and plans.
+IMPERATIVES = word_set("""
+    take use call return go seek stop apply give come contact please consider start proceed follow refer increase
+    decrease continue add send order obtain check try resume hold discontinue schedule see avoid be have""")
 # A comma and one of these begin the main clause after "if …"; so does "we will" without a comma.
-MAIN_CLAUSE = word_set("""
-    he she they we i you then please call return go consider stop start seek will would can proceed follow there this
-    but because refer take use increase decrease continue add send order obtain check resume hold discontinue
-    schedule""")
+MAIN_CLAUSE = IMPERATIVES | word_set("he she they we i you then will would can there this but because")
 # Words with which a new finding, not the next item of a denied list, begins after a comma.
 POSITIVE = word_set("""
     mild moderate severe slight some positive trace occasional intermittent chronic persistent worsening increased
@@ -102,12 +102,10 @@ CHILDREN, BABIES = word_set("son daughter"), word_set("child baby infant newborn
 CARERS = word_set("mother father mom dad mum parent parents grandmother grandfather grandma grandpa guardian caregiver")
 OWNERS = word_set("his her their my your 's")
 SOURCES = word_set("by from per")  # before a relative who tells or accompanies
-IMPERATIVES = word_set("""
-    take use call return go seek stop apply give come contact please consider start proceed follow refer increase
-    decrease continue add send order obtain check try resume hold discontinue schedule see avoid be have""")
 
 # Nouns whose absence, before or after the name of a disease, is not the absence of that disease.
-PROCESSES = WORD_CLASSES["ISSUE"] | word_set("attack attacks")
+PROCESSES = WORD_CLASSES["ISSUE"] | word_set("""
+    attack attacks crisis crises med meds drugs inhaler inhalers supplies regimen surgery follow-up followup plan""")
 
 # Words that say that a finding began at the time that follows: "diagnosed five years ago".
 ONSET = word_set("""
