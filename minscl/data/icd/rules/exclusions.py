@@ -6,6 +6,8 @@ below it.
 Read next: checking.py.
 """
 
+from collections.abc import Collection
+
 from minscl.data.icd.codebook import CodeBook
 from minscl.data.icd.rules.finding import (
     EXCLUDES1,
@@ -43,22 +45,21 @@ def excludes1_and_sides(codes: list[str], book: CodeBook) -> list[Finding]:
     return findings
 
 
-def excludes2(codes: list[str], book: CodeBook) -> list[Finding]:
-    """The pairs of which one is not included in the other, each once; informational.
+def excludes2(codes: list[str], book: CodeBook, conflicts: Collection[frozenset[str]] = ()) -> list[Finding]:
+    """The notes that keep two of the codes apart, each once with all its codes; informational.
 
-    A note of a section or chapter ("neoplasms (C00-D49)" at chapter 9) makes one finding with all its codes instead.
+    The notes of chapters are left out: "neoplasms (C00-D49)" at chapter 9 speaks of nearly every document, and says no
+    more than that the chapters are two. `conflicts`: pairs of which another rule speaks already.
     """
-    findings = []
-    wide: dict[Note, dict[str, None]] = {}
+    by_note: dict[Note, set[str]] = {}
     for pair, notes in _pairs(codes, book, "excludes2").items():
-        if is_wide(notes[0].node):
-            wide.setdefault(notes[0], {}).update(dict.fromkeys(pair))
-        else:
-            findings.append(_finding(EXCLUDES2, pair, notes, _BOTH, book, informational=True))
-    places = {code: place for place, code in enumerate(in_canonical_form(codes, book))}
-    return findings + [
-        _finding(EXCLUDES2, tuple(sorted(named, key=places.__getitem__)), [note], _BOTH, book, informational=True)
-        for note, named in wide.items()
+        note = notes[0]  # the most specific
+        if not note.node.isdigit() and frozenset(pair) not in conflicts:
+            by_note.setdefault(note, set()).update(pair)
+    in_order = in_canonical_form(codes, book)
+    return [
+        _finding(EXCLUDES2, tuple(code for code in in_order if code in pairs), [note], _BOTH, book, informational=True)
+        for note, pairs in by_note.items()
     ]
 
 

@@ -26,6 +26,7 @@ _CODE = re.compile(r"(?<![0-9A-Za-z])[A-Z][0-9][0-9A-Z](?:\.[0-9A-Z]{1,4})?(?![0
 _BRACKETS = re.compile(r"[(\[]([^()\[\]{}]*)(?:[)\]}]|$)")  # R11.16 has "(E87.8}"; Z47.33 lacks the bracket that closes
 # Between two codes. "I69.81- I69.91-" is no range but a list without its comma; "S00 - S09", "P28.3- - P28.4-" are.
 _RANGE_MARK = re.compile(r"\.?-?(-|\s+-\s*|\s+to\s+)")
+_DASHES = re.compile(r"\.?-*")  # what a code may end in: "F10.-", "S12.6.-", "E11.2-"
 _WITH = re.compile(r"\.?-?,?\s*with (?P<ending>.*)", re.DOTALL)
 _POSITIONS = {"fifth": 4, "5th": 4, "sixth": 5, "6th": 5, "seventh": 6, "7th": 6}  # counted from 0, without the dot
 _CHARACTER = re.compile(
@@ -47,7 +48,8 @@ _CORRECTIONS = {
 class Ending:
     """What a code must have besides its first characters. `place`: an index into the code without its dot, where one
     of `values` begins; "intent", the 5th or 6th character of T36-T65 that tells poisoning (1-4), adverse effect (5) and
-    underdosing (6) apart; "final", the last characters before the 7th; "words", which its description has."""
+    underdosing (6) apart; "final", the last characters before the 7th; "words", which its description has. In a final
+    value each leading dash stands for one character more after the category: "-20" is I69.320, not I69.20."""
 
     place: int | str
     values: tuple[str, ...]
@@ -60,7 +62,9 @@ class Ending:
             # The 6th character unless the code has five and X up to the 7th: T43.015A is 5, T36.91XA is 1.
             return (bare[5:6] if bare[5:6] not in ("", "X") else bare[4:5]) in self.values
         if self.place == "final":
-            return bare[:6].rstrip("X").endswith(self.values)
+            written = bare[:6].rstrip("X")
+            plain = [(value.lstrip("-"), 3 + len(value)) for value in self.values]
+            return any(written.endswith(value) and len(written) >= length for value, length in plain)
         return any(words in (description or "") for words in self.values)
 
 
@@ -148,7 +152,9 @@ def _read_group(group: str, book: CodeBook) -> Reference:
         shapes.add(RANGE if first else DASH if re.match(r"\.?-", between) else CODE)
         patterns.append(Pattern(first or bare, bare, ending))
         first = None
-    printed = group[codes[0].start() :] if clause else group[codes[0].start() : codes[-1].end()] + between.rstrip(" ,")
+    dashes = _DASHES.match(group, codes[-1].end())
+    assert dashes  # the pattern may be empty
+    printed = group[codes[0].start() : len(group) if clause else dashes.end()]
     return Reference(max(shapes, key=SHAPES.index), tuple(patterns), printed)
 
 
@@ -163,7 +169,8 @@ def _read_ending(text: str) -> tuple[Ending | None, str]:
     values: list[str] = []
     for value in _VALUE.finditer(match["values"]):
         if value["alone"]:
-            values.append(value["alone"])
+            dashes = match["values"][: value.start()].endswith("-") and match["place"] == "final"
+            values.append("-" * dashes + value["alone"])
         else:
             width = len(value["first"])
             values += [f"{number:0{width}}" for number in range(int(value["first"]), int(value["last"]) + 1)]

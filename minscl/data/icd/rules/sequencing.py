@@ -169,14 +169,14 @@ def _order(rules: Sequencer, block: CodeFirst, code: str, cause: str, book: Code
 
 def _missing(rules: Sequencer, block: CodeFirst, code: str, codes: list[str], book: CodeBook) -> Finding:
     """`code` has no cause before it."""
-    if block.only_adverse_effects:
-        remedy = f"{code} follows the code of the adverse effect itself, which is missing (guideline I.C.19.e.5.a)"
-    elif block.is_open:
-        alone = "it is not listed first" if codes[0] == code else "no code before it can be that"
-        remedy = f"list the underlying condition before {code}; {alone} (guideline I.A.13)"
+    if block.is_open:
+        wanted = "the nature of the adverse effect" if block.only_adverse_effects else "the underlying condition"
+        guideline = "I.C.19.e.5.a" if block.only_adverse_effects else "I.A.13"
+        reason = f"{code} is not listed first" if codes[0] == code else "no code before it can be that"
+        remedy = f"list {wanted} before {code}; {reason} (guideline {guideline})"
     else:
         printed = ", ".join(rules.index.notes[number].reference.printed for number in block.numbers)
-        remedy = f"list one of {printed} before {code}"
+        remedy = f"list {printed if book.is_billable(printed) else f'a code of {printed}'} before {code}"
     return _finding(rules, block, block.numbers[0], (code,), remedy, book)
 
 

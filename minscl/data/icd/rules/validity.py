@@ -21,7 +21,8 @@ def invalid(codes: list[str], book: CodeBook) -> list[Finding]:
     for text in codes:
         code = text if book.is_billable(text) else book.normalise(text)
         if code is None and not is_procedure(text):
-            shown = " ".join(text.split()) or "(empty)"
+            shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.split()))
+            shown = shown or "(empty)"
             shown = shown if len(shown) <= 12 else shown[:12] + "…"
             findings[shown] = Finding(INVALID, (shown,), "not shaped like an ICD-10-CM code; look the diagnosis up")
         elif code is not None and not book.is_billable(code):
