@@ -22,8 +22,10 @@ from minscl.data.icd.rules.validity import in_canonical_form
 
 _KINDS = {USE_ADDITIONAL: "useAdditionalCode", CODE_ALSO: "codeAlso"}
 _SHOWN = 6  # lines in a message
-# Z3A is asked for with every code of chapter 15 that is not of the puerperium or an abortion (guideline I.C.21.c.11).
-_CONDITIONAL = re.compile(r"\bif (applicable|known|necessary|present)\b(?!, from category Z3A)|\bany\b")
+_CONDITIONAL = re.compile(r"\bif (applicable|known|necessary|present)\b|\bany\b")
+_BUNDLE = re.compile(r"codes?(\(s\))?( \((for|if applicable)\))?:")  # a heading of notes that have nothing in common
+# Z3A goes with every code of chapter 15 that is not of the puerperium or an abortion (guideline I.C.21.c.11).
+_WEEKS = "Z3A"
 _PUERPERIUM = re.compile(r"puerper|postpartum|following delivery", re.IGNORECASE)
 # What a line without a code asks for, by its words → the chapters of which any other code may be that.
 _ASKED_FOR = (
@@ -40,11 +42,12 @@ _INTENTS = {  # words of a note → of the codes T36-T50, those that it can spea
 
 @dataclass(frozen=True)
 class _Group:
-    """`heading`: the line that opens it, "" if none does. `numbers`: its other lines, in note_index. `scope`: the only
-    codes it is for, as in "for codes G31.0-G31.83 ...:"."""
+    """`heading`: the line that opens it, "" if none does. `numbers`: its other lines, in note_index. `meets`: the lines
+    whose codes meet it. `scope`: the only codes it is for, as in "for codes G31.0-G31.83 ...:"."""
 
     heading: str
     numbers: tuple[int, ...]
+    meets: tuple[int, ...]
     scope: Reference | None = None
 
 
@@ -55,28 +58,27 @@ def _groups(book: CodeBook, kind: str) -> dict[str, list[_Group]]:
     for number, note in enumerate(note_index(book, kind).notes):
         at_node = groups.setdefault(note.node, [])
         text = note.text.rstrip()
+        numbers = () if _is_pointless(note, book) else (number,)
         if text.endswith(":"):
-            at_node.append(_Group(text, (), note.reference if note.reference.patterns else None))
-        elif text.startswith("or ") or (
-            at_node and at_node[-1].heading and not text.startswith(("code", "external cause", ","))
+            is_scope = "for codes" in text
+            heading = "" if _BUNDLE.fullmatch(text) else text
+            at_node.append(_Group(heading, (), () if is_scope else (number,), note.reference if is_scope else None))
+        elif at_node and (
+            text.startswith("or ") or (at_node[-1].heading and not text.startswith(("code", "external cause", ",")))
         ):
-            at_node[-1] = replace(at_node[-1], numbers=(*at_node[-1].numbers, number))
-        elif not _is_pointless(note, book):
-            at_node.append(_Group("", (number,)))
-    notes = note_index(book, kind).notes
-    for node, at_node in groups.items():
-        groups[node] = [
-            replace(group, numbers=tuple(number for number in group.numbers if not _is_pointless(notes[number], book)))
-            for group in at_node
-            if not (is_wide(node) and _CONDITIONAL.search(group.heading))
-        ]
+            last = at_node[-1]
+            at_node[-1] = replace(last, numbers=last.numbers + numbers, meets=(*last.meets, number))
+        else:
+            at_node.append(_Group("", numbers, (number,)))
+    for node in filter(is_wide, groups):
+        groups[node] = [group for group in groups[node] if not _CONDITIONAL.search(group.heading)]
     return groups
 
 
 def _is_pointless(note: Note, book: CodeBook) -> bool:
     """Whether a line says nothing of the codes of a document, whatever they are."""
     patterns = note.reference.patterns
-    if _CONDITIONAL.search(note.text) and (not patterns or is_wide(note.node)):
+    if _CONDITIONAL.search(note.text) and (not patterns or is_wide(note.node)) and note.reference.printed != _WEEKS:
         return True
     bounds = [bound for pattern in patterns for bound in (pattern.first, pattern.last)]
     titles = [book.description(f"{bound[:3]}.{bound[3:]}".rstrip(".")) or "" for bound in bounds]
@@ -88,7 +90,7 @@ def _can_apply(note: Note, code: str, is_newborn: bool, book: CodeBook) -> bool:
     if "T36" <= code[:3] <= "T50":
         endings = [ending for words, ending in _INTENTS.items() if words in note.text]
         return not endings or any(ending.fits(code.replace(".", ""), None) for ending in endings)
-    if code.startswith("O") and note.reference.printed == "Z3A":
+    if code.startswith("O") and note.reference.printed == _WEEKS:
         return code[:3] > "O08" and not _PUERPERIUM.search(book.description(code) or "")
     patterns = note.reference.patterns
     return is_newborn or not patterns or not all(pattern.first.startswith("P") for pattern in patterns)
@@ -104,7 +106,7 @@ def additional_codes(codes: list[str], book: CodeBook, rule: str) -> list[Findin
     for code in codes:
         for node in node_path(code, book):
             for place, group in enumerate(groups.get(node, ())):
-                if present.isdisjoint(group.numbers) and (not group.scope or group.scope.covers(code, book)):
+                if present.isdisjoint(group.meets) and (not group.scope or group.scope.covers(code, book)):
                     carriers.setdefault((node, place), []).append(code)
     findings = []
     passed_on: set[str] = set()  # codes as printed, or places and texts

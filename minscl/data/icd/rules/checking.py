@@ -17,7 +17,7 @@ from minscl.data.icd.rules.additional import additional_codes
 from minscl.data.icd.rules.exclusions import excludes1_and_sides, excludes2
 from minscl.data.icd.rules.finding import CODE_ALSO, RULES, USE_ADDITIONAL, Finding
 from minscl.data.icd.rules.sequencing import code_first
-from minscl.data.icd.rules.specificity import encounters, not_alone, unspecified
+from minscl.data.icd.rules.specificity import contradictions, encounters, not_alone, unspecified
 from minscl.data.icd.rules.validity import invalid
 
 
@@ -35,6 +35,7 @@ def check(codes: list[str], codebook: CodeBook | None = None) -> list[Finding]:
         *exclusions,
         *code_first(codes, book),
         *unspecified(codes, book, conflicts),
+        *contradictions(codes, book, conflicts),
         *encounters(codes, book),
         *not_alone(codes, book),
         *additional_codes(codes, book, USE_ADDITIONAL),

@@ -6,6 +6,7 @@ below it.
 Read next: checking.py.
 """
 
+import re
 from collections.abc import Collection
 
 from minscl.data.icd.codebook import CodeBook
@@ -18,13 +19,15 @@ from minscl.data.icd.rules.finding import (
     on_different_sides,
     place_name,
 )
-from minscl.data.icd.rules.note_index import Note, note_index
+from minscl.data.icd.rules.note_index import Note, node_path, note_index
 from minscl.data.icd.rules.validity import in_canonical_form
 
 _NEVER_TOGETHER = (
     "NOT CODED HERE! Never coded together unless the two are unrelated; if that is unclear, ask the provider "
     "(guideline I.A.12.a)"
 )
+# Conditions of chapter 18 that are no mere symptoms: shock, sepsis, coma, functional quadriplegia
+_NO_SYMPTOMS = ("R57", "R65", "R40.2", "R53.2")
 _SIDES_DIFFER = "the two are coded together if they are unrelated (guideline I.A.12.a)"
 _BOTH = "not included here; code each that the patient has"
 
@@ -41,7 +44,7 @@ def excludes1_and_sides(codes: list[str], book: CodeBook) -> list[Finding]:
         if on_different_sides(*pair, book):
             findings.append(_finding(EXCLUDES1_SIDES, pair, notes, _SIDES_DIFFER, book, informational=True))
         else:
-            findings.append(_finding(EXCLUDES1, pair, notes, _remedy(*pair, book), book))
+            findings.append(_finding(EXCLUDES1, pair, notes, _remedy(pair, notes, book), book))
     return findings
 
 
@@ -92,11 +95,32 @@ def _finding(
     return Finding(rule, codes, remedy, first.text, where, informational, is_wide(first.node), tuple(others))
 
 
-def _remedy(first: str, second: str, book: CodeBook) -> str:
-    """A symptom or finding (R00-R99) gives way to the diagnosis; of other pairs the List does not say which goes."""
-    symptoms = [code for code in (first, second) if code.startswith("R")]
-    diagnoses = [code for code in (first, second) if book.chapter(code[:3]) not in ("18", "20", "21")]
-    if symptoms and diagnoses:
-        symptom, diagnosis = symptoms[0], diagnoses[0]
-        return f"leave out the symptom or finding {symptom}, unless it is unrelated to {diagnosis} (guideline I.A.12.a)"
-    return _NEVER_TOGETHER
+def _remedy(pair: tuple[str, str], notes: list[Note], book: CodeBook) -> str:
+    """A symptom or finding gives way to the diagnosis where the note says so; of other pairs the List does not say
+    which goes. Some codes stand for more than the note speaks of, as E29.1 for more than 5-alpha-reductase deficiency.
+    """
+    for symptom, diagnosis in (pair, pair[::-1]):
+        if _gives_way(symptom, diagnosis, notes, book):
+            reason = f"unless it is unrelated to {diagnosis} (guideline I.A.12.a)"
+            return f"leave out the symptom or finding {symptom}, {reason}"
+    note = notes[0]
+    named = pair[1] if note.reference.covers(pair[1], book) else pair[0]
+    titles = " ".join(book.description(node) or "" for node in node_path(named, book) if not is_wide(node))
+    if _words(note.text) & _words(titles):
+        return _NEVER_TOGETHER
+    return f"{_NEVER_TOGETHER}; check that {named} is that here: its title is “{book.description(named) or ''}”"
+
+
+def _gives_way(symptom: str, diagnosis: str, notes: list[Note], book: CodeBook) -> bool:
+    """Whether every note stands at the symptom's code, or names it as "bacteremia NOS"."""
+    if not symptom.startswith("R") or symptom.startswith(_NO_SYMPTOMS):
+        return False
+    if book.chapter(diagnosis[:3]) in ("18", "20", "21"):
+        return False
+    above = node_path(symptom, book)
+    return all(note.node in above or "NOS" in note.text for note in notes)
+
+
+def _words(text: str) -> set[str]:
+    """The words of `text` by their first five letters, in lower case; short ones are left out."""
+    return {word[:5] for word in re.findall(r"[a-z]{4,}", text.lower())}

@@ -22,7 +22,7 @@ CODE, DASH, RANGE, CHARACTERS, WORDS = "code", "dash", "range", "with characters
 HEADING, TEXT_ONLY = "heading", "text only"
 SHAPES = (CODE, DASH, RANGE, CHARACTERS, WORDS, HEADING, TEXT_ONLY)
 
-_CODE = re.compile(r"(?<![0-9A-Za-z])[A-Z][0-9][0-9A-Z](?:\.[0-9A-Z]{1,4})?(?![0-9A-Za-z])")
+_CODE = re.compile(r"(?<![0-9A-Za-z])[A-Z][0-9A-Z]{2}(?:\.[0-9A-Z]{1,4})?(?![0-9A-Za-z])")  # QA1.71
 _BRACKETS = re.compile(r"[(\[]([^()\[\]{}]*)(?:[)\]}]|$)")  # R11.16 has "(E87.8}"; Z47.33 lacks the bracket that closes
 # Between two codes. "I69.81- I69.91-" is no range but a list without its comma; "S00 - S09", "P28.3- - P28.4-" are.
 _RANGE_MARK = re.compile(r"\.?-?(-|\s+-\s*|\s+to\s+)")
@@ -116,6 +116,7 @@ def read_reference(text: str, book: CodeBook) -> Reference:
 
     What has the shape of a code but no category in `book`, such as the vitamin B12, is none.
     """
+    text = text.replace("–", "-")  # an en dash, as some editions of the List have it
     groups = []
     for bracket in _BRACKETS.finditer(text):
         content = bracket.group(1)

@@ -23,13 +23,13 @@ _NEVER_ALONE = (
             *("Z55", "Z56", "Z57", "Z58", "Z59", "Z60", "Z62", "Z63", "Z64", "Z65", "Z68", "Y90", "R29.7"),
             *("R40.21", "R40.22", "R40.23", "R40.24"),
         ),
-        "body mass index, coma scale, stroke scale, blood alcohol level and social determinants of health are secondary "
-        "codes: add the diagnosis (guideline I.B.14)",
+        "body mass index, coma scale, stroke scale, blood alcohol level and social determinants of health are only "
+        "secondary codes: add the diagnosis (guideline I.B.14)",
     ),
     (("Z3A", "Z37"), "weeks of gestation and outcome of delivery add to an obstetric code (guideline I.C.21.c.11)"),
     (
         ("B95", "B96", "B97"),
-        "an organism is coded beside the disease that it causes: add the disease (section B95-B97)",
+        "an organism is coded beside the disease that it causes: add that (section B95-B97)",
     ),
     (
         ("V", "W", "X", "Y"),
@@ -53,15 +53,13 @@ _AND_UNSPECIFIED = re.compile(r"\b\w+ and unspecified\b(?! number)", re.IGNORECA
 _UNCOMPLICATED = re.compile(r"\bwithout (mention of )?complications?\b|\buncomplicated\b", re.IGNORECASE)
 _COMPLICATED = re.compile(r"\bwith (?!(mention of )?no )", re.IGNORECASE)
 # What a description denies: at least up to the next comma, and at most, as in "without A, B, and C", to its end.
-_DENIED_AT_LEAST = re.compile(r"\b(not|without|no)\b.*?(?=,|\bwith\b|$)|\buncomplicated\b", re.IGNORECASE)
+_DENIED_AT_LEAST = re.compile(r"\b(not(?! carried)|without|no)\b.*?(?=,|\bwith\b|$)|\buncomplicated\b", re.IGNORECASE)
 _DENIED_AT_MOST = re.compile(r"\b(not|without|no)\b.*?(?=\bwith\b|$)", re.IGNORECASE)
 _WITHOUT = re.compile(r"\bwithout (?P<denied>.*?)(?=,|\bwith(out)?\b|$)", re.IGNORECASE)
 _SCALE = re.compile(r"\b(scale|score)\b", re.IGNORECASE)  # a measure, such as R40.21-R40.24, specifies no condition
-# What is unspecified: an axis of its own, such as the organism, no part of the condition.
-_AXIS = re.compile(
-    r"(?<=, )\w+ unspecified\b|(?<=[a-z,] )(?<! and )unspecified (whether\b.*|(?!of\b|in\b|with)\w+(?=,| of\b|$))",
-    re.IGNORECASE,
-)
+# What may be unspecified and no part of the condition: "unspecified thigh" says where, "unspecified eye" nothing.
+_AXES = r"(causes?|degree|ear|episode|extent|eye|fetus|level|organism|origin|reason|severity|side|stage|trimester)"
+_AXIS = re.compile(rf"\bunspecified (whether\b.*|as to\b.*|{_AXES}\b)|(?<=, ){_AXES} unspecified\b", re.IGNORECASE)
 _FILLER = re.compile(
     r"an?|and|as|by|due|elsewhere|for|from|in|not|of|on|or|other|part|site|specified|the|to|type|unspecified|with"
     r"|without|classified|diseases?|disorders?|types?|sites?|parts?"
@@ -100,7 +98,7 @@ def _vague_beside(vague: str, specific: str, book: CodeBook) -> str:
             return (
                 "says that there is no complication, beside" if _COMPLICATED.search(other.removeprefix(above)) else ""
             )
-        if _adds(_UNSPECIFIED, at_node, above) and _UNSPECIFIED.search(own):
+        if _adds(_UNSPECIFIED, at_node, above) and _UNSPECIFIED.search(_AND_UNSPECIFIED.sub("", own)):
             if _sibling_is_unspecified(specific, parent, book) or not _says_all(other, own, above):
                 return ""
             return "is less specific than"
@@ -174,7 +172,8 @@ def encounters(codes: list[str], book: CodeBook) -> list[Finding]:
     """Injuries with more than one 7th character that tells the kind of encounter."""
     by_injury: dict[str, dict[str, str]] = {}
     for code in in_canonical_form(codes, book):
-        meaning = (book.description(code) or "").rpartition(", ")[2]
+        above = node_path(code, book)[1:2]  # the injury; what a code says besides is its 7th character
+        meaning = (book.description(code) or "").removeprefix(f"{book.description(above[0])}, ") if above else ""
         if len(code) == 8 and re.search(r"encounter|sequela", meaning):
             by_injury.setdefault(code[:7], {})[code] = meaning
     findings = []
