@@ -81,7 +81,13 @@ REMEDIES = [  # codes, how the remedy begins
     ("T79.4XXA R65.21", "NOT CODED HERE!"),
     ("G82.50 R53.2", "NOT CODED HERE!"),  # R53.2 names G82.5-, and is no symptom
     ("E78.5 E29.1", "NOT CODED HERE!"),
+    ("R54 F03.90", "leave out the symptom or finding R54"),
 ]
+VAGUE = {  # codes that stand for more than the note's words → their titles
+    "E29.1": "Testicular hypofunction",  # 5-alpha-reductase deficiency
+    "F03.90": "Unspecified dementia, unspecified severity, without behavioral disturbance",  # senile psychosis
+    "R57.9": "Shock, unspecified",  # cardiovascular collapse
+}
 
 
 @pytest.mark.parametrize("codes, remedy", REMEDIES)
@@ -89,9 +95,18 @@ def test_which_of_two_codes_goes(codes, remedy):
     """Guards: a remedy that leaves out the diagnosis, shock as a symptom, or one that goes though no note says so."""
     (finding,) = findings(codes, "Excludes1")
     assert finding.remedy.startswith(remedy)
-    # a section's note on 5-alpha-reductase deficiency, for which E29.1 is not the only name
-    is_vague = "check that E29.1 is that here: its title is “Testicular hypofunction”" in finding.remedy
-    assert is_vague == ("E29.1" in codes)
+    titles = [f"check that {code} is that here: its title is “{VAGUE[code]}" for code in codes.split() if code in VAGUE]
+    assert all(title in finding.remedy for title in titles) and titles or "check that" not in finding.remedy
+
+
+@pytest.mark.parametrize(
+    "codes, note", [("K60.422 N82.3", "“rectovaginal fistula (N82.3)” at subcategory K60.42"), ("G31.84 F02.80", "")]
+)
+def test_where_the_list_contradicts_itself(codes, note):
+    """Guards: advice against a code that another note of the List asks for; a note quoted out of its scope (G31)."""
+    (finding,) = findings(codes, "Excludes1")
+    assert finding.remedy.startswith("NOT CODED HERE!")
+    assert finding.remedy.endswith(f"; but {note} asks for both" if note else "(guideline I.A.12.a)")
 
 
 INVALID = [  # code as written, what the message says

@@ -130,6 +130,19 @@ def additional_codes(codes: list[str], book: CodeBook, rule: str) -> list[Findin
     return findings
 
 
+def asking_note(code: str, other: str, book: CodeBook) -> Note | None:
+    """The note at `code`, or above it, that asks for `other` beside it; None if there is none."""
+    for kind in _KINDS.values():
+        index = note_index(book, kind)
+        numbers = index.carried(code) & index.naming(other)
+        for node in node_path(code, book) if numbers else ():
+            for group in _groups(book, kind).get(node, ()):
+                for number in numbers.intersection(group.numbers):
+                    if not group.scope or group.scope.covers(code, book):
+                        return index.notes[number]
+    return None
+
+
 def _may_be_there(group: _Group, carrying: list[str], codes: list[str], rule: str, book: CodeBook) -> bool:
     """Whether the group is one line without a code, and another code of the document may be what it asks for."""
     notes = [note_index(book, _KINDS[rule]).notes[number] for number in group.numbers]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection
 
 from minscl.data.icd.codebook import CodeBook
+from minscl.data.icd.rules.additional import asking_note
 from minscl.data.icd.rules.finding import (
     EXCLUDES1,
     EXCLUDES1_SIDES,
@@ -99,16 +100,20 @@ def _remedy(pair: tuple[str, str], notes: list[Note], book: CodeBook) -> str:
     """A symptom or finding gives way to the diagnosis where the note says so; of other pairs the List does not say
     which goes. Some codes stand for more than the note speaks of, as E29.1 for more than 5-alpha-reductase deficiency.
     """
+    remedy = _NEVER_TOGETHER
     for symptom, diagnosis in (pair, pair[::-1]):
         if _gives_way(symptom, diagnosis, notes, book):
             reason = f"unless it is unrelated to {diagnosis} (guideline I.A.12.a)"
-            return f"leave out the symptom or finding {symptom}, {reason}"
+            remedy = f"leave out the symptom or finding {symptom}, {reason}"
+    for code, other in (pair, pair[::-1]):
+        if asking := asking_note(code, other, book):
+            return f"{remedy}; but “{asking.text}” at {place_name(asking.node, book)} asks for both"
     note = notes[0]
     named = pair[1] if note.reference.covers(pair[1], book) else pair[0]
-    titles = " ".join(book.description(node) or "" for node in node_path(named, book) if not is_wide(node))
-    if _words(note.text) & _words(titles):
-        return _NEVER_TOGETHER
-    return f"{_NEVER_TOGETHER}; check that {named} is that here: its title is “{book.description(named) or ''}”"
+    titles = [book.description(node) or "" for node in node_path(named, book) if not is_wide(node)]
+    if _words(note.text) & _words(" ".join(title.partition(" without ")[0] for title in titles)):
+        return remedy
+    return f"{remedy}; check that {named} is that here: its title is “{book.description(named) or ''}”"
 
 
 def _gives_way(symptom: str, diagnosis: str, notes: list[Note], book: CodeBook) -> bool:
