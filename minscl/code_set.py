@@ -1,19 +1,24 @@
 """The sub-commands of expand that show, search and replace the code set itself.
 
     python -m minscl.expand edition [--edition 2026]
+    python -m minscl.expand lookup E11.65
+    python -m minscl.expand lookup acute on chronic heart failure
     python -m minscl.expand official tables.zip descriptions.zip --out icd10cm-2027
 
 Read next: data/icd/editions.py and official/; edition_flags.py for --edition and --date.
 """
 
+import dataclasses
 import sys
 import textwrap
 from collections import Counter
 
 from minscl.cli import format_counts, warn
+from minscl.command import print_json
 from minscl.data.icd import CodeBook
 from minscl.data.icd.code_list import place_codes
 from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE, read_edition
+from minscl.data.icd.lookup import Search, find_node, hits_text, look_up, nearest_listed, page_text, read_entries
 from minscl.data.icd.official.changes import EditionChanges, edition_changes
 from minscl.data.icd.official.dates import edition_dates
 from minscl.data.icd.official.files import TITLES, check_official, misfits, read_official
@@ -23,7 +28,8 @@ from minscl.data.icd.rules.references import SHAPES, count_references
 from minscl.data.icd.tabular import NOTE_KINDS
 from minscl.data.spans.gold import stale_rows
 from minscl.edition_flags import load_codebook
-from minscl.expand_config import OfficialConfig, ShowEditionConfig
+from minscl.errors import InputError
+from minscl.expand_config import LookupConfig, OfficialConfig, ShowEditionConfig
 
 
 def show_edition(config: ShowEditionConfig) -> None:
@@ -32,6 +38,7 @@ def show_edition(config: ShowEditionConfig) -> None:
     print(book.label)
     print(book.edition.about, end="\n\n")
     for role, file in book.edition.files:
+        book.edition.read(role)  # that it is still the file with this digest
         print(f"{role:16}  {file.about}\n{'':16}  {file.path.name}, SHA-256 {file.sha256}")
     print(f"\n{format_counts([*edition_counts(book), *index_counts(book)])}")
 
@@ -103,3 +110,37 @@ def print_changes(bundled: str, name: str, changes: EditionChanges) -> None:
     for change, codes in changes.codes:
         if codes:
             print(textwrap.fill(f"{change}: {', '.join(codes)}", 120, subsequent_indent="  ", break_on_hyphens=False))
+
+
+def lookup(config: LookupConfig) -> int:
+    """Print a code in context, or what a search by words finds; returns 1 where it finds nothing, else 0."""
+    query = " ".join(config.words)
+    book = load_codebook(config)
+    node = find_node(book, query)
+    if node:
+        page = look_up(book, node, read_entries(book))
+        print_json(dataclasses.asdict(page)) if config.json else print(page_text(page))
+        return 0
+    code = book.normalise(query)
+    if code and ("." in query or book.has_category(code)):  # else "B12" may be a vitamin
+        raise InputError(unlisted(book, code))
+    hits = Search(book).search(query)
+    if code and not hits:
+        raise InputError(unlisted(book, code))
+    if config.json:
+        print_json({"query": query, "code_set": book.label, "hits": [dataclasses.asdict(hit) for hit in hits]})
+    elif hits:
+        print(hits_text(hits))
+    else:
+        print("minscl: nothing found: no line of Index or Tabular List has these words; try others", file=sys.stderr)
+    return 0 if hits else 1
+
+
+def unlisted(book: CodeBook, code: str) -> str:
+    """The message about a code that is in another edition or in none."""
+    when = book.when_valid(code)
+    near = nearest_listed(book, code)
+    return (
+        f"lookup {code}: not in ICD-10-CM edition {book.edition.name}{f' ({when}; name a --date)' if when else ''}; "
+        f"the nearest listed code is {near} {book.description(near)}"
+    )

@@ -11,13 +11,15 @@ Read next: score/codes.py, evidence.py and code_groups.py, which define the scor
 """
 
 import sys
+from collections import Counter
 from dataclasses import dataclass
 
-from minscl.cli import flag, parse_flags, path_flag, require
+from minscl.cli import flag, parse_flags, path_flag, require, warn
 from minscl.command import print_json, run_command
 from minscl.data.corpora.mdace_charts import read_charts
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
+from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument, Pair
 from minscl.edition_flags import date_flag, edition_flag, load_codebook
 from minscl.errors import InputError
@@ -128,6 +130,10 @@ def read_system(
 ) -> System:
     """The counts of one --pred file."""
     predicted = read_documents(path, "--pred", codebook)
+    others = Counter(item.edition for item in predicted if item.edition not in (None, codebook.edition.id))
+    for edition, number in others.items():
+        of_edition = f"{number} of {len(predicted)} documents were coded with edition {show_id(edition or '')}"
+        warn(f"{path}: {of_edition} and are judged by edition {codebook.edition.id}; see --edition and --date")
     fixed = read_fixed(config.fixed) if config.fixed else None
     try:
         return count_system(

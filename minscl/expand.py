@@ -5,6 +5,7 @@
     python -m minscl.expand synthetic --pairs gold.jsonl,silver.jsonl --out synthetic.jsonl [--model DIR | --template]
     python -m minscl.expand coverage gold.jsonl [more.jsonl] [--json] [--plot coverage.png]
     python -m minscl.expand edition [--edition 2026]
+    python -m minscl.expand lookup TERM|CODE [--json]
     python -m minscl.expand official tables.zip descriptions.zip --out icd10cm-2027
     python -m minscl.expand documents mdace --mdace MDACE --noteevents NOTEEVENTS.csv.gz --split train --out docs.jsonl
     python -m minscl.expand documents mimic-iv --discharge discharge.csv.gz --diagnoses diagnoses_icd.csv.gz --out FILE
@@ -20,7 +21,7 @@ expand_corpora.py and code_set.py for the other sub-commands.
 from typing import Any
 
 from minscl.cli import Parser, add_flags, make_config, print_written, require, warn
-from minscl.code_set import official, show_edition
+from minscl.code_set import lookup, official, show_edition
 from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.coded_records import read_documents, read_pairs
@@ -40,6 +41,7 @@ from minscl.expand_config import (
     FolderConfig,
     GoldConfig,
     LLMConfig,
+    LookupConfig,
     MdaceConfig,
     MimicIVConfig,
     OfficialConfig,
@@ -60,7 +62,9 @@ def gold(config: GoldConfig) -> None:
     codebook = load_codebook(config)
     pairs, counts = read_gold(codebook, tables)
     write_jsonl(config.out, pairs)
-    print_written(config.out, counts.rows(len(codebook.billable)), chapter_table(coverage(pairs, codebook)))
+    print_written(
+        config.out, counts.rows(len(codebook.billable)), chapter_table(coverage(pairs, codebook)), codebook.label
+    )
 
 
 def silver(config: SilverConfig) -> None:
@@ -71,7 +75,7 @@ def silver(config: SilverConfig) -> None:
     pairs, rows = expand_silver(documents, codebook, llm, config.out)
     if not write_jsonl(config.out, pairs):
         warn(f"{config.out} is empty: no quotation was located in its note and given a code; see the counts")
-    print_written(config.out, [*rows, *llm.token_counts()])
+    print_written(config.out, [*rows, *llm.token_counts()], codebook.label)
 
 
 def synthetic(config: SyntheticConfig) -> None:
@@ -87,7 +91,7 @@ def synthetic(config: SyntheticConfig) -> None:
     pairs, rows = expand_synthetic(covering, codebook, llm, config.out)
     if not write_jsonl(config.out, pairs):
         warn(f"{config.out} is empty: every billable code is covered, or no phrase was usable; see the counts")
-    print_written(config.out, [*rows, *(llm.token_counts() if llm else [])])
+    print_written(config.out, [*rows, *(llm.token_counts() if llm else [])], codebook.label)
 
 
 def load_llm(config: LLMConfig):
@@ -125,9 +129,9 @@ def show_coverage(config: CoverageConfig) -> None:
     if config.plot:
         draw_coverage(counts, config.plot)
     if config.json:
-        print_json(counts.to_dict())
+        print_json({"edition": codebook.edition.id} | counts.to_dict())
     else:
-        print(coverage_table(counts))
+        print(coverage_table(counts), codebook.label, sep="\n\n")
 
 
 COMMANDS = {  # sub-command, as words of the command line → (help, dataclass of its flags, function that runs it)
@@ -136,6 +140,7 @@ COMMANDS = {  # sub-command, as words of the command line → (help, dataclass o
     ("silver",): ("pairs that an LLM quotes from notes with codes", SilverConfig, silver),
     ("synthetic",): ("pairs that an LLM writes for codes without any", SyntheticConfig, synthetic),
     ("edition",): ("the code set: its files, codes and notes", ShowEditionConfig, show_edition),
+    ("lookup",): ("a code with its path, notes and Index entries, or a search by words", LookupConfig, lookup),
     ("official",): ("an edition folder, from the archives of CDC or CMS", OfficialConfig, official),
     ("documents", "mdace"): ("MDACE + MIMIC-III: codes with evidence", MdaceConfig, mdace),
     ("documents", "mimic-iv"): ("MIMIC-IV: codes only", MimicIVConfig, mimic_iv),
@@ -162,8 +167,7 @@ def main(argv: list[str] | None = None) -> int:
         command.set_defaults(run=run, config_class=config_class)
     values = vars(parser.parse_args(argv))
     run, config_class = values.pop("run"), values.pop("config_class")
-    run(make_config(config_class, values))
-    return 0
+    return run(make_config(config_class, values)) or 0
 
 
 if __name__ == "__main__":

@@ -37,6 +37,16 @@ class ShowEditionConfig:
 
 
 @dataclass(frozen=True)
+class LookupConfig:
+    """`expand lookup`."""
+
+    words: tuple[str, ...] = positional("a code, section or chapter, or words to search for", "TERM|CODE")
+    json: bool = flag(False, "print one JSON object")
+    edition: str = edition_flag()
+    date: str = date_flag()
+
+
+@dataclass(frozen=True)
 class OfficialConfig:
     """`expand official`."""
 

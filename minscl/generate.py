@@ -22,11 +22,11 @@ from minscl.cli import flag, parse_flags, positional
 from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog
-from minscl.data.checks import breaks_rules
+from minscl.data.checks import breaks_rules, check_document
 from minscl.data.icd import CodeBook
 from minscl.data.notes import Skip, read_evidence, read_notes
 from minscl.data.record_checks import show_id
-from minscl.data.resuming import already_coded, evidence_setting
+from minscl.data.resuming import EDITION, already_coded, evidence_setting
 from minscl.data.types import CodedDocument, Note
 from minscl.edition_flags import date_flag, edition_flag, load_codebook
 from minscl.errors import InputError, printable
@@ -108,8 +108,7 @@ def settings_of(config: GenerateConfig, codebook: CodeBook) -> dict[str, str]:
     names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
     _, dtype = choose_device(config.device, config.dtype)
     values = dataclasses.asdict(config) | {"dtype": str(dtype).removeprefix("torch.")}
-    edition = codebook.edition
-    code_set = {"edition": edition.name if edition.is_bundled else f"{edition.name} {edition.digest}"}
+    code_set = {EDITION: codebook.edition.id}
     if codebook.date:
         code_set["date"] = str(codebook.date)
     return describe_weights(config.model, config.adapter) | {name: str(values[name]) for name in names} | code_set
@@ -175,6 +174,8 @@ def main(argv=None) -> int:
             elif not (config.html or config.out):
                 print(text_table(document), flush=True)
     coded_notes = [documents[note.id] for note in notes if note.id in documents]
+    # those that a version before 0.3.0 has written to --out were not checked
+    coded_notes = [item if item.edition else check_document(item, codebook) for item in coded_notes]
     if config.html:
         with replace_file(config.html) as handle:
             handle.write(html_page(coded_notes, f"{codebook.label}: {codebook.edition.about}"))

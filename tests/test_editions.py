@@ -61,6 +61,8 @@ def test_codes_stand_where_the_tabular_list_has_them():
 def test_later_codes_inherit_notes_from_above(code, above):
     """Guards: a code newer than the Tabular List's file outside its category, so without its notes."""
     assert BOOK.ancestors(code) == above and BOOK.normalise(code.replace(".", "").lower()) == code
+    later = CodeBook({"nodes": {"QA2": ("New", None)}, "notes": {}, "billable": []}, BOOK.edition)
+    assert later.normalise("qa21") == "QA2.1" and BOOK.normalise("qb21") is None
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,9 @@ def test_the_date_of_service_selects_what_was_in_force(edition, date, in_force):
     """Guards: a code of October billed for a service in September, or the reverse."""
     book = CodeBook.load(edition, date)
     assert book.edition.name == in_force and book.is_billable("D69.1") == (in_force == "2026")
+    assert (
+        bool(book.out_of_range) == ("codes may differ from those of 2019-01-01" in book.label) == (date == "2019-01-01")
+    )
     assert book.date == (date if date is None or isinstance(date, datetime.date) else datetime.date.fromisoformat(date))
 
 
@@ -90,9 +95,31 @@ def test_a_code_of_another_date_is_named_as_such():
 
 
 @pytest.mark.parametrize(
+    "first, last, code, when",
+    [
+        ("2027-10-01", "2028-09-30", "E11.65", "valid until 2027-09-30"),
+        ("2027-04-01", "2027-09-30", "E11.65", "valid until 2027-03-31"),
+        ("2027-10-01", "2028-09-30", "D69.1", "valid until 2026-09-30"),
+        ("2020-10-01", "2021-09-30", "E11.65", "valid by 2025-10-01"),
+        ("2024-10-01", "2025-09-30", "E11.65", "valid from 2025-10-01"),
+        ("2020-10-01", "2021-09-30", "D69.11", "valid from 2026-10-01"),
+    ],
+)
+def test_validity_beside_an_edition_of_the_users(first, last, code, when):
+    """Guards: the end or beginning of a code taken from an edition that is not the next one known."""
+    first_date, last_date = map(datetime.date.fromisoformat, (first, last))
+    edition = dataclasses.replace(
+        BOOK.edition, name="own", first_date=first_date, last_date=last_date, is_bundled=False
+    )
+    own = CodeBook({"nodes": {}, "notes": {}, "billable": []}, edition)
+    assert own.when_valid(code) == when and edition.id == f"own-{edition.digest}"
+
+
+@pytest.mark.parametrize(
     "edition, date, message",
     [
-        ("2026", "2026-10-01", "edition 2026 ends on 2026-09-30"),
+        ("2026", "2026-10-01", "edition 2026 ends on 2026-09-30; use --edition 2027"),
+        ("2027", "2026-W40-1", "no such date"),
         ("2027", "2027-10-01", "name a later edition"),
         ("2027", "2026-02-30", "date 2026-02-30: no such date; write it as 2026-10-01"),
         ("2027", "20260930", "no such date"),
@@ -147,11 +174,15 @@ def test_a_damaged_folder_is_refused(folder, tmp_path_factory, monkeypatch):
     loads(whole[:1000], "not a gzip file")
     loads(gzip.compress(b"code\n"), ":1: not the heading code billable description")
     loads(gzip.compress(f"{HEADER}\nE11.65\tyes\tType 2\n".encode()), ":2: not a code with its dot, 0 or 1")
+    loads(gzip.compress(f"{HEADER}\nI10\t\tHypertension\n".encode()), ":2: not a code with its dot, 0 or 1")
+    loads(gzip.compress(f"{HEADER}\nI10\t1\tM\xe9ni\xe8re\n".encode("latin-1")), "is not UTF-8")
+    loads(gzip.compress(f"{HEADER}\n".encode()), "edition next has no billable code")
     loads(gzip.compress(f"{HEADER}\nI10\t1\tHypertension\nI10\t1\tHypertension\n".encode()), ":3: I10 occurs twice")
-    loads(gzip.compress(f"{HEADER}\nI99.9\t1\tNo category\n".encode()), "I99.9: the list of codes has no category")
+    loads(gzip.compress(f"{HEADER}\nI99.9\t1\tNo category\n".encode()), "I99.9 has no category there")
     for key, value, message in [
         ("last_date", "2027-01-01", "a day after first_date"),
         ("first_date", "soon", "first_date soon: no such date"),
+        ("edition", "<b>", "edition is .<b>., but must be a name"),
         ("files", {}, "the Tabular List"),
         ("files", {"tabular": {"file": "../tabular.xml.gz", "about": "", "sha256": ""}}, "in the same folder"),
     ]:
@@ -173,6 +204,7 @@ def read_edition_path(folder):
         (b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "declares a document type"),
         (b"\xff\xfe<\x00a\x00/\x00>\x00", "byte 0 is not UTF-8"),
         (b'<?xml version="1.0" encoding="klingon"?><a/>', "unknown encoding"),
+        (b"<a>" * 60 + b"</a>" * 60, "nested more than 50 deep"),
     ],
 )
 def test_xml_that_is_refused(content, message):
@@ -188,7 +220,9 @@ def test_the_code_list_decides_over_the_tabular_list():
         "billable": ["A00"],
         "notes": {"A00": {"excludes1": ["typhoid (A01.-)"]}, "A00.5": {"includes": ["gone"]}},
     }
-    rows = read_code_list(f"{HEADER}\nA00\t0\tCholera\nA00.0\t1\tCholera, new\nA0A\t1\tNew category\n", "codes")
+    rows = read_code_list(
+        f"{HEADER}\nA00\t0\tCholera\nA00.0\t1\tCholera, new\nA0A\t1\tNew category\n".encode(), "codes"
+    )
     placed = place_codes(rows, tabular)
     assert placed["billable"] == ["A00.0", "A0A"] and placed["notes"] == {"A00": {"excludes1": ["typhoid (A01.-)"]}}
     assert placed["nodes"]["A0A"] == ["New category", "section A00-A09"] and placed["nodes"]["A00.0"][1] == "A00"

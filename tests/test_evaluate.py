@@ -1,5 +1,6 @@
 """`python -m minscl.evaluate` as a user runs it, and its bootstrap against resampled documents scored from scratch."""
 
+import dataclasses
 import json
 import random
 import re
@@ -389,5 +390,17 @@ def test_documents_free_of_what_the_list_forbids(tmp_path):
     assert list(rules["gold"].values()) == [4, 4, 4, 3] and list(rules["predicted"].values()) == [4, 3, 3, 3]
     before = json.loads(evaluate(*arguments, "--json", "--date", "2026-09-30", cwd=tmp_path).stdout)["rules"]
     assert before["gold"]["free of invalid codes"] == 4 and before["predicted"]["free of invalid codes"] == 3
+    assert "judged by ICD-10-CM edition 2026" in evaluate(*arguments, "--date", "2026-09-30", cwd=tmp_path).stdout
     table = evaluate(*arguments, cwd=tmp_path).stdout
     assert re.search(r"free of Excludes1 conflicts, documents +3/4 \(gold 4/4\)", table)
+
+
+def test_predictions_of_another_edition_are_named(tmp_path):
+    """Guards: codes that were valid on their day counted as invalid, without a word."""
+    gold = [CodedDocument(str(number), "", ()) for number in range(3)]
+    write_jsonl(tmp_path / "gold.jsonl", gold)
+    editions = zip(gold, ("2026", "2027", None), strict=True)
+    write_jsonl(tmp_path / "pred.jsonl", [dataclasses.replace(item, edition=edition) for item, edition in editions])
+    done = evaluate("--gold", "gold.jsonl", "--pred", "pred.jsonl", "--rounds", 0, "--json", cwd=tmp_path)
+    assert done.returncode == 0 and json.loads(done.stdout)["edition"] == "2027"
+    assert "pred.jsonl: 1 of 3 documents were coded with edition 2026 and are judged by edition 2027" in done.stderr

@@ -1,6 +1,7 @@
 """The code book of edition 2026 against its files, and `nearest` against a breadth-first search of the whole tree."""
 
 import gzip
+import hashlib
 import json
 import os
 import random
@@ -170,6 +171,11 @@ def test_unlisted_codes():
             look_up("I99.99")
 
 
+def signed(content):
+    """A cache file with that content and its right digest."""
+    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
 PROGRAM = (
     "from minscl.data.icd import CodeBook; book = CodeBook.load(); print(len(book.billable), book.description('I10'))"
 )
@@ -187,7 +193,7 @@ def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
 
     parses = []  # further parses, which are not what is tested, give the same at once
     parsed = json.loads(content.partition(b"\n")[2])
-    monkeypatch.setattr(parse_edition, "place_codes", lambda rows, tabular: parses.append(rows) or parsed)
+    monkeypatch.setattr(parse_edition, "place_codes", lambda rows, tabular, name: parses.append(rows) or parsed)
     monkeypatch.setattr(parse_edition, "parse_tabular", lambda root: None)
     monkeypatch.setattr(parse_edition, "read_xml", lambda content, name: None)
 
@@ -203,6 +209,9 @@ def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
         content.replace(b"Essential (primary) hypertension", b"Essential (primary) hypotension", 1),
         content.partition(b"\n")[0] + b'\n{"nodes": {}, "notes": {}, "billable": []}',
         b"[" * 100_000,
+        signed(b'{"nodes": {}, "notes": {}, "billable": []}'),  # as another program may have left it
+        signed(b'{"nodes": [], "notes": {}, "billable": ["I10"]}'),
+        signed(b"7"),
         b"",
     ]
     for number, damage in enumerate(damaged, 1):

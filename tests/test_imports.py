@@ -17,6 +17,7 @@ ALLOWED = {  # room → rooms and modules that it may import
     "data.icd": {"data.icd"},
     "data/icd/rules": {"data.icd"},
     "data/icd/official": {"data.icd"},
+    "data/icd/lookup": {"data.icd"},
     "data.corpora": {"data.corpora", "data", "data.icd"},
     "data.spans": {"data.spans", "data", "data.icd"},
     "infer": {"infer", "infer.systems", "model", "data", "data.icd", "data.assertion"},

@@ -16,6 +16,7 @@ from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 
 LOG = logging.getLogger("minscl")
+EDITION = "edition"  # the setting with the code set; versions before 0.3.0 had only one
 EVIDENCE = "evidence"  # the setting with a digest of a note's human evidence
 Quotations = dict[str, list[str]]  # human evidence by note id
 
@@ -63,6 +64,11 @@ def _compare(path: str, document: CodedDocument, settings: dict[str, str], ignor
     before = document.coded_with or {}
     for name in [*settings, *(name for name in before if name not in settings)]:
         then, now = before.get(name, "none"), settings.get(name, "none")
+        if name == EDITION and then == "none":
+            raise InputError(
+                f"{path}: {show_id(document.id)} was coded before 0.3.0, with the code set of April 2026; "
+                "name another --out"
+            )
         if name != ignore and then != now:
             raise InputError(
                 f"{path}: {show_id(document.id)} was coded with {name} {then}, now {now}; name another "

@@ -26,15 +26,15 @@ def system_report(
 ) -> Report:
     """The JSON object of a system.
 
-    Keys: `system`; the scopes `codes`, `evidence`, `category`, `chapter` and `per_chapter`, each {name: {precision,
-    recall, f1}}; `rates`; `dropped`; `rules`; `groups` where there are any, {name: {share, codes, …, metric: …}}. With
-    bootstrap `samples` also `intervals`, {interval_key: [low, high]}; with the `first` system's, `difference` from it
-    likewise.
+    Keys: `system`; `edition` of the code set; the scopes `codes`, `evidence`, `category`, `chapter` and `per_chapter`,
+    each {name: {precision, recall, f1}}; `rates`; `dropped`; `rules`; `groups` where there are any, {name: {share,
+    codes, …, metric: …}}. With bootstrap `samples` also `intervals`, {interval_key: [low, high]}; with the `first`
+    system's, `difference` from it likewise.
     """
     scopes: dict[str | GroupName, dict[str, dict[str, float]]] = {EVIDENCE: {}, PER_CHAPTER: {}}
     for metric, row in system.scores().items():
         scopes.setdefault(metric.scope, {})[metric.name] = named_columns(row)
-    report: Report = {"system": system.name}
+    report: Report = {"system": system.name, "edition": system.edition}
     report |= {scope: scopes[scope] for scope in (CODES, EVIDENCE, *LEVELS, PER_CHAPTER)}
     report |= {"rates": system.rates, "dropped": system.dropped, "rules": system.rules}
     if groups:

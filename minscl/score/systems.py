@@ -59,10 +59,11 @@ class System:
     `tallies`: codes by scope, CODES or a level; `group_masks`: bool (labels of CODES,) of each group; `evidence`:
     float64 (documents, 4) of each metric, the fields of evidence.MatchCounts, empty where evidence is not scored;
     `rates`: answer_quality.rates; `dropped`: codes.dropped_codes; `rules`: rule_counts.rule_counts of gold and
-    predictions.
+    predictions, judged by the code set `edition`.
     """
 
     name: str
+    edition: str
     tallies: dict[str, Tally]
     group_masks: dict[GroupName, np.ndarray]
     evidence: dict[str, np.ndarray]
@@ -137,7 +138,9 @@ def count_system(
     dropped = dropped_codes(gold, predicted)
     book = codebook or CodeBook.load()
     rules = {"gold": gold_rules or rule_counts(gold, book), "predicted": rule_counts(predicted, book)}
-    return System(name, tallies, masks, evidence_rows, answer_rates, dropped, rules, fixed, f1_of_averages)
+    return System(
+        name, book.edition.id, tallies, masks, evidence_rows, answer_rates, dropped, rules, fixed, f1_of_averages
+    )
 
 
 def _check_texts(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument]) -> None:

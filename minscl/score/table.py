@@ -48,6 +48,7 @@ def table(reports: Sequence[Report], groups: Mapping[GroupName, Group]) -> str:
     for label, *cells in rows:
         aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         lines.append("  ".join([label.ljust(widths[0]), *aligned]))
+    lines.append(f"codes judged by ICD-10-CM edition {reports[0]['edition']}")
     return "\n".join(lines + [f"{name}: {describe_shares(name, group)}" for name, group in groups.items()])
 
 

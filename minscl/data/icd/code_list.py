@@ -18,19 +18,22 @@ HEADER = "code\tbillable\tdescription"
 _CODE = re.compile(r"[A-Z][0-9A-Z]{2}(\.[0-9A-Z]{1,4})?")
 
 
-def read_code_list(text: str, name: str) -> list[tuple[str, bool, str]]:
+def read_code_list(content: bytes, name: str) -> list[tuple[str, bool, str]]:
     """(code, billable, description) of every line, in order; `name` is what messages call the file.
 
-    Raises InputError that names the first line that is not as it should be.
+    Raises InputError where the content is not UTF-8, and for the first line that is not as it should be.
     """
-    header, *lines = text.removesuffix("\n").split("\n")
     remedy = "make the edition again (expand official)"
+    try:
+        header, *lines = content.decode("utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: byte {error.start} is not UTF-8; {remedy}") from error
     if header != HEADER:
         raise InputError(f"{name}:1: not the heading {' '.join(HEADER.split())}, tab-separated; {remedy}")
     rows: dict[str, tuple[str, bool, str]] = {}
     for number, line in enumerate(lines, 2):
         code, billable, description = (*line.split("\t"), "", "", "")[:3]
-        if line.count("\t") != 2 or not _CODE.fullmatch(code) or billable not in "01" or not description.strip():
+        if line.count("\t") != 2 or not _CODE.fullmatch(code) or billable not in ("0", "1") or not description.strip():
             raise InputError(f"{name}:{number}: not a code with its dot, 0 or 1, and a description; {remedy}")
         if code in rows:
             raise InputError(f"{name}:{number}: {code} occurs twice; {remedy}")
@@ -38,8 +41,10 @@ def read_code_list(text: str, name: str) -> list[tuple[str, bool, str]]:
     return list(rows.values())
 
 
-def place_codes(rows: list[tuple[str, bool, str]], tabular: dict) -> dict:
+def place_codes(rows: list[tuple[str, bool, str]], tabular: dict, name: str = "the list of codes") -> dict:
     """`rows` in the tree of `tabular`, which is what parse_tabular returns; the result has the same form.
+
+    `name` is what messages call the file of the rows.
 
     A category that the Tabular List lacks stands in the section of the category before it. Raises InputError for a code
     without a category.
@@ -53,7 +58,7 @@ def place_codes(rows: list[tuple[str, bool, str]], tabular: dict) -> dict:
             section = old_nodes[code][1] if code in old_nodes else section
         parent = section if len(code) == 3 else _longest_prefix(code, codes)
         if not parent:
-            raise InputError(f"{code}: the list of codes has no category for it; make the edition again")
+            raise InputError(f"{name}: {code} has no category there or in the Tabular List; make the edition again")
         in_section.setdefault(section, []).append((code, description, parent))
     nodes = {}
     for node, (description, above) in old_nodes.items():

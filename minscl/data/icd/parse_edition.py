@@ -29,7 +29,9 @@ def parse_edition(edition: Edition) -> dict:
         parsed = parse_tabular(read_xml(edition.read("tabular"), str(file.path)))
         if edition.has("codes"):
             name = str(edition.file("codes").path)
-            parsed = place_codes(read_code_list(edition.read("codes").decode("utf-8", "replace"), name), parsed)
+            parsed = place_codes(read_code_list(edition.read("codes"), name), parsed, name)
+        if not parsed["billable"]:
+            raise InputError(f"{file.path}: edition {edition.name} has no billable code; make the edition again")
         if cache:
             _write_cache(cache, parsed)
     return parsed
@@ -52,9 +54,12 @@ def _read_cache(path: Path) -> dict | None:
     if hashlib.sha256(content).hexdigest().encode() != digest:
         return None
     try:
-        return json.loads(content)
+        parsed = json.loads(content)
     except (ValueError, RecursionError):
         return None
+    kinds = {"nodes": dict, "billable": list, "notes": dict}
+    is_whole = isinstance(parsed, dict) and all(isinstance(parsed.get(key), kind) for key, kind in kinds.items())
+    return parsed if is_whole and parsed["billable"] else None
 
 
 def _write_cache(path: Path, parsed: dict) -> None:

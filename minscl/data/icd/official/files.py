@@ -13,7 +13,6 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from xml.etree.ElementTree import Element
 
 from minscl.data.icd.official.archives import REMEDY, ArchiveReader, Member
 from minscl.data.icd.official.changes import are_different, code_names
@@ -46,7 +45,6 @@ _INDEX_KINDS = (  # in an index's title, the heading of its first column, or the
     ("drug", re.compile(r"drug|substance|chemical", re.IGNORECASE)),
     ("index", re.compile(r"index", re.IGNORECASE)),
 )
-MAX_DEPTH = 50  # of XML elements; the Index has 13
 MAX_SEVENTH = 36  # values of a 7th character; one definition multiplies the codes below it
 SHOWN_CODES = 10  # in an error
 
@@ -133,7 +131,7 @@ def recognise(member: Member) -> OfficialFile | None:
 
 def _index_kind(content: bytes, member: Member) -> str:
     """Which index the XML `content` is, by its title, its first column, or else its name; "" if none tells."""
-    root = _read_tree(content, member.place)
+    root = read_xml(content, member.place)
     column = root.find("indexHeading/head")
     for text in (element_text(root.find("title")), element_text(column), member.names[-1]):
         for role, words in _INDEX_KINDS:
@@ -190,23 +188,10 @@ def misfits(addenda: bytes, rows: list[CodeRow]) -> list[AddendaRow]:
 
 def _parse_tabular(file: OfficialFile) -> tuple[dict, str]:
     """(the Tabular List in `file` as parse_tabular returns it, its <version>). Raises InputError."""
-    root = _read_tree(file.content, file.place)
+    root = read_xml(file.content, file.place)
     if any(len(definition.findall("extension")) > MAX_SEVENTH for definition in root.iter("sevenChrDef")):
         raise InputError(f"{file.place}: more than {MAX_SEVENTH} values of one 7th character; {REMEDY}")
     return parse_tabular(root), element_text(root.find("version"))
-
-
-def _read_tree(content: bytes, place: str) -> Element:
-    """The root element of the XML `content`. Raises InputError for what read_xml refuses, and for one nested deeply,
-    which code that walks it could not.
-    """
-    root = read_xml(content, place)
-    level, depth = [root], 0
-    while level:
-        level, depth = [child for element in level for child in element], depth + 1
-        if depth > MAX_DEPTH:
-            raise InputError(f"{place}: elements nested more than {MAX_DEPTH} deep; {REMEDY}")
-    return root
 
 
 def _require_same(

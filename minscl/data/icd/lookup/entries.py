@@ -1,0 +1,80 @@
+"""Every line of the Alphabetic Index and its tables with the code that it leads to, `see` references followed.
+
+search.py and page.py read the Index through `read_entries` only. Read next: search.py.
+"""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index
+from minscl.data.icd.codebook import CodeBook
+from minscl.data.icd.editions import Edition
+from minscl.data.icd.index_tables import TABLES, read_columns
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """A term with the code that it or its `see` reference leads to; `code` is "" where no single code follows."""
+
+    term: Term
+    code: str  # without the dash of an incomplete code
+    printed: str  # the code as printed: "S52.50-"
+    manifestation: str = ""  # the second code, printed in brackets
+
+    @property
+    def where(self) -> str:
+        """The place as a coder reads it: "index: Attack > heart, see Infarct, myocardium"."""
+        return self.term.origin + (f", see {self.term.see}" if self.term.see and not self.term.default_code else "")
+
+    @property
+    def printed_codes(self) -> str:
+        """The codes as the Index prints them: "E85.4 [I43]"."""
+        return f"{self.printed} [{self.manifestation}]" if self.manifestation else self.printed
+
+
+def read_entries(codebook: CodeBook) -> list[IndexEntry]:
+    """The entries of the edition's Index and tables, as far as it has them, in print order. Raises InputError.
+
+    Left out: terms with neither code nor reference, "see condition" (which names no term), and codes that `codebook`
+    does not list.
+    """
+    with collection_paused():
+        entries: list[IndexEntry] = []
+        for terms in _term_lists(codebook.edition):
+            references = SeeReferences(terms) if any(term.see for term in terms) else None
+            for term in terms:
+                target = term if term.default_code or references is None else references.resolve(term)[0]
+                printed = target.default_code if target else ""
+                code = printed.rstrip("-").rstrip(".")
+                if (code and codebook.description(code) is not None) or (
+                    not code and term.see and term.see.casefold() != "condition"
+                ):
+                    entries.append(IndexEntry(term, code, printed, target.manifestation if target else ""))
+        return entries
+
+
+def _term_lists(edition: Edition) -> Iterator[list[Term]]:
+    """The terms of the Index, and of each column of the tables; references stay within a list."""
+    if edition.has("index"):
+        yield read_index(edition)
+    for name in TABLES:
+        if edition.has(name):
+            yield from read_columns(name, edition)
+
+
+@contextlib.contextmanager
+def collection_paused() -> Iterator[None]:
+    """Without garbage collection, which scans hundreds of thousands of new objects again and again: half the time.
+
+    One collection at the end, so that none is due in the middle of a search.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+            gc.collect()
