@@ -69,6 +69,10 @@ psychoactive drug use (F11-F19 with .15. .25, .95) | with characters | F11.150 F
 hyperosmolarity (E08, E11 with final characters .00 or .01) | with characters | E11.00 E08.01 | E11.10 E11.9
 facial weakness (I69. with final characters -92) | with characters | I69.392 I69.092 | I69.391 I69.39
 aphasia (I69. with final characters -20) | with characters | I69.320 I69.920 | I69.20 I69.321
+diverticular disease with hemorrhage (K57.-) | dash | K57.31 K57.11 K57.91 | K57.30 K57.10
+peptic ulcer with hemorrhage (K25-K28) | range | K25.0 K28.4 K27.6 | K25.9 K25.3
+open wound of thumb with damage to nail (S61.1-) | dash | S61.111A S61.141A | S61.011A
+open fracture of knee and lower leg (S82.-) | dash | S82.001B S82.201C S82.001E | S82.001A S82.001D
 Lynch syndrome (QA1.71) | code | QA1.71 | QA1.7 QA0.01
 diabetes mellitus (E08–E13) | range | E08.00 E11.9 E13.9 | E15
 mononucleosis (B27.0-B27.9 with fifth character 1) | with characters | B27.01 B27.91 | B27.02 B27.09

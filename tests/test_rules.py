@@ -66,11 +66,11 @@ def test_no_excludes1(codes):
 
 def test_sides_are_told_apart():
     """Guards: an open wound of the right knee held against a fracture of the left, as a conflict."""
-    assert excludes1(["S81.001A", "S82.001A"], BOOK)
-    assert excludes1(["S81.001A", "S82.002A"], BOOK) == []
-    (finding,) = findings("S81.001A S82.002A", "Excludes1 (different sides)")
+    assert excludes1(["S81.001A", "S82.001B"], BOOK)
+    assert excludes1(["S81.001A", "S82.002B"], BOOK) == []
+    (finding,) = findings("S81.001A S82.002B", "Excludes1 (different sides)")
     assert finding.informational and finding.sentence == "open fracture of knee and lower leg (S82.-)"
-    assert not findings("S81.001A S82.002A", "Excludes1")
+    assert not findings("S81.001A S82.002B", "Excludes1")
 
 
 REMEDIES = [  # codes, how the remedy begins

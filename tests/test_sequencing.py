@@ -73,6 +73,8 @@ CODE_FIRST = [  # codes, sentence, remedy; "" where nothing is wrong
     ),
     ("R18.0 D48.9", "malignancy, such as:", "it may be among the codes that follow"),
     ("C18.9 R18.0", "", ""),
+    # Z79.811 asks for Z17.0 as additional code, but is no neoplasm
+    ("Z17.0 Z79.811 I10", "malignant neoplasm, such as:", "none of the other codes can be it"),
     ("R18.0 C18.9", "malignancy, such as:", "C18.9 is listed before R18.0"),
     ("E11.9 R65.20", "underlying infection, such as:", "none of the other codes can be it"),
     ("R65.21 A41.51", "underlying infection, such as:", "A41.51 is listed before R65.21"),

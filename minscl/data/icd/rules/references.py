@@ -13,7 +13,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minscl.data.icd.codebook import CodeBook
 
@@ -35,6 +35,9 @@ _CHARACTER = re.compile(
     re.DOTALL,
 )
 _VALUE = re.compile(r"(?P<first>\d+)-\.?(?P<last>\d+)|(?P<alone>\d+|\b[A-Z]\b)")
+_WITH_PHRASE = re.compile(r"\bwith (?!fifth|sixth|final|\dth)([^()\[]*)")
+_WITHOUT = re.compile(r"\bwithout (.*?)(?=\bwith\b|$)")
+_SYNONYMS = {"hemorrhage": "bleeding"}
 # Brackets that are read otherwise than they stand. F06.7 prints I69.01- to I69.91- as ranges, which would take in
 # speech deficits, hemiplegia and dysphagia; G31.84 prints the same condition as a list. T88.7 names 18 chapters for
 # "specified adverse effects", which is not to say that it excludes every diagnosis of the patient.
@@ -48,8 +51,9 @@ _CORRECTIONS = {
 class Ending:
     """What a code must have besides its first characters. `place`: an index into the code without its dot, where one
     of `values` begins; "intent", the 5th or 6th character of T36-T65 that tells poisoning (1-4), adverse effect (5) and
-    underdosing (6) apart; "final", the last characters before the 7th; "words", which its description has. In a final
-    value each leading dash stands for one character more after the category: "-20" is I69.320, not I69.20."""
+    underdosing (6) apart; "final", the last characters before the 7th; "words", which its description has; "not
+    without", words that its description does not deny. In a final value each leading dash stands for one character
+    more after the category: "-20" is I69.320, not I69.20."""
 
     place: int | str
     values: tuple[str, ...]
@@ -65,6 +69,9 @@ class Ending:
             written = bare[:6].rstrip("X")
             plain = [(value.lstrip("-"), 3 + len(value)) for value in self.values]
             return any(written.endswith(value) and len(written) >= length for value, length in plain)
+        if self.place == "not without":
+            denied = " ".join(_WITHOUT.findall((description or "").lower()))
+            return not any(words in denied for words in self.values)
         return any(words in (description or "") for words in self.values)
 
 
@@ -127,11 +134,26 @@ def read_reference(text: str, book: CodeBook) -> Reference:
     readings = [reading for reading in (_read_group(group, book) for group in groups) if reading.patterns]
     if not readings:
         readings = [_read_group(text, book)]
-    patterns = tuple(pattern for reading in readings for pattern in reading.patterns)
+    ending = _ending_in_words(text)
+    patterns = tuple(
+        replace(pattern, ending=pattern.ending or ending) for reading in readings for pattern in reading.patterns
+    )
     if not patterns:
         return Reference(HEADING if text.rstrip().endswith(":") else TEXT_ONLY)
     printed = ", ".join(reading.printed for reading in readings)
     return Reference(max((reading.shape for reading in readings), key=SHAPES.index), patterns, printed)
+
+
+def _ending_in_words(text: str) -> Ending | None:
+    """What the words of a note say of its codes, against codes of the same category that say the opposite: with
+    "diverticular disease with hemorrhage (K57.-)", K57.30 "without bleeding" is not meant; with "open fracture of hip
+    and thigh (S72.-)", no closed one.
+    """
+    if text.startswith("open fracture"):
+        return Ending("words", ("open fracture",))
+    words = [word for phrase in _WITH_PHRASE.findall(text) for word in re.findall(r"[a-z]{5,}", phrase)]
+    words += [_SYNONYMS[word] for word in words if word in _SYNONYMS]
+    return Ending("not without", tuple(words)) if words else None
 
 
 def _read_group(group: str, book: CodeBook) -> Reference:

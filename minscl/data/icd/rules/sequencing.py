@@ -105,10 +105,13 @@ class Sequencer:
             and (
                 self.names(block, code)
                 or _is_surely(code, block.asked_for)
-                or not paired.isdisjoint(self._additional.carried(code))
+                or (self._is_disease(code) and not paired.isdisjoint(self._additional.carried(code)))
             )
             and not on_different_sides(code, manifestation, self._book)
         ]
+
+    def _is_disease(self, code: str, asked_for: str = "") -> bool:
+        return self._book.chapter(code[:3]) in _CHAPTERS[asked_for]
 
     def is_adverse_effect(self, manifestation: str, codes: list[str]) -> bool:
         """Whether the code is due to a drug among `codes`, which its "use additional code" note names: then it comes
@@ -124,7 +127,7 @@ class Sequencer:
     def may_be_cause(self, block: CodeFirst, code: str) -> bool:
         """Whether `code`, which nothing names, can be the disease that an open list asks for: no external cause, no
         chapter 21, no manifestation; for an adverse effect, its nature, which may be a manifestation but no drug."""
-        if not block.is_open or self._book.chapter(code[:3]) not in _CHAPTERS[block.asked_for]:
+        if not block.is_open or not self._is_disease(code, block.asked_for):
             return False
         if block.only_adverse_effects:
             return block.node not in node_path(code, self._book)
