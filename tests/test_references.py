@@ -73,6 +73,9 @@ diverticular disease with hemorrhage (K57.-) | dash | K57.31 K57.11 K57.91 | K57
 peptic ulcer with hemorrhage (K25-K28) | range | K25.0 K28.4 K27.6 | K25.9 K25.3
 open wound of thumb with damage to nail (S61.1-) | dash | S61.111A S61.141A | S61.011A
 open fracture of knee and lower leg (S82.-) | dash | S82.001B S82.201C S82.001E | S82.001A S82.001D
+opioid poisoning (T40.0-T40.2-) | range | T40.2X1A T40.0X4A | T40.2X5A T40.2X6A T40.1X5A
+, if applicable, adverse effect of underdosing (T36-T50) | range | T43.596A | T43.595A T43.591A
+poisoning by, adverse effect of and underdosing of aspirin (T39.01-) | dash | T39.011A T39.015A T39.016A | T39.091A
 Lynch syndrome (QA1.71) | code | QA1.71 | QA1.7 QA0.01
 diabetes mellitus (E08–E13) | range | E08.00 E11.9 E13.9 | E15
 mononucleosis (B27.0-B27.9 with fifth character 1) | with characters | B27.01 B27.91 | B27.02 B27.09

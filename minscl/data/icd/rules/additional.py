@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from minscl.data.icd.codebook import CodeBook
 from minscl.data.icd.rules.finding import CODE_ALSO, USE_ADDITIONAL, Finding, is_wide, place_name
 from minscl.data.icd.rules.note_index import Note, node_path, note_index
-from minscl.data.icd.rules.references import Ending, Reference
+from minscl.data.icd.rules.references import Reference, intent_in_words
 from minscl.data.icd.rules.validity import in_canonical_form
 
 _KINDS = {USE_ADDITIONAL: "useAdditionalCode", CODE_ALSO: "codeAlso"}
@@ -33,11 +33,6 @@ _ASKED_FOR = (
     (re.compile(r"\binfect|\borganism|\bsepsis"), ("1",)),
     (re.compile(r"\bunderlying|requiring care|specifi(c|ed) condition"), tuple(map(str, range(1, 20)))),
 )
-_INTENTS = {  # words of a note → of the codes T36-T50, those that it can speak of
-    "poisoning": Ending("intent", ("1", "2", "3", "4")),
-    "adverse effect": Ending("intent", ("5",)),
-    "underdosing": Ending("intent", ("6",)),
-}
 
 
 @dataclass(frozen=True)
@@ -88,8 +83,8 @@ def _is_pointless(note: Note, book: CodeBook) -> bool:
 def _can_apply(note: Note, code: str, is_newborn: bool, book: CodeBook) -> bool:
     """Whether a line that stands at `code`, or above it, can speak of it. `is_newborn`: whether the document is."""
     if "T36" <= code[:3] <= "T50":
-        endings = [ending for words, ending in _INTENTS.items() if words in note.text]
-        return not endings or any(ending.fits(code.replace(".", ""), None) for ending in endings)
+        intent = intent_in_words(note.text)
+        return not intent or intent.fits(code.replace(".", ""), None)
     if code.startswith("O") and note.reference.printed == _WEEKS:
         return code[:3] > "O08" and not _PUERPERIUM.search(book.description(code) or "")
     patterns = note.reference.patterns

@@ -37,6 +37,7 @@ _CHARACTER = re.compile(
 _VALUE = re.compile(r"(?P<first>\d+)-\.?(?P<last>\d+)|(?P<alone>\d+|\b[A-Z]\b)")
 _WITH_PHRASE = re.compile(r"\bwith (?!fifth|sixth|final|\dth)([^()\[]*)")
 _WITHOUT = re.compile(r"\bwithout (.*?)(?=\bwith\b|$)")
+_INTENTS = {"poisoning": "1234", "intoxication": "1234", "adverse effect": "5", "underdosing": "6"}
 _SYNONYMS = {"hemorrhage": "bleeding"}
 # Brackets that are read otherwise than they stand. F06.7 prints I69.01- to I69.91- as ranges, which would take in
 # speech deficits, hemiplegia and dysphagia; G31.84 prints the same condition as a list. T88.7 names 18 chapters for
@@ -134,9 +135,11 @@ def read_reference(text: str, book: CodeBook) -> Reference:
     readings = [reading for reading in (_read_group(group, book) for group in groups) if reading.patterns]
     if not readings:
         readings = [_read_group(text, book)]
-    ending = _ending_in_words(text)
+    ending, intent = _ending_in_words(text), intent_in_words(text)
     patterns = tuple(
-        replace(pattern, ending=pattern.ending or ending) for reading in readings for pattern in reading.patterns
+        replace(pattern, ending=pattern.ending or (intent if "T36" <= pattern.first[:3] <= "T65" else ending))
+        for reading in readings
+        for pattern in reading.patterns
     )
     if not patterns:
         return Reference(HEADING if text.rstrip().endswith(":") else TEXT_ONLY)
@@ -154,6 +157,14 @@ def _ending_in_words(text: str) -> Ending | None:
     words = [word for phrase in _WITH_PHRASE.findall(text) for word in re.findall(r"[a-z]{5,}", phrase)]
     words += [_SYNONYMS[word] for word in words if word in _SYNONYMS]
     return Ending("not without", tuple(words)) if words else None
+
+
+def intent_in_words(text: str) -> Ending | None:
+    """Of the codes T36-T65, those that the words of a note can speak of: "opioid poisoning (T40.0-T40.2-)" is no
+    adverse effect. None if it says nothing, or names all."""
+    text = text.replace("adverse effect of underdosing", "underdosing")
+    values = "".join(intents for words, intents in _INTENTS.items() if words in text)
+    return Ending("intent", tuple(values)) if values and len(values) < 6 else None
 
 
 def _read_group(group: str, book: CodeBook) -> Reference:
