@@ -42,6 +42,7 @@ def show_edition(config: ShowEditionConfig) -> None:
     print(book.label)
     print(book.edition.about, end="\n\n")
     for role, file in book.edition.files:
+        book.edition.read(role)  # that it is still the file with this digest
         print(f"{role:16}  {file.about}\n{'':16}  {file.path.name}, SHA-256 {file.sha256}")
     print(f"\n{format_counts([*edition_counts(book), *index_counts(book)])}")
 

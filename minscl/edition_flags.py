@@ -10,6 +10,7 @@
 Read next: data/icd/editions.py.
 """
 
+import os
 from typing import Any, Protocol
 
 from minscl.cli import flag, warn
@@ -30,11 +31,11 @@ class EditionConfig(Protocol):
 
 
 def edition_flag() -> Any:
-    """The field of --edition."""
+    """The field of --edition; the variable is its default, so that no output may be a file of that folder."""
+    names = f"{', '.join(BUNDLED)}, or a folder of expand official"
     return flag(
-        "",
-        f"ICD-10-CM edition: {', '.join(BUNDLED)}, or a folder of expand official; none: that of the variable "
-        f"{VARIABLE}, else {DEFAULT}",
+        os.environ.get(VARIABLE, ""),
+        f"ICD-10-CM edition: {names}; none: that of the variable {VARIABLE}, else {DEFAULT}",
         role="input",
     )
 

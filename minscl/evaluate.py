@@ -130,10 +130,10 @@ def read_system(
 ) -> System:
     """The counts of one --pred file."""
     predicted = read_documents(path, "--pred", codebook)
-    others = Counter(item.edition for item in predicted if item.edition not in (None, codebook.edition.name))
+    others = Counter(item.edition for item in predicted if item.edition not in (None, codebook.edition.id))
     for edition, number in others.items():
         of_edition = f"{number} of {len(predicted)} documents were coded with edition {show_id(edition or '')}"
-        warn(f"{path}: {of_edition} and are judged by edition {codebook.edition.name}; see --edition and --date")
+        warn(f"{path}: {of_edition} and are judged by edition {codebook.edition.id}; see --edition and --date")
     fixed = read_fixed(config.fixed) if config.fixed else None
     try:
         return count_system(

@@ -129,7 +129,7 @@ def show_coverage(config: CoverageConfig) -> None:
     if config.plot:
         draw_coverage(counts, config.plot)
     if config.json:
-        print_json({"edition": codebook.edition.name} | counts.to_dict())
+        print_json({"edition": codebook.edition.id} | counts.to_dict())
     else:
         print(coverage_table(counts), codebook.label, sep="\n\n")
 

@@ -108,8 +108,7 @@ def settings_of(config: GenerateConfig, codebook: CodeBook) -> dict[str, str]:
     names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
     _, dtype = choose_device(config.device, config.dtype)
     values = dataclasses.asdict(config) | {"dtype": str(dtype).removeprefix("torch.")}
-    edition = codebook.edition
-    code_set = {EDITION: edition.name if edition.is_bundled else f"{edition.name} {edition.digest}"}
+    code_set = {EDITION: codebook.edition.id}
     if codebook.date:
         code_set["date"] = str(codebook.date)
     return describe_weights(config.model, config.adapter) | {name: str(values[name]) for name in names} | code_set

@@ -1,5 +1,6 @@
 """What a coder sees beside the codes: the List's rules, the evidence's assertion, the edition; nothing is dropped."""
 
+import dataclasses
 import json
 
 import pytest
@@ -184,3 +185,30 @@ def test_documents_of_older_versions_are_checked_too(document, generate, tmp_pat
     recorded = CodedDocument(str(note), "Diabetes.", bare, coded_with={"system": "scl"})  # as 0.2.0 wrote it
     with pytest.raises(InputError, match="was coded before 0.3.0, with the code set of April 2026; name another --out"):
         already_coded([recorded], [Note(str(note), "Diabetes.")], str(out), {"system": "scl", "edition": "2026"})
+
+
+def test_a_later_check_replaces_the_warnings_of_the_earlier(document):
+    """Guards: what another edition found wrong, still there after a check with this one; other warnings lost."""
+    before = dataclasses.replace(document, warnings=("the answer has no section headings", *document.warnings))
+    checked = check_document(before, CodeBook.load(date="2026-09-30"))
+    assert checked.warnings[0] == "the answer has no section headings"
+    assert not any("Invalid" in warning for warning in checked.warnings) and len(checked.warnings) < len(
+        before.warnings
+    )
+
+
+def test_rules_find_codes_as_people_write_them():
+    """Guards: a conflict between codes of a document that are not in canonical form."""
+    checked = check_document(CodedDocument("n", "", (Assignment("e109", ""), Assignment("E119", ""))), CodeBook.load())
+    assert breaks_rules(checked) and all(item.rules[0].startswith("Excludes1") for item in checked.codes)
+
+
+@pytest.mark.parametrize(
+    "key, value", [("edition", ""), ("edition", "a b"), ("date", "2026-9-1"), ("assertion", "maybe")]
+)
+def test_fields_of_a_check_are_validated(document, key, value):
+    """Guards: a page or a count that shows whatever a file says."""
+    record = document.to_dict()
+    (record["codes"][0]["evidence"][0] if key == "assertion" else record)[key] = value
+    with pytest.raises(InputError, match=key):
+        CodedDocument.from_dict(record)

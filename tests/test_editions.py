@@ -61,6 +61,8 @@ def test_codes_stand_where_the_tabular_list_has_them():
 def test_later_codes_inherit_notes_from_above(code, above):
     """Guards: a code newer than the Tabular List's file outside its category, so without its notes."""
     assert BOOK.ancestors(code) == above and BOOK.normalise(code.replace(".", "").lower()) == code
+    later = CodeBook({"nodes": {"QA2": ("New", None)}, "notes": {}, "billable": []}, BOOK.edition)
+    assert later.normalise("qa21") == "QA2.1" and BOOK.normalise("qb21") is None
 
 
 @pytest.mark.parametrize(
@@ -93,9 +95,31 @@ def test_a_code_of_another_date_is_named_as_such():
 
 
 @pytest.mark.parametrize(
+    "first, last, code, when",
+    [
+        ("2027-10-01", "2028-09-30", "E11.65", "valid until 2027-09-30"),
+        ("2027-04-01", "2027-09-30", "E11.65", "valid until 2027-03-31"),
+        ("2027-10-01", "2028-09-30", "D69.1", "valid until 2026-09-30"),
+        ("2020-10-01", "2021-09-30", "E11.65", "valid by 2025-10-01"),
+        ("2024-10-01", "2025-09-30", "E11.65", "valid from 2025-10-01"),
+        ("2020-10-01", "2021-09-30", "D69.11", "valid from 2026-10-01"),
+    ],
+)
+def test_validity_beside_an_edition_of_the_users(first, last, code, when):
+    """Guards: the end or beginning of a code taken from an edition that is not the next one known."""
+    first_date, last_date = map(datetime.date.fromisoformat, (first, last))
+    edition = dataclasses.replace(
+        BOOK.edition, name="own", first_date=first_date, last_date=last_date, is_bundled=False
+    )
+    own = CodeBook({"nodes": {}, "notes": {}, "billable": []}, edition)
+    assert own.when_valid(code) == when and edition.id == f"own-{edition.digest}"
+
+
+@pytest.mark.parametrize(
     "edition, date, message",
     [
-        ("2026", "2026-10-01", "edition 2026 ends on 2026-09-30"),
+        ("2026", "2026-10-01", "edition 2026 ends on 2026-09-30; use --edition 2027"),
+        ("2027", "2026-W40-1", "no such date"),
         ("2027", "2027-10-01", "name a later edition"),
         ("2027", "2026-02-30", "date 2026-02-30: no such date; write it as 2026-10-01"),
         ("2027", "20260930", "no such date"),

@@ -68,6 +68,16 @@ dementia (F10-F19, with .17, .27, .97) | with characters | F10.27 F19.97 | F10.2
 psychoactive drug use (F11-F19 with .15. .25, .95) | with characters | F11.150 F14.251 F19.959 | F11.120 F10.150
 hyperosmolarity (E08, E11 with final characters .00 or .01) | with characters | E11.00 E08.01 | E11.10 E11.9
 facial weakness (I69. with final characters -92) | with characters | I69.392 I69.092 | I69.391 I69.39
+aphasia (I69. with final characters -20) | with characters | I69.320 I69.920 | I69.20 I69.321
+diverticular disease with hemorrhage (K57.-) | dash | K57.31 K57.11 K57.91 | K57.30 K57.10
+peptic ulcer with hemorrhage (K25-K28) | range | K25.0 K28.4 K27.6 | K25.9 K25.3
+open wound of thumb with damage to nail (S61.1-) | dash | S61.111A S61.141A | S61.011A
+open fracture of knee and lower leg (S82.-) | dash | S82.001B S82.201C S82.001E | S82.001A S82.001D
+opioid poisoning (T40.0-T40.2-) | range | T40.2X1A T40.0X4A | T40.2X5A T40.2X6A T40.1X5A
+, if applicable, adverse effect of underdosing (T36-T50) | range | T43.596A | T43.595A T43.591A
+poisoning by, adverse effect of and underdosing of aspirin (T39.01-) | dash | T39.011A T39.015A T39.016A | T39.091A
+Lynch syndrome (QA1.71) | code | QA1.71 | QA1.7 QA0.01
+diabetes mellitus (E08–E13) | range | E08.00 E11.9 E13.9 | E15
 mononucleosis (B27.0-B27.9 with fifth character 1) | with characters | B27.01 B27.91 | B27.02 B27.09
 whooping cough with pneumonia (A37 with fifth-character 1) | with characters | A37.01 A37.91 | A37.00
 amnestic syndrome (F10-F19 with 5th character .6) | with characters | F10.26 F19.96 | F10.27
@@ -115,6 +125,19 @@ def test_hand_checked_examples_of_every_shape(book):
         assert reference.shape == shape, text
         assert [code for code in named.split() if not reference.covers(code, book)] == [], text
         assert [code for code in others.split() if reference.covers(code, book)] == [], text
+
+
+def test_printed_are_codes_and_nothing_else(book):
+    """Guards: the rest of the sentence in "add Z3A, Weeks of gestation, to identify the specific week ... ."."""
+    for text, printed in (
+        ("code, if applicable, from category Z3A, Weeks of gestation, to identify the specific week, if known.", "Z3A"),
+        ("code from category T31 or T32 to identify extent of body surface involved", "T31 or T32"),
+        ("conditions classifiable to C50.-", "C50.-"),
+        ("fracture of cervical vertebra (S12.0--S12.6.-)", "S12.0--S12.6.-"),
+        ("gangrene of gallbladder (K82.A1), or perforation of gallbladder (K82.A2)", "K82.A1, K82.A2"),
+        ("drug (T36-T50 with fifth or sixth character 5)", "T36-T50 with fifth or sixth character 5"),
+    ):
+        assert read_reference(text, book).printed == printed
 
 
 def test_every_code_in_brackets_is_read(book, notes):

@@ -20,15 +20,21 @@ def findings(text):
     return [finding for finding in check(text.split(), BOOK) if finding.rule == "Code first"]
 
 
+SEQUELA = "condition resulting from (sequela) the infectious or parasitic disease"
 CODE_FIRST = [  # codes, sentence, remedy; "" where nothing is wrong
-    ("G63", "underlying disease, such as:", "list the underlying condition before G63; it is not listed first"),
+    (
+        "G63",
+        "underlying disease, such as:",
+        "list that before G63; none of the other codes can be it (guideline I.A.13)",
+    ),
     ("G63 E85.4", "amyloidosis (E85.-)", "E85.4 is listed before G63"),
     ("E85.4 G63", "", ""),
     ("B18.2 G63", "", ""),  # the list is open
-    ("W19.XXXA Z79.4 G63", "underlying disease, such as:", "no code before it can be that"),
+    ("W19.XXXA Z79.4 G63", "underlying disease, such as:", "none of the other codes can be it"),
+    ("G63 B18.2", "underlying disease, such as:", "it may be among the codes that follow"),
     ("I10 F02.80 G30.9", "Alzheimer's (G30.-)", "G30.9 is listed before F02.80"),
-    ("D63.1", "underlying chronic kidney disease (CKD) (N18.-)", "list one of N18.- before D63.1"),
-    ("I10 D63.1", "underlying chronic kidney disease (CKD) (N18.-)", "list one of N18.- before D63.1"),
+    ("D63.1", "underlying chronic kidney disease (CKD) (N18.-)", "list a code of N18.- before D63.1"),
+    ("I10 D63.1", "underlying chronic kidney disease (CKD) (N18.-)", "list a code of N18.- before D63.1"),
     ("D63.1 N18.30", "underlying chronic kidney disease (CKD) (N18.-)", "N18.30 is listed before D63.1"),
     ("N18.30 D63.1", "", ""),
     ("A41.9", "", ""),  # if applicable
@@ -36,23 +42,57 @@ CODE_FIRST = [  # codes, sentence, remedy; "" where nothing is wrong
     ("A41.9 O75.3", "sepsis during labor (O75.3)", "O75.3 is listed before A41.9"),
     ("I50.9", "", ""),
     ("I50.9 I11.0", "heart failure due to hypertension (I11.0)", "I11.0 is listed before I50.9"),
+    ("J12.82", "COVID-19 (U07.1)", "list U07.1 before J12.82"),
     ("J12.82 U07.1", "COVID-19 (U07.1)", "U07.1 is listed before J12.82"),
     ("T45.515A D68.32", "blood disorders (D56-D76)", "D68.32 is listed before T45.515A"),
-    ("T45.515A", "for adverse effects, the nature of the adverse effect, such as:", "T45.515A follows the code"),
+    (
+        "T45.515A",
+        "for adverse effects, the nature of the adverse effect, such as:",
+        "none of the other codes can be it",
+    ),
+    # the adverse effect is there, though late
+    (
+        "T40.2X5A R11.0",
+        "for adverse effects, the nature of the adverse effect, such as:",
+        "may be among the codes that",
+    ),
     ("D68.32 T45.515A", "", ""),
     ("T45.511A", "", ""),  # a poisoning
     ("Q13.1 H42", "", ""),
-    ("K52.1", "(T51-T65) to identify toxic agent", "list one of T51-T65 before K52.1"),
+    ("K52.1", "(T51-T65) to identify toxic agent", "list a code of T51-T65 before K52.1"),
     ("K52.1 T45.1X5A", "", ""),  # an adverse effect, which comes after its nature
-    ("E20.811", "underlying condition, if known", "list the underlying condition before E20.811"),  # by its title
+    ("E20.811", "underlying condition, if known", "list that before E20.811"),  # by its title
     ("K31.84", "", ""),  # if known
+    # the result comes before the sequela, which itself names the disease that was
+    ("B90.9 J47.9", SEQUELA, "list that before B90.9; it may be among the codes that follow (guideline I.B.10)"),
+    ("J47.9 B90.9", "", ""),
+    (
+        "I10 R18.0",
+        "malignancy, such as:",
+        "list that before R18.0; none of the other codes can be it (guideline I.B.7)",
+    ),
+    ("R18.0 D48.9", "malignancy, such as:", "it may be among the codes that follow"),
+    ("C18.9 R18.0", "", ""),
+    # Z79.811 asks for Z17.0 as additional code, but is no neoplasm
+    ("Z17.0 Z79.811 I10", "malignant neoplasm, such as:", "none of the other codes can be it"),
+    ("R18.0 C18.9", "malignancy, such as:", "C18.9 is listed before R18.0"),
+    ("E11.9 R65.20", "underlying infection, such as:", "none of the other codes can be it"),
+    ("R65.21 A41.51", "underlying infection, such as:", "A41.51 is listed before R65.21"),
+    ("R65.21 B96.20 J15.5", "underlying infection, such as:", "it may be among the codes that follow"),  # an organism
+    (
+        "H72.01 H66.91",
+        "any associated otitis media (H65.-, H66.1-, H66.2-, H66.3-, H66.4-, H66.9-, H67.-)",
+        "H66.91 is",
+    ),
+    ("H72.01 H66.92", "", ""),  # the other ear
     ("I61.9 R29.705", "", ""),  # I61 asks for R29.7 as additional code, though R29.7 names I63 alone
 ]
 
 
 @pytest.mark.parametrize("codes, sentence, remedy", CODE_FIRST)
 def test_code_first(codes, sentence, remedy):
-    """Guards: manifestations alone or first that pass; conditional notes demanded; open lists taken as closed."""
+    """Guards: manifestations alone or first that pass; conditional notes demanded; open lists taken as closed, or as
+    met by any disease; what stands later called missing; the cause asked for where the List asks for the result."""
     found = findings(codes)
     assert [finding.sentence for finding in found] == ([sentence] if sentence else [])
     assert all(remedy in finding.remedy for finding in found)
@@ -88,6 +128,8 @@ def test_order_by_code_first_is_stable(codes):
         ("I50.9 I11.0 I10", "I11.0 I50.9 I10"),
         ("J44.9 I10 E11.9", "J44.9 I10 E11.9"),
         ("R29.705 I61.9", "I61.9 R29.705"),
+        ("R65.21 I10 A41.51 T81.44XA", "I10 T81.44XA A41.51 R65.21"),
+        ("H72.01 H66.92", "H72.01 H66.92"),
     ],
 )
 def test_order_by_code_first(codes, ordered):

@@ -8,11 +8,12 @@ Read next: icd/rules/, the rules; assertion/, denied and family evidence.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator
 
 from minscl.data.assertion import assertions, speaks_against
 from minscl.data.icd import CodeBook
-from minscl.data.icd.rules import check, order_by_code_first
+from minscl.data.icd.rules import RULES, check, order_by_code_first
 from minscl.data.icd.rules.finding import (
     CODE_ALSO,
     EXCLUDES1,
@@ -23,6 +24,12 @@ from minscl.data.icd.rules.finding import (
     Finding,
 )
 from minscl.data.types import Assignment, CodedDocument, Evidence
+
+# The warnings of an earlier check, perhaps with another edition. The last is that of versions before 0.3.0.
+_FROM_CHECKS = re.compile(
+    rf"({'|'.join(map(re.escape, RULES))}): |ICD-10-CM edition |\S+ rests on (denied|family) evidence alone$|"
+    r"\S+ is not a billable code of the Tabular List$"
+)
 
 
 def check_document(document: CodedDocument, codebook: CodeBook) -> CodedDocument:
@@ -37,20 +44,25 @@ def check_document(document: CodedDocument, codebook: CodeBook) -> CodedDocument
         dataclasses.replace(
             item,
             evidence=assert_evidence(document.text, item.evidence),
-            rules=tuple(str(finding) for finding in findings if item.code in finding.codes),
+            rules=tuple(str(finding) for finding in findings if canonical(item.code, codebook) in finding.codes),
         )
         for item in codes
     ]
-    before = tuple(document.warnings or ())
+    before = [warning for warning in document.warnings or () if not _FROM_CHECKS.match(warning)]
     code_set = [codebook.label] if codebook.out_of_range else []
     warnings = (*before, *code_set, *rule_warnings(findings), *assertion_warnings(codes))
     return dataclasses.replace(
         document,
         codes=tuple(codes),
         warnings=tuple(dict.fromkeys(warnings)),
-        edition=codebook.edition.name,
+        edition=codebook.edition.id,
         date=str(codebook.date) if codebook.date else None,
     )
+
+
+def canonical(code: str, codebook: CodeBook) -> str:
+    """`code` as findings name it."""
+    return codebook.normalise(code) or code
 
 
 def assert_evidence(text: str, evidence: tuple[Evidence, ...]) -> tuple[Evidence, ...]:

@@ -20,7 +20,7 @@ KnownCategory = Callable[[str], bool]
 
 # Parts of the expressions below.
 _SHAPE = r"(?:[A-Za-z][0-9][0-9ABab]|[Qq][Aa]0)(?:\.[0-9A-Za-z]{1,4}|[0-9A-Za-z]{1,4})?"  # e1165, E11.65, M1A.9XX0
-CANONICAL = r"(?:[A-Z][0-9][0-9AB]|QA[01])(?:\.[0-9A-Z]{1,4})?"  # E11.65, I10; not e11.65, E1165
+CANONICAL = r"(?:[A-Z][0-9][0-9AB]|QA[0-9])(?:\.[0-9A-Z]{1,4})?"  # E11.65, I10; not e11.65, E1165
 _LABEL = r"(?:(?:ICD[-\s]?10(?:[-\s]?CM)?(?:\s+codes?)?|codes?)(?:\s+[0-9]{1,2})?\s*:)"  # "ICD-10-CM code:", "Code 2:"
 _MARKUP = r"[\s#>*_`]*"  # "## ", "> **"
 _HEADING_WORD = (  # words that may precede "evidence" or "codes" in a heading

@@ -11,8 +11,10 @@ Read next: sample_types.py, the records that are trained on; jsonl.py, which rea
 turns them into text.
 """
 
+import re
 from dataclasses import dataclass
 
+from minscl.data.assertion import STATUSES
 from minscl.data.record_checks import checked_record, checked_texts, show_code, with_optional
 from minscl.errors import InputError, describe_value
 
@@ -57,7 +59,10 @@ class Evidence:
         ungrounded = isinstance(record, dict) and record.get("grounded") is False
         offset = type(None) if ungrounded else int
         optional = {"grounded": bool, "assertion": str}
-        return cls(**checked_record(record, cls, {"text": str, "start": offset, "end": offset}, optional))
+        fields = checked_record(record, cls, {"text": str, "start": offset, "end": offset}, optional)
+        if fields.get("assertion") not in (None, *STATUSES):
+            raise InputError(f"Evidence: assertion is none of {', '.join(STATUSES)}; leave it out")
+        return cls(**fields)
 
     def to_dict(self) -> dict:
         """The JSON object; `grounded` and `assertion` only where they are set."""
@@ -138,6 +143,9 @@ class CodedDocument:
                 _check_offsets(fields["text"], assignment.code, evidence)
         if (fields.get("truncated") or 0) < 0:
             raise InputError("CodedDocument: truncated is below 0; give how many answers stopped at their length limit")
+        for key, shape in (("edition", r"[\w.-]{1,80}"), ("date", r"\d{4}-\d\d-\d\d")):
+            if fields.get(key) is not None and not re.fullmatch(shape, fields[key]):
+                raise InputError(f"CodedDocument: {key} is not as generate writes it, such as 2027 or 2026-10-01")
         warnings = checked_texts(fields.get("warnings"), cls, "warnings")
         for value in (fields.get("coded_with") or {}).values():
             checked_record({"coded_with": value}, cls, {"coded_with": str}, {})

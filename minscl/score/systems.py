@@ -139,7 +139,7 @@ def count_system(
     book = codebook or CodeBook.load()
     rules = {"gold": gold_rules or rule_counts(gold, book), "predicted": rule_counts(predicted, book)}
     return System(
-        name, book.edition.name, tallies, masks, evidence_rows, answer_rates, dropped, rules, fixed, f1_of_averages
+        name, book.edition.id, tallies, masks, evidence_rows, answer_rates, dropped, rules, fixed, f1_of_averages
     )
 
 

@@ -4,6 +4,9 @@ A sentence ends at a full stop, an empty line, a list item, a heading, or a line
 the text is wrapped: the next line begins in lower case or with a function word, or this one ends with a comma or a
 function word, or is long and has no full stop.
 
+A section with a status ends at the next heading, or what looks like one, and at an empty line after some text; where
+the text begins on the heading's line, with that text. What names a relative goes on with a family's history.
+
 Read next: matching.py.
 """
 
@@ -11,52 +14,31 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from minscl.data.assertion.cues import FAMILY, HISTORICAL, HYPOTHETICAL
+from minscl.data.assertion.cues import FAMILY
+from minscl.data.assertion.headings import (
+    HEADING,
+    HEADING_LENGTH,
+    RELATIVE,
+    SPACE,
+    STATUS_OF_HEADING,
+    looks_like_heading,
+)
 from minscl.data.assertion.words import word_set
 
-# Headings that give their section a status.
-STATUS_HEADINGS = {
-    FAMILY: """family history|family medical history|family hx|fam hx|famhx|fhx|fh|relevant family history|
-        pertinent family history""",
-    HYPOTHETICAL: """return precautions|precautions|differential diagnosis|differential diagnoses|differential|ddx|
-        reasons to return|reasons to call|when to call|when to seek care""",
-    HISTORICAL: "resolved problems|past resolved problems|inactive problems",
-}
-# Headings that only end the section before.
-OTHER_HEADINGS = """
-    chief complaint|cc|reason for visit|reason for consultation|history of present illness|hpi|present illness|
-    interval history|subjective|past medical history|past history|medical history|pmh|pmhx|past surgical history|
-    surgical history|psh|pshx|past medical/surgical history|birth history|obstetric history|gynecologic history|
-    social history|social hx|shx|sh|soc hx|allergies|allergy|medications|current medications|home medications|meds|
-    immunizations|health maintenance|review of systems|review of symptoms|ros|vitals|vital signs|vitals reviewed|
-    physical exam|physical examination|exam|examination|pe|objective|results|labs|laboratory data|laboratory|imaging|
-    radiology|studies|data|procedure|procedures|pathology|ekg|ecg|assessment|assessment and plan|assessment & plan|
-    assessment/plan|a/p|a&p|impression|impression and plan|diagnosis|diagnoses|discharge diagnosis|problem list|
-    problems|active problems|plan|recommendations|instructions|follow-up|follow up|followup|disposition|
-    hospital course|pertinent positives|positives|patient agreements|general|constitutional
-"""
+WRAPPED_PHRASE = 30  # characters: a shorter line that no comma or function word ends is whole, "No fever"
 WRAPPED_LINE = 60  # characters: a shorter line is an item of its own
-HEADING_WORDS, HEADING_LENGTH = 6, 50  # a heading that is not on the lists has no more words and characters
+RELATIVE_WITHIN = 40  # characters: how near to its start a paragraph that goes on with a family's history names one
 
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split("|")]
-
-
-_STATUS_OF_HEADING = {name: status for status, text in STATUS_HEADINGS.items() for name in _names(text)}
-_HEADING_NAMES = sorted([*_STATUS_OF_HEADING, *_names(OTHER_HEADINGS)], key=len, reverse=True)
-_SPACE = r"[^\S\r\n]"
-# "**Family history**:" → name "Family history", colon ":"; also a name alone on its line, or before a spaced dash.
-_HEADING = re.compile(
-    rf"[#*_]{{0,4}}{_SPACE}?(?P<name>{'|'.join(map(re.escape, _HEADING_NAMES))})[*_]{{0,2}}{_SPACE}?"
-    rf"(?:(?P<colon>:)|(?=[-–—]{_SPACE})|$)",
-    re.IGNORECASE,
-)
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
-_ITEM = re.compile(rf"{_SPACE}*(?:[•▪●○◦‣∙·■□►▸➢✓*–—-]{_SPACE}*|\(?\d{{1,2}}[.)]{_SPACE}+|[a-z][.)]{_SPACE}+)(?=\S)")
-_SIGNS = re.compile(rf"{_SPACE}*-(?=[^\W\d])[^\r\n+]*\+")  # "-fever +cough" is no list item
+_ITEM = re.compile(rf"{SPACE}*(?:[•▪●○◦‣∙·■□►▸➢✓*–—-]{SPACE}*|\(?\d{{1,2}}[.)]{SPACE}+|[a-z][.)]{SPACE}+)(?=\S)")
+_BULLETS = ("-", "•", "–", "*")
+_SIGNS = re.compile(rf"{SPACE}*-(?:(?=[^\W\d])[^\r\n+]*\+|ve\b)")  # "-fever +cough" and "-ve" are no list items
 _LABEL = re.compile(r"[A-Z][^\s:]*(?: [^\s:]+){0,4}:")
-_SENTENCE_END = re.compile(r"(?<![.?!])[.?!]+[\"'”’)\]]{0,2}(?=\s|$)|(?<=[a-z)])[.!](?=[A-Z][a-z])")
+# A full stop, or the space before a list's number: "1) No fracture 2) Osteopenia".
+_SENTENCE_END = re.compile(
+    r"(?<![.?!])[.?!]+[\"'”’)\]]{0,2}(?=\s|$)|(?<=[a-z)])[.!](?=[A-Z][a-z])|"
+    r"(?<=\S)\s(?=(?P<number>\d{1,2})\)\s+[^\W\d])"
+)
 _ABBREVIATIONS = word_set("dr mr mrs ms vs hx dx tx rx sx pt st approx e.g i.e eg ie jr sr prof dept neg pos no")
 _ABBREVIATIONS_AT_END = frozenset(("no", "pt", "neg", "pos"))  # these may also end a sentence
 _CONTINUES_BEFORE = word_set("of or and nor in on at to for from with without by as but that which than")
@@ -64,7 +46,19 @@ _CONTINUES_AFTER = _CONTINUES_BEFORE | word_set(
     """
     no not any the a an his her is was are were has had have denies denied negative reports endorses history acute"""
 )
-_RELATIVE = re.compile(r"mother|father|brother|sister|aunt|uncle|grand|parent|sibling|cousin|son\b|daughter", re.I)
+# A list's head: what ends with a colon, or with a verb or preposition whose objects are the items.
+_HEAD = re.compile(
+    r"(?::|\b(?:denies|denied|endorses|endorsed|reports|no evidence of|the following|"
+    r"(?:negative|neg|positive|pos) for))$",
+    re.IGNORECASE,
+)
+_ANSWER = re.compile(rf"{SPACE}*(?:yes|no|none|never|denies|denied|y|n){SPACE}*(?:[.,;]|$)", re.IGNORECASE)
+# A sentence on the patient, wherever it stands.
+_ON_PATIENT = re.compile(
+    r"(?:the |this )?(?:patient|pt|he|she)\b(?: (?:also|now|currently))? "
+    r"(?:has|had|is|was|developed|presents|presented)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -93,11 +87,12 @@ class _Line:
 class _State:
     """What the lines before say of the next.
 
-    The section's status, and whether its heading's line has text too; the head of the list, and whether lines of it
-    came, and whether these are marked items.
+    The section's status, whether text came in it, and whether this began on its heading's line; the head of the list,
+    whether lines of it came, and whether these are marked items.
     """
 
     section: str = ""
+    section_has_text: bool = False
     section_is_inline: bool = False
     head: int | None = None
     has_lines: bool = False
@@ -110,19 +105,27 @@ def sentences(text: str) -> list[Sentence]:
     result: list[Sentence] = []
     state = _State()
     for start, end, is_item, after_blank in _paragraphs(text):
-        if after_blank and state.section_is_inline:
+        ends_section = state.section_is_inline or (after_blank and state.section_has_text)
+        if ends_section and not _goes_on(state.section, text, start, end):
             state.section = ""
         if (state.has_lines and after_blank) or (state.has_items and not is_item):
             state.head = None
-        heading = _HEADING.match(text, start, end)
-        if heading or ((after_blank or not result) and _looks_like_heading(text[start:end], is_capitals)):
+        if _heading(text, start, end) or looks_like_heading(text[start:end], after_blank or not result, is_capitals):
             state = _State()
-        is_head = text[end - 1] == ":"
+        is_head = bool(_HEAD.search(text, max(start, end - 20), end))
         for first, last in _split(text, start, end):
-            heading = _HEADING.match(text, first, last) if first == start or ":" in text[first:last] else None
+            heading = _heading(text, first, last) if first == start or ":" in text[first:last] else None
             if heading and (first == start or heading["colon"]):
-                state.section = _STATUS_OF_HEADING.get(heading["name"].lower(), "")
-                state.section_is_inline = bool(text[heading.end() : end].strip(" -–—"))
+                state.section = STATUS_OF_HEADING.get(heading["name"].lower(), "")
+                state.section_is_inline = bool(text[heading.end() : min(end, heading.end() + 20)].strip(" -–—*_"))
+                state.section_has_text = state.section_is_inline
+            else:
+                state.section_has_text = True
+                is_leak = state.section_is_inline and first > start and not _goes_on(state.section, text, first, last)
+                if is_leak or _has_label(text, first, last):
+                    state.section = ""
+            if _ON_PATIENT.match(text, first, last) and not RELATIVE.search(text, first, last):
+                state.section = ""
             result.append(Sentence(first, last, state.section, None if is_head else state.head))
         state.has_lines, state.has_items = True, is_item
         if is_head:
@@ -130,15 +133,22 @@ def sentences(text: str) -> list[Sentence]:
     return result
 
 
-def _looks_like_heading(line: str, is_capitals: bool) -> bool:
-    """Whether a line after an empty one is a heading: few words, with a colon at the end or in capitals.
+def _heading(text: str, start: int, end: int) -> re.Match[str] | None:
+    """The heading on the lists that `text[start:end]` begins with; a list item "- PE" is none."""
+    heading = HEADING.match(text, start, end)
+    is_marked = text[max(0, start - 2) : start].strip() in _BULLETS
+    return None if heading and is_marked and len(heading["name"]) < 4 and not heading["colon"] else heading
 
-    Capitals say nothing where the whole note is in capitals (`is_capitals`).
-    """
-    line = line.strip("*_# ")
-    if not 2 < len(line) <= HEADING_LENGTH or len(line.split()) > HEADING_WORDS or _RELATIVE.search(line):
-        return False
-    return line.endswith(":") or (line.isupper() and not is_capitals)
+
+def _has_label(text: str, start: int, end: int) -> bool:
+    """Whether `text[start:end]` begins with a heading that is on no list, a colon and text: "Final Impression: …"."""
+    colon = text.find(":", start, min(end, start + HEADING_LENGTH))
+    return colon > start and looks_like_heading(text[start:colon], False, True)
+
+
+def _goes_on(section: str, text: str, start: int, end: int) -> bool:
+    """Whether `text[start:end]`, after an empty line, belongs to the section before it: it names a relative."""
+    return section == FAMILY and bool(RELATIVE.search(text, start, min(end, start + RELATIVE_WITHIN)))
 
 
 def _paragraphs(text: str) -> Iterator[tuple[int, int, bool, bool]]:
@@ -168,24 +178,40 @@ def _paragraphs(text: str) -> Iterator[tuple[int, int, bool, bool]]:
 
 def _continues(text: str, line: _Line, following: _Line) -> bool:
     """Whether `following` is the same wrapped text as `line`."""
+    if text[following.start] == "|" or _is_heading(text, line):
+        return False
     mark = text[line.end - 1]
     if mark in ".?!:;" and not (mark == "." and _is_abbreviation(text, line.end - 1)):
         return False
-    if any(pattern.match(text, following.start, following.end) for pattern in (_HEADING, _LABEL)):
+    if any(pattern.match(text, following.start, following.end) for pattern in (HEADING, _LABEL)):
         return False
-    if text[following.start].islower() or mark == ",":
+    length = line.end - line.start
+    if mark == "," or (length >= WRAPPED_PHRASE and text[following.start].islower()):
         return True
     first_word = text[following.start : following.start + 20].split()[0].lower().strip(".,")
     last_word = text[max(line.start, line.end - 20) : line.end].split()[-1].lower()
-    if first_word in _CONTINUES_BEFORE or last_word in _CONTINUES_AFTER or line.end - line.start >= WRAPPED_LINE:
-        return not _HEADING.match(text, line.start, line.end)
-    return False
+    return first_word in _CONTINUES_BEFORE or last_word in _CONTINUES_AFTER or length >= WRAPPED_LINE
+
+
+def _is_heading(text: str, line: _Line) -> bool:
+    """Whether `line` is a heading and has no text."""
+    heading = HEADING.match(text, line.start, line.end)
+    if heading:
+        return heading.end() == line.end
+    return text[line.end - 1] != "," and looks_like_heading(text[line.start : line.end], False, True)
 
 
 def _split(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The sentences of `text[start:end]`."""
+    following = {1, 2}  # the numbers with which a list may go on: the mark of its first item may be cut off
     for match in _SENTENCE_END.finditer(text, start, end):
+        if match["number"]:
+            if int(match["number"]) not in following:
+                continue
+            following = {int(match["number"]) + 1}
         if text[match.start()] == "." and _is_abbreviation(text, match.start()):
+            continue
+        if text[match.start()] == "?" and _ANSWER.match(text, match.end(), end):
             continue
         yield start, match.end()
         start = match.end()

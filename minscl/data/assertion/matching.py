@@ -7,14 +7,49 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from minscl.data.assertion.cues import AGO, BARE_NOT, DENIED, GROUPS, HISTORICAL, Cue
-from minscl.data.assertion.words import ONSET, WORD_CLASSES
+from minscl.data.assertion.cues import (
+    AFTER,
+    AGO,
+    BARE_NOT,
+    BEFORE,
+    BOX,
+    DENIED,
+    FAMILY,
+    GROUPS,
+    HISTORICAL,
+    HISTORY_OF,
+    HYPOTHETICAL,
+    NEAREST,
+    RELATIVE_LABEL,
+    REMOVED,
+    SHOULD,
+    WHEN,
+    Cue,
+)
+from minscl.data.assertion.words import (
+    BABIES,
+    CARERS,
+    CHILDREN,
+    FILLERS,
+    IMPERATIVES,
+    ONSET,
+    OWNERS,
+    SOURCES,
+    WORD_CLASSES,
+)
 
-# A word, with its hyphens and apostrophes, or one other character.
-_TOKEN = re.compile(r"[^\W_]+(?:['’‐‑-][^\W_]+)*|[^\w\s]|_+")
+# A check box, a border between a table's cells, a word with its hyphens and apostrophes, or one other character.
+_TOKEN = re.compile(
+    r"(?P<checked>[\[(] ?[xX✓✔] ?[\])]|[☑☒✓✔])|(?P<unchecked>\[ {0,3}\]|\( {0,3}\)|[☐✗✘])|"
+    r"(?P<border>\||(?<=\S)\t+(?=\S))|"
+    r"[^\W_]+(?:['’‐‑-][^\W_]+)*|[^\w\s]|_+"
+)
+_MARKS = {"checked": "[x]", "unchecked": "[]", "border": "¦"}
+_BOXES = ("[]", "[x]")
+_BEFORE_NOT = WORD_CLASSES["BE"] | {"", ":", ",", "pt", "patient", '"', "“"}
 _IRREGULAR = {"ca": "can", "wo": "will"}  # can't, won't
 _CUES = ""  # the key of a trie's node for the cues that end there; no word is empty
-ONSET_WORDS = 12  # how far before "years ago" a word like "began" may be
+ONSET_WORDS = 12  # how far before "years ago" a word like "began" may be, and how far after "when" a main clause
 
 
 @dataclass(frozen=True)
@@ -36,14 +71,14 @@ class CueMatch:
 
 
 def tokenize(text: str, start: int, end: int) -> Tokens:
-    """The words of `text[start:end]`; "doesn't" and "mother's" are two words each."""
+    """The words of `text[start:end]`; "doesn't" and "mother's" are two words each, a child patient is "patient"."""
     words, starts, ends = [], [], []
     for match in _TOKEN.finditer(text, start, end):
         word_start, word_end = match.span()
         word = match[0].lower().replace("’", "'")
         if word in ("-", "?") and text[word_end : word_end + 1].isalpha() and _begins_word(text, word_start):
             word += "x"
-        parts = [word]
+        parts = [_MARKS.get(match.lastgroup or "", word)]
         if word.endswith("n't"):
             parts = [_IRREGULAR.get(word[:-3], word[:-3]), "not"]
         elif word == "cannot":
@@ -54,7 +89,25 @@ def tokenize(text: str, start: int, end: int) -> Tokens:
             words.append(part)
             starts.append(word_start)
             ends.append(word_end)
-    return Tokens(words, starts, ends)
+    if "+" in words:  # "+ anxiety, - hallucinations"
+        words = ["-x" if word == "-" and words[index - 1] in ",;:" else word for index, word in enumerate(words)]
+    return Tokens(_with_patients(words), starts, ends)
+
+
+def _with_patients(words: list[str]) -> list[str]:
+    """`words` with "patient" for each child who is the patient: whose child it is, is not said, or its mother tells."""
+    has_carer = False
+    result = words
+    for index, word in enumerate(words):
+        if word in CHILDREN or word in BABIES:
+            before = words[max(0, index - 3) : index]
+            is_owned = word in CHILDREN or not OWNERS.isdisjoint(before)
+            is_joined = before[-1:] in (["and"], ["or"]) or before[-2:-1] == ["as"]  # "mother and son", "as a child"
+            if (has_carer or not is_owned) and not is_joined:
+                result = words.copy() if result is words else result
+                result[index] = "patient"
+        has_carer |= word in CARERS
+    return result
 
 
 def _begins_word(text: str, offset: int) -> bool:
@@ -115,15 +168,29 @@ def _longest(words: Sequence[str], start: int) -> tuple[Sequence[Cue], int]:
 
 
 def _in_context(words: Sequence[str], match: CueMatch) -> CueMatch:
-    """`match` with the effect that it has after the words before it.
-
-    "Five years ago" is the past, unless they say that the finding began then; a bare "not" needs "is" or "was".
-    """
+    """`match` with the effect and place that it has after the words before it; the effect is "" where it has none."""
     cue, start = match.cue, match.start
-    if cue.effect == AGO:
-        began = not ONSET.isdisjoint(words[max(0, start - ONSET_WORDS) : start])
-        return replace(match, cue=replace(cue, effect="" if began else HISTORICAL))
-    if cue.effect == BARE_NOT:
-        denies = start > 0 and words[start - 1] in WORD_CLASSES["BE"]
-        return replace(match, cue=replace(cue, effect=DENIED if denies else ""))
-    return match
+    before = words[start - 1] if start else ""
+    if cue.effect == AGO:  # the past, unless the finding only began then
+        applies, effect = ONSET.isdisjoint(words[max(0, start - ONSET_WORDS) : start]), HISTORICAL
+    elif cue.effect == BOX:
+        is_after = words[-1] in _BOXES and words[0] not in _BOXES
+        return replace(match, cue=Cue(DENIED, AFTER, NEAREST) if is_after else replace(cue, effect=DENIED))
+    elif cue.effect == BARE_NOT:
+        applies, effect = before in _BEFORE_NOT, DENIED
+    elif cue.effect == SHOULD:
+        applies, effect = not before and IMPERATIVES.isdisjoint(words[1:2]), HYPOTHETICAL
+    elif cue.effect == WHEN:
+        commas = [index for index, word in enumerate(words[:ONSET_WORDS]) if word == ","]
+        has_main_clause = any(not IMPERATIVES.isdisjoint(words[index + 1 : index + 2]) for index in commas)
+        applies, effect = not before and has_main_clause, HYPOTHETICAL
+    elif cue.effect == REMOVED:
+        applies, effect = match.end < len(words) and words[match.end] in WORD_CLASSES["REMOVAL"], HISTORY_OF
+    elif cue.effect == RELATIVE_LABEL:
+        owner = before in WORD_CLASSES["POSSESSIVE"] or before in WORD_CLASSES["SIDE"]
+        applies, effect = words[max(0, start - 1 - owner)] not in SOURCES, FAMILY
+    elif cue.place == AFTER and match.end == len(words) and all(word in FILLERS for word in words[:start]):
+        return replace(match, cue=replace(cue, place=BEFORE))  # "Patient denies", above a list
+    else:
+        return match
+    return replace(match, cue=replace(cue, effect=effect if applies else ""))

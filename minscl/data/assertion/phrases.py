@@ -7,79 +7,44 @@ sections II.H and IV.H ("probable", "suspected", "questionable", "rule out", "co
 
 A phrase is words in lower case, separated by "|" from the next. A word in capitals stands for any word of that class
 (words.WORD_CLASSES); STOP is a mark that ends a phrase, or the end of the sentence, and is not part of it.
-"n't" is read as "not"; "-x" and "?x" are signs just before a word ("+cough -fever", "?gout").
+"n't" is read as "not"; "-x" and "?x" are signs just before a word ("+cough -fever", "?gout"); "[]" and "[x]" are check
+boxes of any kind, "¦" is the border between a table's cells.
 
 Read next: cues.py, for what each list does.
 """
 
-# Before the finding; "denies" and "negative for" open lists.
-DENIED_BEFORE = """
-    denies | denied | deny | denying | denial of | does deny | denies that SUBJECT HAVE | denied that SUBJECT HAVE |
-    denies SUBJECT HAVE | never been diagnosed with | not been diagnosed with | declines any | negative for | neg for |
-    BE negative for | negatives : | negative : | BE denying | ruled out for | BE ruled out for |
-    HAVE been ruled out for | HAVE ruled out for | unremarkable for | would not admit to | none of | neither | nor |
-    ( - ) | [ - ] | -x | ( neg ) | doubt | doubts | low suspicion for | low suspicion of | low concern for |
-    unlikely to be | unlikely to have | low probability of | low likelihood of
-"""
-# Before the finding; determiners and negated verbs, which seldom reach over a comma.
-DENIED_DETERMINERS = """
-    no | not any | without | w / o | absence of | absent | lack of | lacks | lacking | free of | BE free of |
-    clear of | devoid of | fails to SHOW | failed to SHOW | never | never had | never HAVE | never developed |
-    cannot SHOW | not SHOW | not ING | not complain of | not complaining of | not HAVE | not had | not EXPERIENCED |
-    not been ING | no longer any | not a candidate for | not consistent with | not compatible with |
-    not suggestive of | not concerning for | not suspicious for | not worrisome for | not indicative of |
-    not associated with | not related to | not appear related to | not appear to be related to | not due to |
-    not known to have | not appear to have | not appear to be | not seem to have | not in | not think SUBJECT HAVE |
-    not think this BE | not think it BE | not believe SUBJECT HAVE | not believe this BE | not meet criteria for |
-    not suspect | not suspected to have | rules out | ruled out | excludes | excluded | argues against |
-    argue against | inconsistent with | rather than | no known | zero
-"""
-# Before the finding, for a few words: "is not depressed", "negative Murphy sign".
-DENIED_ADJECTIVES = """
-    not a | not an | negative | neg | denies taking | denies using | denies use of | denies requiring |
-    denies needing | non
-"""
-DENIED_AFTER = """
-    denied STOP | BE denied | HAVE been denied | denied by | denies STOP | BE ruled out | ruled out STOP |
-    ruled out by | ruled out with | ruled out on | ruled out via | HAVE been ruled out | HAVE been excluded |
-    BE excluded | excluded STOP | excluded by | can be ruled out | can be excluded | BE not SHOWN | not SHOWN STOP |
-    not SHOWN on | not SHOWN in | not SHOWN at | not SHOWN by | not SHOWN | HAVE not been SHOWN | can not be SHOWN |
-    could not be SHOWN | BE never SHOWN | never SHOWN | BE absent | absent STOP | BE unlikely | unlikely STOP |
-    unlikely given | seems unlikely | appears unlikely | felt to be unlikely | BE considered unlikely |
-    BE thought unlikely | BE felt to be unlikely | highly unlikely | very unlikely | less likely | BE doubtful |
-    doubtful STOP | BE doubted | BE negative | BE all negative | HAVE been negative | came back negative |
-    come back negative | returned negative | tested negative | BE out of the question | not occur | not develop |
-    : no STOP | : none STOP | : negative STOP | : neg STOP | : denies STOP | : denied STOP | : absent STOP |
-    : never STOP | : not SHOWN | : none SHOWN | : n STOP | - no STOP | - none | - denies | - denied | - negative |
-    - absent | – no STOP | – none | – denies | – denied | – negative | none STOP | ( denies ) | ( denied ) | ( no ) |
-    ( none ) | ( negative ) | ( neg ) | ( absent ) | ( - ) STOP
-"""
-DENIED_AFTER_WORD = "negative STOP | neg STOP | free STOP | negative today | negative x"
-
 # Someone else's. A relative counts only as one who has something, not as one who tells, accompanies or worries.
 FAMILY_BEFORE = """
-    family history of | family history BE | family history | family hx of | family hx | fam hx | fhx | fh of | fh : |
+    family history of | family history BE | family history | family hx of | family hx | fam hx | fhx | fh of |
+    fh : | fh positive for | fh for | family history for | fh significant for | fh notable for |
     family medical history | familial history | family members with | family members positive for |
     family member with | family members HAVE | family members who HAVE | family member who HAVE | family HAVE |
-    runs in the family | RELATIVE HAVE | RELATIVE also HAVE | RELATIVE both HAVE | RELATIVE with | RELATIVE who HAVE |
-    RELATIVE who had | RELATIVE who BE | RELATIVE who died | RELATIVE , who HAVE | RELATIVE , who died |
-    RELATIVE died of | RELATIVE died from | RELATIVE died | RELATIVE passed away | RELATIVE passed | RELATIVE suffers |
-    RELATIVE suffered | RELATIVE developed | RELATIVE deceased | RELATIVE BE diagnosed | RELATIVE HAVE been diagnosed |
-    RELATIVE BE deceased | RELATIVE BE positive for | RELATIVE BE treated for | RELATIVE BE sick with |
-    RELATIVE BE ill with | RELATIVE BE hospitalized | RELATIVE BE affected by | RELATIVE BE a | RELATIVE BE diabetic |
-    RELATIVE tested | RELATIVE positive for | RELATIVE - | RELATIVE – | RELATIVE : | RELATIVE ( | RELATIVE at |
-    RELATIVE age | RELATIVE and RELATIVE HAVE | RELATIVE and RELATIVE with | RELATIVE and RELATIVE BE |
-    RELATIVE and RELATIVE both HAVE | RELATIVE and RELATIVE : | RELATIVE and RELATIVE died |
-    RELATIVE and SIDE RELATIVE HAVE | RELATIVE and SIDE RELATIVE with | RELATIVE or RELATIVE with |
-    RELATIVE history of | RELATIVE w / | RELATIVE alive
+    runs in the family | RELATIVE HAVE | RELATIVE NEWLY HAVE | RELATIVE sick with | RELATIVE ill with |
+    RELATIVE both HAVE | RELATIVE who HAVE | RELATIVE who had | RELATIVE who BE | RELATIVE who died |
+    RELATIVE , who HAVE | RELATIVE , who died | RELATIVE died of | RELATIVE died from | RELATIVE died |
+    RELATIVE passed away | RELATIVE passed | RELATIVE suffers | RELATIVE suffered | RELATIVE developed |
+    RELATIVE deceased | RELATIVE BE diagnosed | RELATIVE HAVE been diagnosed | RELATIVE BE deceased |
+    RELATIVE BE positive for | RELATIVE BE treated for | RELATIVE BE sick with | RELATIVE BE ill with |
+    RELATIVE BE hospitalized | RELATIVE BE affected by | RELATIVE BE a | RELATIVE BE diabetic | RELATIVE tested |
+    RELATIVE positive for | RELATIVE at | RELATIVE age | RELATIVE and RELATIVE HAVE | RELATIVE and RELATIVE with |
+    RELATIVE and RELATIVE BE | RELATIVE and RELATIVE both HAVE | RELATIVE and RELATIVE : |
+    RELATIVE and RELATIVE died | RELATIVE and SIDE RELATIVE HAVE | RELATIVE and SIDE RELATIVE with |
+    RELATIVE or RELATIVE with | RELATIVE history of | RELATIVE alive | RELATIVE diagnosed |
+    RELATIVE NEWLY diagnosed | RELATIVE BE NEWLY diagnosed | RELATIVE HAVE NEWLY been diagnosed |
+    RELATIVE of patient HAVE | RELATIVE of the patient HAVE | RELATIVE of patient with | RELATIVE ¦
 """
+# In a table's row: both the cells before and those after.
+FAMILY_CELLS = "¦ RELATIVE STOP | ¦ SIDE RELATIVE STOP"
+# A relative who is not the source: not "per mother: …", "accompanied by mother with …".
+FAMILY_LABELS = "RELATIVE with | RELATIVE w / | RELATIVE - | RELATIVE – | RELATIVE : | RELATIVE ("
 FAMILY_PHRASES = "RELATIVE 's | parents ' | sisters ' | brothers '"
 FAMILY_AFTER = """
     in POSSESSIVE RELATIVE | in POSSESSIVE SIDE RELATIVE | in RELATIVE | in SIDE RELATIVE | in both RELATIVE |
     in POSSESSIVE family | in family | in family members | in several relatives | ( RELATIVE | ( SIDE RELATIVE |
-    - RELATIVE | - SIDE RELATIVE | – RELATIVE | : RELATIVE | : SIDE RELATIVE | runs in the family |
-    runs in POSSESSIVE family | run in POSSESSIVE family | on SIDE side | on POSSESSIVE SIDE side |
-    in a first-degree relative | in first-degree RELATIVE
+    - RELATIVE STOP | - RELATIVE and | - SIDE RELATIVE | – RELATIVE STOP | – RELATIVE and | : RELATIVE STOP |
+    : RELATIVE and | : SIDE RELATIVE STOP | runs in the family | runs in POSSESSIVE family |
+    run in POSSESSIVE family | on SIDE side | on POSSESSIVE SIDE side | in a first-degree relative |
+    in first-degree RELATIVE
 """
 
 # Conditions, instructions and prevention.
@@ -87,27 +52,30 @@ CONDITION_BEFORE = """
     if | if SUBJECT HAVE | unless | whether | in case of | in case SUBJECT HAVE | in the event of | should SUBJECT |
     should POSSESSIVE | should any | should there be | should these | should this | return for | return to ed for |
     return to the ed for | return to the emergency room for | return if | call for | call us for | come back for |
-    come back sooner if | follow up for any | seek care for | seek medical attention for | watch for | watch out for |
-    look for | look out for | be alert for | be watchful for | monitor for | monitoring for | observe for |
-    return precautions | precautions for | precautions : | until SUBJECT | such as when
+    come back sooner if | follow up for any | seek care for | seek medical attention for | watch for |
+    watch out for | look for | look out for | be alert for | be watchful for | monitor for | monitoring for |
+    observe for | return precautions | precautions for | precautions : | until SUBJECT | such as when
 """
+# At the start of a sentence.
+SHOULD, WHEN = "should", "when | whenever"
 PLAN_BEFORE = """
     differential diagnosis | differential includes | differential : | ddx | differential BE |
-    differential diagnosis BE | rule out | rule out for | to rule out | rule - out | r / o | ro |
+    differential diagnosis BE | rule out | rule out for | to rule out | rule-out | rule - out | r / o | ro |
     rule SUBJECT out for | to exclude | exclude | evaluate for | evaluate SUBJECT for | evaluated for possible |
     eval for | evaluation for | assess for | assessed for | check for | test for | testing for | tested for |
-    work up for | workup for | worked up for | work-up for | screen for | screened for | screening for | screens for |
-    screening of | screening mammogram for | screening colonoscopy for | to look for | looking for | any signs of |
-    any evidence of | risk of | risk for | risks of | at risk for | risk factors for | risk factor for |
-    high risk for | increased risk for | risks including | risks include | risk include | risk includes | risks : |
-    complications including | complications include | complications such as | side effects including |
-    side effects include | side effects such as | side effects : | adverse effects including | to prevent | prevent |
-    prevents | preventing | prevention of | to avoid | prophylaxis for | prophylaxis against | ppx for |
-    protect against | vaccine for | vaccine against | vaccination for | vaccination against | vaccinated against |
-    vaccinated for | immunized against | immunization against | as needed for | as-needed for | prn for | prn |
-    counseled on signs of | the signs of | signs of | warning signs of | symptoms of | educated on signs of |
-    educated about | information about | fear of | fears | can cause | may cause | could cause | can lead to |
-    may lead to | could lead to | would cause | exposure to | exposed to
+    work up for | workup for | worked up for | work-up for | screen for | screened for | screening for |
+    screens for | screening of | screening mammogram for | screening colonoscopy for | to look for | looking for |
+    any signs of | any evidence of | risk of | risk for | risks of | at risk for | risk factors for |
+    risk factor for | high risk for | increased risk for | risks including | risks include | risk include |
+    risk includes | risks : | complications including | complications include | complications such as |
+    side effects including | side effects include | side effects such as | side effects : |
+    adverse effects including | to prevent | prevent | prevents | preventing | prevention of | to avoid |
+    prophylaxis for | prophylaxis against | ppx for | protect against | vaccine for | vaccine against |
+    vaccination for | vaccination against | vaccinated against | vaccinated for | immunized against |
+    immunization against | as needed for | as-needed for | prn for | prn | counseled on signs of | the signs of |
+    signs of | signs and symptoms of | signs or symptoms of | sign or symptom of | warning signs of | symptoms of |
+    educated on signs of | educated about | information about | fear of | fears | can cause | may cause |
+    could cause | can lead to | may lead to | could lead to | would cause | exposure to | exposed to
 """
 # Uncertain diagnoses, in lists: IV.H and what Coding Clinic counts with it.
 UNCERTAIN_BEFORE = """
@@ -122,102 +90,60 @@ UNCERTAIN_BEFORE = """
     BE likely from | BE most likely due to | most likely due to | possible that | most likely | very likely |
     more likely | likely | probably | probably due to | possibly | possibly due to | presumably | presumed to be |
     thought to be | BE thought to be | BE thought to have | felt to be | BE felt to be | appears to be due to |
-    what appears to be | working diagnosis | working diagnosis of | can not rule out | can not exclude | not rule out |
-    not exclude | unable to rule out | could not rule out | question of | think SUBJECT may have | versus | vs | vs .
+    what appears to be | working diagnosis | working diagnosis of | can not rule out | can not exclude |
+    not rule out | not exclude | unable to rule out | could not rule out | question of | think SUBJECT may have |
+    will consider | would consider | could consider | consider | query | versus | vs | vs .
 """
 UNCERTAIN_ADJECTIVES = (
     "possible | suspected | probable | questionable | presumed | presumptive | potential | equivocal | ?x"
 )
 HYPOTHETICAL_AFTER = """
     BE suspected | suspected STOP | BE possible STOP | BE a possibility | BE probable STOP | probable STOP |
-    BE likely STOP | BE most likely STOP | likely STOP | possible STOP | can not be excluded | can not be ruled out |
-    could not be excluded | could not be ruled out | not excluded | not ruled out | not been ruled out |
-    HAVE not been ruled out | HAVE not been excluded | BE not ruled out | BE not excluded | to be ruled out |
-    to be excluded | needs to be ruled out | must be ruled out | should be ruled out | BE to be ruled out |
-    BE in the differential | in the differential | on the differential | BE on the differential | BE questionable |
-    vs | vs . | versus
+    BE likely STOP | BE most likely STOP | likely STOP | possible STOP | can not be excluded |
+    can not be ruled out | could not be excluded | could not be ruled out | not excluded | not ruled out |
+    not been ruled out | HAVE not been ruled out | HAVE not been excluded | BE not ruled out | BE not excluded |
+    to be ruled out | to be excluded | needs to be ruled out | must be ruled out | should be ruled out |
+    BE to be ruled out | BE in the differential | in the differential | on the differential |
+    BE on the differential | BE questionable | vs | vs . | versus
 """
 HYPOTHETICAL_AFTER_WORD = """
     ? | screening | screen | screenings | prophylaxis | ppx | precautions | prevention | risk | risk factors |
-    vaccine | vaccines | vaccination | vaccinations | immunization | immunizations | shot | booster | testing | workup
+    vaccine | vaccines | vaccination | vaccinations | immunization | immunizations | shot | booster | testing |
+    workup
 """
 
 # Past. "History of" stands apart: see words.CHRONIC.
 HISTORY_BEFORE = """
-    history of | hx of | h / o | hx | medical history of | past medical history of | past history of | history of a |
-    surgical history of | prior history of | previous history of | remote history of | history includes
+    history of | personal history of | hx of | h / o | hx | medical history of | past medical history of |
+    past history of | history of a | surgical history of | prior history of | previous history of |
+    remote history of | history includes
 """
 HISTORICAL_BEFORE = """
-    no longer HAVE | no longer ING | no longer ING from | no longer suffering from | no longer suffers from |
-    no longer with | no longer complains of | resolution of | recovered from | recovering from | BE resolved from |
+    EARLIER pregnancy complicated by | EARLIER pregnancy with | no longer HAVE | no longer ING |
+    no longer ING from | no longer suffering from | no longer suffers from | no longer with |
+    no longer complains of | resolution of | recovered from | recovering from | BE resolved from |
     HAVE recovered from | used to have | used to get | previously had | previously HAVE | previously experienced |
     previously , PRONOUN experienced | previously , PRONOUN HAVE | HAVE previously had | as a child HAVE |
     as a child SUBJECT HAVE
 """
 HISTORICAL_ADJECTIVES = """
     status post | s / p | previous | previously | prior | past | old | remote | former | resolved | healed |
-    childhood | previous history of | history | last year 's
+    no longer | childhood | previous history of | history | last year 's
 """
 HISTORICAL_AFTER = """
-    in the past | in POSSESSIVE past | in the remote past | in the distant past | as a child | as a teenager |
-    as an infant | as a baby | in childhood | as a young adult | BE resolved | HAVE resolved | HAVE since resolved |
-    HAVE now resolved | HAVE completely resolved | HAVE fully resolved | HAVE spontaneously resolved |
-    spontaneously resolved | resolved spontaneously | resolved completely | now resolved | since resolved |
-    resolved STOP | resolved with | resolved after | resolved by | resolved on | , which resolved |
-    , which HAVE resolved | , which HAVE now resolved | , which HAVE since resolved | which resolved | that resolved |
-    , resolved | HAVE gone away | went away | HAVE subsided | HAVE cleared | BE gone
+    in POSSESSIVE EARLIER pregnancy | with POSSESSIVE EARLIER pregnancy | during POSSESSIVE EARLIER pregnancy |
+    in EARLIER pregnancy | in the past | in POSSESSIVE past | in the remote past | in the distant past |
+    as a child | as a teenager | as an infant | as a baby | in childhood | as a young adult | BE resolved |
+    HAVE resolved | HAVE since resolved | HAVE now resolved | HAVE completely resolved | HAVE fully resolved |
+    HAVE spontaneously resolved | spontaneously resolved | resolved spontaneously | resolved completely |
+    now resolved | since resolved | resolved STOP | resolved with | resolved after | resolved by | resolved on |
+    , which resolved | , which HAVE resolved | , which HAVE now resolved | , which HAVE since resolved |
+    which resolved | that resolved | , resolved | HAVE gone away | went away | HAVE subsided | HAVE cleared |
+    BE gone
 """
+# After a finding, where the operation that follows removed it.
+REMOVED_AFTER = "s / p | status post"
 YEARS_AGO = "years ago | year ago | decades ago | decade ago | yrs ago | yr ago | years prior | years back"
-# Words that look like cues.
-PSEUDO_CUES = """
-    without ISSUE | no specific diagnosis | no diagnosis | consistent with known | consistent with his known |
-    consistent with her known | consistent with the patient 's | as well as | concerned that his | concerned that her |
-    concerned about his | concerned about her | concerned about the | concerned about their | worried about his |
-    worried about her | possible that some of | suspect his | suspect her | suspect their | possible CAUSE of |
-    likely CAUSE of | most likely CAUSE of | probable CAUSE of | suspected CAUSE of POSSESSIVE |
-    ever been diagnosed with | being diagnosed with | ever diagnosed with | including but not limited to |
-    include but not limited to | include but are not limited to | no ISSUE STOP | no further | not only | no doubt |
-    without doubt | without a doubt | without question | no question | without difficulty | no difficulty |
-    without contrast | not necessarily | no one | not certain if | not certain whether | not sure if |
-    not sure whether | unsure if | no matter | no later | not able | not cause | no more than | not just | not simply |
-    not sure | not well controlled | not taking | not using | not on | not well | not controlled | not compliant |
-    not improving | not getting | not going | not checking | not monitoring | not interested | not responding |
-    gram negative | er negative | pr negative | her2 negative | rh negative | triple negative | culture negative |
-    smear negative | node negative | receptor negative | coagulase negative | her-2 negative | / neu negative |
-    false negative | false negatives | negative pressure | negative thoughts | negative symptoms | negative margins |
-    negative feedback | negative affect | negative self | history of present illness | history of the present illness |
-    history of present illnesses | history of presenting illness | history of presenting complaint | hpi |
-    DURATION history of | DURATION 's history of | chronic history of | ongoing history of | active history of |
-    current history of | history BE | history and physical | history taking | past medical history | past history |
-    medical history | social history | surgical history | past surgical history | history significant for |
-    medical history significant for | history notable for | history includes | family practice | family medicine |
-    family doctor | family physician | family meeting | family planning | family at bedside | prior to |
-    previous visit | prior visit | previous echocardiogram | prior echocardiogram | previous imaging | prior imaging |
-    previous exam | prior exam | previous study | prior study | prior studies | previous labs | prior labs |
-    prior x-ray | previous x-ray | prior ct | prior mri | previous ct | previous mri | previous note | prior note |
-    prior films | previous year 's | previous year | old records | past year | past week | past few | past several |
-    past month | past couple | past day | past days | past two | past three | past 2 | past 3 | years old | year old |
-    old female | old male | old man | old woman | old boy | old girl | even if | as if | if any | , if any | what if |
-    RELATIVE HAVE noticed | RELATIVE HAVE noted | RELATIVE HAVE been giving | RELATIVE HAVE given |
-    RELATIVE HAVE tried | RELATIVE HAVE not noticed | RELATIVE HAVE reported | RELATIVE HAVE observed |
-    RELATIVE HAVE brought | RELATIVE HAVE concerns | RELATIVE HAVE questions | RELATIVE HAVE seen |
-    RELATIVE HAVE been | RELATIVE with concerns | RELATIVE with questions | RELATIVE HAVE also noticed |
-    RELATIVE who HAVE noticed | RELATIVE who HAVE noted | likely as not | patient 's | pt 's | not resolved |
-    HAVE not resolved | not completely resolved | may take | may use | may continue | may return | could not |
-    may not | can not be sure | suspected by POSSESSIVE
-"""
-NEGATIVE_FINDINGS = """
-    no ISSUE OF | no SCALE ISSUE OF | no SCALE SCALE ISSUE OF | denies ISSUE OF | denies SCALE ISSUE OF |
-    denied ISSUE OF | denied SCALE ISSUE OF | without ISSUE OF | without SCALE ISSUE OF | not SHOW ISSUE OF |
-    not HAVE ISSUE OF | not HAVE any ISSUE OF | no known drug allergies | no known allergies |
-    no known medication allergies | no known food allergies | no drug allergies | never smoker | never smoked |
-    non smoker | not currently employed | lack of energy | lack of sleep | lack of appetite | lack of exercise |
-    lack of motivation | lack of coordination | lack of interest | lack of concentration | lack of housing |
-    lack of insurance | acquired absence of | congenital absence of | absence of limb | without complication |
-    without complications | without aura | without behavioral disturbance | without loss of consciousness |
-    without hematuria | without bleeding | without obstruction | not intractable | without status |
-    without psychotic features | without myelopathy | without radiculopathy | without exacerbation
-"""
 
 # What ends a scope.
 CONTRASTS = """
@@ -233,8 +159,12 @@ AFFIRMATIONS = """
     BE positive for | pos for | states | stated | significant for | notable for | remarkable for | noteworthy for |
     SUBJECT HAVE | SUBJECT also HAVE | SUBJECT do have | SUBJECT does have | continues to have |
     continues to experience | found to have | diagnosed with | confirms | affirms | acknowledges | describes |
-    there BE | shows | reveals | demonstrates | showed | revealed | demonstrated | ( + ) | [ + ] | + | treated for |
-    being treated for | now with | now has | currently | presently | developed | notes | does have | positive |
-    SUBJECT continues | SUBJECT takes | SUBJECT uses
+    not deny | not denying | not denied | not without | never without | never denied | and known | , known | , dx |
+    [x] | there BE | shows | reveals | demonstrates | showed | revealed | demonstrated | ( + ) | [ + ] | + |
+    treated for | being treated for | now with | now has | currently | presently | developed | notes | does have |
+    positive | SUBJECT continues | SUBJECT takes | SUBJECT uses
 """
-PATIENT_CUES = "the patient | this patient | patient | pt | he himself | she herself | personal history of"
+PATIENT_CUES = """
+    the patient | this patient | patient | pt | patient 's | the patient 's | pt 's | he himself | she herself |
+    personal history of
+"""

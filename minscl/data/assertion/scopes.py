@@ -1,17 +1,20 @@
-"""The words of a sentence that each cue governs: its scope, as in ConText.
+"""The words of a sentence that the cues before them govern: their scopes, as in ConText.
 
-One forward pass follows the scopes of cues that stand before what they govern, one backward pass those of cues that
-stand after it. Each takes time linear in the words: of scopes with the same effect and reach only the last is kept.
+One forward pass, in time linear in the words: of scopes with the same effect and reach only the last is kept.
 
-Read next: cues.py, for what effects and reaches mean; status.py, which asks for the effects on a word.
+A denial ends at a preposition or a relative pronoun that no cue contains: in "no hospitalizations for asthma" what is
+absent is not the asthma. After most of them it goes on with the next item: "no pain in the chest, cough or fever".
+
+Read next: cues.py, for what effects and reaches mean; scopes_after.py, for cues that stand after the finding;
+status.py, which asks for the effects on a word.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from minscl.data.assertion.clauses import Border, borders
 from minscl.data.assertion.cues import (
     AFFIRMED,
-    AFTER,
     BEFORE,
     CLAUSE,
     CONTRAST,
@@ -20,6 +23,7 @@ from minscl.data.assertion.cues import (
     HISTORICAL,
     HISTORY_OF,
     HYPOTHETICAL,
+    ITEM,
     LIST,
     NOUN,
     PATIENT,
@@ -27,36 +31,40 @@ from minscl.data.assertion.cues import (
 )
 from minscl.data.assertion.matching import CueMatch
 from minscl.data.assertion.words import (
-    FINITE_VERBS,
-    MAIN_CLAUSE,
+    BORDERS,
+    CLAUSE_WORDS,
     POSITIVE,
     PREPOSITIONS,
-    SUBORDINATORS,
+    RELATIONS,
     WORD_CLASSES,
 )
 
 PHRASE_WORDS = 5  # the reach of PHRASE
-CLAUSE_WORDS = 6  # how far from a comma the verb of its clause may be
 NOTHING: frozenset[str] = frozenset()
 _SCOPED = (DENIED, FAMILY, HYPOTHETICAL, HISTORICAL, HISTORY_OF)
 _SUBJECTS = WORD_CLASSES["SUBJECT"] - {"who"}
-_ITEM_MARKS = (",", ";", "and", "or", "nor", "(", ")")
 # A cue after one of these begins its sentence: "CV: no edema, murmurs", "there is no edema, erythema".
-_OPENERS = WORD_CLASSES["BE"] | WORD_CLASSES["HAVE"] | {":", "reports", "reported", "with", "shows", "patient", "pt"}
+_OPENERS = WORD_CLASSES["BE"] | WORD_CLASSES["HAVE"] | {":", "reports", "reported", "shows", "patient", "pt"}
 
 
 @dataclass
-class _Scope:
-    """An open scope: its effect and reach, the word before which it ends, and two facts for its end.
+class Scope:
+    """An open scope: its effect and reach, its first word, the word before which it ends, and facts for its end.
 
-    `is_first`: its cue begins the sentence. `has_items`: a comma or "and" came in it.
+    `is_first`: its cue begins the sentence. `has_items`: a comma or "and" came in it. `has_borders`: its items stand
+    between borders ("Denies: - cough - fever"). `is_interrupted`: a preposition came after its last item. That one
+    `is_process`: "denies changes in vision or hearing, diplopia" goes on with the comma, not with "or".
     """
 
     effect: str
     reach: str
+    start: int
     end: int
     is_first: bool = False
     has_items: bool = False
+    has_borders: bool = False
+    is_interrupted: bool = False
+    is_process: bool = False
 
 
 def scopes_before(
@@ -66,112 +74,112 @@ def scopes_before(
 
     `inherited` are the effects that are open at the first word.
     """
-    scopes = [_Scope(effect, LIST, len(words) + 1) for effect in inherited]
+    scopes = [Scope(effect, LIST, 0, len(words) + 1) for effect in inherited]
     opened_at = _opened_at(words, cues)
     if not (scopes or opened_at):
         return [NOTHING] * len(words), ()
     cue_at = {match.start: match for match in cues if match.cue.place == BEFORE}
-    clause_starts = _clause_starts(words)
-    or_ahead = _or_ahead(words, clause_starts, cue_at)
-    outside: list[list[_Scope]] = []  # the scopes to return to after each open parenthesis
+    in_cue = words_in(cues, len(words))
+    border_at = borders(words, [*cue_at.values()])
+    outside: list[list[Scope]] = []  # the scopes to return to after each open parenthesis
     effects = []
     for index, word in enumerate(words):
-        scopes = _merge(scopes, opened_at.get(index, ()))
-        if word == "(":
+        scopes = merge(scopes, opened_at.get(index, ()))
+        if word == "(" and not in_cue[index]:
             outside.append(scopes)
-        elif word == ")" and outside:
+        elif word == ")" and outside and not in_cue[index]:
             scopes = outside.pop()
         elif scopes:
-            starts_main = _starts_main_clause(words, index)
-            following = words[index + 1] if index + 1 < len(words) else ""
-            scopes = [
-                scope
-                for scope in scopes
-                if index < scope.end
-                and not _ends_at(scope, word, following, clause_starts[index], or_ahead[index], starts_main)
-            ]
+            scopes = [scope for scope in scopes if index < scope.end and not _ends_at(scope, border_at[index])]
+            if not in_cue[index]:
+                scopes = [scope for scope in scopes if not _ends_at_mark(scope, words, index)]
             for scope in scopes:
                 scope.has_items |= word in (",", "and")
         if scopes and index in cue_at:
             scopes = _after_cue(scopes, cue_at[index], words)
-        effects.append(frozenset(scope.effect for scope in scopes) if scopes else NOTHING)
-    scopes = _merge(scopes, opened_at.get(len(words), ()))
-    return effects, tuple(scope.effect for scope in scopes if scope.reach != PHRASE)
+        effects.append(_effects(scopes))
+    scopes = merge(scopes, opened_at.get(len(words), ()))
+    return effects, tuple(_effects(scope for scope in scopes if scope.reach != PHRASE))
 
 
-def _opened_at(words: Sequence[str], cues: Sequence[CueMatch]) -> dict[int, list[_Scope]]:
+def _effects(scopes: Iterable[Scope]) -> frozenset[str]:
+    return frozenset(scope.effect for scope in scopes if not scope.is_interrupted) if scopes else NOTHING
+
+
+def words_in(cues: Sequence[CueMatch], count: int) -> list[bool]:
+    """For each of a sentence's `count` words, whether a cue has it."""
+    inside = [False] * count
+    for match in cues:
+        inside[match.start : match.end] = [True] * (match.end - match.start)
+    return inside
+
+
+def _opened_at(words: Sequence[str], cues: Sequence[CueMatch]) -> dict[int, list[Scope]]:
     """The scopes of the cues that stand before what they govern, by their first word."""
-    opened: dict[int, list[_Scope]] = {}
+    opened: dict[int, list[Scope]] = {}
     for match in cues:
         cue = match.cue
         if cue.place == BEFORE and cue.effect in _SCOPED:
             is_first = match.start == 0 or words[match.start - 1] in _OPENERS
             end = match.end + PHRASE_WORDS if cue.reach == PHRASE else len(words) + 1
-            opened.setdefault(match.end, []).append(_Scope(cue.effect, cue.reach, end, is_first))
+            opened.setdefault(match.end, []).append(Scope(cue.effect, cue.reach, match.end, end, is_first))
     return opened
 
 
-def _merge(scopes: list[_Scope], opened: Iterable[_Scope]) -> list[_Scope]:
+def merge(scopes: list[Scope], opened: Iterable[Scope]) -> list[Scope]:
     """`scopes` and those `opened`, which replace scopes of the same effect and reach: there are never many."""
     for new in opened:
         scopes = [scope for scope in scopes if (scope.effect, scope.reach) != (new.effect, new.reach)] + [new]
     return scopes
 
 
-def _clause_starts(words: Sequence[str]) -> list[bool]:
-    """For each word, whether it is a comma or "and" that begins a clause with a verb or a label of its own."""
-    starts = [False] * len(words)
-    for index, word in enumerate(words):
-        if word not in (",", "and", "which", "while"):
-            continue
-        for following in words[index + 1 : index + 1 + CLAUSE_WORDS]:
-            starts[index] = following in FINITE_VERBS or following == ":"
-            if starts[index] or following in _ITEM_MARKS or following in SUBORDINATORS:
-                break
-    return starts
-
-
-def _or_ahead(words: Sequence[str], clause_starts: Sequence[bool], cue_at: dict[int, CueMatch]) -> list[bool]:
-    """For each word, whether "or" follows before its clause ends."""
-    ends = {index for index, match in cue_at.items() if match.cue.effect in (AFFIRMED, CONTRAST)}
-    ahead = [False] * len(words)
-    is_ahead = False
-    for index in range(len(words) - 1, -1, -1):
-        ahead[index] = is_ahead
-        if words[index] in ("or", "nor"):
-            is_ahead = True
-        elif clause_starts[index] or words[index] == ";" or index in ends:
-            is_ahead = False
-    return ahead
-
-
-def _starts_main_clause(words: Sequence[str], index: int) -> bool:
-    """Whether the main clause after "if …" begins at `words[index]`: ", we", ", the patient", "we will", "because"."""
-    word = words[index]
-    following = words[index + 1] if index + 1 < len(words) else ""
-    if word == ",":
-        return following in MAIN_CLAUSE or words[index + 1 : index + 3] == ["the", "patient"]
-    return word in ("but", "because") or (word in ("we", "i") and following in ("will", "would", "can", "may"))
-
-
-def _ends_at(
-    scope: _Scope, word: str, following: str, starts_clause: bool, or_ahead: bool, starts_main_clause: bool
-) -> bool:
-    """Whether `scope` ends at `word`, apart from cues."""
+def _ends_at(scope: Scope, border: Border) -> bool:
+    """Whether `scope` ends at the word of `border`, apart from cues and marks."""
+    word = border.word
     if scope.reach == CLAUSE and scope.effect == HYPOTHETICAL:
-        return starts_main_clause or (word == "," and starts_clause and scope.is_first)
+        return border.starts_main_clause or (word == "," and border.starts_clause and scope.is_first)
     if scope.reach == CLAUSE:
-        return word == ";" or (word == "," and following in WORD_CLASSES["PRONOUN"])
-    if starts_clause or word == ";" or (word == "for" and scope.effect == HYPOTHETICAL and scope.reach == NOUN):
+        return word == ";" or (word == "," and border.following in WORD_CLASSES["PRONOUN"])
+    if border.starts_clause or word == ";":
+        return True
+    if word == "for" and scope.effect == HYPOTHETICAL and scope.reach == NOUN:
         return True  # "likely due to opioids for chronic pain"
     if scope.reach == PHRASE:
         return word == "," or word in PREPOSITIONS
-    if word == "," and not or_ahead:
-        return (scope.reach == NOUN and not scope.is_first) or following in POSITIVE
+    if word == "and" and scope.reach == ITEM and not scope.has_items:
+        return True
+    if word != "," or border.or_ahead:
+        return False
+    is_new = border.starts_finding or (border.starts_located and scope.reach != LIST)
+    ends_noun = scope.reach in (NOUN, ITEM) and not scope.is_first
+    return border.following in POSITIVE or ends_noun or (is_new and not scope.has_items)
+
+
+def _ends_at_mark(scope: Scope, words: Sequence[str], index: int) -> bool:
+    """Whether `scope` ends at `words[index]`, which no cue has, as a border or a preposition; else notes what it is."""
+    word = words[index]
+    if word in BORDERS:
+        if scope.start == index:
+            scope.has_borders = True
+        return not scope.has_borders and scope.reach != CLAUSE
+    if word == ":":
+        if scope.start != index and scope.reach in (NOUN, ITEM):
+            return words[index - 1] != "following"
+        scope.start += scope.start == index
+    if scope.effect != DENIED:
+        return False
+    if word in CLAUSE_WORDS:
+        return True
+    if word in RELATIONS:
+        scope.is_interrupted = True
+        scope.is_process |= bool(index) and words[index - 1] in WORD_CLASSES["ISSUE"]
+        return word == "for" or (scope.is_process and scope.reach != LIST)
+    if word == "," or (word in ("or", "nor", "and", "/", "including", "such") and not scope.is_process):
+        scope.is_interrupted = scope.is_process = False
     return False
 
 
-def _after_cue(scopes: list[_Scope], match: CueMatch, words: Sequence[str]) -> list[_Scope]:
+def _after_cue(scopes: list[Scope], match: CueMatch, words: Sequence[str]) -> list[Scope]:
     """The scopes that the cue `match` leaves open."""
     effect, start = match.cue.effect, match.start
     has_subject = words[start] in _SUBJECTS or words[max(0, start - 1)] in _SUBJECTS
@@ -180,47 +188,12 @@ def _after_cue(scopes: list[_Scope], match: CueMatch, words: Sequence[str]) -> l
     if effect == CONTRAST:
         return [scope for scope in scopes if scope.reach == CLAUSE and scope.effect == HYPOTHETICAL]
     if effect == AFFIRMED:
-        return [scope for scope in scopes if scope.reach == CLAUSE]
+        is_sign = words[start] in ("+", "(", "[", "[x]")  # else "no c/o …", "denies known …"
+        return [
+            scope
+            for scope in scopes
+            if scope.reach == CLAUSE or (scope.effect == DENIED and scope.start == start and not is_sign)
+        ]
     if effect == HYPOTHETICAL:  # "denies fever, possible sinusitis", but "no concern for sinusitis"
         return [scope for scope in scopes if not (scope.effect == DENIED and scope.has_items)]
     return scopes
-
-
-def scopes_after(words: Sequence[str], cues: Sequence[CueMatch]) -> list[frozenset[str]]:
-    """The effects that the cues after each word have on it."""
-    if not any(match.cue.place == AFTER and match.cue.effect for match in cues):
-        return [NOTHING] * len(words)
-    cues_at: dict[int, list[CueMatch]] = {}
-    in_cue = [False] * len(words)
-    for match in cues:
-        cues_at.setdefault(match.start, []).append(match)
-        in_cue[match.start : match.end] = [True] * (match.end - match.start)
-    has_verb = False  # whether a clause before this word has a verb: then "and" begins another clause
-    verb_before = []
-    for index, word in enumerate(words):
-        verb_before.append(has_verb)
-        has_verb |= word in FINITE_VERBS and all(match.cue.place == BEFORE for match in cues_at.get(index, ()))
-
-    scopes: list[_Scope] = []
-    effects = [NOTHING] * len(words)
-    for index in range(len(words) - 1, -1, -1):
-        word = words[index]
-        scopes = [scope for scope in scopes if index > scope.end]
-        effects[index] = frozenset(scope.effect for scope in scopes) if scopes else NOTHING
-        matches_here = cues_at.get(index, ())
-        if scopes:
-            ends_clause = word in (";", ":") or (word in (",", "and") and verb_before[index])
-            if ends_clause or any(map(_ends_backward, matches_here)) or (word in FINITE_VERBS and not in_cue[index]):
-                scopes = []
-            elif word == "," or word in PREPOSITIONS:
-                scopes = [scope for scope in scopes if scope.reach != PHRASE]
-        for match in matches_here:
-            if match.cue.place == AFTER and match.cue.effect:
-                end = index - PHRASE_WORDS - 1 if match.cue.reach == PHRASE else -1
-                scopes = _merge(scopes, [_Scope(match.cue.effect, match.cue.reach, end)])
-    return effects
-
-
-def _ends_backward(match: CueMatch) -> bool:
-    """Whether a cue after `match` governs nothing before it."""
-    return match.cue.place == BEFORE and match.cue.effect in (AFFIRMED, CONTRAST, DENIED, HISTORY_OF, FAMILY, PATIENT)

@@ -8,10 +8,13 @@ Decisions:
 - Several statuses: the one that speaks most against a code counts: denied, family, hypothetical, historical, affirmed.
 - Uncertain diagnoses ("possible", "suspected", "consistent with") are hypothetical, with "if …" and "rule out": in
   outpatients none of them is coded (ICD-10-CM guidelines, IV.H). "Unlikely" is denied, as in NegEx.
-- A section of past history is not historical by itself, as chronic conditions stand there. "History of" is
-  (guidelines, I.C.21.c.4), unless the evidence names a chronic condition; so are "status post", "in the past" and
-  "resolved".
-- A relative who tells ("mother reports a fever") has nothing; one who "had" it, "mother: …", "in her mother" has.
+- A section of past history is not historical by itself, as chronic conditions stand there; one of past operations is.
+  "History of" is (guidelines, I.C.21.c.4), unless the evidence names a chronic condition; so are "status post", "in the
+  past" and "resolved".
+- Where a scope's end is in doubt, the finding is affirmed: a denial ends at "for asthma" in "no visits for asthma", a
+  section's status at an empty line or at anything like a heading, and never concerns "the patient has …".
+- A relative who tells ("mother reports a fever") has nothing; one who "had" it, "mother: …", "in her mother" has. A
+  child is the patient unless it is said whose child it is ("her son").
 - A cue that begins or ends the evidence governs it ("[denies chest pain]"); one in its middle does not
   ("[diabetes without complications]"). A finding that contains a negation ("never smoker") is affirmed.
 
@@ -36,17 +39,23 @@ from minscl.data.assertion.cues import (
 )
 from minscl.data.assertion.layout import Sentence, sentences
 from minscl.data.assertion.matching import cues_in, tokenize
-from minscl.data.assertion.scopes import scopes_after, scopes_before
-from minscl.data.assertion.words import CHRONIC, FILLERS
+from minscl.data.assertion.scopes import scopes_before
+from minscl.data.assertion.scopes_after import scopes_after
+from minscl.data.assertion.words import CHRONIC, FILLERS, PROCESSES, word_set
 
 STATUSES = (DENIED, FAMILY, HYPOTHETICAL, HISTORICAL, AFFIRMED)  # of several, the first counts
 
-# Categories whose codes are for what a note denies: observation for suspected conditions ruled out (Z03-Z05),
-# screening (Z11-Z13), not immunised (Z28), not carried out (Z53), noncompliance (Z91).
-CODES_OF_DENIALS = ("Z03", "Z04", "Z05", "Z11", "Z12", "Z13", "Z28", "Z53", "Z91")
-# Categories whose codes are for what someone else has: contact (Z20), family circumstances (Z63), family history
-# (Z80-Z84), newborns affected by maternal conditions (P00-P04).
-CODES_OF_RELATIVES = ("Z20", "Z63", "Z80", "Z81", "Z82", "Z83", "Z84", "P00", "P01", "P02", "P03", "P04")
+# Codes for what a note denies: observation for suspected conditions ruled out (Z03-Z05), screening (Z11-Z13), not
+# immunised (Z28), negative pregnancy test (Z32), not carried out (Z53), no home, food or insurance (Z59), do not
+# resuscitate (Z66), noncompliance (Z91), insufficient antenatal care (O09.3).
+CODES_OF_DENIALS = ("Z03", "Z04", "Z05", "Z11", "Z12", "Z13", "Z28", "Z32", "Z53", "Z59", "Z66", "Z91", "O093")
+# Codes for what is absent or cannot be done: menstruation (N91), bowel movement (K59.0), sleep (G47.0), hearing (H90,
+# H91), feeling (R20), walking (R26), urine (R33, R34), speech (R47), expected development (R62), appetite (R63.0),
+# breath (R06.81), organs at birth (Q) or later (Z89, Z90).
+CODES_OF_ABSENCES = tuple(word_set("N91 K590 G470 H90 H91 R20 R26 R33 R34 R47 R62 R630 R0681 Q Z89 Z90"))
+# Codes for what someone else has: contact (Z20), genetic counselling (Z31), family circumstances (Z63), family history
+# (Z80-Z84), newborns of mothers with diabetes (P70), affected by maternal conditions (P00-P04) or drugs (P96, Q86).
+CODES_OF_RELATIVES = tuple(word_set("Z20 Z31 Z63 Z80 Z81 Z82 Z83 Z84 P00 P01 P02 P03 P04 P70 P96 Q86"))
 
 
 def assertion(text: str, start: int, end: int) -> str:
@@ -68,14 +77,15 @@ def speaks_against(code: str, statuses: Iterable[str]) -> str:
     """DENIED or FAMILY where all located evidence of `code`, of these `statuses`, is that; "" otherwise.
 
     Denied and family evidence together give DENIED. Codes for what is denied ("Z03.89 … ruled out") or someone else's
-    ("Z80.3 Family history of …") rest on such evidence rightly.
+    ("Z80.3 Family history of …") rest on such evidence rightly, as do those for an absence (R34).
     """
     against = set(statuses)
     if not against or against - {DENIED, FAMILY}:
         return ""
-    if DENIED in against and not code.upper().startswith(CODES_OF_DENIALS):
+    code = code.upper().replace(".", "")
+    if DENIED in against and not code.startswith((*CODES_OF_DENIALS, *CODES_OF_ABSENCES)):
         return DENIED
-    if FAMILY in against and not code.upper().startswith(CODES_OF_RELATIVES):
+    if FAMILY in against and not code.startswith(CODES_OF_RELATIVES):
         return FAMILY
     return ""
 
@@ -126,7 +136,10 @@ class _Analysis:
         tokens = self.tokens
         first = min(bisect_right(tokens.ends, start), len(tokens.words) - 1)
         last = max(first, bisect_left(tokens.starts, end) - 1)
+        following = tokens.words[last + 1] if last + 1 < len(tokens.words) else ""
         effects = {self.section, *self.effects_before[first], *self.effects_after[last]}
+        if following in PROCESSES:  # "no asthma attacks": the attacks are denied
+            effects.discard(DENIED)
         effects.update(self._effects_at_start(first, last))
         effects.update(self._effects_at_end(first, last))
         is_chronic = CHRONIC.search(self.text, start, end) or tokens.words[max(0, first - 1)] == "chronic"

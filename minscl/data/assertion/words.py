@@ -22,8 +22,18 @@ WORD_CLASSES: dict[str, frozenset[str]] = {
         mother father mom dad mum parent parents brother brothers sister sisters sibling siblings twin son sons daughter
         daughters child children aunt aunts uncle uncles cousin cousins niece nephew grandmother grandfather grandma
         grandpa grandparent grandparents grandson granddaughter wife husband spouse partner girlfriend boyfriend
-        relative relatives roommate coworker"""),
+        relative relatives roommate coworker fob"""),
     "SIDE": word_set("maternal paternal older younger elder late biological first-degree half twin other"),
+    "NEWLY": word_set("recently just newly also"),
+    "EARLIER": word_set("prior previous last first earlier past"),
+    "EVIDENCE": word_set("""
+        evidence suggestion indication complaint complaints sign episodes episode bouts presence feeling feelings
+        sensation thoughts thought ideation diagnosis finding findings features stigmata trace focus foci area areas
+        mention record documentation use abuse intake any one kind type symptom likelihood"""),
+    "TEST": word_set("workup work-up evaluation screening screen test testing swab culture cultures scan imaging"),
+    "REMOVAL": word_set("""
+        appendectomy cholecystectomy hysterectomy oophorectomy mastectomy lumpectomy prostatectomy tonsillectomy
+        nephrectomy colectomy splenectomy thyroidectomy excision resection"""),
     "DURATION": word_set("""
         day days week weeks month months year years hour hours long longstanding long-standing lifelong"""),
     "SHOW": word_set("""
@@ -38,21 +48,26 @@ WORD_CLASSES: dict[str, frozenset[str]] = {
         experienced noticed noted reported endorsed developed felt seen demonstrated revealed shown"""),
     "ISSUE": word_set("""
         issue issues problem problems complication complications concern concerns change changes increase decrease
-        worsening improvement relief exacerbation exacerbations flare flares difficulties progression benefit"""),
+        worsening improvement relief exacerbation exacerbations flare flares difficulties progression benefit recurrence
+        response treatment hospitalizations hospitalization admissions admission visits medication medications therapy
+        insight need disappearance resolution remission reduction"""),
     "OF": word_set("of in with from for to on regarding"),
     "SCALE": word_set("significant interval further acute major other new recent much real appreciable notable any"),
     "CAUSE": word_set("cause causes etiology etiologies source sources reason reasons explanation contributor"),
-    "STOP": word_set(". , ; ) ! ? | [ ("),
+    "STOP": word_set(". , ; ) ! ? ¦ [ ( /"),
 }  # fmt: skip
 
+# Verbs of advice and plans.
+IMPERATIVES = word_set("""
+    take use call return go seek stop apply give come contact please consider start proceed follow refer increase
+    decrease continue add send order obtain check try resume hold discontinue schedule see avoid be have""")
 # A comma and one of these begin the main clause after "if …"; so does "we will" without a comma.
-MAIN_CLAUSE = word_set("""
-    he she they we i you then please call return go consider stop start seek will would can proceed follow there this
-    but because""")
+MAIN_CLAUSE = IMPERATIVES | word_set("he she they we i you then will would can there this but because")
 # Words with which a new finding, not the next item of a denied list, begins after a comma.
 POSITIVE = word_set("""
     mild moderate severe slight some positive trace occasional intermittent chronic persistent worsening increased
-    decreased diffuse scattered marked significant current former with + 1+ 2+ 3+ 4+ grade bilateral now status""")
+    decreased diffuse scattered marked significant current former with + 1+ 2+ 3+ 4+ grade bilateral now status his
+    her their my the""")
 FINITE_VERBS = word_set("""
     is are was were has have had does did do will would can could should may might continues continue remains remain
     appears appear states takes uses works lives feels felt looks seems started began developed presents presented
@@ -62,10 +77,35 @@ SUBORDINATORS = word_set("that which when who since if as because where")
 PREPOSITIONS = word_set(
     "in on for to with after from due because at by during while when that which who and is was are"
 )
+# Words that introduce a noun phrase or clause which a denial of the noun before does not reach: "no response of
+# …"; and possessives, as what is somebody's is there: "denies missing her …".
+RELATIONS = word_set("""
+    of for in to from into with on at about regarding concerning toward towards against during after before since over
+    under through per between within among by via his her their my your""")
+RELATIONAL_NOUNS = word_set(
+    "shortness loss lack blood pain swelling difficulty trouble change changes problems history"
+)
+CLAUSE_WORDS = word_set("that which who whom whose because when while")  # as RELATIONS, with a verb of their own
+# Predicates without a verb, after a comma: "no wheezing, COPD stable".
+PREDICATES = word_set("""
+    stable improving resolving worsening unchanged persists persisting compensated decompensated controlled
+    uncontrolled recurred ongoing progressing""")
+SHOWN = word_set("present noted seen")  # as PREDICATES, but only for the first of a denied list
+BORDERS = word_set("- – — ¦ []")  # marks between findings: " - ", a table's cells, check boxes
 # What may stand before the cue in evidence that contains it: "[there is no evidence of pneumonia]".
 FILLERS = word_set("""
     the a an there is are was were patient pt he she they her his their has have had of with any this that mr ms mrs
     also does did do specifically currently again and - • * : , ( reports states ros""")
+
+# Children are relatives where the sentence says whose: "her son", "the patient's child"; else the child is the patient.
+CHILDREN, BABIES = word_set("son daughter"), word_set("child baby infant newborn toddler neonate")
+CARERS = word_set("mother father mom dad mum parent parents grandmother grandfather grandma grandpa guardian caregiver")
+OWNERS = word_set("his her their my your 's")
+SOURCES = word_set("by from per")  # before a relative who tells or accompanies
+
+# Nouns whose absence, before or after the name of a disease, is not the absence of that disease.
+PROCESSES = WORD_CLASSES["ISSUE"] | word_set("""
+    attack attacks crisis crises med meds drugs inhaler inhalers supplies regimen surgery follow-up followup plan""")
 
 # Words that say that a finding began at the time that follows: "diagnosed five years ago".
 ONSET = word_set("""

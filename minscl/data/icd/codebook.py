@@ -20,6 +20,7 @@ from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE, Edition, find_e
 from minscl.data.icd.parse_edition import parse_edition
 from minscl.errors import InputError
 
+ONE_DAY = datetime.timedelta(days=1)
 ROOT = "ICD-10-CM"  # the node above the chapters
 CODE_SHAPE = re.compile(r"[A-Z][0-9][0-9AB][0-9A-Z]{0,4}")  # without the dot: E1165, I10, M1A9XX0
 PCS_SHAPE = re.compile(r"[0-9BCDFGHX][0-9A-HJ-NP-Z]{6}")  # an ICD-10-PCS procedure code: 0SR9019
@@ -74,18 +75,24 @@ class CodeBook:
         return f"; no older edition is known, so codes may differ from those of {self.date}" if is_before else ""
 
     def when_valid(self, code: str) -> str:
-        """For a code that this book lacks or does not bill: when another edition does, "valid until 2026-09-30" or
-        "valid from 2026-10-01". "" for a billable code, and for one that no known edition has as billable.
+        """For a code that this book lacks or does not bill: when another edition does. "" for a billable code, and for
+        one that no known edition has as billable.
+
+        "valid until 2026-09-30", the day before the next known edition without it; "valid from 2026-10-01", or "valid
+        by 2025-10-01" where what came before that edition is not known.
         """
         if code in self._billable:
             return ""
-        bundled = map(read_edition, BUNDLED)
-        others = [edition for edition in bundled if edition.first_date != self.edition.first_date]
-        for edition in sorted(others, key=lambda other: other.first_date > self.edition.first_date):
+        bundled = [edition for edition in map(read_edition, BUNDLED) if edition.first_date != self.edition.first_date]
+        known = sorted([*bundled, self.edition], key=lambda edition: edition.first_date)
+        place = known.index(self.edition)
+        for index in [*range(place - 1, -1, -1), *range(place + 1, len(known))]:  # older ones first, the latest of them
+            edition = known[index]
             if CodeBook.load(edition.name).is_billable(code):
-                if edition.first_date > self.edition.first_date:
-                    return f"valid from {edition.first_date}"
-                return f"valid until {min(edition.last_date, self.edition.first_date - datetime.timedelta(days=1))}"
+                if index < place:
+                    return f"valid until {min(edition.last_date, known[index + 1].first_date - ONE_DAY)}"
+                is_next = known[index - 1].last_date + ONE_DAY >= edition.first_date
+                return f"valid {'from' if is_next else 'by'} {edition.first_date}"
         return ""
 
     def is_billable(self, code: str) -> bool:
@@ -159,7 +166,8 @@ class CodeBook:
             return text
         code = re.sub(r"\s", "", unicodedata.normalize("NFKC", text)).upper().rstrip(".")
         bare = code.replace(".", "", 1) if code.find(".") in (-1, 3) else code  # E950.0 is of ICD-9-CM
-        special = bare.startswith(SPECIAL_CATEGORIES) and len(bare) <= 7 and bare.isalnum()
+        is_special = bare[:3] in self._nodes or bare.startswith(SPECIAL_CATEGORIES)
+        special = is_special and 3 <= len(bare) <= 7 and bare.isalnum() and bare[0].isalpha()
         if not CODE_SHAPE.fullmatch(bare) and not special:
             return None
         code = bare if len(bare) == 3 else f"{bare[:3]}.{bare[3:]}"
@@ -222,6 +230,7 @@ class _NearestIndex:
 @functools.lru_cache(maxsize=4)
 def _load(edition: str, date: str | datetime.date | None) -> CodeBook:
     day = read_date(date, "date") if isinstance(date, str) else date
+    day = day.date() if isinstance(day, datetime.datetime) else day
     in_force = find_edition(edition, day)
     if day is None:
         return CodeBook(parse_edition(in_force), in_force)

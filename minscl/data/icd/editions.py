@@ -62,6 +62,11 @@ class Edition:
         return f"ICD-10-CM edition {self.name} (dates of service {self.first_date} to {self.last_date})"
 
     @property
+    def id(self) -> str:
+        """What documents name: "2027" of a bundled edition, with the digest of its files for a folder."""
+        return self.name if self.is_bundled else f"{self.name}-{self.digest}"
+
+    @property
     def digest(self) -> str:
         """16 hexadecimal digits of the digest of all files."""
         joined = "".join(f"{role} {file.sha256}\n" for role, file in self.files)
@@ -108,9 +113,9 @@ def find_edition(edition: str | os.PathLike | None = None, date: datetime.date |
     if date is None or named.first_date <= date <= named.last_date:
         return named
     if date > named.last_date:
-        raise InputError(
-            f"date {date}: edition {named.name} ends on {named.last_date}; name a later edition (expand official)"
-        )
+        later = [name for name in BUNDLED if date <= read_edition(name).last_date]
+        remedy = f"use --edition {later[0]}" if later else "name a later edition (expand official)"
+        raise InputError(f"date {date}: edition {named.name} ends on {named.last_date}; {remedy}")
     older = [bundled for bundled in map(read_edition, BUNDLED) if bundled.first_date < named.first_date]
     return next((bundled for bundled in reversed(older) if bundled.first_date <= date), older[0] if older else named)
 
@@ -166,8 +171,8 @@ def _read_description(path: Path, is_bundled: bool) -> Edition:
 def read_date(text: str, name: str) -> datetime.date:
     """The date in `text`, as 2026-10-01; `name` is what messages call it. Raises InputError."""
     try:
-        if len(text) != 10:
-            raise ValueError
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            raise ValueError("ISO 8601 has other forms too, such as weeks")
         return datetime.date.fromisoformat(text)
     except ValueError as error:
         shown = text if len(text) <= 20 else describe_value(text)

@@ -17,7 +17,7 @@ from minscl.data.icd.rules.additional import additional_codes
 from minscl.data.icd.rules.exclusions import excludes1_and_sides, excludes2
 from minscl.data.icd.rules.finding import CODE_ALSO, RULES, USE_ADDITIONAL, Finding
 from minscl.data.icd.rules.sequencing import code_first
-from minscl.data.icd.rules.specificity import encounters, not_alone, unspecified
+from minscl.data.icd.rules.specificity import contradictions, encounters, not_alone, unspecified
 from minscl.data.icd.rules.validity import invalid
 
 
@@ -29,15 +29,17 @@ def check(codes: list[str], codebook: CodeBook | None = None) -> list[Finding]:
     """
     book = codebook or CodeBook.load()
     exclusions = excludes1_and_sides(codes, book)
+    conflicts = {frozenset(finding.codes) for finding in exclusions}
     findings = [
         *invalid(codes, book),
         *exclusions,
         *code_first(codes, book),
-        *unspecified(codes, book, {frozenset(finding.codes) for finding in exclusions}),
+        *unspecified(codes, book, conflicts),
+        *contradictions(codes, book, conflicts),
         *encounters(codes, book),
         *not_alone(codes, book),
         *additional_codes(codes, book, USE_ADDITIONAL),
         *additional_codes(codes, book, CODE_ALSO),
-        *excludes2(codes, book),
+        *excludes2(codes, book, conflicts),
     ]
     return sorted(findings, key=lambda finding: RULES.index(finding.rule))

@@ -13,7 +13,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minscl.data.icd.codebook import CodeBook
 
@@ -22,10 +22,11 @@ CODE, DASH, RANGE, CHARACTERS, WORDS = "code", "dash", "range", "with characters
 HEADING, TEXT_ONLY = "heading", "text only"
 SHAPES = (CODE, DASH, RANGE, CHARACTERS, WORDS, HEADING, TEXT_ONLY)
 
-_CODE = re.compile(r"(?<![0-9A-Za-z])[A-Z][0-9][0-9A-Z](?:\.[0-9A-Z]{1,4})?(?![0-9A-Za-z])")
+_CODE = re.compile(r"(?<![0-9A-Za-z])[A-Z][0-9A-Z]{2}(?:\.[0-9A-Z]{1,4})?(?![0-9A-Za-z])")  # QA1.71
 _BRACKETS = re.compile(r"[(\[]([^()\[\]{}]*)(?:[)\]}]|$)")  # R11.16 has "(E87.8}"; Z47.33 lacks the bracket that closes
 # Between two codes. "I69.81- I69.91-" is no range but a list without its comma; "S00 - S09", "P28.3- - P28.4-" are.
 _RANGE_MARK = re.compile(r"\.?-?(-|\s+-\s*|\s+to\s+)")
+_DASHES = re.compile(r"\.?-*")  # what a code may end in: "F10.-", "S12.6.-", "E11.2-"
 _WITH = re.compile(r"\.?-?,?\s*with (?P<ending>.*)", re.DOTALL)
 _POSITIONS = {"fifth": 4, "5th": 4, "sixth": 5, "6th": 5, "seventh": 6, "7th": 6}  # counted from 0, without the dot
 _CHARACTER = re.compile(
@@ -34,6 +35,10 @@ _CHARACTER = re.compile(
     re.DOTALL,
 )
 _VALUE = re.compile(r"(?P<first>\d+)-\.?(?P<last>\d+)|(?P<alone>\d+|\b[A-Z]\b)")
+_WITH_PHRASE = re.compile(r"\bwith (?!fifth|sixth|final|\dth)([^()\[]*)")
+_WITHOUT = re.compile(r"\bwithout (.*?)(?=\bwith\b|$)")
+_INTENTS = {"poisoning": "1234", "intoxication": "1234", "adverse effect": "5", "underdosing": "6"}
+_SYNONYMS = {"hemorrhage": "bleeding"}
 # Brackets that are read otherwise than they stand. F06.7 prints I69.01- to I69.91- as ranges, which would take in
 # speech deficits, hemiplegia and dysphagia; G31.84 prints the same condition as a list. T88.7 names 18 chapters for
 # "specified adverse effects", which is not to say that it excludes every diagnosis of the patient.
@@ -47,7 +52,9 @@ _CORRECTIONS = {
 class Ending:
     """What a code must have besides its first characters. `place`: an index into the code without its dot, where one
     of `values` begins; "intent", the 5th or 6th character of T36-T65 that tells poisoning (1-4), adverse effect (5) and
-    underdosing (6) apart; "final", the last characters before the 7th; "words", which its description has."""
+    underdosing (6) apart; "final", the last characters before the 7th; "words", which its description has; "not
+    without", words that its description does not deny. In a final value each leading dash stands for one character
+    more after the category: "-20" is I69.320, not I69.20."""
 
     place: int | str
     values: tuple[str, ...]
@@ -60,7 +67,12 @@ class Ending:
             # The 6th character unless the code has five and X up to the 7th: T43.015A is 5, T36.91XA is 1.
             return (bare[5:6] if bare[5:6] not in ("", "X") else bare[4:5]) in self.values
         if self.place == "final":
-            return bare[:6].rstrip("X").endswith(self.values)
+            written = bare[:6].rstrip("X")
+            plain = [(value.lstrip("-"), 3 + len(value)) for value in self.values]
+            return any(written.endswith(value) and len(written) >= length for value, length in plain)
+        if self.place == "not without":
+            denied = " ".join(_WITHOUT.findall((description or "").lower()))
+            return not any(words in denied for words in self.values)
         return any(words in (description or "") for words in self.values)
 
 
@@ -112,6 +124,7 @@ def read_reference(text: str, book: CodeBook) -> Reference:
 
     What has the shape of a code but no category in `book`, such as the vitamin B12, is none.
     """
+    text = text.replace("–", "-")  # an en dash, as some editions of the List have it
     groups = []
     for bracket in _BRACKETS.finditer(text):
         content = bracket.group(1)
@@ -122,11 +135,36 @@ def read_reference(text: str, book: CodeBook) -> Reference:
     readings = [reading for reading in (_read_group(group, book) for group in groups) if reading.patterns]
     if not readings:
         readings = [_read_group(text, book)]
-    patterns = tuple(pattern for reading in readings for pattern in reading.patterns)
+    ending, intent = _ending_in_words(text), intent_in_words(text)
+    patterns = tuple(
+        replace(pattern, ending=pattern.ending or (intent if "T36" <= pattern.first[:3] <= "T65" else ending))
+        for reading in readings
+        for pattern in reading.patterns
+    )
     if not patterns:
         return Reference(HEADING if text.rstrip().endswith(":") else TEXT_ONLY)
     printed = ", ".join(reading.printed for reading in readings)
     return Reference(max((reading.shape for reading in readings), key=SHAPES.index), patterns, printed)
+
+
+def _ending_in_words(text: str) -> Ending | None:
+    """What the words of a note say of its codes, against codes of the same category that say the opposite: with
+    "diverticular disease with hemorrhage (K57.-)", K57.30 "without bleeding" is not meant; with "open fracture of hip
+    and thigh (S72.-)", no closed one.
+    """
+    if text.startswith("open fracture"):
+        return Ending("words", ("open fracture",))
+    words = [word for phrase in _WITH_PHRASE.findall(text) for word in re.findall(r"[a-z]{5,}", phrase)]
+    words += [_SYNONYMS[word] for word in words if word in _SYNONYMS]
+    return Ending("not without", tuple(words)) if words else None
+
+
+def intent_in_words(text: str) -> Ending | None:
+    """Of the codes T36-T65, those that the words of a note can speak of: "opioid poisoning (T40.0-T40.2-)" is no
+    adverse effect. None if it says nothing, or names all."""
+    text = text.replace("adverse effect of underdosing", "underdosing")
+    values = "".join(intents for words, intents in _INTENTS.items() if words in text)
+    return Ending("intent", tuple(values)) if values and len(values) < 6 else None
 
 
 def _read_group(group: str, book: CodeBook) -> Reference:
@@ -148,7 +186,9 @@ def _read_group(group: str, book: CodeBook) -> Reference:
         shapes.add(RANGE if first else DASH if re.match(r"\.?-", between) else CODE)
         patterns.append(Pattern(first or bare, bare, ending))
         first = None
-    printed = group[codes[0].start() :] if clause else group[codes[0].start() : codes[-1].end()] + between.rstrip(" ,")
+    dashes = _DASHES.match(group, codes[-1].end())
+    assert dashes  # the pattern may be empty
+    printed = group[codes[0].start() : len(group) if clause else dashes.end()]
     return Reference(max(shapes, key=SHAPES.index), tuple(patterns), printed)
 
 
@@ -163,7 +203,8 @@ def _read_ending(text: str) -> tuple[Ending | None, str]:
     values: list[str] = []
     for value in _VALUE.finditer(match["values"]):
         if value["alone"]:
-            values.append(value["alone"])
+            dashes = match["values"][: value.start()].endswith("-") and match["place"] == "final"
+            values.append("-" * dashes + value["alone"])
         else:
             width = len(value["first"])
             values += [f"{number:0{width}}" for number in range(int(value["first"]), int(value["last"]) + 1)]

@@ -7,7 +7,7 @@ mandatory even so. Its list is *open* where a line names no code: then any disea
 ("neoplasm (C00-D49)") only the named codes are. The other half of the convention counts, too (guideline I.A.13): a code
 whose "use additional code" note names the manifestation is its cause.
 
-Read next: checking.py.
+Read next: ordering.py, which puts codes in this order; checking.py.
 """
 
 import functools
@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.rules.finding import CODE_FIRST, Finding, is_wide, place_name
+from minscl.data.icd.rules.finding import CODE_FIRST, Finding, is_wide, on_different_sides, place_name
 from minscl.data.icd.rules.note_index import node_path, note_index
 from minscl.data.icd.rules.references import Ending
 from minscl.data.icd.rules.validity import in_canonical_form
@@ -26,6 +26,14 @@ _CONDITIONAL = re.compile(
 )
 # "Codes with this title ... are never permitted to be used as first listed" (the List's introduction)
 _TITLE = re.compile(r"\bin (\w+ )?(diseases?|conditions?) classified elsewhere")
+# What an open list asks for, by its heading → the chapters where that can be.
+_ANY_DISEASE = tuple(str(chapter) for chapter in (*range(1, 20), 22))
+_CHAPTERS = {
+    "malignan": ("2",),
+    "neoplasm": ("2",),
+    "infection": tuple(chapter for chapter in _ANY_DISEASE if chapter not in ("2", "4", "5", "17")),
+    "": _ANY_DISEASE,
+}
 _ADVERSE_EFFECT = Ending("intent", ("5",))  # of T36-T50: "for adverse effects, the nature of the adverse effect"
 
 
@@ -38,6 +46,8 @@ class CodeFirst:
     mandatory: bool
     is_open: bool
     only_adverse_effects: bool
+    is_sequela: bool
+    asked_for: str  # "infection", "malignan", "neoplasm": what an open list asks for, "" for any disease
 
 
 class Sequencer:
@@ -54,12 +64,16 @@ class Sequencer:
             by_node.setdefault(note.node, []).append(number)
         for node, numbers in by_node.items():
             heading = self.index.notes[numbers[0]].text
+            is_open = not all(self.index.notes[number].reference.patterns for number in numbers)
+            asked_for = next((words for words in _CHAPTERS if f" {words}" in f" {heading}"), "")
             self._blocks[node] = CodeFirst(
                 node,
                 tuple(numbers),
                 mandatory=bool(_TITLE.search(book.description(node) or "")) or not _CONDITIONAL.search(heading),
-                is_open=not all(self.index.notes[number].reference.patterns for number in numbers),
+                is_open=is_open,
                 only_adverse_effects="for adverse effects" in heading,
+                is_sequela="(sequela)" in heading,
+                asked_for=asked_for if is_open else "",
             )
 
     def blocks(self, code: str) -> tuple[CodeFirst, ...]:
@@ -88,8 +102,16 @@ class Sequencer:
             code
             for code in codes
             if code != manifestation
-            and (self.names(block, code) or not paired.isdisjoint(self._additional.carried(code)))
+            and (
+                self.names(block, code)
+                or _is_surely(code, block.asked_for)
+                or (self._is_disease(code) and not paired.isdisjoint(self._additional.carried(code)))
+            )
+            and not on_different_sides(code, manifestation, self._book)
         ]
+
+    def _is_disease(self, code: str, asked_for: str = "") -> bool:
+        return self._book.chapter(code[:3]) in _CHAPTERS[asked_for]
 
     def is_adverse_effect(self, manifestation: str, codes: list[str]) -> bool:
         """Whether the code is due to a drug among `codes`, which its "use additional code" note names: then it comes
@@ -105,7 +127,7 @@ class Sequencer:
     def may_be_cause(self, block: CodeFirst, code: str) -> bool:
         """Whether `code`, which nothing names, can be the disease that an open list asks for: no external cause, no
         chapter 21, no manifestation; for an adverse effect, its nature, which may be a manifestation but no drug."""
-        if not block.is_open or self._book.chapter(code[:3]) in (None, "20", "21"):
+        if not block.is_open or not self._is_disease(code, block.asked_for):
             return False
         if block.only_adverse_effects:
             return block.node not in node_path(code, self._book)
@@ -169,15 +191,33 @@ def _order(rules: Sequencer, block: CodeFirst, code: str, cause: str, book: Code
 
 def _missing(rules: Sequencer, block: CodeFirst, code: str, codes: list[str], book: CodeBook) -> Finding:
     """`code` has no cause before it."""
-    if block.only_adverse_effects:
-        remedy = f"{code} follows the code of the adverse effect itself, which is missing (guideline I.C.19.e.5.a)"
-    elif block.is_open:
-        alone = "it is not listed first" if codes[0] == code else "no code before it can be that"
-        remedy = f"list the underlying condition before {code}; {alone} (guideline I.A.13)"
+    if block.is_open:
+        following = codes[codes.index(code) + 1 :]
+        if any(rules.may_be_cause(block, other) for other in following):
+            reason = "it may be among the codes that follow"
+        else:
+            reason = "none of the other codes can be it"
+        remedy = f"list that before {code}; {reason} (guideline {_guideline(block, book)})"
     else:
         printed = ", ".join(rules.index.notes[number].reference.printed for number in block.numbers)
-        remedy = f"list one of {printed} before {code}"
+        remedy = f"list {printed if book.is_billable(printed) else f'a code of {printed}'} before {code}"
     return _finding(rules, block, block.numbers[0], (code,), remedy, book)
+
+
+def _is_surely(code: str, asked_for: str) -> bool:
+    """Whether a code that no line names is what an open list asks for, by its chapter: an infection, a neoplasm."""
+    if asked_for == "infection":
+        return "A00" <= code[:3] < "B90"  # not B95-B97: organisms
+    return bool(asked_for) and "C00" <= code[:3] <= ("C96" if asked_for == "malignan" else "D49")
+
+
+def _guideline(block: CodeFirst, book: CodeBook) -> str:
+    """The section of the Official Guidelines that asks for the order."""
+    if block.only_adverse_effects:
+        return "I.C.19.e.5.a"
+    if block.is_sequela:
+        return "I.B.10"
+    return "I.A.13" if _TITLE.search(book.description(block.node) or "") else "I.B.7"
 
 
 def _finding(
@@ -185,42 +225,3 @@ def _finding(
 ) -> Finding:
     sentence = rules.index.notes[number].text.removeprefix(", ")  # the List prints "Code first, if applicable, ..."
     return Finding(CODE_FIRST, codes, remedy, sentence, place_name(block.node, book), wide=is_wide(block.node))
-
-
-def order_by_code_first(codes: list[str], book: CodeBook) -> list[str]:
-    """`codes`, each as it was written, with every cause before the codes whose code-first notes name it.
-
-    Otherwise the order stays: a code waits for its causes and follows the last of them. Codes that are each other's
-    cause keep their order.
-    """
-    rules = sequencer(book)
-    canonical = [code if book.is_billable(code) else book.normalise(code) or code for code in codes]
-    waits_for: dict[str, set[str]] = {}
-    for code in dict.fromkeys(canonical):
-        blocks = rules.blocks(code)
-        waits_for[code] = {cause for block in blocks for cause in rules.causes(block, code, canonical)}
-    if not any(waits_for.values()):
-        return list(codes)
-    reachable = {code: _reach(code, waits_for) for code in waits_for}
-    for code, causes in waits_for.items():
-        waits_for[code] = {cause for cause in causes if code not in reachable[cause]}
-    ordered = []
-    listed: set[str] = set()
-    waiting = list(range(len(codes)))
-    while waiting:
-        place = next(place for place in waiting if waits_for[canonical[place]] <= listed)
-        waiting.remove(place)
-        ordered.append(codes[place])
-        listed.add(canonical[place])
-    return ordered
-
-
-def _reach(code: str, waits_for: dict[str, set[str]]) -> set[str]:
-    """The causes of `code`, their causes, and so on."""
-    reached: set[str] = set()
-    unexplored = [code]
-    while unexplored:
-        causes = waits_for[unexplored.pop()] - reached
-        reached |= causes
-        unexplored += causes
-    return reached

@@ -1,17 +1,24 @@
 """Invalid codes: what is wrong with each, and which codes it may stand for. Read next: checking.py."""
 
+import re
+
 from minscl.data.icd.codebook import CodeBook, is_procedure
 from minscl.data.icd.rules.finding import INVALID, Finding
 from minscl.data.icd.rules.note_index import node_path
 
 _ORDINALS = {4: "4th", 5: "5th", 6: "6th", 7: "7th"}
 _SHOWN = 3  # candidates named in a message
+_ICD9 = re.compile(r"\d{3}(\.\d{1,2})?|E\d{3}\.\d")
 
 
 def in_canonical_form(codes: list[str], book: CodeBook) -> list[str]:
     """Each code once, in order and canonical form. What is not shaped like one, and ICD-10-PCS codes, are left out."""
-    canonical = (text if book.is_billable(text) else book.normalise(text) for text in codes)
-    return list(dict.fromkeys(code for code in canonical if code))
+    return list(dict.fromkeys(code for code in (_canonical(text, book) for text in codes) if code))
+
+
+def _canonical(text: str, book: CodeBook) -> str | None:
+    """CodeBook.normalise, which takes off the dash of "E11.6-", as the List writes all codes below E11.6."""
+    return text if book.is_billable(text) else book.normalise(text.rstrip().rstrip("-"))
 
 
 def invalid(codes: list[str], book: CodeBook) -> list[Finding]:
@@ -19,11 +26,14 @@ def invalid(codes: list[str], book: CodeBook) -> list[Finding]:
     diagnoses, and this book cannot judge them."""
     findings = {}
     for text in codes:
-        code = text if book.is_billable(text) else book.normalise(text)
+        code = _canonical(text, book)
         if code is None and not is_procedure(text):
-            shown = " ".join(text.split()) or "(empty)"
+            shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.split()))
+            shown = shown or "(empty)"
             shown = shown if len(shown) <= 12 else shown[:12] + "…"
-            findings[shown] = Finding(INVALID, (shown,), "not shaped like an ICD-10-CM code; look the diagnosis up")
+            is_old = "but like one of ICD-9-CM, which ended on 2015-09-30" if _ICD9.fullmatch(shown) else ""
+            remedy = f"not shaped like an ICD-10-CM code{is_old and f', {is_old}'}; look the diagnosis up"
+            findings[shown] = Finding(INVALID, (shown,), remedy)
         elif code is not None and not book.is_billable(code):
             findings[code] = Finding(INVALID, (code,), _explain(code, book))
     return list(findings.values())
