@@ -173,12 +173,12 @@ def test_modes_and_what_killed_runs_leave(tmp_path):
     edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"a"))
     assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o600}
     for path in (*out.iterdir(), out):
-        path.chmod(0o755)
+        path.chmod(0o750)
     leftovers = [tmp_path / f".minscl-out-{number}.{suffix}" for number, suffix in ((1, "tmp"), (2, "previous"))]
     for path in leftovers:
         path.mkdir()
     edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"b"))
-    assert {path.stat().st_mode & 0o777 for path in (*out.iterdir(), out)} == {0o755}
+    assert {path.stat().st_mode & 0o777 for path in (*out.iterdir(), out)} == {0o750}
     assert all(path.exists() for path in leftovers)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(edition_folder, "_ABANDONED_SECONDS", -1)

@@ -11,6 +11,7 @@ from minscl.data.icd.official.check import check_official, misfits
 from minscl.data.icd.official.dates import edition_dates
 from minscl.data.icd.official.files import read_official
 from minscl.data.icd.official.folder import missing_roles
+from minscl.data.icd.xml_text import read_xml
 from minscl.errors import InputError
 from tests.official_archives import (
     ALL_CODES,
@@ -23,7 +24,6 @@ from tests.official_archives import (
     TABULAR,
     addenda,
     checked,
-    codes_file,
     fault,
     order_file,
     write,
@@ -96,10 +96,11 @@ def test_xml_in_legal_encodings_is_read(encoding, tmp_path):
     members = {TABULAR: encoded(SMALL_TABULAR), ORDER: SMALL[ORDER], "i": encoded(INDEX.replace(b"?>", padding, 1))}
     files, codes = checked(tmp_path, members)
     assert codes.placed["notes"] and codes.counts[-1][1] == 0 and "index" in files
-    _, codes = checked(tmp_path, {TABULAR: members[TABULAR], CODES: codes_file([*SMALL_ROWS[2:], SMALL_ROWS[1]])})
     entities = b'?><!DOCTYPE ICD10CM.tabular [<!ENTITY a "aaaa">]>'
     message = fault(tmp_path, {**SMALL, TABULAR: encoded(SMALL_TABULAR.replace(b"?>", entities, 1))})
     assert "document type or entities" in message
+    curly = '<?xml version="1.0" encoding="ISO-8859-1"?><a>“é”</a>'.encode("cp1252")
+    assert read_xml(curly, "a.xml").text == "“é”"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_the_order_file_decides_on_what_the_list_says_in_prose(tmp_path):
         ("April 1 2027/Tabular.xml", "April 1 2027/Order.txt", "2027", ("2027-04", "2027-04-01", "2027-09-30")),
         ("April/tabular_2027.xml", "Order.txt", "2027", ("2027-04", "2027-04-01", "2027-09-30")),
         ("table-04-01-2027/t.xml", "Order.txt", "2027", ("2027-04", "2027-04-01", "2027-09-30")),
-        ("2027 updated-02-01-2027/t.xml", "Order.txt", "", ("2027", "2026-10-01", "2027-09-30")),
+        ("2027 updated-02-01-2026/t.xml", "Order.txt", "", ("2027", "2026-10-01", "2027-09-30")),
         ("tabular-October-2026.xml", "order-October-2026.txt", "2027", ("2027", "2026-10-01", "2027-09-30")),
         ("t 2026-11-26/Tabular.xml", "Order.txt", "2027", ("2027", "2026-10-01", "2027-09-30")),
         ("FY27_Tabular.xml", "FY 2027 order.txt", "", ("2027", "2026-10-01", "2027-09-30")),

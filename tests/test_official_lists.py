@@ -110,8 +110,9 @@ def test_descriptions_that_differ_are_shown_with_both_texts(tmp_path, capsys):
 )
 def test_a_damaged_order_file_is_an_error_with_its_line(old, new, line, tmp_path):
     """Guards: an order file passed over, as PDFs are, for one odd line; control characters in a description."""
-    message = fault(tmp_path, {**SMALL, ORDER: SMALL[ORDER].replace(old, new)})
-    assert f"{ORDER}:{line}: " in message
+    for name in (ORDER, "a"):
+        message = fault(tmp_path, {TABULAR: SMALL_TABULAR, CODES: SMALL[CODES], name: SMALL[ORDER].replace(old, new)})
+        assert f": {name}:{line}: " in message
 
 
 def test_a_damaged_file_is_known_by_its_name(tmp_path):
@@ -179,6 +180,12 @@ def test_rows_in_any_order_have_their_place(tmp_path):
     for row in (("A00", True, "no section"), ("H82.0", True, "no category")):
         with pytest.raises(InputError, match=f"{row[0]} has no category"):
             place_codes([*codes.rows, row], codes.placed)
+    gout = {name: [name, "section M05-M14"] for name in ("M1A", "M10", "M11")}  # so the List has them
+    tabular = {"nodes": {"section M05-M14": ["Gout", "13"], **gout, "A00": ["", "section A"]}, "notes": {}}
+    rows = [(name, True, name) for name in ("M12", "M11", "M10", "M1A")]
+    assert list(place_codes(rows, tabular)["nodes"]) == ["section M05-M14", "M1A", "M10", "M11", "M12"]
+    with pytest.raises(InputError, match="A00 is in no section"):
+        place_codes([*rows, ("A00", True, "lost")], tabular)
 
 
 def test_an_editions_list_of_codes_has_no_control_characters():

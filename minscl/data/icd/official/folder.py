@@ -147,7 +147,7 @@ def _remove_abandoned(target: Path) -> None:
 def _write(path: Path, content: bytes, mode: int) -> None:
     """Write a new file and return once it is on the disk."""
     with open(path, "xb") as file:
-        os.fchmod(file.fileno(), mode)
+        path.chmod(mode)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
