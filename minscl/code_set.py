@@ -30,7 +30,7 @@ from minscl.data.icd.rules.references import SHAPES, count_references
 from minscl.data.icd.tabular import NOTE_KINDS
 from minscl.data.spans.gold import stale_rows
 from minscl.edition_flags import load_codebook
-from minscl.errors import InputError
+from minscl.errors import InputError, printable
 from minscl.expand_config import LookupConfig, OfficialConfig, ShowEditionConfig
 
 SHOWN_TEXTS = 10  # descriptions that differ
@@ -92,8 +92,9 @@ def official(config: OfficialConfig) -> None:
     if "addenda" in files and (unfitting := misfits(files["addenda"].content, checked.rows)):
         codes = ", ".join(row.code for row in unfitting[:10]) + (", ..." if len(unfitting) > 10 else "")
         warn(f"{files['addenda'].place}: rows that do not fit the other files, which count: {codes}")
-    if not checked.version:
-        warn("the Tabular List's <version> is missing; the names of the files count")
+    if name[:4] not in checked.version:  # another year in it is an error
+        shown = printable(checked.version[:20]) or "missing"
+        warn(f"the Tabular List's <version> is {shown}, no year; the names of the files count")
     bundled = nearest_bundled(first_date)
     for role in missing_roles(files, bundled):
         about = bundled.file(role).about

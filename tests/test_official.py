@@ -103,11 +103,16 @@ def test_april_2026_differs_from_the_default_by_the_addenda(tmp_path):
 def test_the_command_writes_an_edition_that_the_code_book_loads(tmp_path):
     """Guards: a folder that --edition cannot read; a second run into the same folder refused."""
     rows = addenda([("Add:", "H81.0", 1, "Meniere's disease"), ("Add:", "H82", 1, "Vertigo")])
-    path = write(tmp_path, {**SMALL, "index.xml": INDEX, "addenda.txt": rows})
+    unversioned = SMALL[TABULAR].replace(b"<version>2027", b"<version>")
+    path = write(tmp_path, {**SMALL, TABULAR: unversioned, "index.xml": INDEX, "addenda.txt": rows})
     command = [sys.executable, "-m", "minscl.expand", "official", path, "--out", str(tmp_path / "out")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0 and official(*command[4:]).returncode == 0, result.stderr
-    warnings = "which count: H82", f"written to {tmp_path / 'out'};"
+    warnings = (
+        "which count: H82",
+        "<version> is missing, no year; the names of the files count",
+        f"written to {tmp_path / 'out'};",
+    )
     assert all(words in line for words, line in zip(warnings, result.stderr.splitlines(), strict=True))
     assert "billable codes deleted: A00.0, " in result.stdout
     book = CodeBook.load(tmp_path / "out")
