@@ -185,7 +185,7 @@ def manifestations_without_cause(codes: list[str], book: CodeBook) -> list[Findi
 def _order(rules: Sequencer, block: CodeFirst, code: str, cause: str, book: CodeBook) -> Finding:
     """`cause`, which stands after `code`, belongs before it."""
     number = (rules.names(block, cause) or block.numbers)[0]
-    remedy = f"{cause} is listed before {code}"
+    remedy = f"list {cause} before {code}"
     return _finding(rules, block, number, (code, cause), remedy, book)
 
 
