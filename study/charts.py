@@ -5,8 +5,8 @@ codes and counts are kept here. `read_charts` reads them; the command rebuilds t
 
     python -m study.charts MDACE_FOLDER
 
-deviates: a code that later releases subdivided is replaced by the billable 2026 code with the same meaning (SUCCESSORS;
-"unspecified" where the chart says no more). Three codes that are not in the 2026 Tabular List are dropped.
+deviates: a code that later releases subdivided is replaced by the billable FY2027 code with the same meaning (SUCCESSORS;
+"unspecified" where the chart says no more). Three codes that are not in the code set are dropped.
 
 Read next: notes.py.
 """
@@ -35,8 +35,10 @@ SUCCESSORS = {
     "G35": "G35.D",
     "G90.51": "G90.519",
     "I24.8": "I24.89",
+    "I42.8": "I42.89",
     "I47.1": "I47.10",
     "I47.2": "I47.20",
+    "I49.8": "I49.89",
     "I71.2": "I71.20",
     "I71.3": "I71.30",
     "I71.4": "I71.40",
@@ -55,7 +57,7 @@ NOT_IN_TREE = frozenset({"T81.4XXA", "V29.49XA", "V29.9XXA"})
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart: `codes` are billable 2026 codes with the number of annotations each had, in code order."""
+    """One chart: `codes` are billable FY2027 codes with the number of annotations each had, in code order."""
 
     id: str
     codes: tuple[tuple[str, int], ...]

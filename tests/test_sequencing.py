@@ -82,7 +82,7 @@ CODE_FIRST = [  # codes, sentence, remedy; "" where nothing is wrong
     (
         "H72.01 H66.91",
         "any associated otitis media (H65.-, H66.1-, H66.2-, H66.3-, H66.4-, H66.9-, H67.-)",
-        "H66.91 is",
+        "list H66.91",
     ),
     ("H72.01 H66.92", "", ""),  # the other ear
     ("I61.9 R29.705", "", ""),  # I61 asks for R29.7 as additional code, though R29.7 names I63 alone
