@@ -141,7 +141,14 @@ def proper(terms):
             ["gait abnormal", "gait abnormality", "gait abnormalities"],
         ),
         (Term(("Pain(s)", "limb", "lower"), ()), ["lower limb pain"]),
-        (Term(("Deficiency, deficient", "factor", "specified NEC"), ()), ["factor deficiency"]),
+        (Term(("Deficiency, deficient", "factor", "specified NEC"), ()), ["other specified factor deficiency"]),
+        (Term(("Mass", "abdominal", "specified site NEC"), ()), ["abdominal mass of other specified site"]),
+        (Term(("Tenderness, abdominal", "rebound"), ()), ["rebound abdominal tenderness"]),
+        (Term(("Functioning, intellectual, borderline",), ()), ["borderline intellectual functioning"]),
+        (Term(("Diver's palsy, paralysis or squeeze",), ()), ["Diver's palsy"]),
+        (Term(("Fracture, pathological", "ankle"), ()), ["ankle pathological fracture"]),
+        (Term(("Fracture, traumatic", "ankle"), ()), ["ankle fracture"]),
+        (Term(("Tear, torn", "meniscus"), ()), ["meniscus tear", "meniscus torn"]),
         (Term(("Addison's", "disease"), ()), ["disease Addison's"]),
         (Term(("Deficiency", "fructose 1,6-diphosphatase"), ()), ["fructose 1,6-diphosphatase deficiency"]),
         (
@@ -151,7 +158,8 @@ def proper(terms):
     ],
 )
 def test_phrases(proper, term, expected):
-    """Guards: connectives before their head, modifiers lost, names without their capital."""
+    """Guards: connectives before their head, modifiers lost, names without their capital; "specified NEC" given the
+    phrase of the line above; a qualifier after a comma taken for a synonym, or left out."""
     assert term_phrases(term, proper) == expected
 
 

@@ -32,6 +32,12 @@ ADJECTIVE = re.compile(
 )
 _OPTIONAL_ENDING = re.compile(r"\((s|es|ies|al|ic)\)")  # "Pain(s)" → "(s)"
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
+_ALIKE = 3  # letters with which synonyms in one title begin, all but these:
+_UNLIKE = frozenset(
+    ["Anus, anal", "Moebius, Möbius", "Nose, nasal", "Scurvy, scorbutic", "Sialitis, silitis", "Tear, torn"]
+    + ["Tooth, teeth", "Vein, venous", "Wear, worn"]
+)
+_IMPLIED = ("traumatic", "inconclusive", "without diagnosis")  # of fractures and findings that are named without them
 _MAX_MODIFIERS = 8  # nonessential modifiers used per term: two are usual, the longest list has 30
 
 
@@ -46,9 +52,14 @@ def term_phrases(term: Term, proper: frozenset[str]) -> list[str]:
 
     `proper`: from proper_nouns. The first phrase is "" for a term without words outside parentheses.
     """
-    main, *synonyms = [lowercase_first(part, proper) for part in term.path[0].split(", ") if part] or [""]
+    head, synonyms, qualifiers = _main_title(term.path[0])
+    main = join_subterms(lowercase_first(head, proper), qualifiers)
+    synonyms = [lowercase_first(part, proper) for part in synonyms]
     subterms = term.path[1:]
     phrases = [join_subterms(main, titles) for titles in _alternatives(subterms)]
+    if subterms and _is_residual(subterms[-1]):
+        template = "{} of other specified site" if "site" in subterms[-1] else "other specified {}"
+        return [template.format(phrase) for phrase in phrases]
     adjectives = [word for word in synonyms if word.endswith(("ic", "ous", "al", "oid"))]
     if adjectives and len(subterms) > 1 and subterms[0].lower() in ("with", "in", "due to"):
         phrases.append(join_subterms(plain_title(subterms[1]), subterms[2:], adjectives[0]))  # "diabetic amyotrophy"
@@ -64,6 +75,26 @@ def term_phrases(term: Term, proper: frozenset[str]) -> list[str]:
             phrases.append(join_subterms(main, [*above, modified]))
     first, *variants = dict.fromkeys(" ".join(phrase.split()) for phrase in phrases)
     return [first, *filter(None, variants)]
+
+
+def _main_title(title: str) -> tuple[str, list[str], list[str]]:
+    """(first part, synonyms, qualifiers) of a main term's title, whose parts have a comma between them.
+
+    A part that begins like the first is a synonym: "Tuberculosis, tubercular". Any other is a qualifier, printed after
+    what it qualifies: "Tenderness, abdominal". A list with "or" has neither: "Diver's palsy, paralysis or squeeze".
+    """
+    head, *parts = [part for part in title.split(", ") if part.strip(" ,")] or [""]
+    synonyms = [
+        part for part in parts if part[:_ALIKE].casefold() == head[:_ALIKE].casefold() or f"{head}, {part}" in _UNLIKE
+    ]
+    if any(re.search(r"(^| )or ", part) for part in parts):
+        return head, synonyms, []
+    return head, synonyms, [part for part in parts if part not in synonyms and part not in _IMPLIED]
+
+
+def _is_residual(title: str) -> bool:
+    """Whether a subterm has no words but "specified NEC" or the like: what is left besides the terms around it."""
+    return not plain_title(title) and bool(re.search(r"\b(specified|NEC)\b", title)) and "unspecified" not in title
 
 
 def _alternatives(titles: Sequence[str]) -> Iterator[tuple[str, ...]]:
