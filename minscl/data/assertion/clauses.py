@@ -21,6 +21,7 @@ from minscl.data.assertion.words import (
 
 CLAUSE_LENGTH = 6  # how far from a comma the verb of its clause may be
 _ITEM_MARKS = (",", ";", "and", "or", "nor", "(", ")")
+_NO_VERBS = RELATIONS | SUBORDINATORS | {"and", "or", "nor", "side", "members"}
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,19 @@ def _clause_starts(words: Sequence[str]) -> list[bool]:
     for index, word in enumerate(words):
         if word not in (",", "and", "which", "while"):
             continue
+        if words[index + 1 : index + 2] and words[index + 1] in WORD_CLASSES["RELATIVE"]:
+            starts[index] = _is_subject(words, index + 1)  # ", mother found vapes"
         for following in words[index + 1 : index + 1 + CLAUSE_LENGTH]:
-            starts[index] = following in FINITE_VERBS or following in PREDICATES or following == ":"
+            starts[index] |= following in FINITE_VERBS or following in PREDICATES or following == ":"
             if starts[index] or following in _ITEM_MARKS or following in SUBORDINATORS:
                 break
     return starts
+
+
+def _is_subject(words: Sequence[str], index: int) -> bool:
+    """Whether a word that may be a verb follows the relative at `index`: no mark, preposition or "'s"."""
+    following = words[index + 1 : index + 2]
+    return bool(following) and following[0].isalpha() and following[0] not in _NO_VERBS
 
 
 def _finding_starts(words: Sequence[str]) -> tuple[list[bool], list[bool]]:

@@ -22,7 +22,8 @@ DENIED_DETERMINERS = """
     not been ING | no longer any | not a candidate for | not consistent with | not compatible with |
     not suggestive of | not concerning for | not suspicious for | not worrisome for | not indicative of |
     not associated with | not related to | not appear related to | not appear to be related to | not due to |
-    not known to have | not appear to have | not appear to be | not seem to have | not in | not think SUBJECT HAVE |
+    not known to have | not SHOWN to have | not SHOWN to be | not currently HAVE |
+    not actually HAVE | not really HAVE | not ever HAVE | not appear to have | not appear to be | not seem to have | not in | not think SUBJECT HAVE |
     not think this BE | not think it BE | not believe SUBJECT HAVE | not believe this BE | not meet criteria for |
     not suspect | not suffer from | never diagnosed with | never BE diagnosed with | not diagnosed with |
     not suspected to have | rules out | ruled out | excludes | excluded | argues against | argue against |
@@ -33,7 +34,7 @@ DENIED_WITHOUT = "without | w / o"
 # Before the finding, for a few words: "is not depressed", "negative Murphy sign".
 DENIED_ADJECTIVES = """
     unlikely | not a | not an | negative | neg | denies taking | denies using | denies use of | denies requiring |
-    denies needing | non
+    denies needing
 """
 # Nouns that pass a denial on to what their preposition introduces. After other nouns it ends there: in "no evidence of
 # progression of lung cancer" the progression is denied, in "no hospitalizations for asthma" the hospitalizations.
@@ -41,7 +42,7 @@ PASSING_NOUNS = "EVIDENCE of | EVIDENCE for | EVIDENCE to suggest | EVIDENCE tha
 # After the finding, as that of someone who was asked, or in a table, a check list, or brackets.
 DENIED_ANSWERS = """
     denied STOP | BE denied | HAVE been denied | denied by | denies STOP | : no STOP | : none STOP |
-    : negative STOP | : neg STOP | : denies STOP | : denied STOP | : absent STOP | : never STOP | : not SHOWN |
+    : negative STOP | : neg STOP | : denies STOP | : denied STOP | : nonreactive STOP | : non-reactive STOP | : not detected STOP | : absent STOP | : never STOP | : not SHOWN |
     : none SHOWN | : n STOP | - no STOP | - none STOP | - denies STOP | - denied STOP | - negative STOP |
     - absent STOP | – no STOP | – none STOP | – denies STOP | – denied STOP | – negative STOP | ( denies ) |
     ( denied ) | ( no ) | ( none ) | ( negative ) | ( neg ) | ( absent ) | ( - ) STOP | denied it | denies it |
@@ -61,10 +62,10 @@ DENIED_AFTER = """
     seems unlikely | appears unlikely | felt to be unlikely | BE considered unlikely | BE thought unlikely |
     BE felt to be unlikely | highly unlikely | very unlikely | less likely | BE doubtful | doubtful STOP |
     BE doubted | BE negative | BE all negative | HAVE been negative | came back negative | come back negative |
-    returned negative | tested negative | BE out of the question | not occur | not develop | none STOP |
+    returned negative | tested negative | tests negative STOP | BE out of the question | not occur | not develop | none STOP |
     , which BE negative | , which came back negative | , which BE ruled out
 """
-DENIED_AFTER_WORD = "nonreactive STOP | negative STOP | neg STOP | free STOP | negative today | negative x"
+DENIED_AFTER_WORD = "nonreactive STOP | non-reactive STOP | negative STOP | neg STOP | free STOP | negative today | negative x"
 
 # Words that look like cues.
 PSEUDO_CUES = """
@@ -79,13 +80,13 @@ PSEUDO_CUES = """
     concerned that her | concerned about his | concerned about her | concerned about the | concerned about their |
     worried about his | worried about her | possible that some of | suspect his | suspect her | suspect their |
     possible CAUSE of | likely CAUSE of | most likely CAUSE of | probable CAUSE of | suspected CAUSE of POSSESSIVE |
-    ever been diagnosed with | being diagnosed with | ever diagnosed with | including but not limited to |
+    not previously diagnosed | not previously known | not previously recognized | not at | not under | not in control |
+    not in remission | non stemi | ever been diagnosed with | being diagnosed with | ever diagnosed with | including but not limited to |
     include but not limited to | include but are not limited to | no ISSUE STOP | no further | not only | no doubt |
     without doubt | without a doubt | without question | no question | without difficulty | no difficulty |
     without contrast | w / o contrast | not necessarily | no one | not certain if | not certain whether |
     not sure if | not sure whether | unsure if | no matter | no later | not able | not cause | no more than |
-    not just | not simply | not sure | not well controlled | not taking | not using | not on | not well |
-    not controlled | not compliant | not improving | not getting | not going | not checking | not monitoring |
+    not just | not simply | not sure | not taking | not using | not on | not improving | not getting | not going | not checking | not monitoring |
     not interested | not responding | gram negative | er negative | pr negative | her2 negative | rh negative |
     triple negative | culture negative | smear negative | node negative | receptor negative | coagulase negative |
     her-2 negative | / neu negative | false negative | false negatives | negative pressure | negative thoughts |

@@ -1,0 +1,116 @@
+"""Which relatives in a sentence are the patient: children in their own notes, mothers in obstetric ones.
+
+"32 yo mother with gestational diabetes" is the patient, "her mother" and "infant of a 32 yo mother" are not. Where it
+is in doubt, the finding is the patient's, as what is marked as a relative's by mistake is a diagnosis lost.
+
+Read next: matching.py, which reads such a relative as "patient".
+"""
+
+import re
+from collections.abc import Sequence
+
+from minscl.data.assertion.words import (
+    BABIES,
+    CARERS,
+    CHILDREN,
+    MOTHERS,
+    NEUTRAL_ADJECTIVES,
+    OWNERS,
+    PATIENT_ADJECTIVES,
+    SOURCES,
+    WORD_CLASSES,
+)
+
+ADULT = 13  # years: "8 yo mother with asthma" is a child's note
+_AGE = re.compile(r"(\d{1,2})(?:-?(?:yo|yrs?|years?(?:-old)?)|[fm])?")
+_GRAVIDA = re.compile(r"g\d{1,2}(?:p[\d-]+)?|gravida|primigravida|multigravida")
+_EVENT = (
+    r"postpartum|post-partum|intrapartum|antepartum|peripartum|deliver(?:ed|y)|labou?r|c-section|ca?esarean|nsvd|svd|"
+    r"epidural|lochia|breastfeeding|weeks pregnant|weeks'? gestation"
+)
+_OBSTETRIC = re.compile(rf"\b(?:{_EVENT}|g\d{{1,2}} ?p\d+|gravida)\b", re.IGNORECASE)
+_EVENT_WORDS = re.compile(_EVENT)
+# The patient is a child; a delivery note may have an infant too.
+_CHILDS = re.compile(
+    r"\b(?:born (?:at|via|by|to)|\d[ -](?:hour|hr|day|week|wk|month|mo)s?[ -]old|day of life|dol|neonatology|"
+    r"well[ -]child|birth history|p(?:a)?ediatric\w*|year[ -]old (?:boy|girl)|yo (?:boy|girl)|"
+    r"(?:infant|baby|newborn|neonate)(?: boy| girl)? of)\b",
+    re.IGNORECASE,
+)
+_PHRASES = ["stay at home".split(), "first time".split(), "post partum".split()]
+# After a number: "32 yo", "32 y/o", "32 years old".
+_YEARS = [unit.split() for unit in "y . o .|y . o|y / o|years old|year old|year-old|years-old|yrs old|yr old|yo".split("|")]
+_ADJECTIVES_BEFORE = 12  # words
+# After one of these a mother with an age or an adjective is still someone else's: "raised by a single mother".
+_NOT_THE_PATIENT = OWNERS | SOURCES | {"with"}
+_CHILD_BEFORE = BABIES | CHILDREN | {"boy", "girl", "born", "product", "fetus"}
+_OTHERS = WORD_CLASSES["RELATIVE"] - CHILDREN - {"children", "daughters", "sons", "husband", "spouse", "partner", "fob"}
+
+
+def is_obstetric_note(text: str) -> bool:
+    """Whether a note tells of a pregnancy or a delivery and its patient is not the child."""
+    return bool(_OBSTETRIC.search(text)) and not _CHILDS.search(text)
+
+
+def with_patients(words: list[str], is_obstetric: bool) -> list[str]:
+    """`words` with "patient" for each relative who is the patient; `is_obstetric` is what `is_obstetric_note` says.
+
+    A child is the patient unless it is said whose child it is; not even then where its mother tells.
+    """
+    result = words
+    carers = [index for index, word in enumerate(words) if word in CARERS]
+    others = {word for word in words if word in _OTHERS}
+    for index in carers:
+        if len(others) == 1 and _is_patient(words, index, is_obstetric):
+            result = [*words] if result is words else result
+            result[index] = "patient"
+    for index, word in enumerate(words):
+        if word in CHILDREN or word in BABIES:
+            before = words[max(0, index - 3) : index]
+            is_owned = word in CHILDREN or not OWNERS.isdisjoint(before)
+            is_joined = before[-1:] in (["and"], ["or"]) or before[-2:-1] == ["as"]  # "mother and son", "as a child"
+            if ((carers and carers[0] < index) or not is_owned) and not is_joined:
+                result = [*words] if result is words else result
+                result[index] = "patient"
+    return result
+
+
+def _is_patient(words: Sequence[str], index: int, is_obstetric: bool) -> bool:
+    """Whether the mother, father or grandparent at `words[index]` is the patient."""
+    start, is_described = index, False
+    while start > max(0, index - _ADJECTIVES_BEFORE) and (length := _adjective_before(words, start)):
+        is_described |= words[start - 1] not in NEUTRAL_ADJECTIVES
+        start -= length
+    has_article = start > 0 and words[start - 1] in ("a", "an", "the", "this")
+    before = words[start - 1 - has_article] if start > has_article else ""
+    if before in _NOT_THE_PATIENT or not _CHILD_BEFORE.isdisjoint(words[max(0, start - 12) : start]):
+        return False
+    if is_described:
+        return True
+    if words[index] not in MOTHERS or (before and before not in (".", ":", ";")) or not is_obstetric:
+        return False
+    is_the = has_article and words[start - 1] == "the"
+    near = words[max(0, index - 12) : index + 12]
+    return is_the or any(_GRAVIDA.fullmatch(word) or _EVENT_WORDS.fullmatch(word) for word in near)
+
+
+def _adjective_before(words: Sequence[str], end: int) -> int:
+    """How many words before `end` are an adjective of a patient: an age, "G2P1", "postpartum", "stay at home"; or 0."""
+    word = words[end - 1]
+    if not PATIENT_ADJECTIVES.isdisjoint([word, *word.split("-")]) or word in NEUTRAL_ADJECTIVES or _GRAVIDA.fullmatch(word):
+        return 1
+    for phrase in _PHRASES:
+        if words[max(0, end - len(phrase)) : end] == phrase:
+            return len(phrase)
+    for unit in _YEARS:
+        if words[max(0, end - len(unit)) : end] == unit:
+            is_adult = end > len(unit) and _is_adult(words[end - len(unit) - 1])
+            return len(unit) + 1 if is_adult else 0
+    if word[:1].isdigit() and not word.isdigit() and _is_adult(word):
+        return 1
+    return 0
+
+
+def _is_adult(word: str) -> bool:
+    age = _AGE.fullmatch(word)
+    return bool(age) and int(age[1]) >= ADULT
