@@ -10,6 +10,7 @@ from minscl.data.assertion.cues import AFFIRMED, CONTRAST
 from minscl.data.assertion.matching import CueMatch
 from minscl.data.assertion.words import (
     FINITE_VERBS,
+    GENERAL_STATES,
     MAIN_CLAUSE,
     PREDICATES,
     RELATIONAL_NOUNS,
@@ -78,10 +79,11 @@ def _finding_starts(words: Sequence[str]) -> tuple[list[bool], list[bool]]:
     for index, word in enumerate(words):
         if word != ",":
             continue
+        starts[index] = index > 0 and words[index - 1] in GENERAL_STATES
         for after in range(index + 1, min(len(words), index + 1 + CLAUSE_LENGTH)):
             following = words[after + 1] if after + 1 < len(words) else "."
             is_end = following in WORD_CLASSES["STOP"]
-            starts[index] = (words[after] in SHOWN and is_end) or (words[after] == "x" and following[0].isdigit())
+            starts[index] |= (words[after] in SHOWN and is_end) or (words[after] == "x" and following[0].isdigit())
             located[index] |= words[after] in RELATIONS and words[after - 1] not in RELATIONAL_NOUNS
             if starts[index] or words[after] in _ITEM_MARKS:
                 break

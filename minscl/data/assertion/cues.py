@@ -75,7 +75,7 @@ GROUPS: tuple[tuple[str, Cue], ...] = (
     (phrases.HISTORICAL_ADJECTIVES, Cue(HISTORICAL, reach=PHRASE)),
     (phrases.HISTORICAL_AFTER, Cue(HISTORICAL, AFTER, NEAREST)),
     (phrases.REMOVED_AFTER, Cue(REMOVED, AFTER, NEAREST)),
-    (phrases.YEARS_AGO, Cue(AGO, AFTER)),
+    (phrases.YEARS_AGO, Cue(AGO, AFTER, NEAREST)),
     (denials.PASSING_NOUNS, Cue(PSEUDO)),
     (denials.PSEUDO_CUES, Cue(PSEUDO)),
     (denials.NEGATIVE_FINDINGS, Cue(NEGATIVE_FINDING)),

@@ -48,7 +48,7 @@ HEADING_WORDS, HEADING_LENGTH = 6, 50  # a heading that is not on the lists has 
 SPACE = r"[^\S\r\n]"
 RELATIVE = re.compile(
     r"\b(?:(?:grand|step|half-)?(?:mother|father|brother|sister|son|daughter|parent)|grandma|grandpa|aunt|uncle|cousin|"
-    r"sibling|niece|nephew|mom|mum|dad|fob|family|relative)s?\b",
+    r"sibling|niece|nephew|mom|mum|dad|fob|mg[mf]|pg[mf]|family|relative)s?\b",
     re.IGNORECASE,
 )
 

@@ -28,7 +28,7 @@ from minscl.data.assertion.cues import (
     Cue,
 )
 from minscl.data.assertion.patients import with_patients
-from minscl.data.assertion.words import ADVERBS, FILLERS, IMPERATIVES, KEPT, ONSET, OWNERS, SOURCES, WORD_CLASSES
+from minscl.data.assertion.words import ADVERBS, FILLERS, IMPERATIVES, KEPT, ONSET, SOURCES, WORD_CLASSES
 
 # A check box, a border between a table's cells, a word with its hyphens and apostrophes, or one other character.
 _TOKEN = re.compile(
@@ -39,9 +39,10 @@ _TOKEN = re.compile(
 _MARKS = {"checked": "[x]", "unchecked": "[]", "border": "¦"}
 _BOXES = ("[]", "[x]")
 _BEFORE_NOT = WORD_CLASSES["BE"] | {"", ":", ",", "pt", "patient", '"', "“"}
-_NEGATIONS_ALONE = frozenset(("not", "never", "longer"))
+_NEGATIONS_ALONE = frozenset(("not", "never", "longer", "neither", "nor"))
 _NEGATIONS = _NEGATIONS_ALONE | WORD_CLASSES["HAVE"] | {"a", "an", "currently", "actively"}  # "never had", "is not a"
-_AFTER_NON = [[], *([word] for word in WORD_CLASSES["STOP"] | {"and", "or", "patient", "pt"})]
+_ENDS = [[], *([mark] for mark in WORD_CLASSES["STOP"])]
+_AFTER_NON = [*_ENDS, ["and"], ["or"], ["patient"], ["pt"]]
 _IRREGULAR = {"ca": "can", "wo": "will"}  # can't, won't
 _CUES = ""  # the key of a trie's node for the cues that end there; no word is empty
 ADVERBS_BEFORE = 3  # how many adverbs may stand between "not" and "controlled"
@@ -90,6 +91,9 @@ def tokenize(text: str, start: int, end: int, is_obstetric: bool = False) -> Tok
             ends.append(word_end)
     if "+" in words:  # "+ anxiety, - hallucinations"
         words = ["-x" if word == "-" and words[index - 1] in ",;:" else word for index, word in enumerate(words)]
+        for index, word in enumerate(words):  # "nausea +, vomiting -"
+            if word == "-" and index and words[index - 1].isalpha() and words[index + 1 : index + 2] in _ENDS:
+                words[index] = "absent"
     return Tokens(with_patients(words, is_obstetric), starts, ends)
 
 

@@ -37,14 +37,19 @@ _CHILDS = re.compile(
     r"(?:infant|baby|newborn|neonate)(?: boy| girl)? of)\b",
     re.IGNORECASE,
 )
-_PHRASES = ["stay at home".split(), "first time".split(), "post partum".split()]
+_PHRASES = (["stay", "at", "home"], ["first", "time"], ["post", "partum"])
 # After a number: "32 yo", "32 y/o", "32 years old".
-_YEARS = [unit.split() for unit in "y . o .|y . o|y / o|years old|year old|year-old|years-old|yrs old|yr old|yo".split("|")]
+_YEARS = [["yo"], ["y", ".", "o", "."], ["y", ".", "o"], ["y", "/", "o"], ["year-old"], ["years-old"]]
+_YEARS += [[years, "old"] for years in ("year", "years", "yr", "yrs")]
 _ADJECTIVES_BEFORE = 12  # words
 # After one of these a mother with an age or an adjective is still someone else's: "raised by a single mother".
 _NOT_THE_PATIENT = OWNERS | SOURCES | {"with"}
 _CHILD_BEFORE = BABIES | CHILDREN | {"boy", "girl", "born", "product", "fetus"}
-_OTHERS = WORD_CLASSES["RELATIVE"] - CHILDREN - {"children", "daughters", "sons", "husband", "spouse", "partner", "fob"}
+_OTHERS = (
+    WORD_CLASSES["RELATIVE"]
+    - CHILDREN
+    - {"children", "daughters", "sons", "husband", "spouse", "partner", "fob", "twin"}
+)
 
 
 def is_obstetric_note(text: str) -> bool:
@@ -97,7 +102,11 @@ def _is_patient(words: Sequence[str], index: int, is_obstetric: bool) -> bool:
 def _adjective_before(words: Sequence[str], end: int) -> int:
     """How many words before `end` are an adjective of a patient: an age, "G2P1", "postpartum", "stay at home"; or 0."""
     word = words[end - 1]
-    if not PATIENT_ADJECTIVES.isdisjoint([word, *word.split("-")]) or word in NEUTRAL_ADJECTIVES or _GRAVIDA.fullmatch(word):
+    if (
+        not PATIENT_ADJECTIVES.isdisjoint([word, *word.split("-")])
+        or word in NEUTRAL_ADJECTIVES
+        or _GRAVIDA.fullmatch(word)
+    ):
         return 1
     for phrase in _PHRASES:
         if words[max(0, end - len(phrase)) : end] == phrase:
@@ -113,4 +122,4 @@ def _adjective_before(words: Sequence[str], end: int) -> int:
 
 def _is_adult(word: str) -> bool:
     age = _AGE.fullmatch(word)
-    return bool(age) and int(age[1]) >= ADULT
+    return age is not None and int(age[1]) >= ADULT

@@ -22,7 +22,7 @@ WORD_CLASSES: dict[str, frozenset[str]] = {
         mother father mom dad mum parent parents brother brothers sister sisters sibling siblings twin son sons daughter
         daughters child children aunt aunts uncle uncles cousin cousins niece nephew grandmother grandfather grandma
         grandpa grandparent grandparents grandson granddaughter wife husband spouse partner girlfriend boyfriend
-        relative relatives roommate coworker fob"""),
+        relative relatives roommate coworker fob mgm mgf pgm pgf"""),
     "SIDE": word_set("maternal paternal older younger elder late biological first-degree half twin other"),
     "NEWLY": word_set("recently just newly also"),
     "EARLIER": word_set("prior previous last first earlier past"),
@@ -85,7 +85,12 @@ RELATIONS = word_set("""
 RELATIONAL_NOUNS = word_set(
     "shortness loss lack blood pain swelling difficulty trouble change changes problems history"
 )
-CLAUSE_WORDS = word_set("that which who whom whose because when while")  # as RELATIONS, with a verb of their own
+# As RELATIONS, with a verb of their own, and verbs whose object is there: "nothing helped the headache".
+CLAUSE_WORDS = word_set("""
+    that which who whom whose because when while until once pending helped helps help relieved relieves relieve eased
+    eases alleviated alleviates touched cured""")
+# After these a comma ends a denial unless "or" follows: "no acute distress, jaundiced".
+GENERAL_STATES = word_set("distress")
 # Predicates without a verb, after a comma: "no wheezing, COPD stable".
 PREDICATES = word_set("""
     stable improving resolving worsening unchanged persists persisting compensated decompensated controlled
@@ -120,14 +125,14 @@ KEPT = word_set("""
     improved improving responding responsive tolerated repaired addressed evaluated monitored medicated stabilized
     stabilised compensated cured recovered cleared screened investigated worked understood followed staged drained
     removed suppressed eradicated remitted explained characterized characterised optimal stable dependent new mild
-    severe serious simple typical unusual uncomplicated unexpected""")
+    severe serious simple typical unusual uncomplicated unexpected diagnosed""")
 ADVERBS = word_set("""
     well yet so very quite always ever even as too all that been being be much
-    rate rhythm insulin medication diet""")
+    / or and rate rhythm insulin medication diet""")
 
 # Nouns whose absence, before or after the name of a disease, is not the absence of that disease.
 PROCESSES = WORD_CLASSES["ISSUE"] | word_set("""
-    attack attacks crisis crises med meds drugs inhaler inhalers supplies regimen surgery follow-up followup plan""")
+    attack attacks crisis crises med meds drugs inhaler inhalers supplies regimen surgery follow-up followup plan protocol protocols""")
 
 # Words that say that a finding began at the time that follows: "diagnosed five years ago".
 ONSET = word_set("""
