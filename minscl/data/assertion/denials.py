@@ -95,7 +95,7 @@ PSEUDO_CUES = """
     her2 negative | rh negative | triple negative | culture negative | smear negative | node negative |
     receptor negative | coagulase negative | her-2 negative | / neu negative | false negative | false negatives |
     negative pressure | negative thoughts | negative symptoms | negative margins | negative feedback |
-    negative affect | negative self | history of present illness | history of the present illness |
+    negative affect | negative self | history : | history of present illness | history of the present illness |
     history of present illnesses | history of presenting illness | history of presenting complaint | hpi |
     DURATION history of | DURATION 's history of | chronic history of | ongoing history of | active history of |
     current history of | history BE | history and physical | history taking | past medical history | past history |
