@@ -22,19 +22,20 @@ DENIED_DETERMINERS = """
     not been ING | no longer any | not a candidate for | not consistent with | not compatible with |
     not suggestive of | not concerning for | not suspicious for | not worrisome for | not indicative of |
     not associated with | not related to | not appear related to | not appear to be related to | not due to |
-    not known to have | not SHOWN to have | BE not SHOWN to have | not SHOWN to be | not currently HAVE | not actually HAVE |
-    not really HAVE | not ever HAVE | not appear to have | not appear to be | not seem to have | not in |
-    not think SUBJECT HAVE | not think this BE | not think it BE | not believe SUBJECT HAVE | not believe this BE |
-    not meet criteria for | not drink | not use | not suspect | not suffer from | never diagnosed with |
-    never BE diagnosed with | not diagnosed with | not suspected to have | rules out | ruled out | excludes |
-    excluded | argues against | argue against | inconsistent with | rather than | no known | zero
+    not known to have | not SHOWN to have | BE not SHOWN to have | not SHOWN to be | not currently HAVE |
+    not actually HAVE | not really HAVE | not ever HAVE | not appear to have | not appear to be | not seem to have |
+    not in | not think SUBJECT HAVE | not think this BE | not think it BE | not believe SUBJECT HAVE |
+    not believe this BE | not meet criteria for | not drink | not use | not suspect | not suffer from |
+    never diagnosed with | never BE diagnosed with | not diagnosed with | not suspected to have | rules out |
+    ruled out | excludes | excluded | argues against | argue against | inconsistent with | rather than | no known |
+    zero
 """
 # Before the finding; "without edema and gout" seldom means without gout.
 DENIED_WITHOUT = "without | w / o"
 # Before the finding, for a few words: "is not depressed", "negative Murphy sign".
 DENIED_ADJECTIVES = """
-    unlikely | never | not a | not an | negative | neg | denies taking | denies using | denies use of | denies requiring |
-    denies needing
+    unlikely | never | not a | not an | negative | neg | denies taking | denies using | denies use of |
+    denies requiring | denies needing
 """
 # Nouns that pass a denial on to what their preposition introduces. After other nouns it ends there: in "no evidence of
 # progression of lung cancer" the progression is denied, in "no hospitalizations for asthma" the hospitalizations.
@@ -84,7 +85,8 @@ PSEUDO_CUES = """
     possible CAUSE of | likely CAUSE of | most likely CAUSE of | probable CAUSE of | suspected CAUSE of POSSESSIVE |
     not previously diagnosed | not previously known | not previously recognized | not at | not under |
     not in control | migraine prophylaxis | migraines prophylaxis | headache prophylaxis | gout prophylaxis |
-    prophylaxis for migraine | prophylaxis of migraine | not in good control | not in optimal control | not in adequate control | not in remission | non stemi | ever been diagnosed with | being diagnosed with |
+    prophylaxis for migraine | prophylaxis of migraine | not in good control | not in optimal control |
+    not in adequate control | not in remission | non stemi | ever been diagnosed with | being diagnosed with |
     ever diagnosed with | including but not limited to | include but not limited to |
     include but are not limited to | no ISSUE STOP | no further | not only | no doubt | without doubt |
     without a doubt | without question | no question | without difficulty | no difficulty | without contrast |

@@ -28,7 +28,7 @@ from minscl.data.assertion.cues import (
     Cue,
 )
 from minscl.data.assertion.patients import with_patients
-from minscl.data.assertion.words import ADVERBS, FILLERS, IMPERATIVES, KEPT, ONSET, SOURCES, WORD_CLASSES
+from minscl.data.assertion.words import ADVERBS, FILLERS, IMPERATIVES, KEPT, MEASURES, ONSET, SOURCES, WORD_CLASSES
 
 # A check box, a border between a table's cells, a word with its hyphens and apostrophes, or one other character.
 _TOKEN = re.compile(
@@ -192,11 +192,14 @@ def _in_context(words: Sequence[str], match: CueMatch) -> CueMatch:
 
 def _says_how_kept(words: Sequence[str], index: int) -> bool:
     """Whether `words[index:]` begin with what a negation says of a disease that is there: "(not) yet treated"."""
+    is_measured = False  # "(not) sufficiently": then any participle tells of care
     for word in words[index : index + ADVERBS_BEFORE + 1]:
-        if word.rpartition("-")[2] in KEPT:
+        measure, _, last = word.rpartition("-")
+        if last in KEPT or ((is_measured or measure in MEASURES) and last.endswith("ed")):
             return True
         if not _is_adverb(word):
             return False
+        is_measured |= word in MEASURES
     return False
 
 

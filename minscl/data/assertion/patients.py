@@ -41,15 +41,13 @@ _PHRASES = (["stay", "at", "home"], ["first", "time"], ["post", "partum"])
 # After a number: "32 yo", "32 y/o", "32 years old".
 _YEARS = [["yo"], ["y", ".", "o", "."], ["y", ".", "o"], ["y", "/", "o"], ["year-old"], ["years-old"]]
 _YEARS += [[years, "old"] for years in ("year", "years", "yr", "yrs")]
-_ADJECTIVES_BEFORE = 12  # words
-# After one of these a mother with an age or an adjective is still someone else's: "raised by a single mother".
+_WORDS_NEAR = 12  # how many words before and after a mother say who she is
+# After the first of these or near the others she is someone else's, with an age too: "raised by a single mother".
 _NOT_THE_PATIENT = OWNERS | SOURCES | {"with"}
 _CHILD_BEFORE = BABIES | CHILDREN | {"boy", "girl", "born", "product", "fetus"}
-_OTHERS = (
-    WORD_CLASSES["RELATIVE"]
-    - CHILDREN
-    - {"children", "daughters", "sons", "husband", "spouse", "partner", "fob", "twin"}
-)
+_CARING = {"cares", "caring", "care", "cared", "caregiver", "carer", "lives", "living", "visits", "family"}
+_FAMILY_OF_MOTHERS = CHILDREN | {"children", "daughters", "sons", "husband", "spouse", "partner", "fob", "twin"}
+_OTHERS = WORD_CLASSES["RELATIVE"] - _FAMILY_OF_MOTHERS
 
 
 def is_obstetric_note(text: str) -> bool:
@@ -83,30 +81,30 @@ def with_patients(words: list[str], is_obstetric: bool) -> list[str]:
 def _is_patient(words: Sequence[str], index: int, is_obstetric: bool) -> bool:
     """Whether the mother, father or grandparent at `words[index]` is the patient."""
     start, is_described = index, False
-    while start > max(0, index - _ADJECTIVES_BEFORE) and (length := _adjective_before(words, start)):
+    while start > max(0, index - _WORDS_NEAR) and (length := _adjective_before(words, start)):
         is_described |= words[start - 1] not in NEUTRAL_ADJECTIVES
         start -= length
     has_article = start > 0 and words[start - 1] in ("a", "an", "the", "this")
-    before = words[start - 1 - has_article] if start > has_article else ""
-    if before in _NOT_THE_PATIENT or not _CHILD_BEFORE.isdisjoint(words[max(0, start - 12) : start]):
+    earlier = words[max(0, start - _WORDS_NEAR) : start]
+    before = earlier[-1 - has_article] if len(earlier) > has_article else ""
+    if before in _NOT_THE_PATIENT or not OWNERS.isdisjoint(earlier[-2:]):
+        return False
+    if not _CARING.isdisjoint(earlier[-4:]) or not _CHILD_BEFORE.isdisjoint(earlier):
         return False
     if is_described:
         return True
     if words[index] not in MOTHERS or (before and before not in (".", ":", ";")) or not is_obstetric:
         return False
     is_the = has_article and words[start - 1] == "the"
-    near = words[max(0, index - 12) : index + 12]
+    near = words[max(0, index - _WORDS_NEAR) : index + _WORDS_NEAR]
     return is_the or any(_GRAVIDA.fullmatch(word) or _EVENT_WORDS.fullmatch(word) for word in near)
 
 
 def _adjective_before(words: Sequence[str], end: int) -> int:
     """How many words before `end` are an adjective of a patient: an age, "G2P1", "postpartum", "stay at home"; or 0."""
     word = words[end - 1]
-    if (
-        not PATIENT_ADJECTIVES.isdisjoint([word, *word.split("-")])
-        or word in NEUTRAL_ADJECTIVES
-        or _GRAVIDA.fullmatch(word)
-    ):
+    is_adjective = not PATIENT_ADJECTIVES.isdisjoint([word, *word.split("-")])
+    if is_adjective or word in NEUTRAL_ADJECTIVES or _GRAVIDA.fullmatch(word):
         return 1
     for phrase in _PHRASES:
         if words[max(0, end - len(phrase)) : end] == phrase:

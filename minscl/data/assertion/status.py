@@ -14,7 +14,9 @@ Decisions:
 - Where a scope's end is in doubt, the finding is affirmed: a denial ends at "for asthma" in "no visits for asthma", a
   section's status at an empty line or at anything like a heading, and never concerns "the patient has …".
 - A relative who tells ("mother reports a fever") has nothing; one who "had" it, "mother: …", "in her mother" has. A
-  child is the patient unless it is said whose child it is ("her son").
+  child is the patient unless it is said whose child it is ("her son"); a mother is where her age, her pregnancies or
+  such an adjective stands before her, or a delivery beside her, and no child or "her" (patients.py).
+- "Not" denies no disease whose care is what fails: "not well-controlled asthma", "never treated hepatitis C".
 - A cue that begins or ends the evidence governs it ("[denies chest pain]"); one in its middle does not
   ("[diabetes without complications]"). A finding that contains a negation ("never smoker") is affirmed.
 

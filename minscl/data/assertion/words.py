@@ -119,20 +119,25 @@ NEUTRAL_ADJECTIVES = word_set("""
     and""") | frozenset(map(str, range(1, 43)))
 SOURCES = word_set("by from per")  # before a relative who tells or accompanies
 
-# "Not" and "never" before these, or before an adverb and these, say how a disease is kept: "never treated asthma".
+# "Not" and "never" before these, or before adverbs and these, say how a disease is kept: "never yet treated asthma".
 KEPT = word_set("""
     controlled treated resolved resolving healed healing managed compliant adherent corrected optimized optimised
     improved improving responding responsive tolerated repaired addressed evaluated monitored medicated stabilized
     stabilised compensated cured recovered cleared screened investigated worked understood followed staged drained
     removed suppressed eradicated remitted explained characterized characterised optimal stable dependent new mild
     severe serious simple typical unusual uncomplicated unexpected diagnosed""")
+# After one of these adverbs any participle does: "not fully anticoagulated atrial fibrillation".
+MEASURES = word_set("""
+    well adequately inadequately sufficiently properly optimally suboptimally fully completely entirely ideally
+    perfectly effectively satisfactorily appropriately tightly consistently reliably regularly successfully""")
 ADVERBS = word_set("""
     well yet so very quite always ever even as too all that been being be much
     / or and rate rhythm insulin medication diet""")
 
 # Nouns whose absence, before or after the name of a disease, is not the absence of that disease.
 PROCESSES = WORD_CLASSES["ISSUE"] | word_set("""
-    attack attacks crisis crises med meds drugs inhaler inhalers supplies regimen surgery follow-up followup plan protocol protocols""")
+    attack attacks crisis crises med meds drugs inhaler inhalers supplies regimen surgery follow-up followup plan
+    protocol protocols""")
 
 # Words that say that a finding began at the time that follows: "diagnosed five years ago".
 ONSET = word_set("""
