@@ -10,6 +10,7 @@ from minscl.data.assertion.cues import AFFIRMED, CONTRAST
 from minscl.data.assertion.matching import CueMatch
 from minscl.data.assertion.words import (
     FINITE_VERBS,
+    GENERAL_STATES,
     MAIN_CLAUSE,
     PREDICATES,
     RELATIONAL_NOUNS,
@@ -21,6 +22,7 @@ from minscl.data.assertion.words import (
 
 CLAUSE_LENGTH = 6  # how far from a comma the verb of its clause may be
 _ITEM_MARKS = (",", ";", "and", "or", "nor", "(", ")")
+_NO_VERBS = RELATIONS | SUBORDINATORS | {"and", "or", "nor", "side", "members"}
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,19 @@ def _clause_starts(words: Sequence[str]) -> list[bool]:
     for index, word in enumerate(words):
         if word not in (",", "and", "which", "while"):
             continue
+        if words[index + 1 : index + 2] and words[index + 1] in WORD_CLASSES["RELATIVE"]:
+            starts[index] = _is_subject(words, index + 1)  # ", mother found vapes"
         for following in words[index + 1 : index + 1 + CLAUSE_LENGTH]:
-            starts[index] = following in FINITE_VERBS or following in PREDICATES or following == ":"
+            starts[index] |= following in FINITE_VERBS or following in PREDICATES or following == ":"
             if starts[index] or following in _ITEM_MARKS or following in SUBORDINATORS:
                 break
     return starts
+
+
+def _is_subject(words: Sequence[str], index: int) -> bool:
+    """Whether a word that may be a verb follows the relative at `index`: no mark, preposition or "'s"."""
+    following = words[index + 1 : index + 2]
+    return bool(following) and following[0].isalpha() and following[0] not in _NO_VERBS
 
 
 def _finding_starts(words: Sequence[str]) -> tuple[list[bool], list[bool]]:
@@ -69,10 +79,11 @@ def _finding_starts(words: Sequence[str]) -> tuple[list[bool], list[bool]]:
     for index, word in enumerate(words):
         if word != ",":
             continue
+        starts[index] = index > 0 and words[index - 1] in GENERAL_STATES
         for after in range(index + 1, min(len(words), index + 1 + CLAUSE_LENGTH)):
             following = words[after + 1] if after + 1 < len(words) else "."
             is_end = following in WORD_CLASSES["STOP"]
-            starts[index] = (words[after] in SHOWN and is_end) or (words[after] == "x" and following[0].isdigit())
+            starts[index] |= (words[after] in SHOWN and is_end) or (words[after] == "x" and following[0].isdigit())
             located[index] |= words[after] in RELATIONS and words[after - 1] not in RELATIONAL_NOUNS
             if starts[index] or words[after] in _ITEM_MARKS:
                 break

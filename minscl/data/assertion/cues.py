@@ -18,6 +18,7 @@ CONTRAST = "contrast"  # ends every scope
 PATIENT = "patient"  # ends the scope of a relative
 AGO = "ago"  # as HISTORICAL, unless the finding only began then: words.ONSET
 BARE_NOT = "not"  # as DENIED, after "is" or "was" or at the start of its sentence
+NON = "non"  # as DENIED, where its phrase has one word more
 SHOULD = "should"  # as HYPOTHETICAL, at the start of its sentence
 WHEN = "when"  # as SHOULD, where a main clause in the imperative follows
 BOX = "box"  # an empty check box: as DENIED, for what follows it, or what is before it where boxes end their items
@@ -51,6 +52,7 @@ GROUPS: tuple[tuple[str, Cue], ...] = (
     (denials.DENIED_ADJECTIVES, Cue(DENIED, reach=PHRASE)),
     ("[]", Cue(BOX, reach=PHRASE)),
     ("not | not currently | not actively", Cue(BARE_NOT, reach=PHRASE)),
+    ("non", Cue(NON, reach=PHRASE)),
     (denials.DENIED_ANSWERS, Cue(DENIED, AFTER, NEAREST)),
     (denials.DENIED_AFTER, Cue(DENIED, AFTER, NEAREST)),
     (denials.DENIED_AFTER_WORD, Cue(DENIED, AFTER, PHRASE)),
@@ -73,7 +75,7 @@ GROUPS: tuple[tuple[str, Cue], ...] = (
     (phrases.HISTORICAL_ADJECTIVES, Cue(HISTORICAL, reach=PHRASE)),
     (phrases.HISTORICAL_AFTER, Cue(HISTORICAL, AFTER, NEAREST)),
     (phrases.REMOVED_AFTER, Cue(REMOVED, AFTER, NEAREST)),
-    (phrases.YEARS_AGO, Cue(AGO, AFTER)),
+    (phrases.YEARS_AGO, Cue(AGO, AFTER, NEAREST)),
     (denials.PASSING_NOUNS, Cue(PSEUDO)),
     (denials.PSEUDO_CUES, Cue(PSEUDO)),
     (denials.NEGATIVE_FINDINGS, Cue(NEGATIVE_FINDING)),

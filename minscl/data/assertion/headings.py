@@ -48,7 +48,7 @@ HEADING_WORDS, HEADING_LENGTH = 6, 50  # a heading that is not on the lists has 
 SPACE = r"[^\S\r\n]"
 RELATIVE = re.compile(
     r"\b(?:(?:grand|step|half-)?(?:mother|father|brother|sister|son|daughter|parent)|grandma|grandpa|aunt|uncle|cousin|"
-    r"sibling|niece|nephew|mom|mum|dad|fob|family|relative)s?\b",
+    r"sibling|niece|nephew|mom|mum|dad|fob|mg[mf]|pg[mf]|family|relative|maternal|paternal)s?\b",
     re.IGNORECASE,
 )
 
@@ -70,17 +70,17 @@ HEADING = re.compile(
 def looks_like_heading(line: str, after_blank: bool, is_capitals: bool) -> bool:
     """Whether a line that is on no list is a heading: a few words, none of them a relative.
 
-    After an empty line they end with a colon or are in capitals; anywhere, they are capitalised and end with a colon or
-    a heading's noun, or are two or more in capitals. In a note in capitals (`is_capitals`) these say nothing.
+    They end with a colon; or, after an empty line, are in capitals; or are capitalised and end with a heading's noun,
+    or are two or more in capitals. In a note in capitals (`is_capitals`) these say nothing.
     """
     line = line.strip("*_# |")
     words = line.rstrip(": ").split()
     if not (words and 1 < len(line) <= HEADING_LENGTH and len(words) <= HEADING_WORDS) or RELATIVE.search(line):
         return False
     in_capitals = line.isupper() and not is_capitals
-    if after_blank and (line.endswith(":") or in_capitals):
+    if line.endswith(":") or (after_blank and in_capitals):
         return True
     if not all(word in _SMALL_WORDS or not word[:1].islower() for word in words) or not words[0][0].isalpha():
         return False
     last = re.split(r"[/-]", words[-2] if words[-1].startswith("#") and len(words) > 1 else words[-1])[-1].lower()
-    return line.endswith(":") or last in HEADING_NOUNS or (in_capitals and len(words) > 1)
+    return last in HEADING_NOUNS or (in_capitals and len(words) > 1)

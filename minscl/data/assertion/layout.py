@@ -88,7 +88,7 @@ class _State:
     """What the lines before say of the next.
 
     The section's status, whether text came in it, and whether this began on its heading's line; the head of the list,
-    whether lines of it came, and whether these are marked items.
+    whether lines of it came, whether these are marked items, and whether an empty line is before each of them.
     """
 
     section: str = ""
@@ -97,6 +97,7 @@ class _State:
     head: int | None = None
     has_lines: bool = False
     has_items: bool = False
+    is_spaced: bool = False
 
 
 def sentences(text: str) -> list[Sentence]:
@@ -108,7 +109,8 @@ def sentences(text: str) -> list[Sentence]:
         ends_section = state.section_is_inline or (after_blank and state.section_has_text)
         if ends_section and not _goes_on(state.section, text, start, end):
             state.section = ""
-        if (state.has_lines and after_blank) or (state.has_items and not is_item):
+        is_spaced = after_blank and is_item and (state.is_spaced or not state.has_lines)
+        if (state.has_lines and after_blank and not is_spaced) or (state.has_items and not is_item):
             state.head = None
         if _heading(text, start, end) or looks_like_heading(text[start:end], after_blank or not result, is_capitals):
             state = _State()
@@ -127,9 +129,9 @@ def sentences(text: str) -> list[Sentence]:
             if _ON_PATIENT.match(text, first, last) and not RELATIVE.search(text, first, last):
                 state.section = ""
             result.append(Sentence(first, last, state.section, None if is_head else state.head))
-        state.has_lines, state.has_items = True, is_item
+        state.has_lines, state.has_items, state.is_spaced = True, is_item, is_spaced
         if is_head:
-            state.head, state.has_lines, state.has_items = len(result) - 1, False, False
+            state.head, state.has_lines, state.has_items, state.is_spaced = len(result) - 1, False, False, False
     return result
 
 

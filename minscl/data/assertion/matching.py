@@ -20,23 +20,15 @@ from minscl.data.assertion.cues import (
     HISTORY_OF,
     HYPOTHETICAL,
     NEAREST,
+    NON,
     RELATIVE_LABEL,
     REMOVED,
     SHOULD,
     WHEN,
     Cue,
 )
-from minscl.data.assertion.words import (
-    BABIES,
-    CARERS,
-    CHILDREN,
-    FILLERS,
-    IMPERATIVES,
-    ONSET,
-    OWNERS,
-    SOURCES,
-    WORD_CLASSES,
-)
+from minscl.data.assertion.patients import with_patients
+from minscl.data.assertion.words import ADVERBS, FILLERS, IMPERATIVES, KEPT, MEASURES, ONSET, SOURCES, WORD_CLASSES
 
 # A check box, a border between a table's cells, a word with its hyphens and apostrophes, or one other character.
 _TOKEN = re.compile(
@@ -47,8 +39,13 @@ _TOKEN = re.compile(
 _MARKS = {"checked": "[x]", "unchecked": "[]", "border": "¦"}
 _BOXES = ("[]", "[x]")
 _BEFORE_NOT = WORD_CLASSES["BE"] | {"", ":", ",", "pt", "patient", '"', "“"}
+_NEGATIONS_ALONE = frozenset(("not", "never", "longer", "neither", "nor"))
+_NEGATIONS = _NEGATIONS_ALONE | WORD_CLASSES["HAVE"] | {"a", "an", "currently", "actively"}  # "never had", "is not a"
+_ENDS = [[], *([mark] for mark in WORD_CLASSES["STOP"])]
+_AFTER_NON = [*_ENDS, ["and"], ["or"], ["patient"], ["pt"]]
 _IRREGULAR = {"ca": "can", "wo": "will"}  # can't, won't
 _CUES = ""  # the key of a trie's node for the cues that end there; no word is empty
+ADVERBS_BEFORE = 3  # how many adverbs may stand between "not" and "controlled"
 ONSET_WORDS = 12  # how far before "years ago" a word like "began" may be, and how far after "when" a main clause
 
 
@@ -70,8 +67,11 @@ class CueMatch:
     end: int
 
 
-def tokenize(text: str, start: int, end: int) -> Tokens:
-    """The words of `text[start:end]`; "doesn't" and "mother's" are two words each, a child patient is "patient"."""
+def tokenize(text: str, start: int, end: int, is_obstetric: bool = False) -> Tokens:
+    """The words of `text[start:end]`; "doesn't" and "mother's" are two words each, a relative who is the patient one.
+
+    `is_obstetric` is what patients.is_obstetric_note says of the note.
+    """
     words, starts, ends = [], [], []
     for match in _TOKEN.finditer(text, start, end):
         word_start, word_end = match.span()
@@ -91,23 +91,10 @@ def tokenize(text: str, start: int, end: int) -> Tokens:
             ends.append(word_end)
     if "+" in words:  # "+ anxiety, - hallucinations"
         words = ["-x" if word == "-" and words[index - 1] in ",;:" else word for index, word in enumerate(words)]
-    return Tokens(_with_patients(words), starts, ends)
-
-
-def _with_patients(words: list[str]) -> list[str]:
-    """`words` with "patient" for each child who is the patient: whose child it is, is not said, or its mother tells."""
-    has_carer = False
-    result = words
-    for index, word in enumerate(words):
-        if word in CHILDREN or word in BABIES:
-            before = words[max(0, index - 3) : index]
-            is_owned = word in CHILDREN or not OWNERS.isdisjoint(before)
-            is_joined = before[-1:] in (["and"], ["or"]) or before[-2:-1] == ["as"]  # "mother and son", "as a child"
-            if (has_carer or not is_owned) and not is_joined:
-                result = words.copy() if result is words else result
-                result[index] = "patient"
-        has_carer |= word in CARERS
-    return result
+        for index, word in enumerate(words):  # "nausea +, vomiting -"
+            if word == "-" and index and words[index - 1].isalpha() and words[index + 1 : index + 2] in _ENDS:
+                words[index] = "absent"
+    return Tokens(with_patients(words, is_obstetric), starts, ends)
 
 
 def _begins_word(text: str, offset: int) -> bool:
@@ -177,7 +164,14 @@ def _in_context(words: Sequence[str], match: CueMatch) -> CueMatch:
         is_after = words[-1] in _BOXES and words[0] not in _BOXES
         return replace(match, cue=Cue(DENIED, AFTER, NEAREST) if is_after else replace(cue, effect=DENIED))
     elif cue.effect == BARE_NOT:
-        applies, effect = before in _BEFORE_NOT, DENIED
+        applies, effect = before in _BEFORE_NOT and not _says_how_kept(words, match.end), DENIED
+    elif cue.effect == NON:  # "non diabetic", not "non small cell lung cancer"
+        applies, effect = words[match.end + 1 : match.end + 2] in _AFTER_NON, DENIED
+    elif cue.effect in (DENIED, HISTORICAL) and cue.place == BEFORE and words[match.end - 1] in _NEGATIONS:
+        is_negation = not _NEGATIONS_ALONE.isdisjoint(words[start : match.end])
+        applies, effect = not (is_negation and _says_how_kept(words, match.end)), cue.effect
+    elif cue.effect == HISTORICAL and words[start] not in _NEGATIONS and _is_negated(words, start):
+        applies, effect = False, HISTORICAL  # "not fully resolved"
     elif cue.effect == SHOULD:
         applies, effect = not before and IMPERATIVES.isdisjoint(words[1:2]), HYPOTHETICAL
     elif cue.effect == WHEN:
@@ -194,3 +188,30 @@ def _in_context(words: Sequence[str], match: CueMatch) -> CueMatch:
     else:
         return match
     return replace(match, cue=replace(cue, effect=effect if applies else ""))
+
+
+def _says_how_kept(words: Sequence[str], index: int) -> bool:
+    """Whether `words[index:]` begin with what a negation says of a disease that is there: "(not) yet treated"."""
+    is_measured = False  # "(not) sufficiently": then any participle tells of care
+    for word in words[index : index + ADVERBS_BEFORE + 1]:
+        measure, _, last = word.rpartition("-")
+        if last in KEPT or ((is_measured or measure in MEASURES) and last.endswith("ed")):
+            return True
+        if not _is_adverb(word):
+            return False
+        is_measured |= word in MEASURES
+    return False
+
+
+def _is_negated(words: Sequence[str], index: int) -> bool:
+    """Whether "not" or "never", and adverbs only, stand before `words[index]`, which may be "has"."""
+    for word in reversed(words[max(0, index - ADVERBS_BEFORE - 1) : index]):
+        if word in ("not", "never"):
+            return True
+        if not _is_adverb(word):
+            return False
+    return False
+
+
+def _is_adverb(word: str) -> bool:
+    return word.endswith("ly") or word in ADVERBS

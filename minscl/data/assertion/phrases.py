@@ -20,23 +20,24 @@ FAMILY_BEFORE = """
     family medical history | familial history | family members with | family members positive for |
     family member with | family members HAVE | family members who HAVE | family member who HAVE | family HAVE |
     runs in the family | RELATIVE HAVE | RELATIVE NEWLY HAVE | RELATIVE sick with | RELATIVE ill with |
-    RELATIVE both HAVE | RELATIVE who HAVE | RELATIVE who had | RELATIVE who BE | RELATIVE who died |
-    RELATIVE , who HAVE | RELATIVE , who died | RELATIVE died of | RELATIVE died from | RELATIVE died |
-    RELATIVE passed away | RELATIVE passed | RELATIVE suffers | RELATIVE suffered | RELATIVE developed |
-    RELATIVE deceased | RELATIVE BE diagnosed | RELATIVE HAVE been diagnosed | RELATIVE BE deceased |
-    RELATIVE BE positive for | RELATIVE BE treated for | RELATIVE BE sick with | RELATIVE BE ill with |
-    RELATIVE BE hospitalized | RELATIVE BE affected by | RELATIVE BE a | RELATIVE BE diabetic | RELATIVE tested |
-    RELATIVE positive for | RELATIVE at | RELATIVE age | RELATIVE and RELATIVE HAVE | RELATIVE and RELATIVE with |
-    RELATIVE and RELATIVE BE | RELATIVE and RELATIVE both HAVE | RELATIVE and RELATIVE : |
-    RELATIVE and RELATIVE died | RELATIVE and SIDE RELATIVE HAVE | RELATIVE and SIDE RELATIVE with |
-    RELATIVE or RELATIVE with | RELATIVE history of | RELATIVE alive | RELATIVE diagnosed |
-    RELATIVE NEWLY diagnosed | RELATIVE BE NEWLY diagnosed | RELATIVE HAVE NEWLY been diagnosed |
-    RELATIVE of patient HAVE | RELATIVE of the patient HAVE | RELATIVE of patient with | RELATIVE ¦
+    RELATIVE both HAVE | RELATIVE both with | RELATIVE who HAVE | RELATIVE who had | RELATIVE who BE |
+    RELATIVE who died | RELATIVE , who HAVE | RELATIVE , who died | RELATIVE died of | RELATIVE died from |
+    RELATIVE died | RELATIVE passed away | RELATIVE passed | RELATIVE suffers | RELATIVE suffered |
+    RELATIVE developed | RELATIVE deceased | RELATIVE BE diagnosed | RELATIVE HAVE been diagnosed |
+    RELATIVE BE deceased | RELATIVE BE positive for | RELATIVE BE treated for | RELATIVE BE sick with |
+    RELATIVE BE ill with | RELATIVE BE hospitalized | RELATIVE BE affected by | RELATIVE BE a |
+    RELATIVE BE diabetic | RELATIVE tested | RELATIVE positive for | RELATIVE at | RELATIVE age |
+    RELATIVE and RELATIVE HAVE | RELATIVE and RELATIVE with | RELATIVE and RELATIVE BE |
+    RELATIVE and RELATIVE both HAVE | RELATIVE both with | RELATIVE and RELATIVE : | RELATIVE and RELATIVE died |
+    RELATIVE and SIDE RELATIVE HAVE | RELATIVE and SIDE RELATIVE with | RELATIVE or RELATIVE with |
+    RELATIVE history of | RELATIVE alive | RELATIVE diagnosed | RELATIVE NEWLY diagnosed |
+    RELATIVE BE NEWLY diagnosed | RELATIVE HAVE NEWLY been diagnosed | RELATIVE of patient HAVE |
+    RELATIVE of the patient HAVE | RELATIVE of patient with | RELATIVE ¦
 """
 # In a table's row: both the cells before and those after.
 FAMILY_CELLS = "¦ RELATIVE STOP | ¦ SIDE RELATIVE STOP"
 # A relative who is not the source: not "per mother: …", "accompanied by mother with …".
-FAMILY_LABELS = "RELATIVE with | RELATIVE w / | RELATIVE - | RELATIVE – | RELATIVE : | RELATIVE ("
+FAMILY_LABELS = "RELATIVE with | RELATIVE w / | RELATIVE - | RELATIVE – | RELATIVE : | RELATIVE ( | : RELATIVE ("
 FAMILY_PHRASES = "RELATIVE 's | parents ' | sisters ' | brothers '"
 FAMILY_AFTER = """
     in POSSESSIVE RELATIVE | in POSSESSIVE SIDE RELATIVE | in RELATIVE | in SIDE RELATIVE | in both RELATIVE |

@@ -33,6 +33,8 @@ from minscl.data.assertion.matching import CueMatch
 from minscl.data.assertion.words import (
     BORDERS,
     CLAUSE_WORDS,
+    FINITE_VERBS,
+    OWNERS,
     POSITIVE,
     PREPOSITIONS,
     RELATIONS,
@@ -120,7 +122,8 @@ def _opened_at(words: Sequence[str], cues: Sequence[CueMatch]) -> dict[int, list
     for match in cues:
         cue = match.cue
         if cue.place == BEFORE and cue.effect in _SCOPED:
-            is_first = match.start == 0 or words[match.start - 1] in _OPENERS
+            before = words[match.start - 1] if match.start else ":"
+            is_first = before in _OPENERS or (cue.effect == FAMILY and before in OWNERS)
             end = match.end + PHRASE_WORDS if cue.reach == PHRASE else len(words) + 1
             opened.setdefault(match.end, []).append(Scope(cue.effect, cue.reach, match.end, end, is_first))
     return opened
@@ -139,7 +142,8 @@ def _ends_at(scope: Scope, border: Border) -> bool:
     if scope.reach == CLAUSE and scope.effect == HYPOTHETICAL:
         return border.starts_main_clause or (word == "," and border.starts_clause and scope.is_first)
     if scope.reach == CLAUSE:
-        return word == ";" or (word == "," and border.following in WORD_CLASSES["PRONOUN"])
+        is_other = border.following in FINITE_VERBS and not scope.is_first  # "…, whose mother had GBS, has sepsis"
+        return word == ";" or (word == "," and (border.following in WORD_CLASSES["PRONOUN"] or is_other))
     if border.starts_clause or word == ";":
         return True
     if word == "for" and scope.effect == HYPOTHETICAL and scope.reach == NOUN:

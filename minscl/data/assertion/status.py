@@ -14,7 +14,9 @@ Decisions:
 - Where a scope's end is in doubt, the finding is affirmed: a denial ends at "for asthma" in "no visits for asthma", a
   section's status at an empty line or at anything like a heading, and never concerns "the patient has …".
 - A relative who tells ("mother reports a fever") has nothing; one who "had" it, "mother: …", "in her mother" has. A
-  child is the patient unless it is said whose child it is ("her son").
+  child is the patient unless it is said whose child it is ("her son"); a mother is where her age, her pregnancies or
+  such an adjective stands before her, or a delivery beside her, and no child or "her" (patients.py).
+- "Not" denies no disease whose care is what fails: "not well-controlled asthma", "never treated hepatitis C".
 - A cue that begins or ends the evidence governs it ("[denies chest pain]"); one in its middle does not
   ("[diabetes without complications]"). A finding that contains a negation ("never smoker") is affirmed.
 
@@ -39,6 +41,7 @@ from minscl.data.assertion.cues import (
 )
 from minscl.data.assertion.layout import Sentence, sentences
 from minscl.data.assertion.matching import cues_in, tokenize
+from minscl.data.assertion.patients import is_obstetric_note
 from minscl.data.assertion.scopes import scopes_before
 from minscl.data.assertion.scopes_after import scopes_after
 from minscl.data.assertion.words import CHRONIC, FILLERS, PROCESSES, word_set
@@ -94,7 +97,7 @@ class _Note:
     """A note's sentences, analysed as evidence asks for them."""
 
     def __init__(self, text: str):
-        self.text = text
+        self.text, self.is_obstetric = text, is_obstetric_note(text)
         self.sentences = sentences(text)
         self.ends = [sentence.end for sentence in self.sentences]
         self.analysed: dict[int, _Analysis] = {}
@@ -110,7 +113,7 @@ class _Note:
         if index not in self.analysed:
             sentence = self.sentences[index]
             inherited = () if sentence.head is None else self._analysis(sentence.head).open_at_end
-            self.analysed[index] = _Analysis(self.text, sentence, inherited)
+            self.analysed[index] = _Analysis(self.text, sentence, inherited, self.is_obstetric)
         return self.analysed[index]
 
 
@@ -120,9 +123,9 @@ _note = lru_cache(maxsize=1)(_Note)
 class _Analysis:
     """A sentence's words, cues and scopes; `inherited` are the effects that its list's head leaves open."""
 
-    def __init__(self, text: str, sentence: Sentence, inherited: Sequence[str]):
+    def __init__(self, text: str, sentence: Sentence, inherited: Sequence[str], is_obstetric: bool):
         self.text, self.section = text, sentence.section
-        self.tokens = tokenize(text, sentence.start, sentence.end)
+        self.tokens = tokenize(text, sentence.start, sentence.end, is_obstetric)
         self.cues = cues_in(self.tokens.words)
         self.cue_starts = [match.start for match in self.cues]
         self.effects_before, self.open_at_end = scopes_before(self.tokens.words, self.cues, inherited)

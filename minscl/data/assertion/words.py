@@ -22,7 +22,7 @@ WORD_CLASSES: dict[str, frozenset[str]] = {
         mother father mom dad mum parent parents brother brothers sister sisters sibling siblings twin son sons daughter
         daughters child children aunt aunts uncle uncles cousin cousins niece nephew grandmother grandfather grandma
         grandpa grandparent grandparents grandson granddaughter wife husband spouse partner girlfriend boyfriend
-        relative relatives roommate coworker fob"""),
+        relative relatives roommate coworker fob mgm mgf pgm pgf"""),
     "SIDE": word_set("maternal paternal older younger elder late biological first-degree half twin other"),
     "NEWLY": word_set("recently just newly also"),
     "EARLIER": word_set("prior previous last first earlier past"),
@@ -85,12 +85,17 @@ RELATIONS = word_set("""
 RELATIONAL_NOUNS = word_set(
     "shortness loss lack blood pain swelling difficulty trouble change changes problems history"
 )
-CLAUSE_WORDS = word_set("that which who whom whose because when while")  # as RELATIONS, with a verb of their own
+# As RELATIONS, with a verb of their own, and verbs whose object is there: "nothing helped the headache".
+CLAUSE_WORDS = word_set("""
+    that which who whom whose because when while until once pending helped helps help relieved relieves relieve eased
+    eases alleviated alleviates touched cured""")
+# After these a comma ends a denial unless "or" follows: "no acute distress, jaundiced".
+GENERAL_STATES = word_set("distress")
 # Predicates without a verb, after a comma: "no wheezing, COPD stable".
 PREDICATES = word_set("""
     stable improving resolving worsening unchanged persists persisting compensated decompensated controlled
     uncontrolled recurred ongoing progressing""")
-SHOWN = word_set("present noted seen")  # as PREDICATES, but only for the first of a denied list
+SHOWN = word_set("present noted seen only")  # as PREDICATES, but only for the first of a denied list
 BORDERS = word_set("- – — ¦ []")  # marks between findings: " - ", a table's cells, check boxes
 # What may stand before the cue in evidence that contains it: "[there is no evidence of pneumonia]".
 FILLERS = word_set("""
@@ -101,11 +106,38 @@ FILLERS = word_set("""
 CHILDREN, BABIES = word_set("son daughter"), word_set("child baby infant newborn toddler neonate")
 CARERS = word_set("mother father mom dad mum parent parents grandmother grandfather grandma grandpa guardian caregiver")
 OWNERS = word_set("his her their my your 's")
+MOTHERS = word_set("mother mom mum")
+# What is said of a patient, not of someone's mother, before the noun: "postpartum mother", "single mom".
+PATIENT_ADJECTIVES = word_set("""
+    postpartum post-partum breastfeeding breast-feeding lactating nursing pregnant gravid expectant expecting laboring
+    labouring primiparous multiparous nulliparous primigravid new first-time single stay-at-home working unmarried
+    divorced widowed teen teenage teenaged adolescent homeless para post""")
+# These say nothing, and may stand between: "32 yo Hispanic mother", "postpartum day 3 mother".
+NEUTRAL_ADJECTIVES = word_set("""
+    african african-american american black white caucasian hispanic latina asian indian female male woman healthy
+    otherwise previously young busy married recently exclusively currently now day days week weeks first second third
+    and""") | frozenset(map(str, range(1, 43)))
 SOURCES = word_set("by from per")  # before a relative who tells or accompanies
+
+# "Not" and "never" before these, or before adverbs and these, say how a disease is kept: "never yet treated asthma".
+KEPT = word_set("""
+    controlled treated resolved resolving healed healing managed compliant adherent corrected optimized optimised
+    improved improving responding responsive tolerated repaired addressed evaluated monitored medicated stabilized
+    stabilised compensated cured recovered cleared screened investigated worked understood followed staged drained
+    removed suppressed eradicated remitted explained characterized characterised optimal stable dependent new mild
+    severe serious simple typical unusual uncomplicated unexpected diagnosed""")
+# After one of these adverbs any participle does: "not fully anticoagulated atrial fibrillation".
+MEASURES = word_set("""
+    well adequately inadequately sufficiently properly optimally suboptimally fully completely entirely ideally
+    perfectly effectively satisfactorily appropriately tightly consistently reliably regularly successfully""")
+ADVERBS = word_set("""
+    well yet so very quite always ever even as too all that been being be much
+    / or and rate rhythm insulin medication diet""")
 
 # Nouns whose absence, before or after the name of a disease, is not the absence of that disease.
 PROCESSES = WORD_CLASSES["ISSUE"] | word_set("""
-    attack attacks crisis crises med meds drugs inhaler inhalers supplies regimen surgery follow-up followup plan""")
+    attack attacks crisis crises med meds drugs inhaler inhalers supplies regimen surgery follow-up followup plan
+    protocol protocols""")
 
 # Words that say that a finding began at the time that follows: "diagnosed five years ago".
 ONSET = word_set("""
