@@ -188,7 +188,12 @@ def main(argv=None) -> int:
         )
     if skipped:
         return 2
-    return int(config.strict and any(map(breaks_rules, coded_notes)))
+    breaking = [document.id for document in coded_notes if config.strict and breaks_rules(document)]
+    if breaking:
+        number = f"{len(breaking)} of {len(coded_notes)} documents"
+        shown = ", ".join(map(show_id, breaking[:5]))
+        print(f"minscl: --strict: {number} break Excludes1 or have an invalid code, first {shown}", file=sys.stderr)
+    return int(bool(breaking))
 
 
 if __name__ == "__main__":

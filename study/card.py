@@ -66,9 +66,9 @@ available.
 
 ## What it cannot do
 
-Code notes, as the table shows. It saw each code a few dozen times at most, most of ICD-10-CM's 74,719 never, and no
-real coded note. It repeats itself, misses findings in long or unusual sentences, invents codes for phrases that it does
-not know, and codes diseases that are denied or a relative's. Its scores are not calibrated.
+Code notes, as the table shows. It saw each code a few dozen times at most, most of the 74,719 of April 2026 never,
+and no real coded note. It repeats itself, misses findings in long or unusual sentences, invents codes for phrases
+that it does not know, and codes diseases that are denied or a relative's. Its scores are not calibrated.
 """
 
 

@@ -5,8 +5,8 @@ codes and counts are kept here. `read_charts` reads them; the command rebuilds t
 
     python -m study.charts MDACE_FOLDER
 
-deviates: a code that later releases subdivided is replaced by the billable FY2027 code with the same meaning (SUCCESSORS;
-"unspecified" where the chart says no more). Three codes that are not in the code set are dropped.
+deviates: a code that later releases subdivided is replaced by the billable FY2027 code with the same meaning
+(SUCCESSORS; "unspecified" where the chart says no more). Three codes that are not in the code set are dropped.
 
 Read next: notes.py.
 """

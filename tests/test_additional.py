@@ -124,3 +124,10 @@ def test_excludes2_is_informational():
     assert finding.codes == ("Z79.4", "F17.210", "Z79.82")
     assert findings("I10 I25.10 C50.911 C34.90", "Excludes2") == []
     assert findings("N20.1 N13.2", "Excludes2") == [] and findings("N20.1 N13.2", "Excludes1")
+
+
+def test_an_infection_of_any_chapter_is_the_infection_asked_for():
+    """Guards: pneumonia not taken for the infection that J44.0 asks for, as it is not in chapter 1."""
+    asking = [finding.sentence for finding in check(["J44.0", "I10"]) if finding.rule == "Code also"]
+    met = [finding.sentence for finding in check(["J44.0", "J18.9"]) if finding.rule == "Code also"]
+    assert "to identify the infection" in asking and "to identify the infection" not in met

@@ -130,6 +130,7 @@ def test_table_and_page_show_rules_assertions_and_edition(document):
     assert "“chest pain”  3:8  denied" in table and "“chest pain” <strong>denied</strong>" in page
     assert "Use additional code" not in table and "of the Tabular List apply: see" in table
     assert page.count("<details>") == page.count("</details>") > 0 and "notes of April 2026" in page
+    assert page.count("Excludes1: E10.9 and E11.9") == 2 and "<h3>Warnings</h3><ul><li>R07.9 rests" in page
     assert 'class="rule">Excludes1' in page and "<li>Use additional code" in page.replace("&#x27;", "'")
 
 
@@ -146,6 +147,7 @@ def test_strict_is_a_status(document, generate, tmp_path, monkeypatch):
         run = generate(tmp_path / "note.txt", "--json", "--strict")
         assert run.returncode == status, run.stderr
         assert len(json.loads(run.stdout)["codes"]) == len(codes)
+        assert ("--strict: 1 of 1 documents break" in run.stderr) == bool(status)
         assert generate(tmp_path / "note.txt", "--json").returncode == 0
 
 

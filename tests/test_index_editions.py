@@ -69,6 +69,20 @@ def test_each_correction_is_applied_once(terms):
 
 
 @pytest.mark.parametrize(
+    "table, words",
+    [
+        ("add_term\tA > b\t\tA00.0\n", ":1: not a table of corrections"),
+        ("action\tpath\told\tnew\n", ":1: not a table of corrections"),
+        ("action\tpath\told\tnew\n" + 2 * "add_term\tA > b\t\tA00.0\n", ":3: the same correction twice"),
+    ],
+)
+def test_a_table_that_is_none_of_corrections(table, words):
+    """Guards: a first line that is lost as if it were the heading; a term added twice."""
+    with pytest.raises(InputError, match=words):
+        read_corrections(table.encode(), "corrections.tsv")
+
+
+@pytest.mark.parametrize(
     "line, words",
     [
         ("replace_code\tAbscess > liver\tK75.0\tK75.1", "0 terms of the Index have the path Abscess > liver"),

@@ -77,6 +77,8 @@ CODE_FIRST = [  # codes, sentence, remedy; "" where nothing is wrong
     ("Z17.0 Z79.811 I10", "malignant neoplasm, such as:", "none of the other codes can be it"),
     ("R18.0 C18.9", "malignancy, such as:", "list C18.9 before R18.0"),
     ("E11.9 R65.20", "underlying infection, such as:", "none of the other codes can be it"),
+    ("I10 R65.20", "underlying infection, such as:", "none of the other codes can be it"),
+    ("N39.0 J18.9 R65.20", "", ""),  # infections outside chapter 1
     ("R65.21 A41.51", "underlying infection, such as:", "list A41.51 before R65.21"),
     ("R65.21 B96.20 J15.5", "underlying infection, such as:", "it may be among the codes that follow"),  # an organism
     (

@@ -83,10 +83,13 @@ def html_page(documents: Iterable[CodedDocument], about: str = "") -> str:
     """The whole page, as text. `about`: a sentence on the code set, below the heading."""
     sections = []
     for document in documents:
-        warnings = "".join(f"<li>{to_html(warning)}</li>" for warning in document.warnings or ())
+        below_codes = {rule for item in document.codes for rule in item.rules or ()}  # shown there
+        others = [warning for warning in document.warnings or () if warning not in below_codes]
+        items = "".join(f"<li>{to_html(warning)}</li>" for warning in others)
+        warnings = f"<h3>Warnings</h3><ul>{items}</ul>" if items else ""
         sections.append(
             f"<h2>{to_html(document.id)}</h2>{code_set_line(document)}<section><pre>{marked_text(document)}</pre>"
-            f"<div>{code_list(document)}<ul>{warnings}</ul></div></section>"
+            f"<div>{code_list(document)}{warnings}</div></section>"
         )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -63,6 +63,8 @@ def read_index(edition: Edition, role: str = "index", book: str = "index") -> li
     `book` is what `origin` calls it. Raises InputError for a damaged file, or a correction that does not fit.
     """
     root = _read_root(edition, role)
+    if root.find(".//mainTerm") is None:
+        raise InputError(f"{edition.file(role).path}: has no main term, so it is no index; make the edition again")
     if role == "index":
         apply_corrections(root, index_corrections(edition))
     return [

@@ -36,12 +36,16 @@ class Correction:
 
 def read_corrections(content: bytes, name: str) -> list[Correction]:
     """The corrections in the table `content`, in order; `name` is what messages call it. Raises InputError."""
-    _, *lines = content.decode("utf-8", "replace").removesuffix("\n").split("\n")
-    corrections = []
+    header, *lines = content.decode("utf-8", "replace").removesuffix("\n").split("\n")
+    if header.split("\t")[0] != "action" or not lines:
+        raise InputError(f"{name}:1: not a table of corrections with its heading; {_REMEDY}")
+    corrections: list[Correction] = []
     for number, line in enumerate(lines, 2):
         action, *fields = line.split("\t")
         if action not in _ACTIONS or len(fields) != 3:
             raise InputError(f"{name}:{number}: not an action, path, old and new, tab-separated; {_REMEDY}")
+        if any([action, *map(_one_line, fields)] == [row.action, row.path, row.old, row.new] for row in corrections):
+            raise InputError(f"{name}:{number}: the same correction twice; {_REMEDY}")
         corrections.append(Correction(f"{name}:{number}", action, *map(_one_line, fields)))
     return corrections
 

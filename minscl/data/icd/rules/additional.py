@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, replace
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.rules.finding import CODE_ALSO, USE_ADDITIONAL, Finding, is_wide, place_name
+from minscl.data.icd.rules.finding import CODE_ALSO, USE_ADDITIONAL, Finding, is_infection, is_wide, place_name
 from minscl.data.icd.rules.note_index import Note, node_path, note_index
 from minscl.data.icd.rules.references import Reference, intent_in_words
 from minscl.data.icd.rules.validity import in_canonical_form
@@ -27,10 +27,13 @@ _BUNDLE = re.compile(r"codes?(\(s\))?( \((for|if applicable)\))?:")  # a heading
 # Z3A goes with every code of chapter 15 that is not of the puerperium or an abortion (guideline I.C.21.c.11).
 _WEEKS = "Z3A"
 _PUERPERIUM = re.compile(r"puerper|postpartum|following delivery", re.IGNORECASE)
-# What a line without a code asks for, by its words → the chapters of which any other code may be that.
+_INFECTION = re.compile(r"\binfect|\bsepsis")
+# What a line without a code asks for, by its words → the chapters of which any other code may be that; of infections,
+# which are in many, finding.is_infection.
 _ASKED_FOR = (
     (re.compile(r"\bneoplasm"), ("2",)),
-    (re.compile(r"\binfect|\borganism|\bsepsis"), ("1",)),
+    (re.compile(r"\borganism"), ("1",)),
+    (_INFECTION, ()),
     (re.compile(r"\bunderlying|requiring care|specifi(c|ed) condition"), tuple(map(str, range(1, 20)))),
 )
 
@@ -146,7 +149,10 @@ def _may_be_there(group: _Group, carrying: list[str], codes: list[str], rule: st
     text = notes[0].text if notes else group.heading
     for words, chapters in _ASKED_FOR:
         if words.search(text):
-            return any(code not in carrying and book.chapter(code[:3]) in chapters for code in codes)
+            others = [code for code in codes if code not in carrying]
+            if words is _INFECTION:
+                return any(is_infection(code, book) for code in others)
+            return any(book.chapter(code[:3]) in chapters for code in others)
     return False
 
 

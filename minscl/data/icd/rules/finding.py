@@ -29,6 +29,10 @@ RULES = (
 )
 
 
+_INFECTION = re.compile(
+    r"infect|sepsis|septic|abscess|pneumonia|influenza|covid|\w+itis\b|gangren|empyema|necrotizing|perforat",
+    re.IGNORECASE,
+)
 _SIDES = re.compile(r"\b(right|left|fetus \d|other fetus)\b")
 
 
@@ -79,6 +83,12 @@ def on_different_sides(first: str, second: str, book: CodeBook) -> bool:
         text = (book.description(code) or "").lower().replace("bilateral", "right left")
         sides.append(set(_SIDES.findall(text)))
     return bool(sides[0] and sides[1] and sides[0].isdisjoint(sides[1]))
+
+
+def is_infection(code: str, book: CodeBook) -> bool:
+    """Whether `code` may name an infection: one of chapter 1, or one whose description, or its category's, says so."""
+    titles = f"{book.description(code) or ''} {book.description(book.category(code)) or ''}"
+    return book.chapter(book.category(code)) == "1" or bool(_INFECTION.search(titles))
 
 
 def is_wide(node: str) -> bool:

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.rules.finding import CODE_FIRST, Finding, is_wide, on_different_sides, place_name
+from minscl.data.icd.rules.finding import CODE_FIRST, Finding, is_infection, is_wide, on_different_sides, place_name
 from minscl.data.icd.rules.note_index import node_path, note_index
 from minscl.data.icd.rules.references import Ending
 from minscl.data.icd.rules.validity import in_canonical_form
@@ -31,7 +31,7 @@ _ANY_DISEASE = tuple(str(chapter) for chapter in (*range(1, 20), 22))
 _CHAPTERS = {
     "malignan": ("2",),
     "neoplasm": ("2",),
-    "infection": tuple(chapter for chapter in _ANY_DISEASE if chapter not in ("2", "4", "5", "17")),
+    "infection": _ANY_DISEASE,  # where finding.is_infection says so
     "": _ANY_DISEASE,
 }
 _ADVERSE_EFFECT = Ending("intent", ("5",))  # of T36-T50: "for adverse effects, the nature of the adverse effect"
@@ -111,6 +111,8 @@ class Sequencer:
         ]
 
     def _is_disease(self, code: str, asked_for: str = "") -> bool:
+        if asked_for == "infection":
+            return is_infection(code, self._book)
         return self._book.chapter(code[:3]) in _CHAPTERS[asked_for]
 
     def is_adverse_effect(self, manifestation: str, codes: list[str]) -> bool:
