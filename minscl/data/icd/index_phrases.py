@@ -77,6 +77,7 @@ def term_phrases(term: Term, proper: frozenset[str]) -> list[str]:
     return [first, *filter(None, variants)]
 
 
+@functools.cache  # the title of a main term is that of all its subterms, too
 def _main_title(title: str) -> tuple[str, list[str], list[str]]:
     """(first part, synonyms, qualifiers) of a main term's title, whose parts have a comma between them.
 

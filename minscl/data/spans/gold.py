@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from minscl.data.icd import CodeBook
 from minscl.data.icd.alphabetic_index import SeeReferences, Term, index_corrections, read_index
+from minscl.data.icd.collection import collection_paused
 from minscl.data.icd.divided_codes import DividedCodes, term_texts
 from minscl.data.icd.index_corrections import REPLACED
 from minscl.data.icd.index_phrases import plain_inclusion_term, proper_nouns, term_phrases
@@ -72,6 +73,7 @@ def gold_pairs(codebook: CodeBook, tables=()) -> list[Pair]:
     return read_gold(codebook, tables)[0]
 
 
+@collection_paused()
 def read_gold(codebook: CodeBook, tables=()) -> tuple[list[Pair], GoldCounts]:
     """(the pairs of gold_pairs, the counts)."""
     terms = read_index(codebook.edition)
@@ -156,6 +158,7 @@ def _resolve(printed: str, text: str, modifiers: str, divided: DividedCodes) -> 
     return codes, f"stale: {how}" if codes else f"stale: left out: {reason}"
 
 
+@collection_paused()
 def stale_rows(codebook: CodeBook) -> list[tuple[str, str, list[str], str]]:
     """(path, code as printed, billable codes now, how or why not) of each row of the Index whose code was billable when
     it was printed and is not in this edition: in print order, deleted rows last. An Index of its own year has none.
