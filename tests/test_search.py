@@ -12,8 +12,9 @@ from minscl.data.icd import CodeBook
 from minscl.data.icd.alphabetic_index import Term
 from minscl.data.icd.lookup.default_codes import default_below, seventh_characters
 from minscl.data.icd.lookup.entries import IndexEntry, read_entries
-from minscl.data.icd.lookup.page import IndexLine, find_node, look_up, nearest_listed
+from minscl.data.icd.lookup.page import IndexLine, look_up
 from minscl.data.icd.lookup.search import Search
+from minscl.data.icd.lookup.spelling import find_node, nearest_listed, refusal
 from minscl.data.icd.lookup.text import KIND_NAMES, hits_text, page_text
 from minscl.data.icd.lookup.words import singular, split_words
 from minscl.data.icd.tabular import NOTE_KINDS
@@ -314,8 +315,22 @@ def test_the_default_code_below_a_heading_says_no_more_than_the_heading():
         ("section I30–I5A", "section I30-I5A"),
         ("section T07", "section T07"),
         ("T07", "T07"),
+        ("(E11.65)", "E11.65"),
+        ("[e11.65].", "E11.65"),
+        ("E11,65", "E11.65"),
+        ("E11-65", "E11.65"),
+        ("code E11.65", "E11.65"),
+        ("ICD-10-CM: E11.65", "E11.65"),
+        ("chapter IX", "9"),
+        ("A00-B99", "1"),
+        ("Q00-QA0", "17"),
+        ("I30 - I5A", "section I30-I5A"),
+        ("C50-C50", "C50"),
+        ("A00-A05", None),
+        ("chapter 0", None),
         ("Z99.999", None),
         ("heart failure", None),
+        ("x-ray", None),
         ("", None),
     ],
 )
@@ -324,9 +339,51 @@ def test_nodes_are_found_in_any_spelling(text, node):
     assert find_node(BOOK, text) == node
 
 
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("chapter 23", "no such chapter; chapters are 1 to 22"),
+        ("chapter XXX", "no such chapter; chapters are 1 to 22"),
+        ("A00-A05", "no chapter or section has this range; A00 is in section A00-A09"),
+        ("250.00", "the form of an ICD-9-CM code"),
+        ("E849.0", "the form of an ICD-9-CM code"),
+        ("47.01", "the form of an ICD-9-CM code"),
+        ("0SR9019", "the form of an ICD-10-PCS procedure code"),
+        ("E11.65,I10", "several codes; look up one at a time"),
+        ("S72.001XA", "8 characters, a code has at most 7; the nearest listed is S72.001A "),
+        ("T52.8X1A", "(valid until 2026-09-30; name a --date); the nearest listed is T52.8- "),
+        ("E11-79", "lookup E11.79: not in ICD-10-CM edition 2027; the nearest listed is E11- "),
+    ],
+)
+def test_what_only_looks_like_a_code_is_a_line(lookup, text, message):
+    """Guards words that are searched for in its place: chapter 23 was a delivery, 47.01 cholera."""
+    result = lookup(text)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("text", ["B12", "bladder", "x-ray", "covid 19", "type 2 diabetes", "chapter", "heart failure"])
+def test_words_are_not_refused_as_codes(text):
+    """Guards words and vitamins taken for codes."""
+    assert refusal(BOOK, text) == ""
+
+
 def test_the_nearest_code_of_an_unlisted_one():
-    """Guards help that names a code of another category."""
-    expected = {"Z99.999": "Z99.89", "I10.9": "I10", "E11.655": "E11.65", "S52.501X": "S52.501S", "A00.5": "A00.1"}
+    """Guards help that names another category, or the sequela or intent of another code."""
+    expected = {
+        "Z99.999": "Z99",
+        "I10.9": "I10",
+        "E11.655": "E11.65",
+        "S52.501X": "S52.501",
+        "A00.5": "A00",
+        "T52.8X1A": "T52.8",
+        "S72.00XA": "S72.009A",
+        "S72.001XA": "S72.001A",
+        "S72.001AX": "S72.001A",
+        "U99": "U09",
+        "W19.A": "W19",
+        "W19.XA": "W19",
+    }
     assert {code: nearest_listed(BOOK, code) for code in expected} == expected
 
 
@@ -369,6 +426,6 @@ def test_an_unlisted_code_is_one_line_and_status_2():
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
-        "minscl: lookup Z99.999: not in ICD-10-CM edition 2027; the nearest listed code is "
-        "Z99.89 Dependence on other enabling machines and devices\n"
+        "minscl: lookup Z99.999: not in ICD-10-CM edition 2027; the nearest listed is "
+        "Z99- Dependence on enabling machines and devices, not elsewhere classified\n"
     )
