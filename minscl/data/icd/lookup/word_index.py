@@ -29,6 +29,7 @@ _MAX_VISITED = 20_000  # texts looked at for a query of which few have all words
 _MAX_PARTIAL = 300  # of which those with most of the query are scored
 _MIN_RECALL = 0.5  # of texts that lack words of the query
 _RELATED = 0.8  # how well "uterine" stands for "uterus"
+_MISSPELT, _MIN_MISSPELT = 0.7, 5  # how well "asthma" stands for "astma", and letters that such a word has
 _MIN_BEGINNING = 5  # letters of a beginning that is completed although the query is complete; "afib" is no beginning
 _FEW = 5  # texts with all words; where there are fewer, those that lack words are looked for too
 # What a word counts for the precision, the recall, and the precision where the query has only its beginning, by kind:
@@ -130,6 +131,8 @@ class WordIndex(Generic[Source]):
             concept = dict.fromkeys(self.words.related(word), _RELATED)
             if number >= 0:
                 concept[number] = 1.0
+            if not concept and len(word) >= _MIN_MISSPELT and not self.words.completions(word):
+                concept = dict.fromkeys(self.words.corrections(word), _MISSPELT)
             if not concept or all(concept.keys() != other.keys() for other in concepts):
                 concepts.append(concept)
         return concepts

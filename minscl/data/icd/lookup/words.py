@@ -12,6 +12,7 @@ Read next: search.py.
 import bisect
 import functools
 import re
+import string
 import unicodedata
 
 from minscl.data.icd.alphabetic_index import Term
@@ -124,6 +125,16 @@ class Words:
                 number = self._written.get(word, self.numbers.get(word, -1))
                 completions[number] = max(completions.get(number, 0.0), len(spelling) / len(word))
         return completions
+
+    def corrections(self, word: str) -> list[int]:
+        """The numbers of the words that differ from a folded word by one letter, or by two that changed places."""
+        parts = [(word[:place], word[place:]) for place in range(len(word) + 1)]
+        edits = {first + second[1:] for first, second in parts if second}
+        edits |= {first + second[1] + second[0] + second[2:] for first, second in parts if len(second) > 1}
+        for letter in string.ascii_lowercase:
+            edits |= {first + letter + second[1:] for first, second in parts if second}
+            edits |= {first + letter + second for first, second in parts}
+        return sorted({self._written[edit] for edit in edits & self._written.keys()})
 
     def _number(self, word: str) -> int:
         number = self._written.get(word)
