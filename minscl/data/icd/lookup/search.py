@@ -15,9 +15,12 @@ Read next: word_index.py, the ranking; words.py, how words are compared; page.py
 import bisect
 import itertools
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minscl.data.icd.codebook import CodeBook
+from minscl.data.icd.lookup.abbreviations import Abbreviations
 from minscl.data.icd.lookup.agreement import Agreement
 from minscl.data.icd.lookup.default_codes import billable_below, default_below, seventh_characters
 from minscl.data.icd.lookup.entries import IndexEntry, collection_paused, read_entries
@@ -28,11 +31,19 @@ _CODE = re.compile(r"[A-Z][0-9][0-9A-Z]{0,5}")  # the beginning of a code, witho
 _MAX_WORDS = 40  # of a query; a paste is longer
 _MAX_COMPARED = 120  # lines whose codes' descriptions are compared with the query
 _MAX_HEADINGS = 40  # of these, headings whose codes are
+_MAX_PRINTED = 5  # lines that are looked at for capitals
 _MAX_BELOW = 200  # billable codes below a heading that are compared with the rest of a query
 # Additions to the score. A manifestation is never coded alone, so no term means it by default.
 _BILLABLE, _INDEX, _NO_CODE, _SECTION, _MANIFESTATION = 0.06, 0.03, -0.25, -0.1, -0.1
 
 Source = IndexEntry | str | tuple[str, str]  # a line of the Index, a node with its description, (node, inclusion term)
+
+
+def _printed(source: Source) -> str:
+    """The words of a line as printed; "" for a node."""
+    return (
+        " ".join(source.term.path) if isinstance(source, IndexEntry) else source[1] if isinstance(source, tuple) else ""
+    )
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,7 @@ class Search:
     def __init__(self, codebook: CodeBook, entries: list[IndexEntry] | None = None):
         self._book = codebook
         self._index: WordIndex[Source] = WordIndex()
+        self._abbreviations = Abbreviations()
         self._texts: dict[str, int] = {}  # node → number of its description in the index
         with collection_paused():
             self._fill(read_entries(codebook) if entries is None else entries)
@@ -68,11 +80,30 @@ class Search:
         hits = {hit.code: hit for hit in self._code_hits(query, limit)}
         written = list(dict.fromkeys(split_words(query)[:_MAX_WORDS]))
         if len(hits) < limit:
-            for hit in self._ranked_hits(written, query[-1:].isspace(), limit):
+            ranked = [
+                hit
+                for words in dict.fromkeys([tuple(written), self._expanded(written)])
+                for hit in self._ranked_hits(words, query[-1:].isspace() or words != tuple(written), limit)
+            ]
+            for hit in sorted(ranked, key=lambda hit: -hit.score):
                 hits.setdefault(hit.code or hit.where, hit)
         return list(hits.values())[:limit]
 
-    def _ranked_hits(self, written: list[str], is_complete: bool, limit: int) -> list[Hit]:
+    def _expanded(self, written: Sequence[str]) -> tuple[str, ...]:
+        """The words of a query with what its abbreviations stand for in their place."""
+        words: list[str] = []
+        for word in written:
+            is_word = word in self._index.words.numbers and not self._is_capital(word)
+            phrases = Counter() if is_word or not word.isascii() else self._index.phrases(word)
+            words += self._abbreviations.expand(word, phrases) or (word,)
+        return tuple(dict.fromkeys(words))
+
+    def _is_capital(self, word: str) -> bool:
+        """Whether a text prints the word in capitals, as "Decompensated COPD"."""
+        capitals = word.upper()
+        return any(capitals in _printed(source) for source in self._index.sources_with(word, _MAX_PRINTED))
+
+    def _ranked_hits(self, written: Sequence[str], is_complete: bool, limit: int) -> list[Hit]:
         """The hits of a search by words, best first; a code may be in several."""
         agreement = Agreement(self._index, written)
         hits: list[Hit] = []
@@ -108,8 +139,10 @@ class Search:
             description = self._book.description(node) or ""
             self._texts[node] = len(self._texts) + extra
             index.add(node, self._addition(node), description_words(index.words, description))
+            self._abbreviations.learn(description)
             for text in self._book.inclusion_terms(node):
                 extra += 1
+                self._abbreviations.learn(text)
                 index.add((node, text), self._addition(node), description_words(index.words, text))
         index.freeze()
 

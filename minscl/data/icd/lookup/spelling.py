@@ -68,9 +68,7 @@ def refusal(book: CodeBook, text: str) -> str:
     if _LONG_CODE.fullmatch(plain):
         bare = plain.replace(".", "")
         near = _with_dash(book, nearest_listed(book, f"{bare[:3]}.{bare[3:]}"))
-        return (
-            f"lookup {plain}: {len(bare)} characters, a code has at most {_LONGEST}; the nearest listed is {near}"
-        )
+        return f"lookup {plain}: {len(bare)} characters, a code has at most {_LONGEST}; the nearest listed is {near}"
     other_dot = _OTHER_DOT.fullmatch(plain)
     written = ".".join(other_dot.groups()) if other_dot else plain
     code = book.normalise(written)

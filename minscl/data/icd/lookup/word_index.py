@@ -13,6 +13,7 @@ import bisect
 import heapq
 import itertools
 import math
+import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -89,7 +90,9 @@ class WordIndex(Generic[Source]):
         light, function = (
             {self.words.numbers.get(singular(word), -1) for word in words} for words in (LIGHT, FUNCTION_WORDS)
         )
-        self._function_words = function
+        self._light, self._function_words = light, function
+        letters = [ord(name[0]) % 128 for name in self.words.names]
+        self._initials = bytes(map(letters.__getitem__, self._tokens))
         self._weights = [
             _LIGHT_WEIGHT if word in light else math.log(len(self._sources) / occurrences[word])
             for word in range(len(occurrences))
@@ -108,6 +111,10 @@ class WordIndex(Generic[Source]):
     def source(self, rank: int) -> Source:
         """What the text at `rank` is."""
         return self._sources[self._order[rank]]
+
+    def sources_with(self, word: str, number: int) -> list[Source]:
+        """What the first texts with a word, in its compared form, are."""
+        return [self.source(rank) for rank in self._postings[self.words.numbers[word]][:number]]
 
     def text_at(self, rank: int) -> int:
         """The number of the text at `rank`: how many were added before it."""
@@ -136,6 +143,22 @@ class WordIndex(Generic[Source]):
             if not concept or all(concept.keys() != other.keys() for other in concepts):
                 concepts.append(concept)
         return concepts
+
+    def phrases(self, initials: str) -> Counter[tuple[str, ...]]:
+        """The phrases of essential words with these initials, between light words or a text's ends → how many."""
+        phrases: Counter[tuple[str, ...]] = Counter()
+        for match in re.finditer(re.escape(initials.encode()), self._initials):
+            start, end = match.span()
+            kind = bisect.bisect_right(self._starts, start) - 1
+            first, last = self._starts[kind], self._starts[kind + 1]
+            words = self._tokens[start:end]
+            if kind % 3 or end > last or not self._light.isdisjoint(words):
+                continue
+            if (start == first or self._tokens[start - 1] in self._light) and (
+                end == last or self._tokens[end] in self._light
+            ):
+                phrases[tuple(self.words.names[word] for word in words)] += 1
+        return phrases
 
     def ranked(self, written: Sequence[str], is_complete: bool, limit: int) -> list[Fit]:
         """The texts that fit `written`, distinct folded words; best first, often more than `limit`.
