@@ -1,9 +1,9 @@
 """What an abbreviation stands for, as far as the books tell.
 
-Printed in brackets after its words: "Chronic kidney disease (CKD)", "Human immunodeficiency virus [HIV] disease". Or the
-initials of a phrase of four words or more that stands between function words or at the ends of a line, in nearly all
-lines where these initials stand so: "Chronic obstructive pulmonary disease". Three initials are no evidence: of the
-abbreviations that are printed in brackets, they would give another phrase for one in five (PSA, RTA, BMR).
+Printed in brackets after its words: "Chronic kidney disease (CKD)", "Human immunodeficiency virus [HIV] disease". Or
+the initials of a phrase of four words or more, between function words or a line's ends, in nearly all lines where these
+initials stand so: "Chronic obstructive pulmonary disease". Three initials are no evidence: of the abbreviations that
+are printed in brackets, they would give another phrase for one in five (PSA, RTA, BMR).
 
 Read next: search.py.
 """
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from minscl.data.icd.lookup.words import FUNCTION_WORDS, split_words
 
 _BRACKETED = re.compile(r"[\[(]([A-Z][A-Za-z]{1,6})[\])]")
-_INITIALS = range(4, 7)  # letters
+INITIALS = range(4, 7)  # letters
 _DOMINANT = 5  # times as many lines as for any other phrase
 
 
@@ -39,11 +39,11 @@ class Abbreviations:
                     break
 
     def expand(self, word: str, phrases: Counter[tuple[str, ...]]) -> Sequence[str]:
-        """The words that a folded word stands for; () if nothing tells. `phrases`: those with these initials."""
+        """The words that a folded word stands for; () if nothing tells. `phrases`: those with its INITIALS."""
         printed = self._printed.get(word)
         if printed:
             return printed.most_common(1)[0][0]
-        if len(word) not in _INITIALS or not phrases:
+        if not phrases:
             return ()
         (phrase, number), *others = phrases.most_common(2)
         return phrase if not others or number >= _DOMINANT * others[0][1] else ()

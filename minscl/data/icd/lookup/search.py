@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.lookup.abbreviations import Abbreviations
+from minscl.data.icd.lookup.abbreviations import INITIALS, Abbreviations
 from minscl.data.icd.lookup.agreement import Agreement
 from minscl.data.icd.lookup.default_codes import billable_below, default_below, seventh_characters
 from minscl.data.icd.lookup.entries import IndexEntry, collection_paused, read_entries
@@ -93,9 +93,10 @@ class Search:
         """The words of a query with what its abbreviations stand for in their place."""
         words: list[str] = []
         for word in written:
-            is_word = word in self._index.words.numbers and not self._is_capital(word)
-            phrases = Counter() if is_word or not word.isascii() else self._index.phrases(word)
-            words += self._abbreviations.expand(word, phrases) or (word,)
+            may_be = len(word) in INITIALS and word.isascii() and word.isalpha()
+            if may_be and word in self._index.words.numbers:
+                may_be = self._is_capital(word)
+            words += self._abbreviations.expand(word, self._index.phrases(word) if may_be else Counter()) or (word,)
         return tuple(dict.fromkeys(words))
 
     def _is_capital(self, word: str) -> bool:

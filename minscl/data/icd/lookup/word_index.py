@@ -26,7 +26,7 @@ Concept = dict[int, float]  # words that a word of the query stands for → how 
 
 _MAX_SCORED = 1000  # texts scored in a query; they are in order of weight, so the best come first
 _MAX_OF_COMPLETION = 60  # texts looked at for each word that completes a query of one
-_MAX_VISITED = 20_000  # texts looked at for a query of which few have all words
+_MAX_VISITED = 6_000  # texts looked at for a query of which few have all words
 _MAX_PARTIAL = 300  # of which those with most of the query are scored
 _MIN_RECALL = 0.5  # of texts that lack words of the query
 _RELATED = 0.8  # how well "uterine" stands for "uterus"
@@ -270,12 +270,12 @@ class WordIndex(Generic[Source]):
             for rank in posting:
                 found[rank] += weights[word]
         total = math.fsum(map(self._weight, concepts))
-
-        def estimate(rank: int) -> float:
-            precision = min(1.0, found[rank] / max(self._text_weights[self._order[rank]], _LIGHT_WEIGHT))
-            return fit_score(precision, min(1.0, found[rank] / total))
-
-        return sorted(heapq.nsmallest(_MAX_PARTIAL, found, key=lambda rank: (-round(estimate(rank), 5), rank)))
+        order, text_weights = self._order, self._text_weights
+        scores = [  # fit_score's order: precision is shared / weight of the text, recall is shared / total
+            (-shared * shared / (max(text_weights[order[rank]], shared) + total), rank)
+            for rank, shared in found.items()
+        ]
+        return sorted(rank for _, rank in heapq.nsmallest(_MAX_PARTIAL, scores))
 
 
 def fit_score(precision: float, recall: float) -> float:
