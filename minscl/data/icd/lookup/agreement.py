@@ -21,6 +21,7 @@ _SPECIAL = {
     "sequela": 0.1,
     "subsequent": 0.1,
     "history": 0.1,
+    "other": 0.03,
     "nontraffic": 0.05,
     "newborn": 0.08,
     "neonatal": 0.08,
@@ -32,7 +33,7 @@ _OPPOSITE = {"left": "right", "right": "left", "open": "closed", "lower": "upper
 _CONTRADICTION = 0.4
 _DESCRIPTION = 0.1  # added where the description has the query's words and no others
 # What a word counts that only the description has: of the code that the line leads to, of one below that was chosen so.
-_SUPPLIED, _CHOSEN = 0.6, 0.95
+_SUPPLIED, _CHOSEN = 0.4, 0.95
 _SPECIFIED = 0.15  # what "specified NEC" in a line costs
 
 

@@ -34,7 +34,7 @@ _MAX_HEADINGS = 40  # of these, headings whose codes are
 _MAX_PRINTED = 5  # lines that are looked at for capitals
 _MAX_BELOW = 200  # billable codes below a heading that are compared with the rest of a query
 # Additions to the score. A manifestation is never coded alone, so no term means it by default.
-_BILLABLE, _INDEX, _NO_CODE, _SECTION, _MANIFESTATION = 0.06, 0.03, -0.25, -0.1, -0.1
+_BILLABLE, _INDEX, _MAIN_TERM, _NO_CODE, _SECTION, _MANIFESTATION = 0.06, 0.03, 0.03, -0.25, -0.1, -0.1
 
 Source = IndexEntry | str | tuple[str, str]  # a line of the Index, a node with its description, (node, inclusion term)
 
@@ -154,7 +154,9 @@ class Search:
                 return _SECTION
             is_manifestation = "in diseases classified elsewhere" in (self._book.description(source) or "")
             return _BILLABLE * self._book.is_billable(source) + _MANIFESTATION * is_manifestation
-        return _INDEX + _BILLABLE * self._book.is_billable(source.code) if source.code else _NO_CODE
+        is_main_term = len(source.term.path) == 1 and not source.term.column
+        added = _INDEX + _MAIN_TERM * is_main_term + _BILLABLE * self._book.is_billable(source.code)
+        return added if source.code else _NO_CODE
 
     def _code_hit(self, code: str, where: str, score: float) -> Hit:
         return Hit(code, self._book.description(code) or "", self._book.is_billable(code), where, round(score, 4))
