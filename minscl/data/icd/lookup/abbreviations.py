@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from minscl.data.icd.index_phrases import CONNECTIVE
 from minscl.data.icd.lookup.words import FUNCTION_WORDS, split_words
 
 _BRACKETED = re.compile(r"[\[(]([A-Z][A-Za-z]{1,6})[\])]")
@@ -43,7 +44,8 @@ class Abbreviations:
         printed = self._printed.get(word)
         if printed:
             return printed.most_common(1)[0][0]
-        if not phrases:
+        nouns = Counter({words: phrases[words] for words in phrases if not any(map(CONNECTIVE.fullmatch, words))})
+        if not nouns:
             return ()
-        (phrase, number), *others = phrases.most_common(2)
+        (phrase, number), *others = nouns.most_common(2)
         return phrase if not others or number >= _DOMINANT * others[0][1] else ()

@@ -21,7 +21,6 @@ _SPECIAL = {
     "sequela": 0.1,
     "subsequent": 0.1,
     "history": 0.1,
-    "other": 0.03,
     "nontraffic": 0.05,
     "newborn": 0.08,
     "neonatal": 0.08,
@@ -35,6 +34,7 @@ _DESCRIPTION = 0.1  # added where the description has the query's words and no o
 # What a word counts that only the description has: of the code that the line leads to, of one below that was chosen so.
 _SUPPLIED, _CHOSEN = 0.4, 0.95
 _SPECIFIED = 0.15  # what "specified NEC" in a line costs
+_OTHER = 0.03  # what a description that begins with "other" costs
 
 
 class Agreement:
@@ -48,6 +48,7 @@ class Agreement:
         self._light = {numbers.get(singular(word), -1) for word in LIGHT}
         self._special = {numbers[word]: cost for word, cost in _SPECIAL.items() if word in numbers}
         self._opposite = {numbers[word]: numbers[other] for word, other in _OPPOSITE.items() if word in numbers}
+        self._other = numbers.get("other", -1)
         self._specified = numbers.get("specified", -1)
         self._without = numbers.get("without", -1)
 
@@ -61,6 +62,8 @@ class Agreement:
         line = self._index.words_of(self._index.text_at(fit.rank))
         if self._specified in line - self._query.keys():
             cost += _SPECIFIED
+        if essential and essential[0] == self._other and self._other not in self._query:
+            cost += _OTHER
         for word, other in self._opposite.items():
             if word in words and other not in words and other in self._query and word not in self._query:
                 cost += _CONTRADICTION
