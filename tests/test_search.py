@@ -183,6 +183,8 @@ def test_a_page_shows_a_code_in_context(entries):
     assert ("excludes1", "chapter 4") in notes and ("notes", "chapter 4") in notes
     assert {line.where for line in page.index} >= {"index: Diabetes, diabetic > type 2 > with > hyperglycemia"}
     assert all(line.code == "E11.65" for line in page.index)
+    assert page.notes_from == "Tabular List of April 2026"
+    assert "; notes: Tabular List of April 2026\n" in page_text(page)
     assert set(KIND_NAMES) == set(NOTE_KINDS)
 
 

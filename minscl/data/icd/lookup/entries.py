@@ -46,7 +46,7 @@ def read_entries(codebook: CodeBook) -> list[IndexEntry]:
 
     A code that has been divided since is replaced where its successor is known (DividedCodes), a code that `codebook`
     does not list by the heading that it begins with. Left out: terms with neither code nor reference, "see condition"
-    (which names no term), and codes of unknown headings.
+    (which names no term), fragments of words, and codes of unknown headings.
     """
     with collection_paused():
         entries: list[IndexEntry] = []
@@ -54,6 +54,8 @@ def read_entries(codebook: CodeBook) -> list[IndexEntry]:
             references = SeeReferences(terms) if any(term.see for term in terms) else None
             divided = DividedCodes(terms, codebook) if terms and terms[0].book == "index" else None
             for term in terms:
+                if _is_fragment(term):
+                    continue
                 target = term if term.default_code or references is None else references.resolve(term)[0]
                 printed = target.default_code if target else ""
                 code = _listed(printed.rstrip("-").rstrip("."), codebook)
@@ -62,6 +64,12 @@ def read_entries(codebook: CodeBook) -> list[IndexEntry]:
                 if code or (not printed and term.see and term.see.casefold() != "condition"):
                     entries.append(IndexEntry(term, code, printed, target.manifestation if target else ""))
         return entries
+
+
+def _is_fragment(term: Term) -> bool:
+    """Whether the rebuilt Index lost a word's end after a letter in parentheses: "Cancer(o)" of "Cancer(o)phobia"."""
+    title, first = term.path[-1], term.modifiers[0] if term.modifiers else ""
+    return title.isalpha() and len(first) == 1 and first.islower() and first not in "aes"
 
 
 def _listed(code: str, codebook: CodeBook) -> str:

@@ -62,6 +62,7 @@ class CodePage:
     status: str  # "billable", or what is missing
     valid: str  # CodeBook.when_valid
     code_set: str  # CodeBook.label
+    notes_from: str  # the file that has the notes: "Tabular List of April 2026"
     path: list[Line]  # from the chapter down to the code itself
     seventh_characters: list[SeventhCharacter]
     notes: list[NoteBlock]  # by kind; of the code itself first, then from the heading above up to the chapter
@@ -79,6 +80,7 @@ def look_up(book: CodeBook, node: str, entries: list[IndexEntry]) -> CodePage:
         status=status(book, node),
         valid=book.when_valid(node),
         code_set=book.label,
+        notes_from=book.edition.file("tabular").about,
         path=[_line(book, name) for name in [*reversed(above), node]],
         seventh_characters=_seventh_characters(book, node),
         notes=_notes(book, node, above),

@@ -154,7 +154,7 @@ class Search:
                 return _SECTION
             is_manifestation = "in diseases classified elsewhere" in (self._book.description(source) or "")
             return _BILLABLE * self._book.is_billable(source) + _MANIFESTATION * is_manifestation
-        is_main_term = len(source.term.path) == 1 and not source.term.column
+        is_main_term = len(source.term.path) == 1 and source.term.book == "index"
         added = _INDEX + _MAIN_TERM * is_main_term + _BILLABLE * self._book.is_billable(source.code)
         return added if source.code else _NO_CODE
 
