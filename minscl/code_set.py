@@ -155,7 +155,7 @@ def lookup(config: LookupConfig) -> int:
     message = refusal(book, query)
     if message:
         raise InputError(message)
-    hits = Search(book).search(f"{query} ")  # no word is being typed
+    hits = Search(book).search(query if " " in query else f"{query} ")  # one word is complete: "uti" is no utility gas
     code = book.normalise(query)
     if code and not hits:
         raise InputError(unlisted(book, code))
