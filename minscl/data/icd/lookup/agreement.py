@@ -12,7 +12,8 @@ Read next: search.py.
 
 from collections.abc import Sequence
 
-from minscl.data.icd.lookup.word_index import Concept, Fit, WordIndex, fit_score
+from minscl.data.icd.lookup.texts import Concept
+from minscl.data.icd.lookup.word_index import Fit, WordIndex, fit_score
 from minscl.data.icd.lookup.words import LIGHT, singular
 
 # Words of a description that make it say what a query without them does not mean → what this costs.

@@ -9,7 +9,8 @@ unfinished. Searched are the lines of the Index with the titles above them, desc
 word_index.py ranks them; words that a code takes where the note says no more ("unspecified", "initial encounter",
 "closed") weigh next to nothing, so a term alone finds its default code.
 
-Read next: word_index.py, the ranking; words.py, how words are compared; page.py, a code in context.
+Read next: word_index.py and agreement.py, the ranking; abbreviations.py; words.py, how words are compared; page.py, a
+code in context.
 """
 
 import bisect
