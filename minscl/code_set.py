@@ -18,7 +18,16 @@ from minscl.cli import format_counts, warn
 from minscl.command import print_json
 from minscl.data.icd import CodeBook
 from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE, Edition, read_edition
-from minscl.data.icd.lookup import Search, find_node, hits_text, look_up, nearest_listed, page_text, read_entries
+from minscl.data.icd.lookup import (
+    Search,
+    find_node,
+    hits_text,
+    look_up,
+    page_text,
+    read_entries,
+    refusal,
+    unlisted,
+)
 from minscl.data.icd.official.changes import ChangedText, EditionChanges, edition_changes
 from minscl.data.icd.official.check import check_official, misfits
 from minscl.data.icd.official.dates import edition_dates
@@ -143,10 +152,11 @@ def lookup(config: LookupConfig) -> int:
         page = look_up(book, node, read_entries(book))
         print_json(dataclasses.asdict(page)) if config.json else print(page_text(page))
         return 0
+    message = refusal(book, query)
+    if message:
+        raise InputError(message)
+    hits = Search(book).search(query if " " in query else f"{query} ")  # one word is complete: "uti" is no utility gas
     code = book.normalise(query)
-    if code and ("." in query or book.has_category(code)):  # else "B12" may be a vitamin
-        raise InputError(unlisted(book, code))
-    hits = Search(book).search(query)
     if code and not hits:
         raise InputError(unlisted(book, code))
     if config.json:
@@ -156,13 +166,3 @@ def lookup(config: LookupConfig) -> int:
     else:
         print("minscl: nothing found: no line of Index or Tabular List has these words; try others", file=sys.stderr)
     return 0 if hits else 1
-
-
-def unlisted(book: CodeBook, code: str) -> str:
-    """The message about a code that is in another edition or in none."""
-    when = book.when_valid(code)
-    near = nearest_listed(book, code)
-    return (
-        f"lookup {code}: not in ICD-10-CM edition {book.edition.name}{f' ({when}; name a --date)' if when else ''}; "
-        f"the nearest listed code is {near} {book.description(near)}"
-    )

@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,9 @@ from minscl.data.icd import CodeBook
 from minscl.data.icd.alphabetic_index import Term
 from minscl.data.icd.lookup.default_codes import default_below, seventh_characters
 from minscl.data.icd.lookup.entries import IndexEntry, read_entries
-from minscl.data.icd.lookup.page import IndexLine, find_node, look_up, nearest_listed
+from minscl.data.icd.lookup.page import IndexLine, look_up
 from minscl.data.icd.lookup.search import Search
+from minscl.data.icd.lookup.spelling import find_node, nearest_listed, refusal
 from minscl.data.icd.lookup.text import KIND_NAMES, hits_text, page_text
 from minscl.data.icd.lookup.words import singular, split_words
 from minscl.data.icd.tabular import NOTE_KINDS
@@ -21,78 +23,9 @@ from tests.conftest import call_command
 
 BOOK = CodeBook.load("2027")
 
-# (what a coder types, the code, within how many hits); each checked by hand against the Index or the List.
-QUERIES = [
-    ("diabetes", "E11.9", 1),  # the main term's default code
-    ("diabetes mellitus", "E11.9", 1),  # a modifier in parentheses
-    ("type 2 diabetes", "E11.9", 1),
-    ("type 1 diabetes", "E10.9", 1),
-    ("diabetes with hyperglycemia", "E11.65", 1),
-    ("diabetic neuropathy", "E11.40", 1),  # an adjective of the main term
-    ("diabetic foot ulcer", "E11.621", 1),
-    ("heart failure", "I50.9", 1),
-    ("acute on chronic systolic heart failure", "I50.23", 1),
-    ("hypertensive heart disease with heart failure", "I11.0", 1),
-    ("hypertension", "I10", 1),
-    ("high blood pressure", "I10", 1),
-    ("chest pain", "R07.9", 1),
-    ("heart attack", "I21.9", 1),  # a reference: Attack > heart, see Infarct, myocardium
-    ("NSTEMI", "I21.4", 1),
-    ("atrial fibrillation", "I48.91", 1),
-    ("auricular fibrillation", "I48.91", 3),  # "atrial or auricular"
-    ("stroke", "I63.9", 1),
-    ("urinary tract infection", "N39.0", 1),
-    ("pneumonia", "J18.9", 1),
-    ("chronic obstructive pulmonary disease", "J44.9", 1),
-    ("gastroesophageal reflux disease", "K21.9", 3),  # only in parentheses, after "GERD"
-    ("high cholesterol", "E78.00", 1),
-    ("chronic kidney disease stage 3", "N18.30", 1),
-    ("end stage renal disease", "N18.6", 1),
-    ("acute respiratory failure with hypoxia", "J96.01", 1),
-    ("respiratory failure", "J96.90", 1),
-    ("depression", "F32.A", 1),
-    ("post traumatic stress disorder", "F43.10", 1),  # the billable code below "F43.1-"
-    ("low back pain", "M54.50", 1),
-    ("knee pain left", "M25.562", 1),
-    ("nausea and vomiting", "R11.2", 1),  # not "Nausea (without vomiting)", R11.0
-    ("pyelonephritis", "N12", 1),  # not N16, a manifestation
-    ("breast cancer", "C50.919", 1),
-    ("lung cancer", "C34.90", 1),
-    ("bone metastasis", "C79.51", 1),  # a column of the Table of Neoplasms
-    ("history of breast cancer", "Z85.3", 1),
-    ("fracture of femur", "S72.90XA", 1),
-    ("hip fracture", "S72.009A", 3),
-    ("wrist fracture", "S62.109A", 1),
-    ("ankle sprain", "S93.409A", 1),
-    ("burn of hand", "T23.009A", 1),
-    ("cellulitis of left leg", "L03.116", 1),  # the Index has no sides: "Cellulitis > leg, see Cellulitis, lower limb"
-    ("deep vein thrombosis", "I82.409", 1),
-    ("fall", "W19.XXXA", 1),
-    ("fall from ladder", "W11.XXXA", 1),
-    ("dog bite", "W54.0XXA", 1),
-    ("acetaminophen overdose", "T39.1X1A", 1),  # a column of the drug table
-    ("adverse effect of penicillin", "T36.0X5A", 1),
-    ("lisinopril", "T46.4X5A", 5),
-    ("crohns", "K50.90", 1),
-    ("Crohn's disease", "K50.90", 1),
-    ("ménière", "H81.09", 3),
-    ("meniere disease", "H81.09", 1),
-    ("COVID-19", "U07.1", 1),
-    ("covid 19", "U07.1", 1),
-    ("preeclampsia", "O14.90", 1),  # printed "Pre-eclampsia"
-    ("xray ulcer", "L58.1", 1),  # printed "Ulcer > X-ray"
-    ("anticoagulant long term use", "Z79.01", 1),
-    ("multiple sclerosis", "G35.D", 1),  # newer than the Index
-    ("B12", "E53.8", 5),  # no code begins so
-    ("diab", "E11.9", 1),  # as typed, letter by letter
-    ("heart fail", "I50.9", 1),
-    ("chest p", "R07.9", 3),
-    ("atrial fib", "I48.91", 1),
-    ("urinary tract inf", "N39.0", 1),
-    ("e1165", "E11.65", 1),
-    ("E11.6", "E11.65", 20),
-    ("e 11", "E11", 1),
-]
+# What a coder types | the code | within how many hits | remark. Each checked by hand against the Index or the List.
+_LINES = (Path(__file__).parent / "resources/lookup_queries.txt").read_text(encoding="utf-8").splitlines()
+QUERIES = [(query, code, int(within)) for query, code, within, *_ in (line.split(" | ") for line in _LINES)]
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +57,30 @@ def codes(hits):
 def test_a_coders_query_leads_to_the_code(search, query, code, within):
     """Guards the ranking: default code of the main term, references, synonyms, modifiers, sides, 7th characters."""
     assert code in codes(search.search(query))[:within]
+
+
+@pytest.mark.parametrize("query", ["afib", "aki", "cad", "als", "uri", "htn"])
+def test_an_unknown_abbreviation_is_not_the_beginning_of_a_word(lookup, query):
+    """Guards afibrinogenemia for "afib", and uricemia for "uri": the command's words are complete."""
+    result = lookup(query)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+
+
+@pytest.mark.parametrize(
+    "query, code",
+    [
+        ("history of stroke", "Z82.3"),
+        ("benign prostatic hyperplasia with luts", "N40.0"),
+        ("distal radius fracture left", "S52.522S"),
+        ("ckd stage 3", "I12.0"),
+        ("fracture of right femur", "S72.92XA"),
+        ("laceration of scalp without foreign body", "S01.02XA"),
+        ("pain in left knee", "M25.561"),
+    ],
+)
+def test_a_code_that_says_the_opposite_is_not_first(search, query, code):
+    """Guards family history, the other side or stage, a sequela and "without" before what was asked."""
+    assert code not in codes(search.search(query))[:1]
 
 
 def test_every_billable_code_is_among_the_first_three_of_its_own_description(search):
@@ -226,6 +183,8 @@ def test_a_page_shows_a_code_in_context(entries):
     assert ("excludes1", "chapter 4") in notes and ("notes", "chapter 4") in notes
     assert {line.where for line in page.index} >= {"index: Diabetes, diabetic > type 2 > with > hyperglycemia"}
     assert all(line.code == "E11.65" for line in page.index)
+    assert page.notes_from == "Tabular List of April 2026"
+    assert "; notes: Tabular List of April 2026\n" in page_text(page)
     assert set(KIND_NAMES) == set(NOTE_KINDS)
 
 
@@ -247,8 +206,16 @@ def test_a_bracketed_code_is_shown_and_found(entries):
 def test_a_heading_that_the_index_prints_as_a_code_has_no_default(search):
     """Guards E88.10 for "Lipodystrophy > insulin E88.1": E88.1 was divided later, and insulin has a code of its own."""
     places = {hit.code: hit.where for hit in search.search("insulin lipodystrophy")}
-    assert list(places)[0] == "E88.13" and places["E88.1"] == "index: Lipodystrophy > insulin"
+    assert list(places)[0] == "E88.13" and "E88.1" in places
     assert places.get("E88.10") != "index: Lipodystrophy > insulin"
+
+
+def test_lines_older_than_the_list_lead_to_the_codes_of_today(entries):
+    """Guards M72.2 for plantar fasciitis, which FY2027 moved, and solvents lost with the deleted T52.8X-."""
+    fasciitis = next(entry for entry in entries if entry.term.path == ("Fasciitis", "plantar"))
+    assert (fasciitis.code, fasciitis.where) == ("M67.A", "index: Fasciitis > plantar (printed M72.2)")
+    deleted = [entry for entry in entries if entry.printed.startswith("T52.8X")]
+    assert len(deleted) > 200 and {entry.code for entry in deleted} == {"T52.8"}
 
 
 def test_inclusion_terms_are_a_codes_own_but_for_the_7th_character(entries):
@@ -314,8 +281,22 @@ def test_the_default_code_below_a_heading_says_no_more_than_the_heading():
         ("section I30–I5A", "section I30-I5A"),
         ("section T07", "section T07"),
         ("T07", "T07"),
+        ("(E11.65)", "E11.65"),
+        ("[e11.65].", "E11.65"),
+        ("E11,65", "E11.65"),
+        ("E11-65", "E11.65"),
+        ("code E11.65", "E11.65"),
+        ("ICD-10-CM: E11.65", "E11.65"),
+        ("chapter IX", "9"),
+        ("A00-B99", "1"),
+        ("Q00-QA0", "17"),
+        ("I30 - I5A", "section I30-I5A"),
+        ("C50-C50", "C50"),
+        ("A00-A05", None),
+        ("chapter 0", None),
         ("Z99.999", None),
         ("heart failure", None),
+        ("x-ray", None),
         ("", None),
     ],
 )
@@ -324,9 +305,51 @@ def test_nodes_are_found_in_any_spelling(text, node):
     assert find_node(BOOK, text) == node
 
 
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("chapter 23", "no such chapter; chapters are 1 to 22"),
+        ("chapter XXX", "no such chapter; chapters are 1 to 22"),
+        ("A00-A05", "no chapter or section has this range; A00 is in section A00-A09"),
+        ("250.00", "the form of an ICD-9-CM code"),
+        ("E849.0", "the form of an ICD-9-CM code"),
+        ("47.01", "the form of an ICD-9-CM code"),
+        ("0SR9019", "the form of an ICD-10-PCS procedure code"),
+        ("E11.65,I10", "several codes; look up one at a time"),
+        ("S72.001XA", "8 characters, a code has at most 7; the nearest listed is S72.001A "),
+        ("T52.8X1A", "(valid until 2026-09-30; name a --date); the nearest listed is T52.8- "),
+        ("E11-79", "lookup E11.79: not in ICD-10-CM edition 2027; the nearest listed is E11- "),
+    ],
+)
+def test_what_only_looks_like_a_code_is_a_line(lookup, text, message):
+    """Guards words that are searched for in its place: chapter 23 was a delivery, 47.01 cholera."""
+    result = lookup(text)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("text", ["B12", "bladder", "x-ray", "covid 19", "type 2 diabetes", "chapter", "heart failure"])
+def test_words_are_not_refused_as_codes(text):
+    """Guards words and vitamins taken for codes."""
+    assert refusal(BOOK, text) == ""
+
+
 def test_the_nearest_code_of_an_unlisted_one():
-    """Guards help that names a code of another category."""
-    expected = {"Z99.999": "Z99.89", "I10.9": "I10", "E11.655": "E11.65", "S52.501X": "S52.501S", "A00.5": "A00.1"}
+    """Guards help that names another category, or the sequela or intent of another code."""
+    expected = {
+        "Z99.999": "Z99",
+        "I10.9": "I10",
+        "E11.655": "E11.65",
+        "S52.501X": "S52.501",
+        "A00.5": "A00",
+        "T52.8X1A": "T52.8",
+        "S72.00XA": "S72.009A",
+        "S72.001XA": "S72.001A",
+        "S72.001AX": "S72.001A",
+        "U99": "U09",
+        "W19.A": "W19",
+        "W19.XA": "W19",
+    }
     assert {code: nearest_listed(BOOK, code) for code in expected} == expected
 
 
@@ -341,8 +364,9 @@ def test_the_command_prints_pages_and_hits(lookup):
     hits = lookup("heart", "failure")
     assert hits.returncode == 0
     assert hits.stdout.startswith(
-        "I50.9    Heart failure, unspecified\n         index: Failure, failed > heart\nI50-  "
+        "I50.9    Heart failure, unspecified\n         index: Failure, failed > heart\nI50.810  "
     )
+    assert "\nI50-     Heart failure\n" in hits.stdout
     found = json.loads(lookup("heart failure", "--json").stdout)
     assert found["query"] == "heart failure" and found["hits"][0]["code"] == "I50.9" and len(found["hits"]) == 20
     nothing = lookup("xyzzy")
@@ -369,6 +393,6 @@ def test_an_unlisted_code_is_one_line_and_status_2():
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
-        "minscl: lookup Z99.999: not in ICD-10-CM edition 2027; the nearest listed code is "
-        "Z99.89 Dependence on other enabling machines and devices\n"
+        "minscl: lookup Z99.999: not in ICD-10-CM edition 2027; the nearest listed is "
+        "Z99- Dependence on enabling machines and devices, not elsewhere classified\n"
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index
 from minscl.data.icd.codebook import CodeBook
+from minscl.data.icd.divided_codes import DividedCodes, term_texts
 from minscl.data.icd.editions import Edition
 from minscl.data.icd.index_tables import TABLES, read_columns
 
@@ -26,7 +27,13 @@ class IndexEntry:
     @property
     def where(self) -> str:
         """The place as a coder reads it: "index: Attack > heart, see Infarct, myocardium"."""
-        return self.term.origin + (f", see {self.term.see}" if self.term.see and not self.term.default_code else "")
+        see = f", see {self.term.see}" if self.term.see and not self.term.default_code else ""
+        return self.term.origin + see + (f" (printed {self.printed})" if self.is_older else "")
+
+    @property
+    def is_older(self) -> bool:
+        """Whether the code as printed is not in the List any more, or no longer billable, and `code` has its place."""
+        return self.code != self.printed.rstrip("-").rstrip(".")
 
     @property
     def printed_codes(self) -> str:
@@ -37,22 +44,39 @@ class IndexEntry:
 def read_entries(codebook: CodeBook) -> list[IndexEntry]:
     """The entries of the edition's Index and tables, as far as it has them, in print order. Raises InputError.
 
-    Left out: terms with neither code nor reference, "see condition" (which names no term), and codes that `codebook`
-    does not list.
+    A code that has been divided since is replaced where its successor is known (DividedCodes), a code that `codebook`
+    does not list by the heading that it begins with. Left out: terms with neither code nor reference, "see condition"
+    (which names no term), fragments of words, and codes of unknown headings.
     """
     with collection_paused():
         entries: list[IndexEntry] = []
         for terms in _term_lists(codebook.edition):
             references = SeeReferences(terms) if any(term.see for term in terms) else None
+            divided = DividedCodes(terms, codebook) if terms and terms[0].book == "index" else None
             for term in terms:
+                if _is_fragment(term):
+                    continue
                 target = term if term.default_code or references is None else references.resolve(term)[0]
                 printed = target.default_code if target else ""
-                code = printed.rstrip("-").rstrip(".")
-                if (code and codebook.description(code) is not None) or (
-                    not code and term.see and term.see.casefold() != "condition"
-                ):
+                code = _listed(printed.rstrip("-").rstrip("."), codebook)
+                if target and divided and divided.is_divided(printed):
+                    code = divided.resolve(printed, *term_texts(target))[0] or code
+                if code or (not printed and term.see and term.see.casefold() != "condition"):
                     entries.append(IndexEntry(term, code, printed, target.manifestation if target else ""))
         return entries
+
+
+def _is_fragment(term: Term) -> bool:
+    """Whether the rebuilt Index lost a word's end after a letter in parentheses: "Cancer(o)" of "Cancer(o)phobia"."""
+    title, first = term.path[-1], term.modifiers[0] if term.modifiers else ""
+    return title.isalpha() and len(first) == 1 and first.islower() and first not in "aes"
+
+
+def _listed(code: str, codebook: CodeBook) -> str:
+    """The code, or the longest listed heading of four characters or more that it begins with; "" if there is none."""
+    while code and codebook.description(code) is None:
+        code = code[:-1].rstrip(".") if len(code) > 5 else ""
+    return code
 
 
 def _term_lists(edition: Edition) -> Iterator[list[Term]]:

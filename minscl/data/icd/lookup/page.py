@@ -6,12 +6,10 @@
 Notes of chapters, sections and headings apply to every code below, so each is shown with the node where it stands.
 Inclusion terms are a code's own; those of a code that needs a 7th character are also those of the full code.
 
-Read next: text.py, the page as text; search.py, the search by words.
+Read next: spelling.py, the node that a text names; text.py, the page as text; search.py, the search by words.
 """
 
-import re
 from dataclasses import dataclass
-from os.path import commonprefix
 
 from minscl.data.icd.codebook import CodeBook
 from minscl.data.icd.lookup.default_codes import billable_below, seventh_characters
@@ -64,26 +62,12 @@ class CodePage:
     status: str  # "billable", or what is missing
     valid: str  # CodeBook.when_valid
     code_set: str  # CodeBook.label
+    notes_from: str  # the file that has the notes: "Tabular List of April 2026"
     path: list[Line]  # from the chapter down to the code itself
     seventh_characters: list[SeventhCharacter]
     notes: list[NoteBlock]  # by kind; of the code itself first, then from the heading above up to the chapter
     children: list[Line]
     index: list[IndexLine]  # entries that print the code itself, then those that print a heading above it
-
-
-def find_node(book: CodeBook, text: str) -> str | None:
-    """The node that `text` names: a code in any spelling, "chapter 9" or "9", "section I30-I5A" or "I30-I5A"."""
-    plain = " ".join(text.split()).replace("–", "-").rstrip("-").casefold()
-    chapter = re.fullmatch(r"(?:chapter )?(\d{1,2})", plain)
-    if chapter:
-        name = str(int(chapter[1]))
-        return name if book.description(name) is not None else None
-    section = re.fullmatch(r"(section )?([a-z]\d\w(?:-[a-z]\d\w)?)", plain)
-    if section and (section[1] or "-" in section[2]):
-        name = f"section {section[2].upper()}"
-        return name if book.description(name) is not None else None
-    code = book.normalise(plain)
-    return code if code and book.description(code) is not None else None
 
 
 def look_up(book: CodeBook, node: str, entries: list[IndexEntry]) -> CodePage:
@@ -96,6 +80,7 @@ def look_up(book: CodeBook, node: str, entries: list[IndexEntry]) -> CodePage:
         status=status(book, node),
         valid=book.when_valid(node),
         code_set=book.label,
+        notes_from=book.edition.file("tabular").about,
         path=[_line(book, name) for name in [*reversed(above), node]],
         seventh_characters=_seventh_characters(book, node),
         notes=_notes(book, node, above),
@@ -126,18 +111,6 @@ def status(book: CodeBook, node: str) -> str:
         padded = f"{padding} placeholder X and " if padding else ""
         return f"not billable: needs {padded}a 7th character ({characters})"
     return f"not billable: needs a {len(node.replace('.', '')) + 1}th character; {codes}"
-
-
-def nearest_listed(book: CodeBook, code: str) -> str:
-    """The billable code that is most like a code that is not listed: the code without its last characters, else the
-    neighbour in the order of codes with which it has the longest beginning in common, the one before if both have.
-    """
-    for length in range(len(code) - 1, 2, -1):
-        if book.is_billable(code[:length].rstrip(".")):
-            return code[:length].rstrip(".")
-    before = max((other for other in book.billable if other < code), default=book.billable[0])
-    after = min((other for other in book.billable if other > code), default=book.billable[-1])
-    return max((before, after), key=lambda other: (len(commonprefix([code, other])), other == before))
 
 
 def _line(book: CodeBook, node: str) -> Line:

@@ -26,6 +26,7 @@ def page_text(page: CodePage) -> str:
     """The page for people."""
     blocks = [
         f"{page.code}  {page.description}\n{page.status}{f'; {page.valid}' if page.valid else ''}\n{page.code_set}"
+        f"; notes: {page.notes_from}"
     ]
     blocks.append(_table([(line.code, line.description) for line in page.path]))
     if page.seventh_characters:

@@ -12,6 +12,7 @@ Read next: search.py.
 import bisect
 import functools
 import re
+import string
 import unicodedata
 
 from minscl.data.icd.alphabetic_index import Term
@@ -21,16 +22,22 @@ FUNCTION_WORDS = frozenset(
 )
 # Words for what a code says where the note says no more. By the guidelines a fracture not said to be open is coded as
 # closed, one not said to be nondisplaced as displaced (I.C.19.c); care of an injury begins with the initial encounter.
-LIGHT = FUNCTION_WORDS | {"unspecified", "initial", "encounter", "closed", "displaced"}
+LIGHT = FUNCTION_WORDS | {"unspecified", "initial", "encounter", "closed", "displaced", "part", "site"}
 _PARENTHESES = re.compile(r"\(([^()]*)\)")
 _WORD = re.compile(r"[^\W_]+")
+_WITHOUT = re.compile(r"\bwithout (?:loss of )?[^,]*?(?= of | in | on |,|$)")
+_CONNECTIVE = re.compile(r"(with|in|due to|following|complicating|by|from|of|on|to)\b")
+# British spellings, and Roman numerals of types and stages, in their compared form.
+_BRITISH = re.compile(r"(?<=..)our$|(?<!^)[ao]e(?=.)|^[ao]e")
+_NUMERALS = {"ii": "2", "iii": "3", "iv": "4"}
+_ENDINGS = re.compile(r"(?<=....)(?:ation|ing|ine|ous|ed|al|ar|ic|um|us|is|a|e)$")
 _HYPHENATED = re.compile(r"\w+(?:-\w+)+")
 _POSSESSIVE = re.compile(r"['’]s?\b")
 # Column of a table → (its essential words, synonyms): what the Index calls the column where it refers to the table.
 # "Cancer, see also Neoplasm, by site, malignant"; "Metastasis, cancerous, to specified site, see Neoplasm, secondary";
 # "Tumor, see also Neoplasm, unspecified behavior"; "Overdose, see Table of Drugs and Chemicals, by drug, poisoning".
 _COLUMNS = {
-    "Malignant Primary": ("malignant", "primary cancer carcinoma"),
+    "Malignant Primary": ("malignant", "primary cancer carcinoma adenocarcinoma"),
     "Malignant Secondary": ("secondary", "metastasis metastatic"),
     "Ca in situ": ("situ", "carcinoma ca in"),
     "Benign": ("benign", "tumor"),
@@ -55,6 +62,7 @@ class Words:
         self._written: dict[str, int] = {}  # folded word as written → number
         self._sorted: list[str] = []
         self._of_text: dict[str, WordNumbers] = {"": ()}  # titles and parts of descriptions repeat: read once
+        self._of_stem: dict[str, list[int]] = {}
         self._of_title: dict[str, tuple[WordNumbers, WordNumbers]] = {}
 
     def of(self, text: str) -> WordNumbers:
@@ -74,9 +82,9 @@ class Words:
         if numbers is None:
             essential: WordNumbers = ()
             synonyms: WordNumbers = ()
-            first, *others = title.split(", ")
+            first, *others = [title] if _CONNECTIVE.match(title) else title.split(", ")
             for part in [first, *others]:
-                name, *alternatives = part.split(" or ")
+                name, *alternatives = [part] if _CONNECTIVE.match(part) else part.split(" or ")
                 is_synonym = part is not first and (alternatives or name[:3].lower() == first[:3].lower())
                 if is_synonym:
                     synonyms += self.of(name)
@@ -93,21 +101,40 @@ class Words:
 
     def freeze(self) -> None:
         """No more words will be added: sort them for `completions`, and forget the texts."""
+        for word, number in self.numbers.items():
+            if len(word) > 4:
+                self._of_stem.setdefault(stem(word), []).append(number)
         self._of_text.clear()
         self._of_title.clear()
         self.names = list(self.numbers)
         self._sorted = sorted({*self._written, *self.numbers})
 
+    def related(self, word: str) -> list[int]:
+        """The numbers of the words that share the stem of a folded word: "uterine" of "uterus"."""
+        compared = singular(word)
+        return self._of_stem.get(stem(compared), []) if len(compared) > 4 else []
+
     def completions(self, beginning: str) -> dict[int, float]:
         """Word number → how much of the word (0..1) `beginning`, a folded word, is; for all words that begin so."""
         completions: dict[int, float] = {}
-        for index in range(bisect.bisect_left(self._sorted, beginning), len(self._sorted)):
-            word = self._sorted[index]
-            if not word.startswith(beginning):
-                break
-            number = self._written.get(word, self.numbers.get(word, -1))
-            completions[number] = max(completions.get(number, 0.0), len(beginning) / len(word))
+        for spelling in {beginning, _BRITISH.sub(_american, beginning)}:
+            for index in range(bisect.bisect_left(self._sorted, spelling), len(self._sorted)):
+                word = self._sorted[index]
+                if not word.startswith(spelling):
+                    break
+                number = self._written.get(word, self.numbers.get(word, -1))
+                completions[number] = max(completions.get(number, 0.0), len(spelling) / len(word))
         return completions
+
+    def corrections(self, word: str) -> list[int]:
+        """The numbers of the words that differ from a folded word by one letter, or by two that changed places."""
+        parts = [(word[:place], word[place:]) for place in range(len(word) + 1)]
+        edits = {first + second[1:] for first, second in parts if second}
+        edits |= {first + second[1] + second[0] + second[2:] for first, second in parts if len(second) > 1}
+        for letter in string.ascii_lowercase:
+            edits |= {first + letter + second[1:] for first, second in parts if second}
+            edits |= {first + letter + second for first, second in parts}
+        return sorted({self._written[edit] for edit in edits & self._written.keys()})
 
     def _number(self, word: str) -> int:
         number = self._written.get(word)
@@ -136,7 +163,20 @@ def compared_words(text: str) -> set[str]:
 
 @functools.cache
 def singular(word: str) -> str:
-    """The compared form of a folded word: one for singular and plural, not always a word of English."""
+    """The compared form of a folded word: one for singular and plural, British and American; not always English."""
+    return _BRITISH.sub(_american, _singular(word)) if len(word) > 4 else _NUMERALS.get(word, _singular(word))
+
+
+def stem(word: str) -> str:
+    """What a compared form has in common with its adjective or participle: "uter" of "uterus", "uterine"; else ""."""
+    return _ENDINGS.sub("", word)
+
+
+def _american(spelling: re.Match) -> str:
+    return "or" if spelling[0] == "our" else "e"
+
+
+def _singular(word: str) -> str:
     if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us")):
         return word
     if word.endswith("ies"):
@@ -175,9 +215,13 @@ def description_words(words: Words, text: str) -> TextWords:
         for parenthesis in _PARENTHESES.findall(text):
             modifiers += words.of(parenthesis)
         text = _PARENTHESES.sub("", text)
+    if "without" in text:  # the default where the note does not say: as if in parentheses
+        for without in _WITHOUT.findall(text):
+            modifiers += words.of(without)
+        text = _WITHOUT.sub("", text)
     essential: WordNumbers = ()
     for part in text.split(", "):  # "initial encounter": parts repeat, and are split once
         essential += words.of(part)
     synonyms = words.joined(text)
     is_cancer = "alignant neoplasm" in text and "econdary" not in text  # by the Index, as in _COLUMNS
-    return essential, synonyms + words.of("cancer carcinoma") if is_cancer else synonyms, modifiers
+    return essential, synonyms + words.of("cancer carcinoma adenocarcinoma") if is_cancer else synonyms, modifiers
