@@ -52,6 +52,12 @@ class Term:
         return self.code or self.code_in_title
 
     @property
+    def is_fragment(self) -> bool:
+        """Whether the rebuilt Index lost a word's end after a letter in brackets: "Cancer(o)" is "Cancer(o)phobia"."""
+        title, first = self.path[-1], self.modifiers[0] if self.modifiers else ""
+        return title.isalpha() and len(first) == 1 and first.islower() and first not in "aes"
+
+    @property
     def origin(self) -> str:
         """Where the term is printed, for Pair.origin: "index: Abscess > brain"."""
         return f"{self.book}: {' > '.join(self.path)}" + (f" | {self.column}" if self.column else "")

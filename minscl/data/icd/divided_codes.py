@@ -91,8 +91,10 @@ class DividedCodes:
     def _codes_of_words(self) -> dict[frozenset[str], list[str]]:
         codes: dict[frozenset[str], list[str]] = {}
         for code in self.codebook.nodes:
-            description_words = _words(self.codebook.description(code) or "")
-            if code[0].isalpha() and " " not in code and len(code) < 8 and len(description_words) > 1:
+            if not code[0].isalpha() or " " in code or len(code) > 7 or code in self._printed:
+                continue
+            description_words = _words.__wrapped__(self.codebook.description(code) or "")  # each is read once
+            if len(description_words) > 1:
                 codes.setdefault(description_words, []).append(code)
         return codes
 

@@ -136,6 +136,9 @@ def _codes_of(
     """_resolve for the term's own code or that of the term it refers to; counts how it was resolved, or why not."""
     if not term.default_code and not term.see:
         return []
+    if term.is_fragment:
+        counts.unresolved["a word that lost its end"] += 1
+        return []
     target, how = references.resolve(term)
     codes: list[tuple[str, str]] = []
     if target:

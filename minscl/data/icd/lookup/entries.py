@@ -3,13 +3,12 @@
 search.py and page.py read the Index through `read_entries` only. Read next: search.py.
 """
 
-import contextlib
-import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index
 from minscl.data.icd.codebook import CodeBook
+from minscl.data.icd.collection import collection_paused
 from minscl.data.icd.divided_codes import DividedCodes, term_texts
 from minscl.data.icd.editions import Edition
 from minscl.data.icd.index_tables import TABLES, read_columns
@@ -54,7 +53,7 @@ def read_entries(codebook: CodeBook) -> list[IndexEntry]:
             references = SeeReferences(terms) if any(term.see for term in terms) else None
             divided = DividedCodes(terms, codebook) if terms and terms[0].book == "index" else None
             for term in terms:
-                if _is_fragment(term):
+                if term.is_fragment:
                     continue
                 target = term if term.default_code or references is None else references.resolve(term)[0]
                 printed = target.default_code if target else ""
@@ -64,12 +63,6 @@ def read_entries(codebook: CodeBook) -> list[IndexEntry]:
                 if code or (not printed and term.see and term.see.casefold() != "condition"):
                     entries.append(IndexEntry(term, code, printed, target.manifestation if target else ""))
         return entries
-
-
-def _is_fragment(term: Term) -> bool:
-    """Whether the rebuilt Index lost a word's end after a letter in parentheses: "Cancer(o)" of "Cancer(o)phobia"."""
-    title, first = term.path[-1], term.modifiers[0] if term.modifiers else ""
-    return title.isalpha() and len(first) == 1 and first.islower() and first not in "aes"
 
 
 def _listed(code: str, codebook: CodeBook) -> str:
@@ -86,19 +79,3 @@ def _term_lists(edition: Edition) -> Iterator[list[Term]]:
     for name in TABLES:
         if edition.has(name):
             yield from read_columns(name, edition)
-
-
-@contextlib.contextmanager
-def collection_paused() -> Iterator[None]:
-    """Without garbage collection, which scans hundreds of thousands of new objects again and again: half the time.
-
-    One collection at the end, so that none is due in the middle of a search.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-            gc.collect()

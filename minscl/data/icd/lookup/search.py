@@ -21,10 +21,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minscl.data.icd.codebook import CodeBook
+from minscl.data.icd.collection import collection_paused
 from minscl.data.icd.lookup.abbreviations import INITIALS, Abbreviations
 from minscl.data.icd.lookup.agreement import Agreement
 from minscl.data.icd.lookup.default_codes import billable_below, default_below, seventh_characters
-from minscl.data.icd.lookup.entries import IndexEntry, collection_paused, read_entries
+from minscl.data.icd.lookup.entries import IndexEntry, read_entries
 from minscl.data.icd.lookup.word_index import Fit, WordIndex
 from minscl.data.icd.lookup.words import compared_words, description_words, split_words, term_words
 
