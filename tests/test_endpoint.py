@@ -392,7 +392,7 @@ def test_a_silent_server_does_not_hold_the_run(faulty, tmp_path, monkeypatch, nu
     assert error.endswith("\nminscl: interrupted\n") == (number == signal.SIGINT)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_silver_killed_on_the_way_gives_the_same_file(tmp_path):
     """Guards: an answer log that a kill spoils, a result that depends on the kill, another model's log used."""
     labels, out, whole = (tmp_path / name for name in ("labels.jsonl", "out.jsonl", "whole.jsonl"))
