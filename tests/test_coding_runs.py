@@ -60,26 +60,24 @@ def test_one_bad_note_is_skipped_and_reported(tmp_path):
     assert [CodedDocument.from_dict(json.loads(line)).id for line in lines] == ["n0", "n2"]
 
 
-@pytest.mark.slow  # two processes are killed; what follows runs in this one
+@pytest.mark.slow  # a process is killed; what follows runs in this one
 def test_an_interrupted_run_resumes(tmp_path, generate):
-    """Guards: notes coded twice or never after Ctrl-C and kill -9, a torn line kept, an old answer for a new text."""
+    """Guards: notes coded twice or never after kill -9, a torn line kept, an old answer for a new text."""
     notes, out = tmp_path / "notes.jsonl", tmp_path / "out.jsonl"
-    write_notes(notes, [f"{number} days of cough. Hypertension, GERD and anxiety.\n" for number in range(9)])
+    write_notes(notes, [f"{number} days of cough. Hypertension, GERD and anxiety.\n" for number in range(7)])
     arguments = (notes, "--out", out, "--batch-size", 2)
-    for signal_number in (signal.SIGINT, signal.SIGKILL):
-        before = len(lines_of(out))
-        run = start(*arguments)
-        while run.poll() is None and len(lines_of(out)) < before + 2:
-            time.sleep(0.02)
-        run.send_signal(signal_number)
-        run.communicate(timeout=60)
-        assert all(line.endswith("\n") and json.loads(line) for line in lines_of(out))
+    run = start(*arguments)
+    while run.poll() is None and len(lines_of(out)) < 2:
+        time.sleep(0.02)
+    run.kill()
+    run.communicate(timeout=60)
+    assert all(line.endswith("\n") and json.loads(line) for line in lines_of(out))
     written = lines_of(out)
     with open(out, "a") as handle:
-        handle.write('{"id": "n8", "te')  # a write that the kill cut short
+        handle.write('{"id": "n6", "te')  # a write that the kill cut short
     last = generate(*arguments)
     assert last.returncode == 0, last.stderr
-    assert lines_of(out)[: len(written)] == written and len(written) < 9
+    assert lines_of(out)[: len(written)] == written and len(written) < 7
     assert generate(notes, "--out", tmp_path / "whole.jsonl", "--batch-size", 2).returncode == 0
     resumed, uninterrupted = ([json.loads(line) for line in lines_of(path)] for path in (out, tmp_path / "whole.jsonl"))
     # Which notes share a pass may change a score's last digit.
