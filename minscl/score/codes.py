@@ -188,9 +188,14 @@ def scores_from_counts(
 
 def _ratios(tp, fp, fn) -> np.ndarray:
     """(3, ...) float64: precision, recall and F1 of counts; 0 where a denominator is 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        precision, recall = np.nan_to_num(tp / (tp + fp)), np.nan_to_num(tp / (tp + fn))
-        return np.stack([precision, recall, np.nan_to_num(2 * precision * recall / (precision + recall))])
+    precision, recall = _divide(tp, tp + fp), _divide(tp, tp + fn)
+    return np.stack([precision, recall, _divide(2 * precision * recall, precision + recall)])
+
+
+def _divide(numerator, denominator) -> np.ndarray:
+    """float64: the quotient; 0 where the denominator is 0."""
+    denominator = np.asarray(denominator, dtype=np.float64)
+    return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator != 0)
 
 
 def _mean(per_code: np.ndarray, label_set: np.ndarray) -> np.ndarray:

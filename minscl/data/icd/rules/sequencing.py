@@ -173,11 +173,11 @@ def manifestations_without_cause(codes: list[str], book: CodeBook) -> list[Findi
     findings = []
     for code in codes:
         for block in rules.blocks(code):
-            if (
+            if (  # the quickest question first, as evaluate asks it of every document
                 block.mandatory
+                and not any(rules.may_be_cause(block, other) for other in codes if other != code)
                 and not rules.causes(block, code, codes)
                 and not rules.is_adverse_effect(code, codes)
-                and not any(rules.may_be_cause(block, other) for other in codes if other != code)
             ):
                 findings.append(_missing(rules, block, code, codes, book))
                 break
