@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from minscl.cli import flag, parse_flags, path_flag, require, warn
+from minscl.collection import collection_paused
 from minscl.command import print_json, run_command
 from minscl.data.corpora.mdace_charts import read_charts
 from minscl.data.icd import CodeBook
@@ -154,6 +155,7 @@ def read_system(
         raise InputError(f"{path}: {error}") from error
 
 
+@collection_paused()
 def evaluate(config: EvaluateConfig) -> tuple[list[Report], dict[GroupName, Group]]:
     """(reports, groups): one report per --pred file."""
     codebook = load_codebook(config)

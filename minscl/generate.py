@@ -186,14 +186,18 @@ def main(argv=None) -> int:
             "are coded",
             file=sys.stderr,
         )
-    if skipped:
         return 2
-    breaking = [document.id for document in coded_notes if config.strict and breaks_rules(document)]
-    if breaking:
-        number = f"{len(breaking)} of {len(coded_notes)} documents"
-        shown = ", ".join(map(show_id, breaking[:5]))
-        print(f"minscl: --strict: {number} break Excludes1 or have an invalid code, first {shown}", file=sys.stderr)
-    return int(bool(breaking))
+    return strict_status(coded_notes) if config.strict else 0
+
+
+def strict_status(documents: list[CodedDocument]) -> int:
+    """1, after a line on stderr, if one of `documents` breaks an Excludes1 note or has an invalid code, else 0."""
+    breaking = [document.id for document in documents if breaks_rules(document)]
+    if not breaking:
+        return 0
+    number, shown = f"{len(breaking)} of {len(documents)} documents", ", ".join(map(show_id, breaking[:5]))
+    print(f"minscl: --strict: {number} break Excludes1 or have an invalid code, first {shown}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

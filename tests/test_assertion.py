@@ -59,26 +59,12 @@ def test_aci_bench_style():
     assert share >= 0.95, report
 
 
-def test_a_second_authors_sentences():
-    """Guards patients' own diagnoses marked as denied or a relative's: scopes, check boxes, children, sections."""
-    sentences = list(cases("assertion_second_author.txt"))
-    assert len(sentences) == 440
-    share, report = accuracy(sentences)
-    assert share >= 0.95, report
-
-
-def test_sentences_of_the_rounds_of_mending():
-    """Guards what was mended: separators, possessives, presuppositions, notes of many styles."""
-    sentences = list(cases("assertion_rounds.txt"))
-    assert len(sentences) == 394
-    share, report = accuracy(sentences)
-    assert share >= 0.95, report
-
-
-def test_sentences_of_the_verification():
-    """Guards patients' own diagnoses denied by "not well-controlled", or a relative's in notes on mothers."""
-    sentences = list(cases("assertion_verification.txt"))
-    assert len(sentences) == 395
+@pytest.mark.parametrize(("name", "count"), [("second_author", 440), ("rounds", 394), ("verification", 395)])
+def test_sentences_of_others(name, count):
+    """Guards patients' own diagnoses marked as denied or a relative's: scopes, check boxes, children, mothers,
+    sections; what was mended in the rounds after the first author's."""
+    sentences = list(cases(f"assertion_{name}.txt"))
+    assert len(sentences) == count
     share, report = accuracy(sentences)
     assert share >= 0.95, report
 

@@ -61,15 +61,16 @@ def test_one_bad_note_is_skipped_and_reported(tmp_path):
 
 
 @pytest.mark.slow  # a process is killed; what follows runs in this one
-def test_an_interrupted_run_resumes(tmp_path, generate):
-    """Guards: notes coded twice or never after kill -9, a torn line kept, an old answer for a new text."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
+def test_an_interrupted_run_resumes(tmp_path, generate, number):
+    """Guards: notes coded twice or never after kill -9 or Ctrl-C, a torn line kept, an old answer for a new text."""
     notes, out = tmp_path / "notes.jsonl", tmp_path / "out.jsonl"
     write_notes(notes, [f"{number} days of cough. Hypertension, GERD and anxiety.\n" for number in range(7)])
     arguments = (notes, "--out", out, "--batch-size", 2)
     run = start(*arguments)
     while run.poll() is None and len(lines_of(out)) < 2:
         time.sleep(0.02)
-    run.kill()
+    run.send_signal(number)
     run.communicate(timeout=60)
     assert all(line.endswith("\n") and json.loads(line) for line in lines_of(out))
     written = lines_of(out)

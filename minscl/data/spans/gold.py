@@ -18,9 +18,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from minscl.collection import collection_paused
 from minscl.data.icd import CodeBook
 from minscl.data.icd.alphabetic_index import SeeReferences, Term, index_corrections, read_index
-from minscl.data.icd.collection import collection_paused
 from minscl.data.icd.divided_codes import DividedCodes, term_texts
 from minscl.data.icd.index_corrections import REPLACED
 from minscl.data.icd.index_phrases import plain_inclusion_term, proper_nouns, term_phrases

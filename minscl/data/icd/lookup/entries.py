@@ -6,9 +6,9 @@ search.py and page.py read the Index through `read_entries` only. Read next: sea
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from minscl.collection import collection_paused
 from minscl.data.icd.alphabetic_index import SeeReferences, Term, read_index
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.collection import collection_paused
 from minscl.data.icd.divided_codes import DividedCodes, term_texts
 from minscl.data.icd.editions import Edition
 from minscl.data.icd.index_tables import TABLES, read_columns

@@ -20,8 +20,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from minscl.collection import collection_paused
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.collection import collection_paused
 from minscl.data.icd.lookup.abbreviations import INITIALS, Abbreviations
 from minscl.data.icd.lookup.agreement import Agreement
 from minscl.data.icd.lookup.default_codes import billable_below, default_below, seventh_characters
