@@ -35,15 +35,16 @@ def checked_record(record, cls, required: dict, optional: dict) -> dict:
     name = cls.__name__
     if not isinstance(record, dict):
         raise InputError(f"{name}: {describe_value(record)}, not an object; write {{{', '.join(required)}}}")
+    for key in record:
+        if key not in required and key not in optional:
+            raise InputError(f"{name}: unknown key {show_key(key)}; use only {', '.join([*required, *optional])}")
     for key in required:
         if key not in record:
             raise InputError(f"{name}: key {key!r} is missing; give {', '.join(required)}")
     for key, value in record.items():
-        expected = required.get(key) or optional.get(key)
-        if expected is None:
-            raise InputError(f"{name}: unknown key {show_key(key)}; use only {', '.join([*required, *optional])}")
         if value is None and key in optional:
             continue
+        expected = required.get(key) or optional[key]
         bool_as_number = isinstance(value, bool) and expected is not bool  # bool is a subclass of int
         if bool_as_number or not isinstance(value, expected):
             raise InputError(f"{name}: {key} is {describe_value(value)}; it must be a {_JSON_TYPE_NAMES[expected]}")
