@@ -10,7 +10,6 @@ The data of a step is a pure function of (seed, step), so an interrupted run res
 Read next: build_demo.py.
 """
 
-import dataclasses
 import json
 import math
 import random
@@ -21,16 +20,15 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from minscl.data.icd import CodeBook
 from minscl.data.packing import pack
-from minscl.data.sample_types import Sample
-from minscl.data.samples import document_sample, encode_sample, span_sample
-from minscl.model import Decoder, ModelConfig, load_model, save_model
+from minscl.model import Decoder, ModelConfig, save_model
 from minscl.model.ops import rope_frequencies
 from minscl.training.checkpoint import ADAMW_STATE, load_checkpoint, save_checkpoint
 from minscl.training.loop import forward_backward
 from minscl.training.metrics_log import truncate_metrics
-from study.error_injection import inject_line_errors, mark_unlabelled, prepare_step
+from study.error_injection import prepare_step
+from study.muon import Muon
+from study.stream import Stream
 from study.induction_head_init import in_circuit, write_induction_heads
 
 SHAPE = {
@@ -53,23 +51,20 @@ SHAPE = {
     "bos_token_id": 0,
     "eos_token_id": 1,
 }
-TOKENS_PER_STEP = 6144
 PACK_LENGTH = 4096  # about two packs a step; attention does not cross samples
-PEAK_LR = 1e-3
+PEAK_LR = 1.5e-3
 WARMUP_STEPS = 100
 CIRCUIT_STEPS = 500  # until the induction heads and the embeddings train at the full learning rate
-DECAY_SHARE = 0.4  # of the steps, at the end, with linear decay
-SPAN_SHARE = 0.15  # of a step's tokens
 SAVE_SECONDS = 300
 
 
-def new_model(vocab_size: int, seed: int) -> Decoder:
+def new_model(vocab_size: int, seed: int, **shape) -> Decoder:
     """A float32 model with random weights, then the heads of induction_head_init.py.
 
     Normal with standard deviation 0.02 (embeddings 0.03); output projections are scaled by 1 / sqrt(2 * layers).
     """
     torch.manual_seed(seed)
-    model = Decoder(ModelConfig.from_dict({**SHAPE, "vocab_size": vocab_size}))
+    model = Decoder(ModelConfig.from_dict({**SHAPE, **shape, "vocab_size": vocab_size}))
     config = model.config
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
@@ -83,51 +78,6 @@ def new_model(vocab_size: int, seed: int) -> Decoder:
     frequencies = rope_frequencies(config.rope, config.head_dim, config.max_position_embeddings)[0]
     write_induction_heads(model, frequencies, seed)
     return model
-
-
-class Stream:
-    """The samples of each step.
-
-    `notes(rng, size)` invents a coded document; span pairs are drawn from `pairs` with `weights`; `phrases` are the
-    lower-cased phrases that may name a disease.
-    """
-
-    def __init__(self, tokenizer, notes, pairs, weights, phrases: frozenset[str], seed: int):
-        self.tokenizer, self.notes, self.pairs, self.phrases, self.seed = tokenizer, notes, pairs, phrases, seed
-        self.pieces = tokenizer.pieces()
-        self.cumulative = [0.0]
-        for weight in weights:
-            self.cumulative.append(self.cumulative[-1] + weight)
-        self.cumulative.pop(0)  # the running sum starts at the first weight
-        self.codebook = CodeBook.load()
-
-    def samples(self, step: int, progress: float) -> list:
-        """Samples of about TOKENS_PER_STEP tokens; `progress`, 0 to 1, moves the mix from sentences to full notes."""
-        rng = random.Random(f"{self.seed}-{step}")
-        samples, tokens = [], 0
-        while tokens < TOKENS_PER_STEP * (1 - SPAN_SHARE):
-            samples.append(self.document(self.notes(rng, self.size(rng, progress)), rng))
-            tokens += len(samples[-1])
-        while tokens < TOKENS_PER_STEP:
-            pair = rng.choices(self.pairs, cum_weights=self.cumulative)[0]
-            samples.append(encode_sample(self.tokenizer, span_sample(pair, self.codebook)))
-            tokens += len(samples[-1])
-        return samples
-
-    def document(self, note, rng) -> Sample:
-        """The sample of a note, with wrong evidence lines whose tokens are marked as unlabelled."""
-        text = document_sample(note)
-        target, offsets = inject_line_errors(text.target, note.text, self.phrases, rng)
-        sample = encode_sample(self.tokenizer, dataclasses.replace(text, target=target))
-        return mark_unlabelled(sample, self.pieces, target, offsets)
-
-    def size(self, rng, progress: float) -> str:
-        """The size (notes.SIZES) of the next note."""
-        sentence, paragraph = max(0.05, 1 - 8 * progress), max(0.3, min(0.7, 1.2 - 4 * progress))
-        draw = rng.random()
-        if draw < sentence:
-            return "sentence"
-        return "paragraph" if draw < sentence + (1 - sentence) * paragraph else "note"
 
 
 class Optimizers:
@@ -146,7 +96,7 @@ class Optimizers:
             for circuit in (False, True)
         ]
         self.both = (
-            torch.optim.Muon(muon, lr=PEAK_LR, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+            Muon(muon, lr=PEAK_LR),
             torch.optim.AdamW(adamw, lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.0),
         )
         self.owner = {
@@ -175,34 +125,35 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
 
-def learning_rate(step: int, total: int) -> float:
-    """The learning rate of a step: linear warm-up, plateau, linear decay to 0."""
-    decay = (total - step) / (DECAY_SHARE * total)
-    return PEAK_LR * min(1.0, (step + 1) / WARMUP_STEPS, decay)
+def learning_rate(step: int, total: int, decay: int) -> float:
+    """The learning rate of a step: linear warm-up, plateau, linear decay to 0 over the last `decay` steps."""
+    return PEAK_LR * min(1.0, (step + 1) / WARMUP_STEPS, (total - step) / max(1, decay))
 
 
 def pretrain(
     stream: Stream,
+    model: Decoder,
     out: Path,
     *,
     total: int,
-    vocab_size: int,
+    decay: int,
     seed: int = 0,
-    start: Path | None = None,
+    gentle: int = 0,
     device="cpu",
+    autocast: bool = False,
     save_seconds: float = SAVE_SECONDS,
 ) -> Path:
-    """Train `total` steps, resuming from `out/checkpoints`; write the base in bfloat16 to `out` and return the folder.
+    """Train `model` (float32) for `total` steps, resuming from `out/checkpoints`; write it in bfloat16 to `out`.
 
-    `start`: a model folder to continue from; the curriculum then skips its first fifth, and all parameters train at the
-    full learning rate from the first step. A checkpoint is written
-    every `save_seconds` and can be resumed on another device.
+    `gentle`: steps until the induction heads and the embeddings train at the full learning rate. `autocast`: bfloat16
+    matrix products, for a device that computes them faster. A checkpoint is written every `save_seconds` and can be
+    resumed on another device and with another `total` or `decay`.
     """
     device = torch.device(device)
-    model = (load_model(start, dtype=torch.float32) if start else new_model(vocab_size, seed)).to(device).train()
+    model = model.to(device).train()
     named = dict(model.named_parameters())
     optimizer = Optimizers(named)
-    settings = {"total": total, "seed": seed, "shape": SHAPE, "vocab_size": vocab_size, "start": str(start or "")}
+    settings = {"seed": seed, "config": model.config.to_dict()}
     keys = {name: optimizer.state_keys(parameter) for name, parameter in named.items()}
     first = load_checkpoint(out / "checkpoints", named, optimizer, settings, total, keys)
     last_save = time.monotonic()
@@ -210,18 +161,17 @@ def pretrain(
     bar = tqdm(range(first, total), initial=first, total=total, unit="step", dynamic_ncols=True, mininterval=10)
     with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
         for number in bar:
-            began, rate = time.monotonic(), learning_rate(number, total)
-            circuit_factor = 1.0 if start else min(1.0, 0.03 + number / CIRCUIT_STEPS)
+            began, rate = time.monotonic(), learning_rate(number, total, decay)
+            circuit_factor = min(1.0, 0.03 + number / gentle) if gentle else 1.0
             for group in optimizer.param_groups:
                 group["lr"] = rate * (circuit_factor if group["circuit"] else 1.0)
-            samples = stream.samples(number, (0.2 + 0.8 * number / total) if start else number / total)
+            samples = stream.samples(number, number / total)
             longest = max(map(len, samples))
             step = pack(
                 samples, pack_length=max(PACK_LENGTH, longest), batch_size=len(samples), seed=seed, epoch=number
             )[0]
-            # "mistakes": part of the seed that the embedded model was trained with
-            step = prepare_step(step, random.Random(f"{seed}-{number}-mistakes"))
-            with torch.autocast(device.type, torch.bfloat16):
+            step = prepare_step(step, random.Random(f"{seed}-{number}-errors"))
+            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 loss = forward_backward(model, step, device)
             norm = torch.nn.utils.clip_grad_norm_(named.values(), 1.0).item()
             optimizer.step()
@@ -232,8 +182,7 @@ def pretrain(
                 "loss": loss,
                 "lr": rate,
                 "grad_norm": norm,
-                "documents": kinds["document"],
-                "spans": kinds["span"],
+                **kinds,
                 "tokens": step.tokens,
                 "computed_tokens": step.computed_tokens,
                 "step_seconds": time.monotonic() - began,

@@ -1,0 +1,148 @@
+"""The samples of each pretraining step: text, coded documents and span pairs, in shares that change over the run.
+
+    text      a passage of a note, every token a target: language modelling
+    document  note → evidence → codes (prompts.py), the note an excerpt at first and whole later (augment.py)
+    span      phrase → code
+
+The samples of a step are a pure function of (seed, step), so an interrupted run resumes as if it had not stopped.
+
+Read next: augment.py; pretrain.py.
+"""
+
+import dataclasses
+import random
+import re
+from collections.abc import Callable, Sequence
+
+from minscl.data.icd import CodeBook
+from minscl.data.prompts import render_document_prompt, render_document_target
+from minscl.data.sample_types import Sample
+from minscl.data.samples import encode_sample, span_sample
+from minscl.data.sample_types import TextSample
+from minscl.data.types import CodedDocument, Pair
+from study.augment import excerpt, join_lines, replace_findings
+from study.quoting import Vocabulary, quote_any, quote_findings
+from study.error_injection import inject_line_errors, mark_unlabelled
+
+TOKENS_PER_STEP = 6144
+PASSAGE = 512  # tokens of a text sample at most
+DESCRIPTIONS_UNLABELLED = 0.7  # of the samples: a description follows from its code, and the grammar writes it
+DESCRIPTION = re.compile(r"^(?:\[[\d, ]*\] )?[A-Z]\d[0-9A-Z](?:\.[0-9A-Z]{1,4})?( .+?)(?: \[[\d, ]+\])?$", re.MULTILINE)
+LONGEST = 3500  # tokens; a longer document is cut to an excerpt
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Coded documents of one origin. `weight`: their share of the document tokens; `replaced`: of their documents, how
+    many get other findings."""
+
+    name: str
+    documents: Sequence[CodedDocument]
+    weight: float
+    replaced: float = 0.0
+
+
+class PairPool:
+    """Span pairs to draw from: equal weight per code within each group, `weights` between the groups."""
+
+    def __init__(self, groups: Sequence[tuple[Sequence[Pair], float]]):
+        self.groups = []
+        for pairs, weight in groups:
+            by_code: dict[str, list[Pair]] = {}
+            for pair in pairs:
+                by_code.setdefault(pair.code, []).append(pair)
+            self.groups.append((list(by_code.values()), weight))
+
+    def draw(self, rng: random.Random) -> Pair:
+        """A group by weight, a code of it with probability in proportion to the square root of its pairs, a pair."""
+        by_code, _ = rng.choices(self.groups, weights=[weight for _, weight in self.groups])[0]
+        return rng.choice(rng.choice(by_code))
+
+
+class Stream:
+    """`shares(progress)` → {kind: share of a step's tokens}; the kinds are the methods text, quote, document, span."""
+
+    def __init__(
+        self,
+        tokenizer,
+        texts: Sequence[str],
+        sources: Sequence[Source],
+        pairs: PairPool,
+        shares: Callable[[float], dict[str, float]],
+        seed: int,
+        *,
+        phrases: frozenset[str] = frozenset(),
+        reference_first: bool = True,
+        vocabulary: Vocabulary | None = None,
+    ):
+        self.tokenizer, self.sources, self.pairs, self.shares, self.seed = tokenizer, sources, pairs, shares, seed
+        self.phrases, self.reference_first = phrases, reference_first
+        self.vocabulary, self.passages = vocabulary, texts
+        self.pieces = tokenizer.pieces()
+        self.codebook = CodeBook.load()
+        self.texts = [tuple(tokenizer.encode(text)) for text in texts]
+
+    def samples(self, step: int, progress: float) -> list[Sample]:
+        """Samples of about TOKENS_PER_STEP tokens; `progress`: 0 to 1."""
+        rng = random.Random(f"{self.seed}-{step}")
+        samples: list[Sample] = []
+        for kind, share in self.shares(progress).items():
+            tokens, budget = 0, share * TOKENS_PER_STEP
+            while tokens < budget:
+                sample = getattr(self, kind)(rng, progress)
+                if tokens + len(sample) / 2 > budget and rng.random() < 0.5 and samples:
+                    break
+                samples.append(sample)
+                tokens += len(sample)
+        return samples
+
+    def text(self, rng: random.Random, progress: float) -> Sample:
+        """Up to PASSAGE consecutive tokens of a text, the first one given."""
+        tokens = rng.choice(self.texts)
+        first = rng.randrange(max(1, len(tokens) - PASSAGE // 2))
+        tokens = tokens[first : first + PASSAGE]
+        return Sample(tokens[:1], tokens[1:] or tokens[:1], "text")
+
+    def quote(self, rng: random.Random, progress: float) -> Sample:
+        """A quoting task on up to 25 lines of a text."""
+        lines = rng.choice(self.passages).split("\n")
+        number = rng.choice((1, 2, 3, 5, 8, 12, 25))
+        first = rng.randrange(max(1, len(lines) - number + 1))
+        text = rng.choice((" ", "\n")).join(lines[first : first + number])
+        task = quote_findings(text, self.vocabulary) if rng.random() < 0.7 else quote_any(text, rng)
+        return encode_sample(self.tokenizer, task)
+
+    def span(self, rng: random.Random, progress: float) -> Sample:
+        """A span pair."""
+        text = span_sample(self.pairs.draw(rng), self.codebook)
+        return self.encode(text, text.target, [], rng)
+
+    def document(self, rng: random.Random, progress: float) -> Sample:
+        """A coded document, changed as augment.py says, with wrong evidence lines marked as unlabelled."""
+        source = rng.choices(self.sources, weights=[source.weight for source in self.sources])[0]
+        document = rng.choice(source.documents)
+        if rng.random() > progress:  # more excerpts early
+            document = excerpt(document, rng.choice((1, 2, 3, 5, 8, 12)), rng)
+        if rng.random() < 0.5:
+            document = join_lines(document, rng.choice((0.5, 1.0)), rng)
+        if rng.random() < source.replaced:
+            share = rng.choice((0.2, 0.5, 1.0))
+            document = replace_findings(
+                document, share, lambda: self.pairs.draw(rng), self.codebook.description, rng
+            )
+        sample = self.encode_document(document, rng)
+        return sample if len(sample) <= LONGEST else self.encode_document(excerpt(document, 12, rng), rng)
+
+    def encode_document(self, document: CodedDocument, rng: random.Random) -> Sample:
+        """The sample of a document with wrong evidence lines, which have no label."""
+        prompt = render_document_prompt(document.text, reference_first=self.reference_first)
+        target = render_document_target(document, reference_first=self.reference_first)
+        target, offsets = inject_line_errors(target, document.text, self.phrases, rng)
+        return self.encode(TextSample(prompt, target, "document"), target, offsets, rng)
+
+    def encode(self, text: TextSample, target: str, offsets: list[tuple[int, int]], rng: random.Random) -> Sample:
+        """`text` with `target`, whose `offsets` are unlabelled; so are, mostly, descriptions, which follow from codes."""
+        if rng.random() < DESCRIPTIONS_UNLABELLED:
+            offsets = offsets + [match.span(1) for match in DESCRIPTION.finditer(target)]
+        sample = encode_sample(self.tokenizer, dataclasses.replace(text, target=target))
+        return mark_unlabelled(sample, self.pieces, target, offsets)
