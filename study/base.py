@@ -1,0 +1,45 @@
+"""The study's base models: what an LLM is before SCL, in small. They have never seen a code.
+
+Language modelling on CodiEsp's training and background texts and ACI-Bench's training notes, and quoting tasks without
+codes (quoting.py): a base that knows how clinical notes read and can quote from one, and nothing of ICD-10-CM.
+
+Read next: pretrain.py; run.py.
+"""
+
+from pathlib import Path
+
+from minscl.data.icd import CodeBook
+from minscl.data.spans.gold import gold_pairs
+from minscl.model import load_tokenizer
+from study.corpus import aci_bench_train, background, codiesp
+from study.pretrain import new_model, pretrain
+from study.quoting import Vocabulary
+from study.stream import PairPool, Stream
+
+SIZES = {  # hidden size, intermediate size, layers, heads, key-value heads, head size
+    "small": (128, 384, 3, 4, 2, 32),
+    "medium": (192, 576, 4, 4, 2, 48),
+    "large": (288, 896, 5, 4, 2, 64),
+}
+DECAY_SHARE = 0.25
+GENTLE_STEPS = 300
+
+
+def shape(size: str) -> dict[str, int]:
+    """config.json's fields for a size of SIZES."""
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    return dict(zip((*names, "head_dim"), SIZES[size], strict=True))
+
+
+def train_base(size: str, tokenizer_folder: Path, out: Path, *, steps: int, seed: int) -> Path:
+    """Pretrain a base resumably; returns its folder. The tokenizer's files must be in `out` already."""
+    if (out / "model.safetensors").exists():
+        return out
+    codebook, tokenizer = CodeBook.load(), load_tokenizer(tokenizer_folder)
+    texts = [document.text for document in codiesp("train", codebook)] + background() + aci_bench_train() * 6
+    vocabulary = Vocabulary([pair.evidence for pair in gold_pairs(codebook)], texts)
+    stream = Stream(
+        tokenizer, texts, [], PairPool([]), lambda progress: {"text": 0.5, "quote": 0.5}, seed, vocabulary=vocabulary
+    )
+    model = new_model(tokenizer.vocab_size, seed, **shape(size))
+    return pretrain(stream, model, out, total=steps, decay=int(DECAY_SHARE * steps), seed=seed, gentle=GENTLE_STEPS)

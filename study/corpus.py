@@ -1,0 +1,99 @@
+"""The texts that the embedded model and the study learn from, all in resources/ (its README has sources and licences).
+
+    codiesp         case reports with codes and projected evidence (docs/codiesp_en.md); background: texts alone
+    aci_bench_train outpatient notes, texts alone
+    written         invented outpatient notes and case reports with marked evidence, by a large language model
+    invented        notes around MDACE's code lists, by templates (as of version 0.2)
+    common_phrases  how clinicians say it: span pairs, by hand and by a large language model
+
+Read next: augment.py, stream.py.
+"""
+
+import dataclasses
+import gzip
+import json
+from pathlib import Path
+
+from minscl.data.assertion import assertions
+from minscl.data.corpora.codiesp_english import SHIPPED, read_carried
+from minscl.data.icd import CodeBook
+from minscl.data.icd.lookup.default_codes import default_below
+from minscl.data.jsonl import read_jsonl
+from minscl.data.types import Assignment, CodedDocument, Note, Pair
+from minscl.errors import InputError
+from study.marked_notes import read_marked_notes
+
+RESOURCES = Path(__file__).parent / "resources"
+NOT_OF_THE_PATIENT_NOW = frozenset({"denied", "family"})
+
+
+def codiesp(split: str, codebook: CodeBook) -> list[CodedDocument]:
+    """CodiEsp's "train", "dev" or "test" in English: gold codes, also those not billable or without evidence."""
+    documents = []
+    for _, case in read_carried(SHIPPED, split).values():
+        codes = tuple(
+            Assignment(code, codebook.description(code) or "", evidence) for code, evidence in case.evidence.items()
+        )
+        documents.append(CodedDocument(id=case.id, text=case.text, codes=codes))
+    return documents
+
+
+def for_coding_today(document: CodedDocument, codebook: CodeBook) -> CodedDocument:
+    """A training document as a coder of today wants it.
+
+    A code that is a heading in this edition becomes the billable code below that says no more (R51: R51.9); codes
+    without one, codes without evidence and evidence that the note denies or has of a relative (7% of CodiEsp's) go.
+    """
+    spans = sorted({(item.start, item.end) for code in document.codes for item in code.evidence})
+    status = dict(zip(spans, assertions(document.text, spans), strict=True))
+    evidence_of: dict[str, dict] = {}
+    for assignment in document.codes:
+        code = default_below(codebook, assignment.code) if codebook.description(assignment.code) else ""
+        for item in assignment.evidence:
+            if code and status[item.start, item.end] not in NOT_OF_THE_PATIENT_NOW:
+                evidence_of.setdefault(code, {})[item.start, item.end] = item
+    codes = tuple(
+        Assignment(code, codebook.description(code) or "", tuple(items[span] for span in sorted(items)))
+        for code, items in evidence_of.items()
+    )
+    return dataclasses.replace(document, codes=codes)
+
+
+def background() -> list[str]:
+    """CodiEsp's 2,751 background texts in English, without codes."""
+    return [note.text for note in gzip_records("codiesp_background_en.jsonl.gz", Note)]
+
+
+def aci_bench_train() -> list[str]:
+    """ACI-Bench's training notes, without the three in examples/."""
+    return [note.text for note in read_jsonl(RESOURCES / "aci_bench_train.jsonl", Note)]
+
+
+def written(name: str, codebook: CodeBook) -> list[CodedDocument]:
+    """The written "notes" or "cases"."""
+    return read_marked_notes(RESOURCES / f"written_{name}.txt", codebook)
+
+
+def invented(split: str) -> list[CodedDocument]:
+    """The template notes of "train", "val" or "test"."""
+    return gzip_records(f"invented_{split}.jsonl.gz", CodedDocument)
+
+
+def common_phrases(codebook: CodeBook) -> list[Pair]:
+    """Lines `CODE phrase | phrase` of phrases_*.txt as span pairs. Raises InputError naming the line of a wrong code."""
+    pairs = []
+    for path in sorted(RESOURCES.glob("phrases_*.txt")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            code, _, phrases = line.strip().partition(" ")
+            if not code or code == "#":
+                continue
+            if not codebook.is_billable(code):
+                raise InputError(f"{path}:{number}: {code} is not billable in {codebook.label}; correct the line")
+            pairs += [Pair(phrase.strip(), code, "synthetic", origin=path.name) for phrase in phrases.split("|")]
+    return pairs
+
+
+def gzip_records(name: str, record_type) -> list:
+    """The records of a gzip JSON Lines file in resources/."""
+    with gzip.open(RESOURCES / name, "rt", encoding="utf-8") as lines:
+        return [record_type.from_dict(json.loads(line)) for line in lines]

@@ -1,0 +1,169 @@
+"""The paper's experiments on open text: train and test every row, resumably, and write docs/study.md's tables.
+
+    python -m study.run --fast              one seed, 60 test cases: under 60 minutes on two cores
+    python -m study.run --seeds 0,1,2       everything
+
+Each step is a command that a user could give; a step whose result is in --out is skipped, and train and generate resume
+where they stopped. Choices (the score threshold of each row) are made on dev; test is coded once.
+
+    tokenizer → base (base.py) → data files → miner → silver spans → per row and seed: train, dev, calibrate, test
+
+Read next: rows.py; tables.py.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from minscl.cli import require
+from minscl.command import run_command
+from minscl.errors import InputError
+from minscl.files import replace_file
+from minscl.model import load_tokenizer
+from study.base import train_base
+from study.data_files import write_data_files
+from study.rows import FAST, ROWS, Row
+from study.tables import write_tables
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything. Steps of about stream.TOKENS_PER_STEP tokens; `epochs` of the rows and of the miner."""
+
+    base_steps: int
+    gold_spans: int
+    epochs: int
+    miner_epochs: int
+    dev: int
+    test: int
+
+
+FULL = Scale(base_steps=3000, gold_spans=20_000, epochs=8, miner_epochs=2, dev=250, test=250)
+REDUCED = Scale(base_steps=400, gold_spans=2000, epochs=3, miner_epochs=1, dev=40, test=60)
+LORA = ["--rank", "32", "--alpha", "64", "--lr", "2e-3", "--max-length", "4096", "--pack-length", "4096"]
+
+
+class Study:
+    """The folder of a study and how its steps are run."""
+
+    def __init__(self, out: Path, scale: Scale, tokenizer: Path):
+        self.out, self.scale, self.tokenizer = out, scale, tokenizer
+        self.data = out / "data"
+
+    def command(self, done: Path, *command: str) -> None:
+        """Run `python -m command` unless `done` exists; its seconds are added to done.seconds.json.
+
+        Raises InputError with the command where it fails.
+        """
+        if done.exists():
+            return
+        done.parent.mkdir(parents=True, exist_ok=True)
+        print("python -m", *command, flush=True)
+        began = time.monotonic()
+        status = subprocess.run([sys.executable, "-m", *command], stdout=subprocess.DEVNULL).returncode
+        record = done.with_name(done.name + ".seconds.json")
+        before = json.loads(record.read_text())["seconds"] if record.exists() else 0.0
+        with replace_file(record) as file:
+            json.dump({"command": command, "seconds": before + time.monotonic() - began}, file)
+        if status:
+            raise InputError(f"{' '.join(command)}: ended with status {status}; mend that and start again, it resumes")
+
+    def base(self, size: str) -> Path:
+        """The base of a size, pretrained on first use."""
+        folder = self.out / f"base-{size}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+            (folder / name).write_bytes((self.tokenizer / name).read_bytes())
+        return train_base(size, self.tokenizer, folder, steps=self.scale.base_steps, seed=0)
+
+    def silver(self) -> None:
+        """Train the miner on the cases with evidence and mine the others with silver.py's two stages."""
+        base, miner, out = str(self.base("medium")), self.out / "miner", self.data / "silver.jsonl"
+        epochs = str(self.scale.miner_epochs)
+        train = ["minscl.train", "--model", base, "--samples", str(self.data / "miner.jsonl"), "--out", str(miner)]
+        self.command(miner / "adapter_model.safetensors", *train, "--epochs", epochs, "--resume", *LORA)
+        mine = ["minscl.expand", "silver", "--notes", str(self.data / "labels.jsonl"), "--out", str(out)]
+        self.command(out, *mine, "--model", base, "--adapter", str(miner))
+
+    def adapter(self, row: Row, seed: int) -> Path:
+        """The adapter of a row, trained on first use and calibrated on dev."""
+        folder = self.out / row.adapter_row / f"seed{seed}"
+        spans = self.spans(row)
+        command = ["minscl.train", "--model", str(self.base(row.size)), "--out", str(folder), "--seed", str(seed)]
+        command += ["--documents", str(self.data / f"{row.documents}.jsonl"), "--epochs", str(self.scale.epochs)]
+        command += ["--spans", str(spans)] if spans else []
+        command += ["--no-evidence"] if row.codes_only else []
+        self.command(folder / "adapter_model.safetensors", *command, "--resume", *LORA)
+        return folder
+
+    def spans(self, row: Row) -> Path | None:
+        """The row's span files as one file, or None."""
+        if not row.spans:
+            return None
+        path = self.data / f"spans-{'-'.join(row.spans)}.jsonl"
+        if not path.exists():
+            with replace_file(path) as file:
+                for name in row.spans:
+                    file.write((self.data / f"{name}.jsonl").read_text(encoding="utf-8"))
+        return path
+
+    def code(self, row: Row, seed: int) -> None:
+        """Code dev, choose the row's threshold on it, code test, score test."""
+        folder = self.out / row.name / f"seed{seed}"
+        system = self.system_flags(row, seed)
+        dev, test = (str(self.data / f"{split}.jsonl") for split in ("dev", "test"))
+        if row.adapter_row and not row.given:
+            adapter = str(self.adapter(row, seed))
+            self.command(
+                folder / "dev.jsonl", "minscl.generate", dev, "--out", str(folder / "dev.jsonl"), *system,
+                "--no-calibration", "--min-score", "0",
+            )  # fmt: skip
+            calibrate = ["minscl.evaluate", "--gold", dev, "--pred", str(folder / "dev.jsonl")]
+            self.command(Path(adapter) / "calibration.json", *calibrate, "--calibrate", adapter)
+        given = ["--evidence", test] if row.given else []
+        self.command(
+            folder / "test.jsonl", "minscl.generate", test, "--out", str(folder / "test.jsonl"), *system, *given
+        )
+
+    def system_flags(self, row: Row, seed: int) -> list[str]:
+        """generate's flags for a row."""
+        if row.name == "lookup":
+            return ["--system", "lookup", "--documents", str(self.data / "train.jsonl")]
+        adapter = str(self.adapter(next(r for r in ROWS if r.name == row.adapter_row), seed)) if row.adapter_row else ""
+        flags = ["--model", str(self.base(row.size)), "--adapter", adapter or "none"]
+        return [*flags, "--system", "sft"] if row.codes_only else flags
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m study.run", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder of the results (default: %(default)s)")
+    parser.add_argument("--tokenizer", type=Path, default=Path("minscl/demo"), help="folder of the tokenizer")
+    parser.add_argument("--fast", action="store_true", help="the reduced study")
+    parser.add_argument("--seeds", default="0,1,2", help="seeds, with commas (default: %(default)s; --fast: 0)")
+    parser.add_argument("--rows", default="", help="rows, with commas (default: all; --fast: Tables 1 and 3)")
+    args = parser.parse_args()
+    names = args.rows.split(",") if args.rows else list(FAST) if args.fast else [row.name for row in ROWS]
+    unknown = set(names) - {row.name for row in ROWS}
+    if unknown:
+        raise InputError(f"--rows {sorted(unknown)[0]}: choose from {', '.join(row.name for row in ROWS)}")
+    seeds = [0] if args.fast else [int(seed) for seed in args.seeds.split(",")]
+    scale = REDUCED if args.fast else FULL
+    study = Study(args.out, scale, Path(require(str(args.tokenizer), "--tokenizer")))
+    tokenizer = load_tokenizer(args.tokenizer)
+    write_data_files(study.data, tokenizer, gold_spans=scale.gold_spans, dev=scale.dev, test=scale.test)
+    rows = [row for row in ROWS if row.name in names]
+    if any("silver" in row.spans for row in rows):
+        study.silver()
+    for seed in seeds:
+        for row in rows:
+            study.code(row, seed if row.adapter_row else 0)
+    write_tables(study.out, study.data, rows, seeds)
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
