@@ -15,9 +15,10 @@ Read next: aci_bench.py.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from minscl.data.corpora.csv_rows import DAMAGED, all_rows, column_names, parse_whole_number
+from minscl.data.corpora.csv_rows import all_rows, column_names, parse_whole_number
 from minscl.errors import InputError
 
+REMEDY = "correct the row, or fetch a published table again"
 # What a row says → the columns that say it, as column_names gives them.
 COLUMNS = {
     "id": ("id", "document id", "encounter_id"),
@@ -47,7 +48,7 @@ def read_code_table(path) -> Iterator[CodeRow]:
     row, and for a row that is longer or shorter than the first.
     """
     width, positions = 0, {"id": 0, "code": 1}
-    for line, cells in all_rows(path):
+    for line, cells in all_rows(path, "name a table of codes, .tsv or .csv", REMEDY):
         if not width:
             width, header = len(cells), _positions(column_names(cells))
             if {"id", "code"} <= header.keys():
@@ -59,7 +60,7 @@ def read_code_table(path) -> Iterator[CodeRow]:
                     "code, for each code, or name the columns so"
                 )
         if len(cells) != width:
-            raise InputError(f"{path}: line {line}: {len(cells)} cells where the first row has {width}; {DAMAGED}")
+            raise InputError(f"{path}: line {line}: {len(cells)} cells where the first row has {width}; {REMEDY}")
         values = {name: cells[position].strip() for name, position in positions.items()}
         yield CodeRow(
             line,

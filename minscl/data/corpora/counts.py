@@ -1,6 +1,6 @@
 """Shared by the readers of this package: the names of the splits, counts with warnings, documents with codes only.
 
-Read next: mdace.py, mimic_iv.py, aci_bench.py.
+Read next: mdace.py, codiesp.py, mimic_iv.py, aci_bench.py.
 """
 
 import sys

@@ -27,6 +27,7 @@ from minscl.files import require_file
 
 CELL_LIMIT = 2**24  # characters; after an unclosed quotation mark the rest of the file would be one cell
 GZIP_MAGIC = b"\x1f\x8b"  # the first two bytes of a gzip file, whatever its name
+NAME = "name a .csv or .csv.gz file"
 DAMAGED = "the file is damaged: compare its checksum with the publisher's and fetch it again"
 
 
@@ -61,13 +62,14 @@ def column_names(header: Sequence[str]) -> list[str]:
     return [name.strip().lower() for name in header]
 
 
-def all_rows(path) -> Iterator[tuple[int, list[str]]]:
+def all_rows(path, name: str = NAME, damaged: str = DAMAGED) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) of each row of `path` that is not blank, the header included.
 
-    Raises InputError for a file that cannot be read, is not UTF-8 or breaks the quoting of CSV.
+    Raises InputError for a file that cannot be read (with the remedy `name`), is not UTF-8 or breaks the quoting of CSV
+    (with the remedy `damaged`).
     """
     csv.field_size_limit(CELL_LIMIT)
-    require_file(path, "name a .csv or .csv.gz file")
+    require_file(path, name)
     line = 1
     try:
         with open(path, "rb") as raw, _progress(path, raw) as bar:
@@ -84,15 +86,15 @@ def all_rows(path) -> Iterator[tuple[int, list[str]]]:
                 if number % 256 == 0:
                     bar.update(raw.tell() - bar.n)
     except csv.Error as error:
-        raise InputError(f"{path}: line {line}: {error}; {DAMAGED}") from error
+        raise InputError(f"{path}: line {line}: {error}; {damaged}") from error
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path}: after line {line}: byte {error.object[error.start]:#04x} is not UTF-8; {DAMAGED}"
+            f"{path}: after line {line}: byte {error.object[error.start]:#04x} is not UTF-8; {damaged}"
         ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: after line {line}: {error}; {DAMAGED}") from error
+        raise InputError(f"{path}: after line {line}: {error}; {damaged}") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name a .csv or .csv.gz file") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {name}") from error
 
 
 def whole_number(path, line: int, column: str, text: str) -> int:
