@@ -226,6 +226,10 @@ def test_two_files_of_codes_that_disagree(corpus):
     [
         (lambda path: write_zip(path, {"train/text_files/a.txt": "x" * 2000}), "a.txt: larger than 0 MB, as no file"),
         (lambda path: write_zip(path, {f"train/text_files/{i}.txt": "x" * 900 for i in range(9)}), "more than 0 MB"),
+        (
+            lambda path: write_zip(path, {r"train/text_files/a.txt": "x", r"train\text_files\a.txt": "y"}),
+            "archive twice",
+        ),
         (lambda path: path.write_bytes(b"PK\3\4 cut off"), "a damaged or cut-off archive"),
         (lambda path: path.write_bytes(write_zip(path, {"train/a.txt": "x"}).read_bytes()[:-9]), "damaged or cut-off"),
         (lambda path: path.write_bytes(encrypted(write_zip(path, {"train/text_files/a.txt": "x"}))), "unusual kind"),
