@@ -279,6 +279,7 @@ def carried(split="train", **changes):
         codes = [
             {
                 "code": code,
+                "description": "not read",
                 "evidence": [
                     {"text": words, "start": text.index(words), "end": text.index(words) + len(words)}
                     for words in quoted
@@ -287,7 +288,7 @@ def carried(split="train", **changes):
             for code, quoted in CARRIED.items()
             if id == A
         ]
-        cases.append({"id": id, "split": split, "text": text, "codes": codes})
+        cases.append({"id": id, "split": split, "text": text, "codes": codes, "annotations": []})
     cases[0] |= changes
     return "".join(json.dumps(case) + "\n" for case in cases).encode()
 

@@ -5,9 +5,10 @@ repository has one of its own making, SHIPPED) says where the same evidence is i
 
     {"id", "split", "text", "codes": [{"code", "evidence": [{"text", "start", "end"}]}]}
 
-`evidence` is empty for a code of which no annotation could be carried. The gold codes are the corpus's; the file must
-have the same ones, and the same texts. In training a code without evidence is left out, because the answer says which
-evidence each code is for; in dev and test it stays.
+`evidence` is empty for a code of which no annotation could be carried. Two more keys are accepted and not used: a
+code's `description` and a case's `annotations`, how each annotation of the corpus was carried. The gold codes are the
+corpus's; the file must have the same ones, and the same texts. In training a code without evidence is left out, because
+the answer says which evidence each code is for; in dev and test it stays.
 
 Read next: codiesp.py, where the corpus is read.
 """
@@ -45,7 +46,9 @@ class CarriedCase:
     @classmethod
     def from_dict(cls, record) -> "CarriedCase":
         """The case in `record`; raises InputError, also for evidence that is not the text at its offsets."""
-        fields = checked_record(record, cls, {"id": str, "split": str, "text": str, "codes": list}, {})
+        fields = checked_record(
+            record, cls, {"id": str, "split": str, "text": str, "codes": list}, {"annotations": list}
+        )
         codes = [{"description": "", **code} if isinstance(code, dict) else code for code in fields["codes"]]
         document = CodedDocument.from_dict({"id": fields["id"], "text": fields["text"], "codes": codes})
         if fields["split"] not in CODED_SPLITS:
