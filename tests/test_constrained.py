@@ -128,6 +128,8 @@ def test_a_good_models_answer_is_allowed_token_by_token(tokenizer, reference_fir
         ("I10", ["HTN"]),
         ("I50.23", ["acute on chronic systolic heart failure"]),
         ("H81.09", ["Ménière's"]),
+        ("A52.16", ["café"]),  # "(tabetic)": a tokenizer may join the closing bracket and the line break
+        ("A41.51", ["EF 25%"]),  # "[E. coli]"
     ]
     codes = [Assignment(code, BOOK.description(code), tuple(map(quote, quotations))) for code, quotations in answer]
     target = render_document_target(CodedDocument("a", text, tuple(codes)), reference_first=reference_first)

@@ -90,11 +90,10 @@ class Code:
 
 @dataclass(frozen=True)
 class Closed:
-    """After a code line or `none`: the answer may end. `more`: another code line may follow."""
+    """After a code line, or after `none` (no `codes`): the answer may end."""
 
     evidence_lines: int = 0
     codes: tuple[str, ...] = ()
-    more: bool = False
 
 
 State = Text | Evidence | Quote | CodeLine | References | Code | Closed
@@ -158,7 +157,8 @@ class Grammar:
             return self._in_references(state)
         if isinstance(state, Code):
             return self._in_code(state)
-        return spell((b"\n", CodeLine(state.evidence_lines, state.codes))) if state.more and not self.closing else {}
+        another = 0 < len(state.codes) < MAX_LINES and not self.closing
+        return spell((b"\n", CodeLine(state.evidence_lines, state.codes))) if another else {}
 
     @staticmethod
     def may_end(state: State) -> bool:
@@ -210,7 +210,7 @@ class Grammar:
             description = one_line(self.codebook.description(state.prefix) or "")
             codes = (*state.codes, state.prefix)
             if self.reference_first:
-                return spell((f" {description}".encode(), self._after_code_line(state.evidence_lines, codes)))
+                return spell((f" {description}".encode(), Closed(state.evidence_lines, codes)))
             return spell((f" {description} [".encode(), References(state.evidence_lines, codes)))
         transitions: Transitions = {}
         for letter in next_characters(self.codebook, state.prefix):
@@ -230,16 +230,11 @@ class Grammar:
         if reference in allowed:
             if self.closing:
                 transitions = {}
-            after = self._after_code_line(state.evidence_lines, state.codes)
-            code = Text(b" ", Code(state.evidence_lines, state.codes))
-            transitions[ord("]")] = code if self.reference_first else after
+            rest = (state.evidence_lines, state.codes)
+            transitions[ord("]")] = Text(b" ", Code(*rest)) if self.reference_first else Closed(*rest)
             if reference < state.evidence_lines and not self.closing:
                 transitions[ord(",")] = Text(b" ", References(state.evidence_lines, state.codes, reference, ""))
         return transitions
-
-    @staticmethod
-    def _after_code_line(evidence_lines: int, codes: tuple[str, ...]) -> Closed:
-        return Closed(evidence_lines, codes, more=len(codes) < MAX_LINES)
 
 
 def is_read_as_evidence(text: str) -> bool:
