@@ -8,15 +8,20 @@ Read next: pretrain.py.
 """
 
 import dataclasses
+from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 from minscl.model import Decoder
 
 
 @torch.no_grad()
-def with_vocabulary(model: Decoder, old_tokenizer, new_tokenizer) -> Decoder:
-    """`model` (tied embeddings) for the tokens of `new_tokenizer`; both are tokenizers.Tokenizer objects."""
+def with_vocabulary(model: Decoder, old_folder: Path, new_folder: Path) -> Decoder:
+    """`model` (tied embeddings) for the tokenizer.json of `new_folder` in place of that of `old_folder`."""
+    old_tokenizer, new_tokenizer = (
+        Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in (old_folder, new_folder)
+    )
     old_ids = old_tokenizer.get_vocab()
     table = model.model.embed_tokens.weight
     result = Decoder(dataclasses.replace(model.config, vocab_size=new_tokenizer.get_vocab_size()))

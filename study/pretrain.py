@@ -1,13 +1,10 @@
-"""Pretraining of the embedded base: a 6 M-parameter Llama from random weights, on invented notes and code phrases.
+"""Pretraining of a small Llama from random weights or from another model's, all parameters trained (Muon and AdamW).
 
-All parameters train (Muon and AdamW), with the loss on targets only. A curriculum: sentences with one finding first,
-from which quoting is learned within minutes, then paragraphs, then full notes. Codes that occur only in MDACE's val and
-test charts appear in spans, never in a note (notes.py), so that the demo can test the paper's question whether spans
-alone teach a code.
+    stream.py's samples of a step → packs → forward_backward → clip → Muon, AdamW → checkpoint every few minutes
 
 The data of a step is a pure function of (seed, step), so an interrupted run resumes as if it had not stopped.
 
-Read next: build_demo.py.
+Read next: stream.py; build_demo.py.
 """
 
 import json
@@ -21,15 +18,16 @@ import torch
 from tqdm import tqdm
 
 from minscl.data.packing import pack
+from minscl.hardware import measure_matmul_rate
 from minscl.model import Decoder, ModelConfig, save_model
 from minscl.model.ops import rope_frequencies
 from minscl.training.checkpoint import ADAMW_STATE, load_checkpoint, save_checkpoint
 from minscl.training.loop import forward_backward
 from minscl.training.metrics_log import truncate_metrics
 from study.error_injection import prepare_step
+from study.induction_head_init import in_circuit, write_induction_heads
 from study.muon import Muon
 from study.stream import Stream
-from study.induction_head_init import in_circuit, write_induction_heads
 
 SHAPE = {
     "architectures": ["LlamaForCausalLM"],
@@ -123,6 +121,11 @@ class Optimizers:
     def zero_grad(self) -> None:
         for optimizer in self.both:
             optimizer.zero_grad(set_to_none=True)
+
+
+def bfloat16_is_faster(device: torch.device) -> bool:
+    """Whether the device multiplies matrices faster in bfloat16: a GPU does, a CPU without AMX or AVX512-BF16 not."""
+    return measure_matmul_rate(device, torch.bfloat16) > measure_matmul_rate(device, torch.float32)
 
 
 def learning_rate(step: int, total: int, decay: int) -> float:

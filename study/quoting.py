@@ -62,6 +62,4 @@ def quote_any(text: str, rng: random.Random) -> TextSample:
     for start in starts:
         end = min(start + rng.randint(1, 6), len(words))
         passages.append(text[words[start].start() : words[end - 1].end()])
-    return TextSample(
-        f"{ANY.format(number)}\n\n{text}", render_evidence(passages).removesuffix("\nCodes:\n"), "quote"
-    )
+    return TextSample(f"{ANY.format(number)}\n\n{text}", render_evidence(passages).removesuffix("\nCodes:\n"), "quote")

@@ -44,7 +44,12 @@ ROWS = (
     Row("scl", "+ silver and synthetic spans (SCL)", "evidence", ALL_SPANS),
     Row("scl-evidence", "SCL + Evid.", trained="scl", given=True),
     Row("sft", "SFT: codes of all documents", "all-codes", codes_only=True),
-    Row("scl-annotators", "SCL, annotators' spans for silver (upper bound)", "evidence", ("gold", "annotators", "synthetic")),
+    Row(
+        "scl-annotators",
+        "SCL, annotators' spans for silver (upper bound)",
+        "evidence",
+        ("gold", "annotators", "synthetic"),
+    ),
     Row("gold-silver", "gold and silver spans", "evidence", ("gold", "silver")),
     Row("gold-synthetic", "gold and synthetic spans", "evidence", ("gold", "synthetic")),
     Row("scl-small", "SCL, small base", "evidence", ALL_SPANS, size="small"),

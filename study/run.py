@@ -12,10 +12,6 @@ Read next: rows.py; tables.py.
 """
 
 import argparse
-import json
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +23,7 @@ from minscl.model import load_tokenizer
 from study.base import train_base
 from study.data_files import write_data_files
 from study.rows import FAST, ROWS, Row
+from study.steps import run_step
 from study.tables import write_tables
 
 
@@ -54,24 +51,6 @@ class Study:
         self.out, self.scale, self.tokenizer = out, scale, tokenizer
         self.data = out / "data"
 
-    def command(self, done: Path, *command: str) -> None:
-        """Run `python -m command` unless `done` exists; its seconds are added to done.seconds.json.
-
-        Raises InputError with the command where it fails.
-        """
-        if done.exists():
-            return
-        done.parent.mkdir(parents=True, exist_ok=True)
-        print("python -m", *command, flush=True)
-        began = time.monotonic()
-        status = subprocess.run([sys.executable, "-m", *command], stdout=subprocess.DEVNULL).returncode
-        record = done.with_name(done.name + ".seconds.json")
-        before = json.loads(record.read_text())["seconds"] if record.exists() else 0.0
-        with replace_file(record) as file:
-            json.dump({"command": command, "seconds": before + time.monotonic() - began}, file)
-        if status:
-            raise InputError(f"{' '.join(command)}: ended with status {status}; mend that and start again, it resumes")
-
     def base(self, size: str) -> Path:
         """The base of a size, pretrained on first use."""
         folder = self.out / f"base-{size}"
@@ -85,9 +64,9 @@ class Study:
         base, miner, out = str(self.base("medium")), self.out / "miner", self.data / "silver.jsonl"
         epochs = str(self.scale.miner_epochs)
         train = ["minscl.train", "--model", base, "--samples", str(self.data / "miner.jsonl"), "--out", str(miner)]
-        self.command(miner / "adapter_model.safetensors", *train, "--epochs", epochs, "--resume", *LORA)
+        run_step(miner / "adapter_model.safetensors", *train, "--epochs", epochs, "--resume", *LORA)
         mine = ["minscl.expand", "silver", "--notes", str(self.data / "labels.jsonl"), "--out", str(out)]
-        self.command(out, *mine, "--model", base, "--adapter", str(miner))
+        run_step(out, *mine, "--model", base, "--adapter", str(miner))
 
     def adapter(self, row: Row, seed: int) -> Path:
         """The adapter of a row, trained on first use and calibrated on dev."""
@@ -97,7 +76,7 @@ class Study:
         command += ["--documents", str(self.data / f"{row.documents}.jsonl"), "--epochs", str(self.scale.epochs)]
         command += ["--spans", str(spans)] if spans else []
         command += ["--no-evidence"] if row.codes_only else []
-        self.command(folder / "adapter_model.safetensors", *command, "--resume", *LORA)
+        run_step(folder / "adapter_model.safetensors", *command, "--resume", *LORA)
         return folder
 
     def spans(self, row: Row) -> Path | None:
@@ -118,16 +97,14 @@ class Study:
         dev, test = (str(self.data / f"{split}.jsonl") for split in ("dev", "test"))
         if row.adapter_row and not row.given:
             adapter = str(self.adapter(row, seed))
-            self.command(
+            run_step(
                 folder / "dev.jsonl", "minscl.generate", dev, "--out", str(folder / "dev.jsonl"), *system,
                 "--no-calibration", "--min-score", "0",
             )  # fmt: skip
             calibrate = ["minscl.evaluate", "--gold", dev, "--pred", str(folder / "dev.jsonl")]
-            self.command(Path(adapter) / "calibration.json", *calibrate, "--calibrate", adapter)
+            run_step(Path(adapter) / "calibration.json", *calibrate, "--calibrate", adapter)
         given = ["--evidence", test] if row.given else []
-        self.command(
-            folder / "test.jsonl", "minscl.generate", test, "--out", str(folder / "test.jsonl"), *system, *given
-        )
+        run_step(folder / "test.jsonl", "minscl.generate", test, "--out", str(folder / "test.jsonl"), *system, *given)
 
     def system_flags(self, row: Row, seed: int) -> list[str]:
         """generate's flags for a row."""
@@ -140,7 +117,9 @@ class Study:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m study.run", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder of the results (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/study"), help="folder of the results (default: %(default)s)"
+    )
     parser.add_argument("--tokenizer", type=Path, default=Path("minscl/demo"), help="folder of the tokenizer")
     parser.add_argument("--fast", action="store_true", help="the reduced study")
     parser.add_argument("--seeds", default="0,1,2", help="seeds, with commas (default: %(default)s; --fast: 0)")

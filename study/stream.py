@@ -16,13 +16,12 @@ from collections.abc import Callable, Sequence
 
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import render_document_prompt, render_document_target
-from minscl.data.sample_types import Sample
+from minscl.data.sample_types import Sample, TextSample
 from minscl.data.samples import encode_sample, span_sample
-from minscl.data.sample_types import TextSample
 from minscl.data.types import CodedDocument, Pair
 from study.augment import excerpt, join_lines, replace_findings
-from study.quoting import Vocabulary, quote_any, quote_findings
 from study.error_injection import inject_line_errors, mark_unlabelled
+from study.quoting import Vocabulary, quote_any, quote_findings
 
 TOKENS_PER_STEP = 6144
 PASSAGE = 512  # tokens of a text sample at most
@@ -127,9 +126,7 @@ class Stream:
             document = join_lines(document, rng.choice((0.5, 1.0)), rng)
         if rng.random() < source.replaced:
             share = rng.choice((0.2, 0.5, 1.0))
-            document = replace_findings(
-                document, share, lambda: self.pairs.draw(rng), self.codebook.description, rng
-            )
+            document = replace_findings(document, share, lambda: self.pairs.draw(rng), self.codebook.description, rng)
         sample = self.encode_document(document, rng)
         return sample if len(sample) <= LONGEST else self.encode_document(excerpt(document, 12, rng), rng)
 

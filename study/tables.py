@@ -6,7 +6,6 @@ intervals are about cases and seeds average out; a star marks a row whose differ
 Read next: figures.py.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,13 @@ import numpy as np
 from minscl.data.coded_records import read_documents, read_pairs
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
-from minscl.files import replace_file
 from minscl.data.types import CodedDocument
+from minscl.files import replace_file
 from minscl.score.bootstrap import ROUNDS, bootstrap, bootstrap_rows
 from minscl.score.code_groups import GroupName, code_groups
 from minscl.score.systems import CODES, EVIDENCE, Metric, count_system
 from study.rows import Row
+from study.steps import seconds_file, seconds_of
 
 MICRO, MACRO = Metric(CODES, "micro"), Metric(CODES, "macro_gold")
 SEEN, UNSEEN = Metric(GroupName("seen"), "micro"), Metric(GroupName("unseen"), "micro")
@@ -54,7 +54,7 @@ def measure(out: Path, data: Path, rows: list[Row], seeds: list[int]) -> dict[st
                 "value": {metric: np.mean([value[metric] for value in values], axis=0) for metric in values[0]},
                 "samples": {metric: np.mean([s[metric] for s in samples], axis=0) for metric in samples[0]},
                 "seeds": len(files),
-                "seconds": [seconds_of(path) for path in files],
+                "seconds": [seconds_of(seconds_file(path)) for path in files],
             }
     return results
 
@@ -63,12 +63,6 @@ def read_pairs_of(data: Path, codebook: CodeBook) -> list:
     """The span pairs of SCL's row: gold, silver where it was mined, synthetic."""
     names = [name for name in ("gold", "silver", "synthetic") if (data / f"{name}.jsonl").exists()]
     return [pair for name in names for pair in read_pairs(str(data / f"{name}.jsonl"), codebook, listed=True)]
-
-
-def seconds_of(path: Path) -> float:
-    """The seconds that the command which wrote `path` took, over all its runs."""
-    record = path.with_name(path.name + ".seconds.json")
-    return json.loads(record.read_text())["seconds"] if record.exists() else float("nan")
 
 
 def cell(results: dict[str, dict], name: str, metric: Metric, column: int) -> str:

@@ -1,0 +1,117 @@
+"""What the embedded model learns: its tokenizer's corpus, the stream of its pretraining, the data of its adapter.
+
+Trained on: CodiEsp's training split with evidence and its background texts, ACI-Bench's training notes as text, notes
+and case reports written by a large language model, invented notes, phrases, and the code set's own words. Never on
+CodiEsp's dev and test splits, ACI-Bench's other splits, or the written notes after HELD_OUT, which calibrate it.
+
+Read next: stream.py; build_demo.py.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from minscl.data.icd import CodeBook
+from minscl.data.jsonl import write_jsonl
+from minscl.data.prompts import render_document_prompt, render_span_prompt
+from minscl.data.spans.gold import gold_pairs
+from minscl.data.types import CodedDocument, Pair
+from study.corpus import aci_bench_train, background, codiesp, common_phrases, for_coding_today, invented, written
+from study.stream import PairPool, Source, Stream
+
+HELD_OUT = re.compile(r"E-0(2[5-9]|[3-9])")  # written notes that calibrate the scores
+LATER_ENCOUNTERS = re.compile(r"sequela|subsequent encounter|fetus \d|initial encounter for open")
+LONGEST_DESCRIPTION = 60  # characters, of a description as a span
+ACI_WEIGHT = 6  # how often an ACI-Bench note stands for one CodiEsp text
+CALIBRATION_CASES = 60  # of CodiEsp's dev split: the scores are to fit other notes as well
+ADAPTER_SPANS = 4000
+SEED = 0
+
+
+def shares(progress: float) -> dict[str, float]:
+    """The share of each kind in a step's tokens: text first, from which new tokens get their meaning, then spans."""
+    text = max(0.1, 0.3 - progress)
+    return {"text": text, "document": 0.4, "span": 0.6 - text}
+
+
+def training_documents(codebook: CodeBook) -> dict[str, list[CodedDocument]]:
+    """{origin: documents}."""
+    return {
+        "codiesp": [for_coding_today(document, codebook) for document in codiesp("train", codebook)],
+        "cases": written("cases", codebook),
+        "notes": [note for note in written("notes", codebook) if not HELD_OUT.match(note.id)],
+        "invented": invented("train"),
+    }
+
+
+def evidence_pairs(documents: Iterable[CodedDocument]) -> list[Pair]:
+    """Each annotated span as a pair."""
+    return [
+        Pair(" ".join(evidence.text.split()), code.code, "gold", origin=document.id)
+        for document in documents
+        for code in document.codes
+        for evidence in code.evidence
+    ]
+
+
+def pretraining_stream(tokenizer, seed: int = SEED) -> Stream:
+    """The samples of the base's pretraining."""
+    codebook = CodeBook.load()
+    documents = training_documents(codebook)
+    texts = [document.text for document in documents["codiesp"]] + background() + aci_bench_train() * ACI_WEIGHT
+    sources = [
+        Source("codiesp", documents["codiesp"], weight=2.5, replaced=0.4),
+        Source("cases", documents["cases"], weight=1.5, replaced=0.3),
+        Source("notes", documents["notes"], weight=1.5, replaced=0.4),
+        Source("invented", documents["invented"], weight=0.4, replaced=0.3),
+    ]
+    annotated = [document for name in ("codiesp", "cases", "notes") for document in documents[name]]
+    phrases = common_phrases(codebook)
+    described = [(code, codebook.description(code) or "") for code in codebook.billable]
+    pairs = PairPool(
+        [
+            (evidence_pairs(annotated), 0.5),
+            (phrases, 0.35),
+            ([pair for pair in gold_pairs(codebook) if not LATER_ENCOUNTERS.search(pair.evidence)], 0.1),
+            ([Pair(text, code, "gold") for code, text in described if len(text) < LONGEST_DESCRIPTION], 0.05),
+        ]
+    )
+    names = frozenset(pair.evidence.lower() for pair in phrases)
+    return Stream(tokenizer, texts, sources, pairs, shares, seed, phrases=names)
+
+
+def tokenizer_texts() -> Iterator[str]:
+    """The tokenizer's corpus."""
+    codebook = CodeBook.load()
+    yield from (document.text for document in codiesp("train", codebook))
+    yield from background()
+    yield from aci_bench_train() * 4
+    yield from (codebook.description(code) or "" for code in codebook.billable[::3])
+    yield from (pair.evidence for pair in gold_pairs(codebook)[::2])
+    for document in invented("train"):
+        yield document.text
+        yield "\n".join(f" {code.code} {code.description}" for code in document.codes)
+    yield from [render_document_prompt(""), render_span_prompt("")] * 2000
+
+
+def write_adapter_data(folder: Path) -> None:
+    """documents.jsonl and spans.jsonl for minscl.train: every training document and a sample of the spans."""
+    codebook, rng = CodeBook.load(), random.Random(SEED)
+    documents = training_documents(codebook)
+    chosen = documents["codiesp"] + documents["cases"] + documents["notes"] + documents["invented"][:200]
+    write_jsonl(folder / "documents.jsonl", [document for document in chosen if document.codes])
+    spans = rng.sample(gold_pairs(codebook), ADAPTER_SPANS // 2) + rng.sample(
+        common_phrases(codebook), ADAPTER_SPANS // 2
+    )
+    write_jsonl(folder / "spans.jsonl", spans)
+
+
+def write_evaluation_data(folder: Path) -> None:
+    """calibration.jsonl, codiesp-test.jsonl and invented-test.jsonl: gold documents."""
+    codebook = CodeBook.load()
+    held_out = [note for note in written("notes", codebook) if HELD_OUT.match(note.id)]
+    cases = random.Random(SEED).sample(codiesp("dev", codebook), CALIBRATION_CASES)
+    write_jsonl(folder / "calibration.jsonl", [*cases, *invented("val"), *held_out])
+    write_jsonl(folder / "codiesp-test.jsonl", codiesp("test", codebook))
+    write_jsonl(folder / "invented-test.jsonl", invented("test"))
