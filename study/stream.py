@@ -120,7 +120,7 @@ class Stream:
         """A coded document, changed as augment.py says, with wrong evidence lines marked as unlabelled."""
         source = rng.choices(self.sources, weights=[source.weight for source in self.sources])[0]
         document = rng.choice(source.documents)
-        if rng.random() > progress:  # more excerpts early
+        if rng.random() > 1.5 * progress:  # excerpts first
             document = excerpt(document, rng.choice((1, 2, 3, 5, 8, 12)), rng)
         if rng.random() < 0.5:
             document = join_lines(document, rng.choice((0.5, 1.0)), rng)
