@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from minscl.cli import require
+from minscl.data.calibration import Calibration, decoding_name, read_calibrations
 from minscl.errors import InputError
 from minscl.files import path_kind
 from minscl.hardware import choose_device
@@ -46,14 +47,31 @@ def adapter_folder(model_folder: str | Path, adapter: str) -> Path | None:
     return None if adapter == "none" else require(adapter, "--adapter")
 
 
+def load_calibration(
+    model_folder: str | Path, adapter: str = "", *, system: str = "scl", grounded: bool = True
+) -> Calibration | None:
+    """The calibration of one decoding of the model that load_pretrained(model_folder, adapter) loads, if it has one.
+
+    It is in the adapter's folder, or in the model's if that is used alone. Raises InputError for a damaged file.
+    """
+    folder = adapter_folder(model_folder, adapter) or Path(model_folder)
+    return read_calibrations(folder).get(decoding_name(system, grounded))
+
+
 def describe_weights(model_folder: str, adapter: str = "") -> dict[str, str]:
     """{"model", "adapter"}: name and digest of each folder that load_pretrained reads, "none" without an adapter.
 
     Raises InputError for a missing folder.
     """
     folder, adapter_path = require(model_folder, "--model"), adapter_folder(model_folder, adapter)
-    digest = f"{adapter_path.name} {folder_digest(adapter_path, CONFIG_FILE)}" if adapter_path else "none"
-    return {"model": f"{folder.resolve().name} {folder_digest(folder)}", "adapter": digest}
+    digest = f"{adapter_path.name} {weights_digest(adapter_path)}" if adapter_path else "none"
+    return {"model": f"{folder.resolve().name} {weights_digest(folder)}", "adapter": digest}
+
+
+def weights_digest(folder: str | Path) -> str:
+    """The digest of an adapter folder, or of a model folder. Raises InputError where it is neither."""
+    is_adapter = path_kind(Path(folder) / CONFIG_FILE) != "missing"
+    return folder_digest(folder, CONFIG_FILE if is_adapter else "config.json")
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:
