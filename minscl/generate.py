@@ -105,10 +105,9 @@ class GenerateConfig:
     html: str = flag("", "write one self-contained page with the evidence highlighted in the notes", role="output")
 
     def __post_init__(self):
-        if self.grounded and self.free:
-            raise InputError("--free --grounded: opposites; leave out one of them")
-        if self.grounded and self.system != "scl":
-            raise InputError(f"--system {self.system}: names no evidence, so leave out --grounded")
+        if self.grounded and not self.is_grounded:
+            other = "--free" if self.free else f"--system {self.system}"
+            raise InputError(f"{other} --grounded: exclude each other; leave out --grounded, which is SCL's default")
         self.sampling()  # its ranges are those of Sampling, and are checked before any work
 
     @property

@@ -40,8 +40,8 @@ def short(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def coded(short, generate):
-    """The example and the short note, as `--json` prints them."""
-    run = generate(NOTE, short, "--json")
+    """The example and the short note, as `--json` prints them; every code, with its raw score."""
+    run = generate(NOTE, short, "--json", "--no-calibration")
     assert run.returncode == 0, run.stderr
     return [json.loads(line) for line in run.stdout.splitlines()]
 
@@ -65,7 +65,7 @@ def test_json_is_a_coded_document_whose_offsets_slice(coded, short):
 
 def test_table_shows_line_and_column(coded, short, generate):
     """Guards the default output: every code with its description, each quotation with its place in the note."""
-    run = generate(short)
+    run = generate(short, "--no-calibration")
     assert run.returncode == 0
     for code in coded[1]["codes"]:
         assert code["code"] in run.stdout and code["description"] in run.stdout
@@ -81,17 +81,18 @@ def test_table_shows_line_and_column(coded, short, generate):
 def test_codes_below_min_score_are_left_out_and_named(coded, short, generate):
     """Guards a threshold that drops more, or fewer, codes than those below it, or drops them silently."""
     min_score = max(code["score"] for document in coded for code in document["codes"])  # leaves the best code alone
-    run = generate(NOTE, short, "--json", "--min-score", min_score)
+    run = generate(NOTE, short, "--json", "--no-calibration", "--min-score", min_score)
     for document, before in zip(map(json.loads, run.stdout.splitlines()), coded, strict=True):
         dropped = [
             f"{code['code']} ({score_below(code['score'], min_score)})"
             for code in before["codes"]
             if code["score"] < min_score
         ]
-        assert dropped and document["codes"] == [code for code in before["codes"] if code["score"] >= min_score]
+        remaining = [(code["code"], code["score"]) for code in before["codes"] if code["score"] >= min_score]
+        assert dropped and [(code["code"], code["score"]) for code in document["codes"]] == remaining
         assert document["output"] == before["output"]
-        warning = f"left out, score below {min_score:g}: {', '.join(dropped)}"
-        assert document["warnings"] == [*before.get("warnings", []), warning]
+        left_out = [warning for warning in document["warnings"] if warning.startswith("left out")]
+        assert left_out == [f"left out, score below {min_score:g}: {', '.join(dropped)}"]
 
 
 @pytest.mark.slow
@@ -153,6 +154,7 @@ def write_bad_files(folder):
         ([NOTE, "--batch-size", "0"], ["--batch-size 0", "at least 1"]),
         ([NOTE, "--memory", "-1"], ["--memory -1"]),
         ([NOTE, "--min-score", "1.5"], ["--min-score 1.5", "at most 1"]),
+        ([NOTE, "--free", "--grounded"], ["--free --grounded", "leave out --grounded"]),
         ([NOTE, "--device", "potato"], ["--device potato", "use cpu"]),
         ([NOTE, "--device", "meta"], ["--device meta: not available", "leave the flag out"]),
         ([NOTE, "--compile", "--device", "cpu"], ["--compile", "the model is on cpu", "leave the flag out"]),
@@ -296,12 +298,12 @@ def test_no_output_goes_over_an_input(tmp_path, generate, short):
 
 def test_outputs_are_private_and_say_what_coded_them(tmp_path, generate, short):
     """Guards notes that all users of a machine can read, and a file of codes whose origin nobody knows."""
-    done = generate(short, "--grounded", "--out", tmp_path / "x.jsonl", "--html", tmp_path / "x.html")
+    done = generate(short, "--out", tmp_path / "x.jsonl", "--html", tmp_path / "x.html")
     assert done.returncode == 0, done.stderr
     assert all((tmp_path / name).stat().st_mode & 0o777 == 0o600 for name in ("x.jsonl", "x.html"))
     made = json.loads((tmp_path / "x.jsonl").read_text())["coded_with"]
     assert made["grounded"] == "True" and made["model"].startswith("demo ") and made["adapter"].startswith("adapter ")
-    again = generate(short, "--out", tmp_path / "x.jsonl")
+    again = generate(short, "--free", "--out", tmp_path / "x.jsonl")
     assert again.returncode == 2 and "was coded with grounded True, now False" in again.stderr
 
 
@@ -312,5 +314,5 @@ def test_torchs_compiler_is_not_imported(short):
         "import sys; from minscl import generate; generate.main(sys.argv[1:]); "
         "sys.exit(any(module in sys.modules for module in ('torch._dynamo', 'sympy')))"
     )
-    run = run_python("-c", code, short, "--grounded")
+    run = run_python("-c", code, short)
     assert run.returncode == 0, run.stderr

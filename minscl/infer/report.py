@@ -81,7 +81,7 @@ def about_scores(document: CodedDocument) -> str:
         return ""
     if calibration == NONE:
         return "score: the model's own, not calibrated"
-    return f"score: the share of codes with such a score that were right on {calibration}"
+    return f"score: calibrated; of codes with 0.70, for example, 70% were right on {calibration}"
 
 
 def no_codes(document: CodedDocument) -> str:
