@@ -13,7 +13,7 @@ import pytest
 
 import minscl.evaluate
 from minscl import export, generate
-from minscl.config import DEMO
+from minscl.config import DEMO, RunConfig
 from minscl.data.calibration import FILE, Calibration, read_calibrations, write_calibration
 from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
@@ -25,6 +25,7 @@ from minscl.pretrained import describe_weights, load_calibration
 from minscl.score.calibration import best_min_score, fit, isotonic, reliability, scored_codes
 from minscl.score.codes import code_scores
 from minscl.score.plots import plot_reliability
+from minscl.training.run_folder import check_out
 from tests.conftest import call_command
 
 CODES = ["I10", "E11.9", "J18.9", "N17.9", "I50.23", "Z99.9"]
@@ -271,6 +272,13 @@ def test_export_copies_it(adapter, tmp_path):
     """Guards a merged model without the threshold of its adapter."""
     run = call_command(export.main, "--adapter", adapter, "--out", tmp_path / "merged")
     assert run.returncode == 0 and load_calibration(tmp_path / "merged") == HALF
+
+
+def test_training_starts_in_a_folder_without_one(adapter, tmp_path):
+    """Guards an earlier adapter's calibration beside new weights."""
+    shutil.copy(adapter / FILE, tmp_path)
+    with pytest.raises(InputError, match="already has calibration.json; name another folder"):
+        check_out(RunConfig(out=str(tmp_path)))
 
 
 @pytest.fixture

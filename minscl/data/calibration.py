@@ -131,7 +131,7 @@ def settings_to_calibrate(documents: Iterable[CodedDocument]) -> dict[str, str]:
     first: dict[str, str] | None = None
     for document in documents:
         made, name = document.coded_with or {}, show_id(document.id)
-        if not {"system", "model", "adapter"} <= made.keys():
+        if not {"system", "grounded", "model", "adapter"} <= made.keys():
             raise InputError(f"{name} does not say what it was coded with; {again}")
         if made.get(SETTING, NONE) != NONE:
             raise InputError(f"{name} has scores that are calibrated already; {again}")
