@@ -27,6 +27,7 @@ from minscl.settings import Settings, read_settings
 
 FILE = "calibration.json"
 FORMAT = 1
+DIGITS = 6  # of scores before and after; how many notes are decoded together changes the seventh
 SETTING = "calibration"  # the key of CodedDocument.coded_with: "none", or a Calibration as text
 NONE = "none"
 REMEDY = "write it again with evaluate --calibrate, or remove it"
@@ -50,7 +51,7 @@ class Calibration:
     def __call__(self, score: float) -> float:
         """The calibrated score."""
         scores, calibrated = zip(*self.points, strict=True)
-        return float(np.interp(score, scores, calibrated))
+        return float(np.interp(round(score, DIGITS), scores, calibrated))
 
     def __str__(self) -> str:
         """What it was fitted on, and a digest of its values: the setting of documents whose scores it made."""

@@ -18,13 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minscl.data.calibration import Calibration
+from minscl.data.calibration import DIGITS, Calibration
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
 from minscl.score.codes import code_sets, read_code
 
 BINS = 10
-DIGITS = 6  # of scores in calibration.json; the size of a batch changes the seventh
 
 
 class Bin(NamedTuple):
