@@ -195,7 +195,7 @@ def calibrate(config: EvaluateConfig) -> str:
 
     Raises InputError where the predictions were made by other weights than the folder's, or cannot be calibrated.
     """
-    from minscl.pretrained import weights_digest  # loads torch, which no other evaluation needs
+    from minscl.pretrained import made_by  # loads torch, which no other evaluation needs
 
     codebook, path = load_codebook(config), config.pred[0]
     gold = read_documents(config.gold, "--gold", codebook)
@@ -205,8 +205,8 @@ def calibrate(config: EvaluateConfig) -> str:
         calibration = fit(gold, predicted, Path(config.gold).absolute().name)
     except InputError as error:
         raise InputError(f"--calibrate: {path}: {error}") from error
-    weights = made["adapter"] if made["adapter"] != "none" else made["model"]
-    if weights_digest(config.calibrate) != weights.split()[-1]:
+    if not made_by(made, config.calibrate):
+        weights = f"adapter {made['adapter']}" if made["adapter"] != "none" else f"model {made['model']}"
         raise InputError(f"--calibrate {config.calibrate}: {path} was made by {weights}; name its folder")
     decoding = decoding_name(made["system"], made["grounded"] == "True")
     written = write_calibration(config.calibrate, decoding, calibration)

@@ -64,14 +64,18 @@ def describe_weights(model_folder: str, adapter: str = "") -> dict[str, str]:
     Raises InputError for a missing folder.
     """
     folder, adapter_path = require(model_folder, "--model"), adapter_folder(model_folder, adapter)
-    digest = f"{adapter_path.name} {weights_digest(adapter_path)}" if adapter_path else "none"
-    return {"model": f"{folder.resolve().name} {weights_digest(folder)}", "adapter": digest}
+    digest = f"{adapter_path.name} {folder_digest(adapter_path, CONFIG_FILE)}" if adapter_path else "none"
+    return {"model": f"{folder.resolve().name} {folder_digest(folder)}", "adapter": digest}
 
 
-def weights_digest(folder: str | Path) -> str:
-    """The digest of an adapter folder, or of a model folder. Raises InputError where it is neither."""
-    is_adapter = path_kind(Path(folder) / CONFIG_FILE) != "missing"
-    return folder_digest(folder, CONFIG_FILE if is_adapter else "config.json")
+def made_by(settings: dict[str, str], folder: str) -> bool:
+    """Whether a document with these `settings` was coded by the adapter in `folder`, or without adapter by the model.
+
+    `settings`: with the keys of describe_weights. Raises InputError where `folder` is no adapter, or no model.
+    """
+    if settings["adapter"] == "none":
+        return settings["model"].split()[-1] == folder_digest(folder)
+    return settings["adapter"].split()[-1] == folder_digest(folder, CONFIG_FILE)
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:

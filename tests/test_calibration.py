@@ -325,8 +325,8 @@ def test_evaluate_fits_and_writes_it(coded):
         ({"min_score": "0.25"}, "was coded with --min-score"),
         ({"evidence": "1234"}, "was coded from human evidence"),
         ({"system": None}, "does not say what it was coded with"),
-        ({"adapter": "adapter 0123456789abcdef"}, "was made by adapter 0123456789abcdef; name its folder"),
-        ({"adapter": "none"}, "was made by demo "),
+        ({"adapter": "adapter 0123456789abcdef"}, "was made by adapter adapter 0123456789abcdef; name its folder"),
+        ({"adapter": "none"}, "adapter/config.json: no such file"),
     ],
 )
 def test_predictions_that_cannot_be_calibrated_are_refused(changes, words, coded):
@@ -342,7 +342,7 @@ def test_what_calibrate_refuses_else(coded):
     """Guards a traceback for a folder of no model, two prediction files that share one calibration."""
     _, _, calibrate, folder = coded
     for run, words in (
-        (calibrate({}, folder="."), "config.json: no such file"),
+        (calibrate({}, folder="."), "adapter_config.json: no such file"),
         (calibrate({}, folder="nowhere"), "no such file"),
         (calibrate({}, "--pred", "gold.jsonl"), "leave out the others"),
     ):
@@ -351,7 +351,7 @@ def test_what_calibrate_refuses_else(coded):
 
 @pytest.mark.slow
 def test_the_whole_way_as_a_user_goes_it(tmp_path):
-    """Guards predictions of the command that the next command refuses."""
+    """Guards predictions that the next command refuses."""
     shutil.copytree(DEMO / "adapter", tmp_path / "adapter")
     gold = [CodedDocument("a", SHORT, (Assignment("J18.9", ""),)), CodedDocument("b", "HTN, DM2.", ())]
     write_jsonl(tmp_path / "gold.jsonl", gold)
