@@ -2,12 +2,13 @@
 
     python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE]
                               [--grounded] [--min-score P] [--system scl | sft | cot | cot-sc]
+    python -m minscl.generate note.txt --system lookup --documents train.jsonl [--spans spans.jsonl]
                               [--edition 2026] [--date 2026-09-30] [--strict] [--json | --html FILE | --out FILE]
 
 With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped. Nothing leaves the
 machine: the model is a local folder, and no module used by this command opens a connection.
 
-Read next: infer/coder.py.
+Read next: infer/coder.py; infer/systems/lookup.py, the baseline without a model.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from minscl.cli import flag, parse_flags, positional
+from minscl.cli import flag, flag_name, parse_flags, positional
 from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog
@@ -37,6 +38,8 @@ from minscl.infer.coder import code_notes
 from minscl.infer.linear import pack_weights
 from minscl.infer.report import html_page, text_table
 from minscl.infer.systems import SYSTEMS, Sampling, choose_system
+from minscl.infer.systems.lookup import LOOKUP
+from minscl.infer.systems.lookup_notes import check_lookup_flags, look_up_notes, lookup_settings, read_table
 from minscl.pretrained import describe_weights, load_pretrained
 
 
@@ -64,7 +67,16 @@ class GenerateConfig:
         minimum=0,
         maximum=1,
     )
-    system: str = flag("scl", "SCL, or a baseline without evidence (infer/systems)", choices=SYSTEMS)
+    system: str = flag("scl", "SCL, or a baseline (infer/systems)", choices=(*SYSTEMS, LOOKUP))
+    documents: str = flag(
+        "", "lookup: coded documents, JSONL, whose evidence phrases are looked up", metavar="FILE", role="input"
+    )
+    spans: tuple[str, ...] = flag(
+        (),
+        "lookup: span pairs, JSONL, for phrases that the documents lack; repeat the flag for several",
+        metavar="FILE",
+        role="input",
+    )
     chains: int = flag(
         Sampling.chains, "cot-sc: answers sampled per note; a code is assigned if at least half of them have it"
     )
@@ -92,6 +104,10 @@ class GenerateConfig:
 
     def __post_init__(self):
         self.sampling()  # its ranges are those of Sampling, and are checked before any work
+        changed = {
+            flag_name(item.name) for item in dataclasses.fields(self) if getattr(self, item.name) != item.default
+        }
+        check_lookup_flags(self.system, changed)
 
     def sampling(self) -> Sampling:
         """The settings of cot-sc. Raises InputError for one out of its range."""
@@ -104,6 +120,8 @@ def settings_of(config: GenerateConfig, codebook: CodeBook) -> dict[str, str]:
     Without --batch-size, --memory, --compile and --device, which change no more than the last digits of scores. Raises
     InputError for a missing model or adapter.
     """
+    if config.system == LOOKUP:
+        return lookup_settings(config.documents, config.spans, config.min_score or 0.0, codebook)
     names = ["system", "grounded", "min_score", "dtype"]
     names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
     _, dtype = choose_device(config.device, config.dtype)
@@ -119,6 +137,10 @@ def code(
 ) -> Iterator[CodedDocument]:
     """Load the model and code `notes`; yields their documents in order. The other arguments are as for code_notes."""
     if not notes:
+        return
+    if config.system == LOOKUP:
+        table = read_table(config.documents, config.spans, codebook)
+        yield from look_up_notes(table, notes, codebook, config.min_score or 0.0, skip)
         return
     system = choose_system(config.system, config.sampling())
     device, _ = choose_device(config.device, config.dtype)

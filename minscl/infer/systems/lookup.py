@@ -10,11 +10,11 @@ boundary. A note is read from left to right: where phrases begin, the longest is
 after it. Each match is evidence of the phrase's codes.
 
 A phrase of the training documents is kept if at least `min_share` of its occurrences in their texts are annotated as
-evidence. Inside a longer annotated span ("fever" in "fever of unknown origin") one counts neither for nor against it. Its
-codes are the one that most of its annotations carry, and those that more than half of these annotations carry too; a
-code's score is the share of the phrase's occurrences that carry it.
+evidence; one inside a longer annotated span ("fever" in "fever of unknown origin") counts neither for nor against it.
+Its codes are the one that most of its annotations carry, and those that more than half of these carry too. A code's
+score is the share of the phrase's occurrences that carry it.
 
-Read next: ../../generate.py, the command; system.py, the systems that generate.
+Read next: lookup_notes.py, from files to coded notes.
 """
 
 import re
@@ -56,7 +56,7 @@ class Match(NamedTuple):
 
 
 class PhraseTable:
-    """Phrases with their codes, for longest-match look-up. Memory: some 300 bytes a phrase."""
+    """Phrases with their codes, for longest-match look-up."""
 
     def __init__(self, scores: Mapping[Phrase, Scores]):
         """`scores`: phrase, as tokenize(text).keys → code → score, 0 to 1."""
