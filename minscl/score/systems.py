@@ -16,6 +16,7 @@ from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
 from minscl.score.answer_quality import rates
+from minscl.score.calibration import Reliability, reliability, scored_codes
 from minscl.score.code_groups import Group, GroupName
 from minscl.score.codes import (
     Tally,
@@ -27,7 +28,7 @@ from minscl.score.codes import (
     tally,
     to_level,
 )
-from minscl.score.evidence import MDACE, OVERLAP, document_counts, evidence_ratios
+from minscl.score.evidence import METRICS, document_counts, evidence_ratios
 from minscl.score.rule_counts import rule_counts
 
 CODES = "codes"  # the scopes of Metric, beside the groups
@@ -59,7 +60,7 @@ class System:
     `tallies`: codes by scope, CODES or a level; `group_masks`: bool (labels of CODES,) of each group; `evidence`:
     float64 (documents, 4) of each metric, the fields of evidence.MatchCounts, empty where evidence is not scored;
     `rates`: answer_quality.rates; `dropped`: codes.dropped_codes; `rules`: rule_counts.rule_counts of gold and
-    predictions, judged by the code set `edition`.
+    predictions, judged by the code set `edition`; `reliability`: of the scores, None where no code has one.
     """
 
     name: str
@@ -70,6 +71,7 @@ class System:
     rates: dict[str, float]
     dropped: dict[str, int]
     rules: dict[str, dict[str, int]]
+    reliability: Reliability | None = None
     fixed: frozenset[str] | None = None
     f1_of_averages: bool = False
 
@@ -132,14 +134,22 @@ def count_system(
     if evidence:
         predictions = {document.id: document for document in predicted}
         counts = [document_counts(document, predictions.get(document.id), merge=merge, trim=trim) for document in gold]
-        evidence_rows = {
-            metric: np.array([row[metric] for row in counts], dtype=np.float64) for metric in (*MDACE, *OVERLAP)
-        }
+        evidence_rows = {metric: np.array([row[metric] for row in counts], dtype=np.float64) for metric in METRICS}
     dropped = dropped_codes(gold, predicted)
     book = codebook or CodeBook.load()
     rules = {"gold": gold_rules or rule_counts(gold, book), "predicted": rule_counts(predicted, book)}
     return System(
-        name, book.edition.id, tallies, masks, evidence_rows, answer_rates, dropped, rules, fixed, f1_of_averages
+        name,
+        book.edition.id,
+        tallies,
+        masks,
+        evidence_rows,
+        answer_rates,
+        dropped,
+        rules,
+        reliability(*scored_codes(gold, predicted)),
+        fixed,
+        f1_of_averages,
     )
 
 

@@ -8,13 +8,14 @@ Read next: report.py, the content of a report; plots.py.
 from collections.abc import Mapping, Sequence
 
 from minscl.score.code_groups import Group, GroupName
-from minscl.score.evidence import MDACE, OVERLAP
+from minscl.score.evidence import METRICS
 from minscl.score.report import Report, interval_key, reported_score
 from minscl.score.rule_counts import FREE_OF
 from minscl.score.systems import CODES, EVIDENCE, LEVELS, Metric
 
 RECALL_ROWS = ("span_position_independent", "overlap_agnostic_one_to_one")  # evidence whose recall has a row too
-NO_SCORE = "-"  # a system without evidence of its own
+RELIABILITY_ROWS = {"brier": "Brier score", "ece": "expected calibration error"}
+NO_SCORE = "-"  # a system without evidence of its own, or without scores of its codes
 
 
 def table_rows(report: Report, groups: Mapping[GroupName, Group]) -> list[tuple[Metric, str]]:
@@ -24,13 +25,13 @@ def table_rows(report: Report, groups: Mapping[GroupName, Group]) -> list[tuple[
     for name in groups:
         # groups by source contain only gold's codes, so micro_gold_restricted equals micro there
         metrics += [Metric(name, metric) for metric in ("micro", "micro_gold_restricted")[: 1 if name.source else 2]]
-    metrics += [Metric(EVIDENCE, name) for name in (*MDACE, *OVERLAP)]
+    metrics += [Metric(EVIDENCE, name) for name in METRICS]
     return [(metric, "f1") for metric in metrics] + [(Metric(EVIDENCE, name), "recall") for name in RECALL_ROWS]
 
 
 def table(reports: Sequence[Report], groups: Mapping[GroupName, Group]) -> str:
     """F1 of each score (recall where a row says so) in percent, with its interval; below, rates, dropped codes,
-    documents free of what the Tabular List forbids, groups.
+    documents free of what the Tabular List forbids, how reliable scores are, groups.
 
     A star marks a difference from the first system whose interval does not contain 0.
     """
@@ -43,6 +44,10 @@ def table(reports: Sequence[Report], groups: Mapping[GroupName, Group]) -> str:
         rows.append([f"{name}, left out", *(str(report["dropped"].get(name, 0)) for report in reports)])
     for name in FREE_OF:
         rows.append([f"{name}, documents", *(_share_of_documents(report["rules"], name) for report in reports)])
+    if any("reliability" in report for report in reports):
+        for key, label in RELIABILITY_ROWS.items():
+            values = [report.get("reliability", {}).get(key) for report in reports]
+            rows.append([label, *(NO_SCORE if value is None else f"{value:.3f}" for value in values)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for label, *cells in rows:
