@@ -9,7 +9,9 @@
     python -m minscl.expand official tables.zip descriptions.zip --out icd10cm-2027
     python -m minscl.expand documents mdace --mdace MDACE --noteevents NOTEEVENTS.csv.gz --split train --out docs.jsonl
     python -m minscl.expand documents mimic-iv --discharge discharge.csv.gz --diagnoses diagnoses_icd.csv.gz --out FILE
-    python -m minscl.expand documents aci-bench --notes test1.csv --codes codes.csv --out aci.jsonl
+    python -m minscl.expand documents codiesp codiesp.zip --split train --language es --out documents.jsonl
+    python -m minscl.expand documents aci-bench --notes test1.csv --codes codes.tsv --out aci.jsonl
+    python -m minscl.expand notes codiesp codiesp.zip --split background --language en --out notes.jsonl
     python -m minscl.expand notes aci-bench --notes test1.csv --out notes.jsonl
     python -m minscl.expand notes documents --documents documents.jsonl --out notes.jsonl
     python -m minscl.expand notes folder --folder DIR --out notes.jsonl
@@ -36,6 +38,8 @@ from minscl.errors import InputError
 from minscl.expand_config import (
     AciDocumentsConfig,
     AciNotesConfig,
+    CodiespDocumentsConfig,
+    CodiespNotesConfig,
     CoverageConfig,
     DocumentNotesConfig,
     FolderConfig,
@@ -49,7 +53,16 @@ from minscl.expand_config import (
     SilverConfig,
     SyntheticConfig,
 )
-from minscl.expand_corpora import aci_bench, aci_bench_notes, document_notes, mdace, mimic_iv, text_notes
+from minscl.expand_corpora import (
+    aci_bench,
+    aci_bench_notes,
+    codiesp,
+    codiesp_texts,
+    document_notes,
+    mdace,
+    mimic_iv,
+    text_notes,
+)
 from minscl.figures import check_figure_path
 
 
@@ -144,7 +157,9 @@ COMMANDS = {  # sub-command, as words of the command line → (help, dataclass o
     ("official",): ("an edition folder, from the archives of CDC or CMS", OfficialConfig, official),
     ("documents", "mdace"): ("MDACE + MIMIC-III: codes with evidence", MdaceConfig, mdace),
     ("documents", "mimic-iv"): ("MIMIC-IV: codes only", MimicIVConfig, mimic_iv),
-    ("documents", "aci-bench"): ("ACI-Bench with the codes of Yuan et al.", AciDocumentsConfig, aci_bench),
+    ("documents", "codiesp"): ("CodiEsp: codes with evidence, Spanish or English", CodiespDocumentsConfig, codiesp),
+    ("documents", "aci-bench"): ("ACI-Bench with codes of Yuan et al. or MedCodER", AciDocumentsConfig, aci_bench),
+    ("notes", "codiesp"): ("CodiEsp, Spanish or English", CodiespNotesConfig, codiesp_texts),
     ("notes", "aci-bench"): ("ACI-Bench", AciNotesConfig, aci_bench_notes),
     ("notes", "documents"): ("coded documents without their codes", DocumentNotesConfig, document_notes),
     ("notes", "folder"): ("a folder of .txt files", FolderConfig, text_notes),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from minscl.cli import check_ranges, flag, path_flag, positional
+from minscl.data.corpora import codiesp
 from minscl.data.corpora.counts import SPLITS
 from minscl.data.corpora.mdace import CATEGORIES, LEAKS, SETS
 from minscl.data.icd.index_tables import TABLES
@@ -167,7 +168,7 @@ class MimicIVConfig:
 class AciNotesConfig:
     """`expand notes aci-bench`."""
 
-    notes: str = path_flag("ACI-Bench's .csv, or .jsonl with id and note", role="input")
+    notes: str = path_flag("ACI-Bench's .csv, or .jsonl with id and note or text; MedCodER's text.csv", role="input")
     out: str = path_flag("JSON Lines to write", role="output")
 
 
@@ -176,10 +177,49 @@ class AciDocumentsConfig(AciNotesConfig):
     """`expand documents aci-bench`."""
 
     codes: str = path_flag(
-        "CSV with the columns id,code, one code per row: the codes of Yuan et al. (2025)", role="input"
+        "one code per row: id and code separated by a tab, or CSV with the columns id,code[,evidence]; as published: "
+        "code_*.csv of Yuan et al.; diagnosis.csv,supporting_evidence.csv of MedCodER, with its text.csv as --notes",
+        role="input",
     )
     edition: str = edition_flag()
     date: str = date_flag()
+
+
+@dataclass(frozen=True)
+class CodiespNotesConfig:
+    """`expand notes codiesp`."""
+
+    corpus: tuple[str, ...] = positional(
+        "CodiEsp as published: its ZIP archive, or a folder with train/, dev/, test/, background/ or codiesp_*.tar.gz",
+        "FOLDER|ZIP",
+        "input",
+    )
+    out: str = path_flag("JSON Lines to write", role="output")
+    split: str = flag("train", "split", choices=codiesp.SPLITS)
+    language: str = flag("es", "the case reports, or their machine translations", choices=codiesp.TEXT_FOLDERS)
+
+    def __post_init__(self):
+        if len(self.corpus) != 1:
+            raise InputError(f"FOLDER|ZIP: {len(self.corpus)} are named; name one")
+
+
+@dataclass(frozen=True)
+class CodiespDocumentsConfig(CodiespNotesConfig):
+    """`expand documents codiesp`."""
+
+    split: str = flag("train", "split", choices=codiesp.CODED_SPLITS)
+    evidence: str = flag(
+        "",
+        "en: the evidence in the translations, JSON Lines (default: study/resources/codiesp_en.jsonl.gz of a clone)",
+        role="input",
+    )
+    edition: str = edition_flag()
+    date: str = date_flag()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.evidence and self.language == "es":
+            raise InputError(f"--evidence {self.evidence}: is for --language en; the corpus has that of es itself")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import sys
 
 from minscl.cli import print_written, warn
 from minscl.data.corpora.aci_bench import aci_documents, aci_notes
+from minscl.data.corpora.codiesp import codiesp_documents, codiesp_notes
+from minscl.data.corpora.codiesp_english import SHIPPED, codiesp_english_documents
 from minscl.data.corpora.counts import Counts
 from minscl.data.corpora.folder import folder_notes
 from minscl.data.corpora.mdace import read_mdace
@@ -14,14 +16,18 @@ from minscl.data.corpora.mimic_iv import mimic_iv_documents
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.types import CodedDocument, Note
 from minscl.edition_flags import load_codebook
+from minscl.errors import InputError
 from minscl.expand_config import (
     AciDocumentsConfig,
     AciNotesConfig,
+    CodiespDocumentsConfig,
+    CodiespNotesConfig,
     DocumentNotesConfig,
     FolderConfig,
     MdaceConfig,
     MimicIVConfig,
 )
+from minscl.files import path_kind
 
 
 def mdace(config: MdaceConfig) -> None:
@@ -51,12 +57,33 @@ def mimic_iv(config: MimicIVConfig) -> None:
     )
 
 
+def codiesp(config: CodiespDocumentsConfig) -> None:
+    """Write CodiEsp's documents with evidence, in Spanish or English."""
+    counts, codebook, [path] = Counts(), load_codebook(config), config.corpus
+    if config.language == "es":
+        documents = codiesp_documents(path, config.split, codebook, counts)
+    else:
+        if not config.evidence and path_kind(SHIPPED) != "file":
+            raise InputError(
+                "--evidence is missing: the English texts have no evidence of their own; clone the repository and name "
+                "its study/resources/codiesp_en.jsonl.gz as --evidence"
+            )
+        documents = codiesp_english_documents(path, config.split, config.evidence or SHIPPED, codebook, counts)
+    write_corpus(config.out, documents, counts)
+
+
+def codiesp_texts(config: CodiespNotesConfig) -> None:
+    """Write CodiEsp's texts."""
+    write_notes(config.out, codiesp_notes(config.corpus[0], config.split, config.language))
+
+
 def aci_bench(config: AciDocumentsConfig) -> None:
-    """Write ACI-Bench's documents without evidence."""
+    """Write ACI-Bench's documents, with evidence where the codes have it."""
     counts = Counts()
-    write_corpus(
-        config.out, aci_documents(aci_notes(config.notes), config.codes, load_codebook(config), counts), counts
-    )
+    is_one_file = path_kind(config.codes) == "file"  # whose name may have commas
+    tables = [config.codes] if is_one_file else [path.strip() for path in config.codes.split(",") if path.strip()]
+    documents = aci_documents(aci_notes(config.notes), tables, load_codebook(config), counts)
+    write_corpus(config.out, documents, counts)
 
 
 def aci_bench_notes(config: AciNotesConfig) -> None:

@@ -646,7 +646,7 @@ def test_codes_of_aci_bench_that_are_none(tmp_path):
     """Guards: only the first of many wrong rows told, and a cell of text in the message."""
     codes = write_csv(tmp_path / "codes.csv", ["id", "code"], [["a", "I10"], ["a", CONTENT], ["b", "585.3"]])
     with pytest.raises(InputError, match="codes.csv: line 3: a string of 17 characters is not .* .2 rows have none"):
-        aci_documents([Note("a", "x")], codes, BOOK, Counts())
+        aci_documents([Note("a", "x")], [codes], BOOK, Counts())
 
 
 def test_annotations_whose_code_is_none_are_left_out_and_not_shown(tmp_path):

@@ -1,1 +1,1 @@
-"""Readers of public corpora (Eq. 4): codes with evidence (mdace.py), codes only (mimic_iv.py, aci_bench.py)."""
+"""Readers of public corpora (Eq. 4): with evidence (mdace.py, codiesp.py, aci_bench.py), codes only (mimic_iv.py)."""

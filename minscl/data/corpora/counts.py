@@ -1,6 +1,6 @@
 """Shared by the readers of this package: the names of the splits, counts with warnings, documents with codes only.
 
-Read next: mdace.py, mimic_iv.py, aci_bench.py.
+Read next: mdace.py, codiesp.py, mimic_iv.py, aci_bench.py.
 """
 
 import sys
@@ -37,7 +37,17 @@ class Counts:
 
 def document_without_evidence(id: str, text: str, codes, codebook: CodeBook, counts: Counts) -> CodedDocument:
     """A note with `codes` (str, in canonical form) and no evidence for them; adds to `counts`."""
+    document = CodedDocument(id, text, tuple(Assignment(code, codebook.description(code) or "") for code in codes))
+    count_codes(document, codebook, counts)
+    return document
+
+
+def count_codes(document: CodedDocument, codebook: CodeBook, counts: Counts) -> None:
+    """Add a document that is written to `counts`, with its codes and their evidence."""
+    spans = sum(len(assignment.evidence) for assignment in document.codes)
+    not_billable = sum(not codebook.is_billable(assignment.code) for assignment in document.codes)
     counts.numbers["documents written"] += 1
-    counts.numbers["  codes"] += len(codes)
-    counts.numbers["  codes that are not billable today, kept"] += sum(not codebook.is_billable(code) for code in codes)
-    return CodedDocument(id, text, tuple(Assignment(code, codebook.description(code) or "") for code in codes))
+    counts.numbers["  codes"] += len(document.codes)
+    counts.numbers["  codes that are not billable today, kept"] += not_billable
+    if spans:
+        counts.numbers["  evidence spans"] += spans
