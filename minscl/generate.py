@@ -117,14 +117,14 @@ class GenerateConfig:
     html: str = flag("", "write one self-contained page with the evidence highlighted in the notes", role="output")
 
     def __post_init__(self):
-        if self.grounded and not self.is_grounded:
-            other = "--free" if self.free else f"--system {self.system}"
-            raise InputError(f"{other} --grounded: exclude each other; leave out --grounded, which is SCL's default")
-        self.sampling()  # its ranges are those of Sampling, and are checked before any work
         changed = {
             flag_name(item.name) for item in dataclasses.fields(self) if getattr(self, item.name) != item.default
         }
         check_lookup_flags(self.system, changed)
+        if self.grounded and not self.is_grounded:
+            other = "--free" if self.free else f"--system {self.system}"
+            raise InputError(f"{other} --grounded: exclude each other; leave out --grounded, which is SCL's default")
+        self.sampling()  # its ranges are those of Sampling, and are checked before any work
 
     @property
     def is_grounded(self) -> bool:
@@ -134,9 +134,9 @@ class GenerateConfig:
     def calibration(self) -> Calibration | None:
         """The calibration of the model's scores. Raises InputError for a damaged file.
 
-        None for codes from human evidence, since it was fitted on codes from the model's own.
+        None for codes from human evidence, since it was fitted on codes from the model's own, and without a model.
         """
-        if self.no_calibration or self.evidence:
+        if self.no_calibration or self.evidence or self.system == LOOKUP:
             return None
         return load_calibration(self.model, self.adapter, system=self.system, grounded=self.is_grounded)
 

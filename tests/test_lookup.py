@@ -183,7 +183,7 @@ def test_a_large_table_codes_a_note_in_milliseconds():
     start = time.process_time()
     for _ in range(5):
         assert built.code(note, BOOK).codes
-    assert (time.process_time() - start) / 5 < 0.1  # about 0.006 on an idle core
+    assert (time.process_time() - start) / 5 < 0.1
 
 
 @pytest.fixture
