@@ -28,7 +28,7 @@ def cases(monkeypatch, gold):
 
 
 def test_data_files(cases, tmp_path):
-    """Guards: evidence where there is to be none, a case in two roles, a miner taught that a code is absent which is not."""
+    """Guards: evidence where there is to be none, a case in two roles, a miner taught to miss codes."""
     data_files.write_data_files(tmp_path, load_tokenizer(DEMO), gold_spans=20, dev=2, test=1)
     documents = {
         name: read_jsonl(tmp_path / f"{name}.jsonl", CodedDocument)
