@@ -74,7 +74,9 @@ def test_wrong_marks(content, words, codebook, tmp_path):
     path.write_text(content)
     with pytest.raises(InputError) as error:
         read_marked_notes(path, codebook)
-    assert all(word in str(error.value) for word in [str(path), *words]) and "secret" not in str(error.value)
+    message = str(error.value)
+    assert message.startswith(f"{path}: ") and all(word in message for word in words)
+    assert "secret" not in message.removeprefix(str(path))
 
 
 def test_written_notes(written):
