@@ -15,13 +15,14 @@ from study.corpus import written
 
 
 @pytest.fixture
-def cases(monkeypatch, gold):
+def cases(monkeypatch):
     """Three written cases in place of each of CodiEsp's splits, two of which have evidence; few texts and spans."""
     documents = written("cases", CodeBook.load())
+    pairs = read_jsonl(DEMO / "spans.jsonl", Pair)
     splits = {"train": documents[:3], "dev": documents[3:6], "test": documents[6:9]}
     for module in (base, data_files):
         monkeypatch.setattr(module, "codiesp", lambda split, codebook: splits[split])
-        monkeypatch.setattr(module, "gold_pairs", lambda codebook: gold[0][:500])
+        monkeypatch.setattr(module, "gold_pairs", lambda codebook: pairs)
     monkeypatch.setattr(base, "background", lambda: [document.text for document in documents[9:20]])
     monkeypatch.setattr(data_files, "EVIDENCE_CASES", 2)
     return splits
