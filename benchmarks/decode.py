@@ -33,9 +33,8 @@ from minscl.infer.cache import KVCache
 from minscl.infer.engine import Engine
 from minscl.infer.linear import pack_weights
 from minscl.model import load_model, load_tokenizer, save_model
-from study.build_demo import texts
-from study.codes import codebook
-from study.notes import documents
+from study.corpus import invented
+from study.demo_data import tokenizer_texts
 from study.tokenizer import train_tokenizer
 
 TITLES = [
@@ -200,10 +199,10 @@ def compile_on_cpu():
 def grounded_line(folder: Path, dtype_name: str, rounds: int) -> str:
     """Grounded decoding in one precision, with a tokenizer that is trained once and stored in `folder`."""
     if not (folder / "tokenizer.json").exists():
-        train_tokenizer(texts(codebook(), []), folder, LLAMA_125M["vocab_size"])
+        train_tokenizer(tokenizer_texts(), folder, LLAMA_125M["vocab_size"])
     model = load_model(folder, dtype=getattr(torch, dtype_name))
     pack_weights(model)
-    return f"{dtype_name}: {time_grounding(model, load_tokenizer(folder), documents('test')[0].text, 3 * rounds)}"
+    return f"{dtype_name}: {time_grounding(model, load_tokenizer(folder), invented('test')[0].text, 3 * rounds)}"
 
 
 def main() -> None:

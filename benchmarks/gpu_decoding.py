@@ -31,9 +31,8 @@ from minscl.hardware import measure_matmul_rate
 from minscl.infer.cache import KVCache
 from minscl.infer.engine import Engine
 from minscl.model import load_tokenizer
-from study.build_demo import texts
-from study.codes import codebook
-from study.notes import documents
+from study.corpus import invented
+from study.demo_data import tokenizer_texts
 from study.tokenizer import train_tokenizer
 
 # Prompts at once, tokens of each, new tokens, measurements.
@@ -160,9 +159,9 @@ def measure_grounding(decoding: Decoding, cuda_graphs: bool) -> str:
     if toy:
         note, tokenizer = read_jsonl(DEMO / "documents.jsonl", CodedDocument)[0].text, load_tokenizer(DEMO)
     else:
-        note = documents("test")[0].text
+        note = invented("test")[0].text
         with tempfile.TemporaryDirectory() as folder:
-            train_tokenizer(texts(codebook(), []), folder, GROUNDED_VOCABULARY)
+            train_tokenizer(tokenizer_texts(), folder, GROUNDED_VOCABULARY)
             tokenizer = load_tokenizer(folder)
     figures = time_grounding(
         decoding.model, tokenizer, note, decoding.repeats, warm_up=not toy, cuda_graphs=cuda_graphs

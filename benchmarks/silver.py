@@ -27,7 +27,7 @@ from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument
 from minscl.model import save_model
 from minscl.pretrained import load_pretrained
-from study.notes import documents
+from study.corpus import invented
 
 LOGS = (".quoted.jsonl", ".chosen.jsonl")  # of the answers of stages 1 and 2, beside the pairs
 
@@ -120,7 +120,7 @@ def main() -> None:
         folder, labels = Path(name), Path(name) / "labels.jsonl"
         records = [
             CodedDocument(note.id, note.text, tuple(Assignment(code.code, code.description) for code in note.codes))
-            for note in documents("train")[: args.notes]
+            for note in invented("train")[: args.notes]
         ]
         write_jsonl(labels, records)
         rows = [compare("embedded model", folder, labels, [], args.kills)]

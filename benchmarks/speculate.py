@@ -31,7 +31,7 @@ from minscl.infer.linear import pack_weights
 from minscl.infer.sequence import Generation
 from minscl.infer.speculate import Drafter
 from minscl.pretrained import load_pretrained
-from study.notes import documents
+from study.corpus import invented
 
 WAYS = tuple(itertools.product(("free", "grounded"), ("without drafts", "with drafts")))
 CACHED_TOKENS = 1000  # of the second table
@@ -65,7 +65,7 @@ def compare_ways(number_of_notes: int) -> list[str]:
     model, tokenizer = load_pretrained(str(DEMO))
     totals = {key: Totals() for key in WAYS}
     changed = 0
-    for document in documents("test", 0)[:number_of_notes]:
+    for document in invented("test")[:number_of_notes]:
         ids = {}
         for decoding, way in WAYS:
             answer, seconds = code_document(model, tokenizer, document, decoding, way)

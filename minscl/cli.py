@@ -223,7 +223,8 @@ def require(path: str, flag: str) -> Path:
     organisation = "Qwen" if name.startswith("Qwen") else "meta-llama"
     remedy = {
         "--model": f"fetch it once: hf download {organisation}/{name} --local-dir {path} (or name another folder)",
-        "--documents": f"make invented ones: python -m study.notes --split train --out {path} (or name another file)",
+        "--documents": "make it: python -m minscl.expand documents codiesp FOLDER --split train --language en "
+        f"--out {path} (or name another file; minscl/demo/documents.jsonl is one)",
         "--spans": f"make it: python -m minscl.expand gold --out {path} (or name another file)",
     }.get(flag, "name a file that exists")
     raise InputError(f"{flag} {path}: no such file or folder; {remedy}")

@@ -19,8 +19,9 @@ from minscl.data.corpora.codiesp_english import SHIPPED, read_carried
 from minscl.data.icd import CodeBook
 from minscl.data.icd.lookup.default_codes import default_below
 from minscl.data.jsonl import read_jsonl
-from minscl.data.types import Assignment, CodedDocument, Note, Pair
+from minscl.data.types import Assignment, CodedDocument, Evidence, Note, Pair
 from minscl.errors import InputError
+from study.augment import evidence_spans
 from study.marked_notes import read_marked_notes
 
 RESOURCES = Path(__file__).parent / "resources"
@@ -44,17 +45,20 @@ def for_coding_today(document: CodedDocument, codebook: CodeBook) -> CodedDocume
     A code that is a heading in this edition becomes the billable code below that says no more (R51: R51.9); codes
     without one, codes without evidence and evidence that the note denies or has of a relative (7% of CodiEsp's) go.
     """
-    spans = sorted({(item.start, item.end) for code in document.codes for item in code.evidence})
+    spans = sorted({(start, end) for start, end, _ in evidence_spans(document)})
     status = dict(zip(spans, assertions(document.text, spans), strict=True))
-    evidence_of: dict[str, dict] = {}
-    for assignment in document.codes:
-        code = default_below(codebook, assignment.code) if codebook.description(assignment.code) else ""
-        for item in assignment.evidence:
-            if code and status[item.start, item.end] not in NOT_OF_THE_PATIENT_NOW:
-                evidence_of.setdefault(code, {})[item.start, item.end] = item
+    spans_of: dict[str, set[tuple[int, int]]] = {}
+    for start, end, annotated in evidence_spans(document):
+        code = default_below(codebook, annotated) if codebook.description(annotated) else ""
+        if code and status[start, end] not in NOT_OF_THE_PATIENT_NOW:
+            spans_of.setdefault(code, set()).add((start, end))
     codes = tuple(
-        Assignment(code, codebook.description(code) or "", tuple(items[span] for span in sorted(items)))
-        for code, items in evidence_of.items()
+        Assignment(
+            code,
+            codebook.description(code) or "",
+            tuple(Evidence(document.text[start:end], start, end) for start, end in sorted(code_spans)),
+        )
+        for code, code_spans in spans_of.items()
     )
     return dataclasses.replace(document, codes=codes)
 
@@ -80,16 +84,22 @@ def invented(split: str) -> list[CodedDocument]:
 
 
 def common_phrases(codebook: CodeBook) -> list[Pair]:
-    """Lines `CODE phrase | phrase` of phrases_*.txt as span pairs. Raises InputError naming the line of a wrong code."""
+    """Lines `CODE phrase | phrase` of phrases_*.txt as span pairs.
+
+    Raises InputError naming the line of a code that is not billable and of an empty phrase.
+    """
     pairs = []
     for path in sorted(RESOURCES.glob("phrases_*.txt")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             code, _, phrases = line.strip().partition(" ")
-            if not code or code == "#":
+            if not code or code.startswith("#"):
                 continue
             if not codebook.is_billable(code):
                 raise InputError(f"{path}:{number}: {code} is not billable in {codebook.label}; correct the line")
-            pairs += [Pair(phrase.strip(), code, "synthetic", origin=path.name) for phrase in phrases.split("|")]
+            for phrase in map(str.strip, phrases.split("|")):
+                if not phrase:
+                    raise InputError(f"{path}:{number}: {code}: a phrase is empty; write CODE phrase | phrase")
+                pairs.append(Pair(phrase, code, "synthetic", origin=path.name))
     return pairs
 
 

@@ -2,7 +2,7 @@
 
     evidence.jsonl    180 training cases with evidence            labels.jsonl     the other 320, codes only
     all-codes.jsonl   all 500, codes only                         annotators.jsonl the 320's evidence, as spans
-    gold.jsonl        a sample of the gold pairs                  synthetic.jsonl  phrases written by an LLM
+    gold.jsonl        a sample of the gold pairs                  synthetic.jsonl  phrases by hand and by an LLM
     miner.jsonl       both prompts of silver.py, answered from the 180: they train the miner
     dev.jsonl, test.jsonl                                         silver.jsonl is mined by run.py
 
@@ -12,11 +12,13 @@ Read next: run.py.
 import dataclasses
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import write_jsonl
 from minscl.data.sample_types import TextSample
+from minscl.data.samples import encode_sample
 from minscl.data.spans.gold import gold_pairs
 from minscl.data.spans.silver import MAX_CHOSEN, Candidate, stage_one_prompt, stage_two_prompt
 from minscl.data.types import CodedDocument, Pair
@@ -35,7 +37,7 @@ def write_data_files(out: Path, tokenizer, *, gold_spans: int, dev: int, test: i
     with_evidence = {document.id for document in rng.sample(train, EVIDENCE_CASES)}
     first = [with_located_codes(document) for document in train if document.id in with_evidence]
     rest = [document for document in train if document.id not in with_evidence]
-    files = {
+    files: dict[str, Sequence[CodedDocument | Pair]] = {
         "evidence": [document for document in first if document.codes],
         "all-codes": [without_evidence(document) for document in train],
         "labels": [without_evidence(document) for document in rest],
@@ -50,8 +52,6 @@ def write_data_files(out: Path, tokenizer, *, gold_spans: int, dev: int, test: i
         if not (out / f"{name}.jsonl").exists():
             write_jsonl(str(out / f"{name}.jsonl"), records)
     if not (out / "miner.jsonl").exists():
-        from minscl.data.samples import encode_sample
-
         samples = [encode_sample(tokenizer, text) for text in miner_samples(first, codebook, rng)]
         write_jsonl(str(out / "miner.jsonl"), samples)
 
@@ -82,26 +82,29 @@ def spans_of(documents: list[CodedDocument], codebook: CodeBook, source: str) ->
 
 
 def miner_samples(documents: list[CodedDocument], codebook: CodeBook, rng: random.Random) -> list[TextSample]:
-    """The prompts of silver.py's two stages with the annotators' answers; a code of another case gives `none`."""
-    samples, candidates = [], defaultdict(dict)
+    """The prompts of silver.py's two stages with the annotators' answers; a code that a case lacks gives `none`."""
+    samples: list[TextSample] = []
+    candidates: dict[str, dict[str, None]] = defaultdict(dict)  # code → its evidence, each text once
     every_code = sorted({code.code for document in documents for code in document.codes})
     for document in documents:
         known = [code for code in document.codes if codebook.description(code.code)]
         asked = {code.code: code.evidence for code in rng.sample(known, min(CODES_A_CASE, len(known)))}
-        asked.setdefault(rng.choice(every_code), ())
+        own = {code.code for code in document.codes}
+        asked[rng.choice([code for code in every_code if code not in own])] = ()
         for code, evidence in asked.items():
             texts = list(dict.fromkeys(" ".join(item.text.split()) for item in evidence))
-            candidates[code].update(dict.fromkeys(texts))
+            if texts:
+                candidates[code].update(dict.fromkeys(texts))
             if description := codebook.description(code):
                 prompt = stage_one_prompt(document.text, code, description)
                 samples.append(TextSample(prompt, "\n".join(texts) or "none", "document"))
     every_text = sorted({text for texts in candidates.values() for text in texts})
     for code in rng.sample(sorted(candidates), min(CHOICES, len(candidates))):
         chosen = list(candidates[code])[:MAX_CHOSEN]
-        if chosen:
-            shown = [Candidate(text, rng.choice((1, 1, 2, 3)), ()) for text in chosen + rng.sample(every_text, 3)]
-            rng.shuffle(shown)
-            shown.sort(key=lambda candidate: -candidate.count)
-            prompt = stage_two_prompt(code, codebook.description(code) or "", shown)
-            samples.append(TextSample(prompt, "\n".join(c.text for c in shown if c.text in chosen), "span"))
+        others = rng.sample([text for text in every_text if text not in candidates[code]], 3)
+        shown = [Candidate(text, rng.choice((1, 1, 2, 3)), ()) for text in chosen + others]
+        rng.shuffle(shown)
+        shown.sort(key=lambda candidate: -candidate.count)
+        prompt = stage_two_prompt(code, codebook.description(code) or "", shown)
+        samples.append(TextSample(prompt, "\n".join(item.text for item in shown if item.text in chosen), "span"))
     return samples

@@ -30,9 +30,9 @@ def with_vocabulary(model: Decoder, old_folder: Path, new_folder: Path) -> Decod
         if parameter.shape == parameters[name].shape:
             parameter.copy_(parameters[name])
     rows = result.model.embed_tokens.weight
-    for token, id in new_tokenizer.get_vocab().items():
-        spelt = [old_ids[token]] if token in old_ids else old_tokenizer.encode(new_tokenizer.decode([id])).ids
-        rows[id] = table[spelt].mean(dim=0) if spelt else table.mean(dim=0)
+    for token, new_id in new_tokenizer.get_vocab().items():
+        spelt = [old_ids[token]] if token in old_ids else old_tokenizer.encode(new_tokenizer.decode([new_id])).ids
+        rows[new_id] = table[spelt].mean(dim=0) if spelt else table.mean(dim=0)
     return result
 
 

@@ -10,6 +10,7 @@ Read next: corpus.py.
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from minscl.data.icd import CodeBook
@@ -21,16 +22,25 @@ MARK = re.compile(r"\[\[([^\[\]|]+)\|([^\[\]|]+)\]\]")
 
 
 def read_marked_notes(path: Path, codebook: CodeBook) -> list[CodedDocument]:
-    """The notes of a file. Raises InputError naming file, note and code where a code is not billable in the edition."""
-    parts = HEADING.split(path.read_text(encoding="utf-8"))
+    """The notes of a file.
+
+    Raises InputError naming file and note for a heading or a mark that cannot be read and for a code that is not
+    billable in the edition.
+    """
+    before, *parts = HEADING.split(path.read_text(encoding="utf-8"))
+    if before.strip():
+        raise InputError(f"{path}: text before the first heading; begin with a line === ID")
+    if repeated := [id for id, number in Counter(parts[::2]).items() if number > 1]:
+        raise InputError(f"{path}: note {repeated[0]}: two notes have this id; rename one of them")
     return [
-        read_marked(id, text.strip(), codebook, str(path)) for id, text in zip(parts[1::2], parts[2::2], strict=True)
+        read_marked(id, text.strip(), codebook, str(path)) for id, text in zip(parts[::2], parts[1::2], strict=True)
     ]
 
 
 def read_marked(id: str, marked: str, codebook: CodeBook, source: str) -> CodedDocument:
     """One note; `source` names the file in messages."""
-    text, end, evidence_of = "", 0, {}
+    text, end = "", 0
+    evidence_of: dict[str, list[Evidence]] = {}
     for mark in MARK.finditer(marked):
         text += marked[end : mark.start()]
         evidence = Evidence(mark[1], len(text), len(text) + len(mark[1]))
@@ -42,6 +52,8 @@ def read_marked(id: str, marked: str, codebook: CodeBook, source: str) -> CodedD
     text += marked[end:]
     if "[[" in text or "]]" in text:
         raise InputError(f"{source}: note {id}: a mark is not [[phrase|CODE]]; correct it")
+    if "===" in text:
+        raise InputError(f"{source}: note {id}: holds ===, but not as a heading; write a line === ID with one word")
     codes = tuple(
         Assignment(code, codebook.description(code) or "", tuple(evidence)) for code, evidence in evidence_of.items()
     )

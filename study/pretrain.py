@@ -82,7 +82,8 @@ class Optimizers:
     """Muon for the matrices of the blocks and AdamW for embeddings and norms, with the interface of one optimizer."""
 
     def __init__(self, named: dict[str, torch.nn.Parameter]):
-        matrices, rest = {}, {}
+        matrices: dict[str, torch.nn.Parameter] = {}
+        rest: dict[str, torch.nn.Parameter] = {}
         for name, parameter in named.items():
             (matrices if parameter.dim() == 2 and "embed" not in name else rest)[name] = parameter
         muon = [

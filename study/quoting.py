@@ -9,7 +9,7 @@ Read next: stream.py.
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from minscl.data.prompts import render_evidence
 from minscl.data.sample_types import TextSample
@@ -23,14 +23,13 @@ LONGEST_PHRASE = 7  # words
 class Vocabulary:
     """The phrases that may be quoted as findings."""
 
-    def __init__(self, phrases: Iterable[str], texts: Iterable[str], common_share: float = 0.35):
+    def __init__(self, phrases: Sequence[str], texts: Sequence[str], common_share: float = 0.35):
         """`phrases` of the Index; single words that `common_share` of the `texts` have are no findings."""
         words = Counter(word for text in texts for word in {match[0].lower() for match in WORD.finditer(text)})
-        total = sum(1 for _ in texts)
-        self.phrases = set()
+        self.phrases: set[tuple[str, ...]] = set()
         for phrase in phrases:
             parts = [match[0].lower() for match in WORD.finditer(phrase)]
-            if len(parts) > 1 or (parts and len(parts[0]) > 3 and words[parts[0]] < common_share * total):
+            if len(parts) > 1 or (parts and len(parts[0]) > 3 and words[parts[0]] < common_share * len(texts)):
                 self.phrases.add(tuple(parts))
 
     def findings(self, text: str) -> list[tuple[int, int]]:
@@ -55,7 +54,7 @@ def quote_findings(text: str, vocabulary: Vocabulary) -> TextSample:
 
 def quote_any(text: str, rng: random.Random) -> TextSample:
     """The task "any" for `text`: one to eight passages of one to six words."""
-    words = list(WORD.finditer(text)) or [re.match(r"(?s).*", text)]
+    words = list(WORD.finditer(text)) or [next(re.finditer(r"(?s).*", text))]  # without a word: all of it
     number = min(rng.randint(1, 8), max(1, len(words) // 8))
     starts = sorted(rng.sample(range(len(words)), number))
     passages = []

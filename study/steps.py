@@ -1,4 +1,4 @@
-"""Steps of a long build: commands that are skipped where their result exists, and their seconds on record.
+"""Steps of a long build: commands that are skipped where they have finished, and their seconds on record.
 
 Read next: build_demo.py; run.py.
 """
@@ -14,24 +14,39 @@ from minscl.files import replace_file
 
 
 def run_step(done: Path, *command: str, stdout: Path | None = None) -> None:
-    """Run `python -m command` unless `done` exists; its seconds, over all tries, are added to DONE.seconds.json.
+    """Run `python -m command`, whose result is the file `done`, unless it has finished before.
 
-    `stdout`: a file for what it prints, written only where it succeeds. Raises InputError with the command where it
-    fails; it resumes when it is run again.
+    DONE.seconds.json records whether it has, because `generate` and `expand silver` write their result as they go, and
+    its seconds over all tries. A result without a record is taken as finished. `stdout`: a file for what the command
+    prints, written only where it succeeds. Raises InputError with the command where it fails; it resumes when it is run
+    again.
     """
-    if done.exists():
+    record = seconds_file(done)
+    finished = json.loads(record.read_text()).get("finished", True) if record.exists() else True
+    if done.exists() and finished:
         return
     done.parent.mkdir(parents=True, exist_ok=True)
     print("python -m", *command, flush=True)
-    began = time.monotonic()
-    process = subprocess.run([sys.executable, "-m", *command], stdout=subprocess.PIPE if stdout else subprocess.DEVNULL)
-    with replace_file(record := seconds_file(done)) as file:
-        json.dump({"command": command, "seconds": seconds_of(record) + time.monotonic() - began}, file)
+    earlier, began = seconds_of(record), time.monotonic()
+
+    def save(finished: bool) -> None:
+        content = {"command": command, "seconds": earlier + time.monotonic() - began, "finished": finished}
+        with replace_file(record) as file:
+            json.dump(content, file)
+
+    save(False)  # before it starts: no one can write a record of a process that is killed
+    try:
+        process = subprocess.run(
+            [sys.executable, "-m", *command], stdout=subprocess.PIPE if stdout else subprocess.DEVNULL
+        )
+    finally:
+        save(False)
     if process.returncode:
         raise InputError(f"{' '.join(command)}: ended with status {process.returncode}; mend that and start again")
     if stdout:
         with replace_file(stdout, "wb") as file:
             file.write(process.stdout)
+    save(True)
 
 
 def seconds_file(done: Path) -> Path:

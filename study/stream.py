@@ -42,7 +42,7 @@ class Source:
 
 
 class PairPool:
-    """Span pairs to draw from: equal weight per code within each group, `weights` between the groups."""
+    """Span pairs to draw from. `groups`: (pairs, weight); within a group each code has the same weight."""
 
     def __init__(self, groups: Sequence[tuple[Sequence[Pair], float]]):
         self.groups = []
@@ -53,7 +53,7 @@ class PairPool:
             self.groups.append((list(by_code.values()), weight))
 
     def draw(self, rng: random.Random) -> Pair:
-        """A group by weight, a code of it with probability in proportion to the square root of its pairs, a pair."""
+        """A group by weight, one of its codes, one of that code's pairs."""
         by_code, _ = rng.choices(self.groups, weights=[weight for _, weight in self.groups])[0]
         return rng.choice(rng.choice(by_code))
 
@@ -76,10 +76,10 @@ class Stream:
     ):
         self.tokenizer, self.sources, self.pairs, self.shares, self.seed = tokenizer, sources, pairs, shares, seed
         self.phrases, self.reference_first = phrases, reference_first
-        self.vocabulary, self.passages = vocabulary, texts
+        self.vocabulary, self.texts = vocabulary, texts
         self.pieces = tokenizer.pieces()
         self.codebook = CodeBook.load()
-        self.texts = [tuple(tokenizer.encode(text)) for text in texts]
+        self.token_ids = [tuple(tokenizer.encode(text)) for text in texts]
 
     def samples(self, step: int, progress: float) -> list[Sample]:
         """Samples of about TOKENS_PER_STEP tokens; `progress`: 0 to 1."""
@@ -96,15 +96,16 @@ class Stream:
         return samples
 
     def text(self, rng: random.Random, progress: float) -> Sample:
-        """Up to PASSAGE consecutive tokens of a text, the first one given."""
-        tokens = rng.choice(self.texts)
+        """Up to PASSAGE consecutive tokens of a text; all but the first are targets."""
+        tokens = rng.choice(self.token_ids)
         first = rng.randrange(max(1, len(tokens) - PASSAGE // 2))
         tokens = tokens[first : first + PASSAGE]
         return Sample(tokens[:1], tokens[1:] or tokens[:1], "text")
 
     def quote(self, rng: random.Random, progress: float) -> Sample:
         """A quoting task on up to 25 lines of a text."""
-        lines = rng.choice(self.passages).split("\n")
+        assert self.vocabulary, "the kind quote needs a vocabulary"
+        lines = rng.choice(self.texts).split("\n")
         number = rng.choice((1, 2, 3, 5, 8, 12, 25))
         first = rng.randrange(max(1, len(lines) - number + 1))
         text = rng.choice((" ", "\n")).join(lines[first : first + number])
@@ -138,7 +139,7 @@ class Stream:
         return self.encode(TextSample(prompt, target, "document"), target, offsets, rng)
 
     def encode(self, text: TextSample, target: str, offsets: list[tuple[int, int]], rng: random.Random) -> Sample:
-        """`text` with `target`, whose `offsets` are unlabelled; so are, mostly, descriptions, which follow from codes."""
+        """`text` with `target`, unlabelled at `offsets`; so are, mostly, descriptions, which follow from codes."""
         if rng.random() < DESCRIPTIONS_UNLABELLED:
             offsets = offsets + [match.span(1) for match in DESCRIPTION.finditer(target)]
         sample = encode_sample(self.tokenizer, dataclasses.replace(text, target=target))

@@ -118,17 +118,6 @@ def gold(tmp_path_factory):
     return build_once(tmp_path_factory, "gold", lambda: read_gold(CodeBook.load()))
 
 
-@pytest.fixture(scope="session")
-def study_phrases(gold):
-    """study.codes.phrase_book(), whose gold pairs are `gold` and not read from the Index again. It is cached: later
-    calls anywhere return this one."""
-    from study import codes
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codes, "gold_pairs", lambda codebook: gold[0])
-        return codes.phrase_book()
-
-
 def build_once(tmp_path_factory, name, build):
     """`build()`, called by one xdist worker; the others read its result from a file that this test run shares."""
     if "PYTEST_XDIST_WORKER" not in os.environ:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from minscl.config import DEMO
+from minscl.data.icd import CodeBook
 from minscl.data.loss import IGNORE
 from minscl.data.packing import pack
 from minscl.data.prompts import parse_document, render_document_target
@@ -14,14 +15,17 @@ from minscl.data.sample_types import Sample
 from minscl.data.samples import document_sample, encode_sample
 from minscl.model import load_tokenizer
 from study import error_injection
-from study.notes import coded_phrases, random_documents
-
-pytestmark = pytest.mark.usefixtures("study_phrases")
+from study.corpus import common_phrases, invented
 
 
 @pytest.fixture(scope="module")
 def notes():
-    return list(itertools.islice(random_documents(random.Random(4)), 25))
+    return invented("val")[:25]
+
+
+@pytest.fixture(scope="module")
+def phrases():
+    return frozenset(pair.evidence.lower() for pair in common_phrases(CodeBook.load()))
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +44,13 @@ def without(text, offsets):
     return text
 
 
-def test_codes_keep_their_evidence(notes, monkeypatch):
+def test_codes_keep_their_evidence(notes, phrases, monkeypatch):
     """Guards: references with old numbers, a code that refers to a wrong line, offsets off by a line break."""
     monkeypatch.setattr(error_injection, "LINE_ERROR_RATES", (0.4,))
     wrong = 0
     for note, reference_first in itertools.product(notes, (True, False)):
         before = render_document_target(note, reference_first=reference_first)
-        after, offsets = error_injection.inject_line_errors(before, note.text, coded_phrases(), random.Random(note.id))
+        after, offsets = error_injection.inject_line_errors(before, note.text, phrases, random.Random(note.id))
         assert support(parse_document(after)) == support(parse_document(before))
         for start, end in offsets:
             assert after[start - 1] == after[end - 1] == "\n"
@@ -60,16 +64,14 @@ def test_codes_keep_their_evidence(notes, monkeypatch):
     assert wrong > 100
 
 
-def test_wrong_lines_are_input_without_labels(notes, tokenizer, monkeypatch):
+def test_wrong_lines_are_input_without_labels(notes, phrases, tokenizer, monkeypatch):
     """Guards: labels in a wrong line, a correct line without labels, a negative id, unlabelled tokens counted."""
     monkeypatch.setattr(error_injection, "LINE_ERROR_RATES", (0.4,))
     monkeypatch.setattr(error_injection, "TOKEN_ERROR_RATE", 0.0)
     pieces = tokenizer.pieces()
     for note in notes[:8]:
         text = document_sample(note)
-        target, offsets = error_injection.inject_line_errors(
-            text.target, note.text, coded_phrases(), random.Random(note.id)
-        )
+        target, offsets = error_injection.inject_line_errors(text.target, note.text, phrases, random.Random(note.id))
         plain = encode_sample(tokenizer, type(text)(text.prompt, target, text.kind))
         sample = error_injection.mark_unlabelled(plain, pieces, target, offsets)
         step = error_injection.prepare_step(pack([sample], pack_length=8192)[0], random.Random(0))

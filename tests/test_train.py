@@ -162,7 +162,7 @@ def test_command_trains_an_adapter_that_peft_loads(tmp_path, monkeypatch, capsys
     "flags, words",
     [
         (["--cfg", "llama8b"], ["models/Llama-3.1-8B-Instruct", "hf download"]),
-        (["--documents", "none.jsonl"], ["none.jsonl", "study.notes"]),
+        (["--documents", "none.jsonl"], ["none.jsonl", "minscl.expand documents codiesp"]),
         (["--spans", "none.jsonl"], ["none.jsonl", "minscl.expand gold"]),
         (["--batch-size", "0"], ["--batch-size 0", "at least 1"]),
         (["--weight-decay", "-1"], ["--weight-decay -1.0", "at least 0"]),
