@@ -23,7 +23,7 @@ from minscl.data.packing import Pack, Step
 from minscl.data.sample_types import Sample
 
 TOKEN_ERROR_RATE = 0.01  # the probability that a run of token errors begins at a target token
-LINE_ERROR_RATES = (0.0, 0.1, 0.3, 0.5)  # of a wrong line at each place between lines; one rate per document
+LINE_ERROR_RATES = (0.0, 0.0, 0.1, 0.2)  # of a wrong line at each place between lines; one rate per document
 REFERENCES = re.compile(r"^\[[\d, ]+\]|\[[\d, ]+\]$")  # of a code line, in either order of prompts.py
 
 

@@ -22,9 +22,9 @@ from minscl.hardware import measure_matmul_rate
 from minscl.model import Decoder, ModelConfig, save_model
 from minscl.model.ops import rope_frequencies
 from minscl.training.checkpoint import ADAMW_STATE, load_checkpoint, save_checkpoint
-from minscl.training.loop import forward_backward
 from minscl.training.metrics_log import truncate_metrics
 from study.error_injection import prepare_step
+from study.evidence_tags import forward_backward, split_tags
 from study.induction_head_init import in_circuit, write_induction_heads
 from study.muon import Muon
 from study.stream import Stream
@@ -85,7 +85,9 @@ class Optimizers:
         matrices: dict[str, torch.nn.Parameter] = {}
         rest: dict[str, torch.nn.Parameter] = {}
         for name, parameter in named.items():
-            (matrices if parameter.dim() == 2 and "embed" not in name else rest)[name] = parameter
+            (matrices if parameter.dim() == 2 and not name.startswith(("model.embed", "tags.")) else rest)[name] = (
+                parameter
+            )
         muon = [
             {"params": [p for name, p in matrices.items() if in_circuit(name) == circuit], "circuit": circuit}
             for circuit in (False, True)
@@ -155,7 +157,8 @@ def pretrain(
     """
     device = torch.device(device)
     model = model.to(device).train()
-    named = dict(model.named_parameters())
+    head = torch.nn.Linear(model.config.hidden_size, 1).to(device)
+    named = dict(model.named_parameters()) | {f"tags.{name}": value for name, value in head.named_parameters()}
     optimizer = Optimizers(named)
     settings = {"seed": seed, "config": model.config.to_dict()}
     keys = {name: optimizer.state_keys(parameter) for name, parameter in named.items()}
@@ -174,9 +177,10 @@ def pretrain(
             step = pack(
                 samples, pack_length=max(PACK_LENGTH, longest), batch_size=len(samples), seed=seed, epoch=number
             )[0]
+            step, tags = split_tags(step, model.config.vocab_size)
             step = prepare_step(step, random.Random(f"{seed}-{number}-errors"))
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                loss = forward_backward(model, step, device)
+                loss, tag_loss = forward_backward(model, head, step, tags, device)
             norm = torch.nn.utils.clip_grad_norm_(named.values(), 1.0).item()
             optimizer.step()
             optimizer.zero_grad()
@@ -184,6 +188,7 @@ def pretrain(
             record = {
                 "step": number + 1,
                 "loss": loss,
+                "tag_loss": tag_loss,
                 "lr": rate,
                 "grad_norm": norm,
                 **kinds,

@@ -21,6 +21,7 @@ from minscl.data.samples import encode_sample, span_sample
 from minscl.data.types import CodedDocument, Pair
 from study.augment import excerpt, join_lines, replace_findings
 from study.error_injection import inject_line_errors, mark_unlabelled
+from study.evidence_tags import mark_note
 from study.quoting import Vocabulary, quote_any, quote_findings
 
 TOKENS_PER_STEP = 6144
@@ -132,11 +133,13 @@ class Stream:
         return sample if len(sample) <= LONGEST else self.encode_document(excerpt(document, 12, rng), rng)
 
     def encode_document(self, document: CodedDocument, rng: random.Random) -> Sample:
-        """The sample of a document with wrong evidence lines, which have no label."""
+        """The sample of a document: wrong evidence lines have no label, note tokens have tags (evidence_tags.py)."""
         prompt = render_document_prompt(document.text, reference_first=self.reference_first)
         target = render_document_target(document, reference_first=self.reference_first)
         target, offsets = inject_line_errors(target, document.text, self.phrases, rng)
-        return self.encode(TextSample(prompt, target, "document"), target, offsets, rng)
+        sample = self.encode(TextSample(prompt, target, "document"), target, offsets, rng)
+        ends = {item.end for code in document.codes for item in code.evidence if item.end is not None}
+        return mark_note(sample, self.pieces, document.text, prompt, ends)
 
     def encode(self, text: TextSample, target: str, offsets: list[tuple[int, int]], rng: random.Random) -> Sample:
         """`text` with `target`, unlabelled at `offsets`; so are, mostly, descriptions, which follow from codes."""
