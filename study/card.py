@@ -74,6 +74,11 @@ Code notes reliably, as the table shows: it is ten thousand times smaller than a
 commoner codes and phrasings of its training text, misses what is said otherwise, and confuses related codes.
 """
 
+ACI_BENCH = (
+    "aci-bench: the 67 notes of ACI-Bench's train and valid splits with the codes of Yuan et al. (2025), which name what "
+    "the visit was coded for; their evidence is not published."
+)
+
 
 def history(work: Path, start: Path | None) -> list[dict]:
     """{steps, tokens, minutes} of each pretraining run: those that produced the weights in `start`, then this one."""
@@ -121,10 +126,7 @@ def model_card(scores: dict[str, dict], work: Path, runs: list[dict]) -> str:
         columns=" | ".join(COLUMNS),
         rule="|-" * len(COLUMNS) + "|",
         rows="\n".join(card_row(name, report, work) for name, report in scores.items()),
-        also="aci-bench: the 67 notes of ACI-Bench's train and valid splits with the codes of Yuan et al. (2025), which "
-        "name what the visit was coded for; their evidence is not published."
-        if "aci-bench" in scores
-        else "",
+        also=ACI_BENCH if "aci-bench" in scores else "",
         machine=f"{os.cpu_count()} CPU cores ({processor()}), no GPU",
         torch=torch.__version__,
         today=date.today().isoformat(),

@@ -53,7 +53,7 @@ def split_tags(step: Step, vocabulary: int) -> tuple[Step, list[torch.Tensor]]:
 def forward_backward(
     model: Decoder, head: torch.nn.Linear, step: Step, tags: list[torch.Tensor], device: torch.device
 ) -> tuple[float, float]:
-    """As training.loop.forward_backward with the second loss: (mean loss of target tokens, mean loss of note tokens)."""
+    """As training.loop.forward_backward, with the second loss: (mean over target tokens, mean over note tokens)."""
     token_loss = tag_loss = torch.zeros((), device=device)
     note_tokens = max(1, sum(int((tag > 0).sum()) for tag in tags))
     for pack, tag in zip(step.packs, tags, strict=True):
