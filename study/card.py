@@ -75,8 +75,8 @@ commoner codes and phrasings of its training text, misses what is said otherwise
 """
 
 ACI_BENCH = (
-    "aci-bench: the 67 notes of ACI-Bench's train and valid splits with the codes of Yuan et al. (2025), which name what "
-    "the visit was coded for; their evidence is not published."
+    "aci-bench: the 67 notes of ACI-Bench's train and valid splits with the codes of Yuan et al. (2025), which name "
+    "what the visit was coded for; their evidence is not published."
 )
 
 
