@@ -59,11 +59,11 @@ def evidence_pairs(documents: Iterable[CodedDocument]) -> list[Pair]:
 
 
 def labelled_background(codebook: CodeBook, documents: list[CodedDocument], pairs: list[Pair]) -> list[CodedDocument]:
-    """CodiEsp's background texts with the evidence that a look-up finds: about half of what a coder would, 3/4 right."""
+    """CodiEsp's background texts with the evidence that a look-up finds: half of what a coder would, 3/4 right."""
     long_enough = [pair for pair in pairs if len(pair.evidence) >= SHORTEST_PHRASE]
     table = PhraseTable.build(documents, long_enough)
-    found = [table.code(Note(f"background-{number}", text), codebook) for number, text in enumerate(background())]
-    return [document for document in (for_coding_today(item, codebook) for item in found) if document.codes]
+    looked_up = [table.code(Note(f"background-{number}", text), codebook) for number, text in enumerate(background())]
+    return [document for document in (for_coding_today(item, codebook) for item in looked_up) if document.codes]
 
 
 def pretraining_stream(tokenizer, seed: int = SEED) -> Stream:
