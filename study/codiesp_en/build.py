@@ -34,7 +34,7 @@ from study.codiesp_en.sentences import (
     split_sentences,
     stem_counts,
 )
-from study.codiesp_en.words import stem
+from study.codiesp_en.words import SPANISH_FUNCTION_WORDS, stem
 
 OUT = Path(__file__).parent.parent / "resources" / "codiesp_en.jsonl.gz"
 
@@ -64,41 +64,32 @@ def make_carrier(pairs: list[Pair], annotations: list[Annotation]) -> Carrier:
     """A carrier that knows the words of all pairs; it has learned no phrase yet."""
     sentences = (([word.text for word in pair.spanish], [word.text for word in pair.english], pair.links) for pair in pairs)
     texts = ([(word.text.lower(), joined(pair, j + 1)) for j, word in enumerate(pair.english)] for pair in pairs)
-    return Carrier(Lexicon(sentences), Neighbours(texts), Categories(annotations))
+    categories = Categories(SPANISH_FUNCTION_WORDS)
+    for annotation in annotations:
+        categories.add(annotation.phrase, annotation.code)
+    return Carrier(Lexicon(sentences), Neighbours(texts), categories)
 
 
-def find_pair(pairs: list[Pair], annotation: Annotation) -> Pair | None:
-    """The pair of a case that holds the longest part of the annotation; None where its sentence is not translated."""
-    start = max(annotation.parts, key=lambda part: (part[1] - part[0], part))[0]
-    return next((pair for pair in pairs if pair.spanish[0].start <= start < pair.spanish[-1].end), None)
-
-
-def carry_all(pairs: list[Pair], annotations: dict[str, list[Annotation]]) -> dict[str, list[tuple[Span | None, str]]]:
-    """What became of each case's annotations, in order."""
+def carry_all(pairs: list[Pair], annotations: dict[str, list[Annotation]]) -> dict[str, list[tuple[list[Span], str]]]:
+    """What became of each case's annotations, in order: spans, and how they were found."""
     carrier = make_carrier(pairs, [annotation for rows in annotations.values() for annotation in rows])
     of_case: dict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
         of_case[pair.case.id].append(pair)
-    placed = {case: [find_pair(of_case[case], row) for row in rows] for case, rows in annotations.items()}
     for case, rows in annotations.items():
-        for row, pair in zip(rows, placed[case]):
-            if pair:
-                carrier.learn(pair, row)
-    return {
-        case: [carrier.carry(pair, row) if pair else (None, "no sentence") for row, pair in zip(rows, placed[case])]
-        for case, rows in annotations.items()
-    }
+        for row in rows:
+            carrier.learn(of_case[case], row)
+    return {case: [carrier.carry(of_case[case], row) for row in rows] for case, rows in annotations.items()}
 
 
-def make_record(case: Case, annotations: list[Annotation], spans: list[Span | None], book: CodeBook) -> dict:
-    """The JSON record: a coded document with `split`, and `annotations` as the corpus has them with their projection.
+def make_record(case: Case, annotations: list[Annotation], spans: list[list[Span]], book: CodeBook) -> dict:
+    """The JSON record: a coded document with `split`, and `annotations` as the corpus has them with their `spans`.
 
     Codes are in order of their first evidence, those without any at the end.
     """
     evidence: dict[str, set[Span]] = {annotation.code: set() for annotation in annotations}
-    for annotation, span in zip(annotations, spans):
-        if span:
-            evidence[annotation.code].add(span)
+    for annotation, places in zip(annotations, spans):
+        evidence[annotation.code].update(places)
     codes = sorted(evidence, key=lambda code: (min(evidence[code], default=(len(case.english),) * 2), code))
     return {
         "id": case.id,
@@ -113,14 +104,8 @@ def make_record(case: Case, annotations: list[Annotation], spans: list[Span | No
             for code in codes
         ],
         "annotations": [
-            {
-                "code": annotation.code,
-                "spanish": annotation.phrase,
-                "parts": annotation.parts,
-                "start": span and span[0],
-                "end": span and span[1],
-            }
-            for annotation, span in zip(annotations, spans)
+            {"code": annotation.code, "spanish": annotation.phrase, "parts": annotation.parts, "spans": places}
+            for annotation, places in zip(annotations, spans)
         ],
     }
 
@@ -134,13 +119,13 @@ def build(folder: Path, out: Path) -> Counter:
     lines = []
     for case in cases:
         if case.split in ANNOTATED:
-            spans = [span for span, _ in outcomes.get(case.id, [])]
+            spans = [places for places, _ in outcomes.get(case.id, [])]
             lines.append(json.dumps(make_record(case, annotations.get(case.id, []), spans, book), ensure_ascii=False))
     content = "".join(line + "\n" for line in lines).encode()
     with replace_file(out, "wb") as handle:
         handle.write(gzip.compress(content, 9, mtime=0))
     counts = Counter(reason for rows in outcomes.values() for _, reason in rows)
-    carried = sum(span is not None for rows in outcomes.values() for span, _ in rows)
+    carried = sum(bool(places) for rows in outcomes.values() for places, _ in rows)
     print(format_counts(sorted(counts.items())))
     print(f"{carried} of {counts.total()} annotations carried ({carried / counts.total():.1%})")
     print(f"{out}: {len(lines)} records, sha256 of the unpacked file {hashlib.sha256(content).hexdigest()}")

@@ -2,14 +2,24 @@
 
 An annotation is carried where the span translates all its content words; where it translates some of them, if those
 words alone are annotated elsewhere with a code of the same category ("hipertensión" of "hipertensión arterial", but not
-"lesión" of "lesión hepática"); or where a common translation of the phrase stands in the English sentence.
+"lesión" of "lesión hepática"), or the English words are what another such annotation becomes; or where a common translation of the phrase stands in the English sentence. The parts of
+a discontinuous annotation ("piel ... lesiones") become one span, as short as it can be, or else a span each.
 
 Read next: build.py.
 """
 
 from study.codiesp_en.corpus import Annotation
 from study.codiesp_en.lexicon import Lexicon, Neighbours
-from study.codiesp_en.phrases import Categories, Translations, complete, content_stems
+from study.codiesp_en.phrases import (
+    PREMODIFIER,
+    SAME_CATEGORY,
+    Categories,
+    Span,
+    Translations,
+    complete,
+    content_roots,
+    ends_noun_phrase,
+)
 from study.codiesp_en.projection import (
     Pair,
     Projection,
@@ -19,14 +29,14 @@ from study.codiesp_en.projection import (
     measure,
     strengths,
 )
-from study.codiesp_en.words import stem
+from study.codiesp_en.words import ENGLISH_FUNCTION_WORDS, SPANISH_FUNCTION_WORDS, root
 
-CONFIDENT = 0.8  # projections that need no completion
-DOUBTFUL = 0.5  # projections that a common translation elsewhere in the sentence replaces
-MOST_WORDS = 12  # of the smallest window over a discontinuous annotation's translation
+DOUBTFUL = 0.5  # confidence below which a common translation elsewhere in the sentence replaces the projection
+TOO_DOUBTFUL = 0.4  # confidence below which it is given up
+MOST_WORDS = 12  # of the smallest window over all that a discontinuous annotation is translated to
+MOST_WORDS_CONTINUOUS = 7  # "pulmonary and inguinal lymph nodes" for "adenopatías pulmonares"
+SUFFIXES = ("like", "mute", "dependent", "diosis", "zoster", "infectious")  # of hyphenated words
 MOSTLY = 0.75  # of four or more content words, the first among them
-
-Span = tuple[int, int]
 
 
 class Carrier:
@@ -37,6 +47,7 @@ class Carrier:
         self.neighbours = neighbours
         self.categories = categories
         self.translations = Translations()
+        self.english_categories = Categories(ENGLISH_FUNCTION_WORDS)
 
     def project(self, pair: Pair, annotation: Annotation) -> Projection | None:
         """The completed projection, accepted or not; None where nothing is translated."""
@@ -46,45 +57,69 @@ class Carrier:
         if window is None:
             return None
         projection = measure(pair, inside, within, *window)
-        if len(annotation.parts) > 1 and len(projection.covered) < len(inside):
-            projection = self._widened(pair, inside, within, outside, projection)
-        if len(projection.covered) < len(inside) or projection.confidence < CONFIDENT:
-            first, last = complete(pair, projection, outside, self.neighbours)
-            new = frozenset(inside) if last > projection.last else projection.covered
-            projection = Projection(first, last, new, projection.confidence)
-        return projection
+        if len(projection.covered) < len(inside):
+            most = MOST_WORDS if len(annotation.parts) > 1 else MOST_WORDS_CONTINUOUS
+            projection = widen(pair, inside, within, gains(pair, within, outside), projection, most)
+        return measure(pair, inside, within, *self._completed(pair, annotation, projection, outside))
 
-    def _widened(self, pair, inside, within, outside, projection):
-        """The smallest window over all translated words of a discontinuous annotation, where it is short enough."""
-        values = gains(pair, within, outside)
-        places = [j for j, value in enumerate(values) if value > 0 and pair.english_content[j]]
-        first, last = min(places), max(places)
-        if last - first >= MOST_WORDS or any(pair.clause_ends[first + 1 : last + 1]):
-            return projection
-        return measure(pair, inside, within, first, last)
+    def _completed(self, pair: Pair, annotation: Annotation, projection: Projection, outside) -> tuple[int, int]:
+        """First and last word of the whole noun phrase; the projection's where that is a common translation already."""
+        first, last = complete(pair, projection, outside, self.neighbours)
+        text, common = pair.case.english, self.translations.common(annotation.phrase)
+        before = text[pair.english[projection.first].start : pair.english[projection.last].end].lower()
+        after = text[pair.english[first].start : pair.english[last].end].lower()
+        return (projection.first, projection.last) if before in common and after not in common else (first, last)
 
     def names_finding(self, pair: Pair, annotation: Annotation, projection: Projection) -> bool:
         """Whether the translated words suffice."""
-        stems = content_stems(annotation.phrase)
-        covered = frozenset(stem(pair.spanish[i].text) for i in projection.covered)
-        if covered >= stems or self.categories.named_by(covered, annotation.code):
+        start, end = self.characters(pair, projection)
+        phrase = pair.case.english[start:end]
+        english = content_roots(phrase, ENGLISH_FUNCTION_WORDS)
+        if self.english_categories.include(english, annotation.code):
             return True
-        inside = annotated_words(pair, annotation)
-        return len(stems) >= 4 and len(covered) >= MOSTLY * len(stems) and inside[0] in projection.covered
+        if projection.confidence < TOO_DOUBTFUL:
+            return False
+        roots = content_roots(annotation.phrase, SPANISH_FUNCTION_WORDS)
+        covered = frozenset(root(pair.spanish[i].text) for i in projection.covered)
+        if covered >= roots or self.categories.share(covered, annotation.code) >= SAME_CATEGORY:
+            return True
+        if len(english) >= len(roots) and self.translations.recurs(annotation.phrase, phrase):
+            return ends_noun_phrase(pair, projection.last, self.neighbours)
+        first = annotated_words(pair, annotation)[0]
+        return len(roots) >= 4 and len(covered) >= MOSTLY * len(roots) and first in projection.covered
 
-    def learn(self, pair: Pair, annotation: Annotation) -> None:
-        """Counts the translation of an annotation whose every content word is translated."""
-        projection = self.project(pair, annotation)
-        if projection and len(annotation.parts) == 1 and len(projection.covered) == len(annotated_words(pair, annotation)):
-            start, end = self.characters(pair, projection)
-            self.translations.add(annotation.phrase, pair.case.english[start:end])
+    def learn(self, pairs: list[Pair], annotation: Annotation) -> None:
+        """Counts the translation of a continuous annotation, unless it ends before the noun."""
+        pair = find_pair(pairs, annotation)
+        projection = self.project(pair, annotation) if pair and len(annotation.parts) == 1 else None
+        if not projection or not projection.covered or not ends_noun_phrase(pair, projection.last, self.neighbours):
+            return
+        start, end = self.characters(pair, projection)
+        whole = len(projection.covered) == len(annotated_words(pair, annotation))
+        self.translations.add(annotation.phrase, pair.case.english[start:end], whole=whole)
+        if whole and projection.confidence >= DOUBTFUL:
+            self.english_categories.add(pair.case.english[start:end], annotation.code)
 
-    def carry(self, pair: Pair, annotation: Annotation) -> tuple[Span | None, str]:
-        """Half-open characters of the English text, and by what they were found."""
+    def carry(self, pairs: list[Pair], annotation: Annotation) -> tuple[list[Span], str]:
+        """The spans of half-open characters of the English text, none or one or one a part, and how they were found.
+
+        `pairs` are the case's.
+        """
+        pair = find_pair(pairs, annotation)
+        span, method = self._carry_whole(pair, annotation) if pair else (None, "no sentence")
+        if span or len(annotation.parts) == 1:
+            return [span] if span else [], method
+        text = pairs[0].case.spanish
+        parts = [Annotation(annotation.code, text[start:end], ((start, end),)) for start, end in annotation.parts]
+        spans = [self._carry_part(pairs, part) for part in sorted(parts, key=lambda part: part.parts)]
+        return (sorted(set(spans)), "parts") if all(spans) else ([], method)
+
+    def _carry_whole(self, pair: Pair, annotation: Annotation) -> tuple[Span | None, str]:
+        """One span for the annotation."""
         projection = self.project(pair, annotation)
         common = self.translations.find(pair, annotation)
         if projection and self.names_finding(pair, annotation, projection):
-            span = self.characters(pair, projection)
+            span = self.translations.containing(pair, annotation, self.characters(pair, projection))
             phrase = pair.case.english[slice(*span)].lower()
             if not common or phrase in self.translations.common(annotation.phrase):
                 return span, "projection"
@@ -92,6 +127,16 @@ class Carrier:
                 return common, "common translation"
             return span, "projection"
         return (common, "look-up") if common else (None, "none")
+
+    def _carry_part(self, pairs: list[Pair], part: Annotation) -> Span | None:
+        """The span of one part, if all of it is translated and a noun is last: not "right" of "right ... mass"."""
+        pair = find_pair(pairs, part)
+        projection = pair and self.project(pair, part)
+        if not projection or len(projection.covered) < len(annotated_words(pair, part)):
+            return None
+        if self.neighbours.premodifier(pair.english[projection.last].text.lower()) >= PREMODIFIER:
+            return None
+        return self.characters(pair, projection)
 
     def characters(self, pair: Pair, projection: Projection) -> Span:
         """The characters of a projection, with the rest of a hyphenated word and a bracket that it opens or closes."""
@@ -104,7 +149,26 @@ class Carrier:
             before = pair.english[projection.first - 1]
             if before.end == start - 1 and before.text.isalpha() and before.text.lower() != "year":
                 start = before.start
+        after = projection.last + 1
+        if after < len(pair.english) and pair.gap(after) == "-" and pair.english[after].text in SUFFIXES:
+            end = pair.english[after].end
         return start, end
+
+
+def find_pair(pairs: list[Pair], annotation: Annotation) -> Pair | None:
+    """The pair that holds the longest part of the annotation; None where its sentence is not translated."""
+    start = max(annotation.parts, key=lambda part: (part[1] - part[0], part))[0]
+    return next((pair for pair in pairs if pair.spanish[0].start <= start < pair.spanish[-1].end), None)
+
+
+def widen(pair: Pair, inside, within, values, projection: Projection, most: int) -> Projection:
+    """The smallest window over all translated words of an annotation, where it is within one clause and `most` words."""
+    places = [j for j, value in enumerate(values) if value > 0 and pair.english_content[j]]
+    first, last = min(places), max(places)
+    if last - first >= most or any(pair.clause_ends[first + 1 : last + 1]):
+        return projection
+    wide = measure(pair, inside, within, first, last)
+    return wide if len(wide.covered) > len(projection.covered) else projection
 
 
 def overlap(first: Span, second: Span) -> bool:

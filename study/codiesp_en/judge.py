@@ -35,7 +35,7 @@ def read_records(path: Path = OUT) -> list[dict]:
 
 def draw(records: list[dict], seed: int, count: int) -> list[tuple[dict, dict]]:
     """`count` carried annotations, each with its record, drawn without replacement by `seed`."""
-    carried = [(record, row) for record in records for row in record["annotations"] if row["start"] is not None]
+    carried = [(record, row) for record in records for row in record["annotations"] if row["spans"]]
     return random.Random(seed).sample(carried, count)
 
 
@@ -46,7 +46,8 @@ def show_sample(folder: Path, sample, book: CodeBook) -> None:
         parts = row["parts"]
         print(f"{number}. {record['id']} {record['split']} {row['code']} {book.description(row['code'])}")
         print("  ES", around(spanish[record["id"]], min(a for a, _ in parts), max(b for _, b in parts)), f"[{row['spanish']}]")
-        print("  EN", around(record["text"], row["start"], row["end"]))
+        for start, end in row["spans"]:
+            print("  EN", around(record["text"], start, end))
 
 
 def around(text: str, start: int, end: int) -> str:

@@ -3,17 +3,18 @@
 Read next: projection.py.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 
-from study.codiesp_en.words import cognates, stem
+from study.codiesp_en.words import cognates, root
 
 DISCOUNT = 0.7  # of each count, so that a pair linked once is hardly known
 RELIABLE = 2 / 3  # share of the votes that makes a link count
 
 
 class Lexicon:
-    """Translation probabilities of stems, from the links that most runs agree on."""
+    """Translation probabilities of roots, from the links that most runs agree on."""
 
     def __init__(self, sentences: Iterable[tuple[list[str], list[str], dict]]):
         """`sentences` yields Spanish words, English words and their links."""
@@ -23,18 +24,18 @@ class Lexicon:
         for spanish, english, links in sentences:
             for (i, j), votes in links.items():
                 if votes >= RELIABLE:
-                    pair = stem(spanish[i]), stem(english[j])
+                    pair = root(spanish[i]), root(english[j])
                     self.pairs[pair] += 1
                     self.spanish[pair[0]] += 1
                     self.english[pair[1]] += 1
 
     def probability(self, spanish: str, english: str) -> float:
-        """The greater of p(English | Spanish) and p(Spanish | English), discounted, 0..1; 1 for cognates and numbers."""
+        """The geometric mean of p(English | Spanish) and p(Spanish | English), discounted; 1 for cognates and numbers."""
         if cognates(spanish, english):
             return 1.0
-        pair = stem(spanish), stem(english)
+        pair = root(spanish), root(english)
         count = self.pairs[pair] - DISCOUNT
-        return max(0.0, count / (1 + min(self.spanish[pair[0]], self.english[pair[1]])))
+        return max(0.0, count / (1 + math.sqrt(self.spanish[pair[0]] * self.english[pair[1]])))
 
 
 class Neighbours:

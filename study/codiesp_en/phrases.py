@@ -9,12 +9,18 @@ from collections import Counter, defaultdict
 from study.codiesp_en.corpus import Annotation
 from study.codiesp_en.lexicon import Neighbours
 from study.codiesp_en.projection import Pair, Projection
-from study.codiesp_en.words import SPANISH_FUNCTION_WORDS, fold, is_content, stem, words
+from study.codiesp_en.words import ENGLISH_VERBS, fold, is_content, root, words
+
+Span = tuple[int, int]
 
 COMMON = 0.1  # share of a phrase's translations, and
 TWICE = 2  # their number, from which a translation is looked for where the alignment fails
+RECURRING = 3
+RECURRING_SHARE = 0.25
 PREMODIFIER = 0.7  # share of occurrences before a content word from which a word is not the end of a noun phrase
 ATTACHED = 0.6
+SAME_CATEGORY = 0.2  # share of a phrase's annotations: "dolor" alone is R52, and hardly ever N48
+MOSTLY_SAME = 0.5  # the same, where other words stand beside the phrase
 LONGEST_COMPLETION = 3  # words
 OTHER = 0.4  # strength from which a word belongs to something outside the annotation
 
@@ -24,55 +30,91 @@ def phrase_key(text: str) -> str:
     return " ".join(fold(word.text) for word in words(text))
 
 
-def content_stems(text: str) -> frozenset[str]:
-    """The stems of a Spanish phrase's content words; of all its words if it has no content word."""
+def content_roots(text: str, function_words: frozenset[str]) -> frozenset[str]:
+    """The roots of a phrase's content words; of all its words if it has no content word."""
     found = words(text)
-    content = [word for word in found if is_content(word, text, SPANISH_FUNCTION_WORDS)]
-    return frozenset(stem(word.text) for word in content or found)
+    content = [word for word in found if is_content(word, text, function_words)]
+    return frozenset(root(word.text) for word in content or found)
 
 
 class Categories:
-    """Which three-character categories a set of Spanish stems is annotated with, anywhere in the corpus."""
+    """The three-character categories with which phrases were annotated, each phrase a set of roots."""
 
-    def __init__(self, annotations: list[Annotation]):
-        self.known: dict[frozenset[str], set[str]] = defaultdict(set)
-        for annotation in annotations:
-            self.known[content_stems(annotation.phrase)].add(annotation.code[:3])
+    def __init__(self, function_words: frozenset[str]):
+        self.function_words = function_words
+        self.counts: dict[frozenset[str], Counter] = defaultdict(Counter)
+        self.phrases: dict[str, set[frozenset[str]]] = defaultdict(set)
 
-    def named_by(self, stems: frozenset[str], code: str) -> bool:
-        """Whether these words alone were annotated with a code of the same category as `code`."""
-        return code[:3] in self.known.get(stems, ())
+    def add(self, phrase: str, code: str) -> None:
+        """Notes one annotation."""
+        roots = content_roots(phrase, self.function_words)
+        self.counts[roots][code[:3]] += 1
+        self.phrases[code[:3]].add(roots)
+
+    def share(self, roots: frozenset[str], code: str) -> float:
+        """The share of the annotations of exactly these words that have a code of the category of `code`."""
+        counts = self.counts.get(roots, Counter())
+        return counts[code[:3]] / max(counts.total(), 1)
+
+    def include(self, roots: frozenset[str], code: str) -> bool:
+        """Whether the words include a phrase that recurs, mostly with codes of the category of `code`."""
+        return any(
+            phrase <= roots and self.counts[phrase][code[:3]] >= TWICE and self.share(phrase, code) >= MOSTLY_SAME
+            for phrase in self.phrases[code[:3]]
+        )
 
 
 class Translations:
     """The English phrases that each Spanish phrase was projected onto, and how often."""
 
     def __init__(self):
-        self.counts: dict[str, Counter] = defaultdict(Counter)
+        self.whole: dict[str, Counter] = defaultdict(Counter)  # all of the Spanish phrase aligned
+        self.all: dict[str, Counter] = defaultdict(Counter)
 
-    def add(self, spanish: str, english: str) -> None:
+    def add(self, spanish: str, english: str, *, whole: bool) -> None:
         """Counts one translation."""
-        self.counts[phrase_key(spanish)][english.lower()] += 1
+        key = phrase_key(spanish)
+        self.all[key][english.lower()] += 1
+        if whole:
+            self.whole[key][english.lower()] += 1
 
     def common(self, spanish: str) -> list[str]:
         """The common translations, most frequent first; alphabetic among equals."""
-        counts = self.counts.get(phrase_key(spanish), Counter())
+        counts = self.whole.get(phrase_key(spanish), Counter())
         total = counts.total()
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return [phrase for phrase, count in ranked if count >= TWICE and count >= COMMON * total]
 
-    def find(self, pair: Pair, annotation: Annotation) -> tuple[int, int] | None:
+    def recurs(self, spanish: str, english: str) -> bool:
+        """Whether so many other annotations become the same English phrase that chance is out of the question."""
+        counts = self.all.get(phrase_key(spanish), Counter())
+        count = counts[english.lower()]
+        return count >= RECURRING and count >= RECURRING_SHARE * counts.total()
+
+    def find(self, pair: Pair, annotation: Annotation) -> Span | None:
         """Characters of the first common translation that occurs in the English passage, nearest the place expected."""
         start, end = pair.english[0].start, pair.english[-1].end
         first, last = pair.spanish[0].start, pair.spanish[-1].end
         expected = start + (annotation.parts[0][0] - first) / max(last - first, 1) * (end - start)
-        passage = pair.case.english[start:end].lower()
         for phrase in self.common(annotation.phrase):
-            places = [match.start() + start for match in re.finditer(rf"\b{re.escape(phrase)}\b", passage)]
+            places = occurrences(phrase, pair)
             if places:
-                place = min(places, key=lambda place: abs(place - expected))
-                return place, place + len(phrase)
+                return min(places, key=lambda place: abs(place[0] - expected))
         return None
+
+    def containing(self, pair: Pair, annotation: Annotation, span: Span) -> Span:
+        """The longest common translation that stands in the passage around `span`; `span` where there is none."""
+        phrases = [phrase for phrase in self.common(annotation.phrase) if len(phrase) > span[1] - span[0]]
+        around = [place for phrase in phrases for place in occurrences(phrase, pair)]
+        around = [place for place in around if place[0] <= span[0] and span[1] <= place[1]]
+        return max(around, key=lambda place: place[1] - place[0], default=span)
+
+
+def occurrences(phrase: str, pair: Pair) -> list[Span]:
+    """Characters of each place of a phrase, in lower case and as whole words, in the English passage."""
+    start, end = pair.english[0].start, pair.english[-1].end
+    passage = pair.case.english[start:end].lower()
+    return [(start + match.start(), start + match.end()) for match in re.finditer(rf"\b{re.escape(phrase)}\b", passage)]
 
 
 def complete(pair: Pair, projection: Projection, outside: list[float], neighbours: Neighbours) -> tuple[int, int]:
@@ -80,22 +122,32 @@ def complete(pair: Pair, projection: Projection, outside: list[float], neighbour
 
     To the right while the last word is one that stands before nouns ("conjunctival" before "hyperemia"), to the left
     where the word before is part of a fixed pair ("basal" before "cell"). Never over punctuation or a function word.
+    Where the noun belongs to something else, a last word that a function word joins is cut off ("with supranasal").
     """
     first, last = projection.first, projection.last
     text = [word.text.lower() for word in pair.english]
-    while last + 1 < len(text) and last - projection.last < LONGEST_COMPLETION:
-        if not joined(pair, last + 1) or neighbours.premodifier(text[last]) < PREMODIFIER or outside[last + 1] > OTHER:
+    while last - projection.last < LONGEST_COMPLETION and not ends_noun_phrase(pair, last, neighbours):
+        if outside[last + 1] > OTHER:
             break
         last += 1
-    if neighbours.premodifier(text[last]) >= PREMODIFIER:
-        last = projection.last  # no noun reached
+    if not ends_noun_phrase(pair, last, neighbours):
+        last = projection.last
+        if last - first >= 2 and not pair.english_content[last - 1]:
+            last -= 2
+            while last > first and not pair.english_content[last]:
+                last -= 1
     while first > 0 and joined(pair, first) and neighbours.attached(text[first - 1], text[first]) >= ATTACHED:
         first -= 1
     return first, last
 
 
+def ends_noun_phrase(pair: Pair, j: int, neighbours: Neighbours) -> bool:
+    """Whether a noun phrase may end with English word j: nothing is joined to it, or it is no word that stands before."""
+    return not joined(pair, j + 1) or neighbours.premodifier(pair.english[j].text.lower()) < PREMODIFIER
+
+
 def joined(pair: Pair, j: int) -> bool:
-    """Whether English word j is a content word that follows another with nothing but a space or hyphen between."""
-    if not 0 < j < len(pair.english):
+    """Whether English word j, no verb, is a content word after another with nothing but a space or hyphen between."""
+    if not 0 < j < len(pair.english) or pair.english[j].text.lower() in ENGLISH_VERBS:
         return False
     return pair.gap(j) in (" ", "-") and pair.english_content[j] and pair.english_content[j - 1]

@@ -20,10 +20,11 @@ from study.codiesp_en.words import (
     words,
 )
 
-SUPPORTED = 0.25  # strength from which a word counts as translated
+SUPPORTED = 0.17  # strength from which a word counts as translated
 UNKNOWN_LINK = 0.2  # what is left of a link between words that are hardly ever linked elsewhere
 WELL_KNOWN = 0.15  # probability from which a link counts fully
 GUESS = 0.15  # probability from which words that are not linked may still be translations
+GUESSED = 0.6  # strength of a word that is not linked, at probability 1
 UNEXPLAINED = 0.25  # cost of a content word that translates nothing
 PUNCTUATION = 0.3  # cost of a comma or bracket inside
 FUNCTION_WORD = 0.02
@@ -48,15 +49,6 @@ class Pair:
     def english_content(self) -> list[bool]:
         return [is_content(word, self.case.english, ENGLISH_FUNCTION_WORDS) for word in self.english]
 
-    @cached_property
-    def linked(self) -> tuple[dict[int, float], dict[int, float]]:
-        """The strongest link of each Spanish and of each English word."""
-        sides: tuple[dict[int, float], dict[int, float]] = ({}, {})
-        for link, votes in self.links.items():
-            for side, word in zip(sides, link):
-                side[word] = max(side.get(word, 0.0), votes)
-        return sides
-
     def gap(self, j: int) -> str:
         """The English characters between word j - 1 and word j."""
         return self.case.english[self.english[j - 1].end : self.english[j].start] if 0 < j < len(self.english) else "\n"
@@ -70,7 +62,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Projection:
-    """English words first..last (inclusive) of `pair`; `covered` are the annotation's content words they translate."""
+    """English words first..last (inclusive) of a pair.
+
+    `covered` are the annotation's content words that they translate, `confidence` is the mean strength with which.
+    """
 
     first: int
     last: int
@@ -88,28 +83,37 @@ def annotated_words(pair: Pair, annotation: Annotation) -> list[int]:
     return [i for i in inside if pair.spanish_content[i]] or inside
 
 
-def strength(pair: Pair, lexicon: Lexicon, i: int, j: int) -> float:
-    """How sure it is that English word j translates Spanish word i, 0..1."""
-    votes = pair.links.get((i, j), 0.0)
-    if not votes and not (pair.spanish_content[i] and pair.english_content[j]):
-        return 0.0
+def link_strength(pair: Pair, lexicon: Lexicon, i: int, j: int) -> float:
+    """The votes for the link of Spanish word i and English word j, less where the words are hardly linked elsewhere."""
     probability = lexicon.probability(pair.spanish[i].text, pair.english[j].text)
-    if votes:
-        return votes * (UNKNOWN_LINK + (1 - UNKNOWN_LINK) * min(1.0, probability / WELL_KNOWN))
-    taken = max(pair.linked[0].get(i, 0.0), pair.linked[1].get(j, 0.0))
-    return 0.6 * probability * (1 - taken) if probability >= GUESS else 0.0
+    return pair.links[i, j] * (UNKNOWN_LINK + (1 - UNKNOWN_LINK) * min(1.0, probability / WELL_KNOWN))
 
 
 def strengths(pair: Pair, lexicon: Lexicon, inside: list[int]) -> tuple[list[dict[int, float]], list[float]]:
-    """Of each English word: its strengths with annotated words, and its greatest with any other Spanish word."""
-    annotated = set(inside)
+    """Of each English word: how sure it is that it translates each annotated word, 0..1, and any other Spanish word.
+
+    A word that no good link takes may also translate an annotated word that it is not linked with: a cognate, or the
+    word's usual translation.
+    """
     within: list[dict[int, float]] = [{} for _ in pair.english]
     outside = [0.0] * len(pair.english)
-    for j in range(len(pair.english)):
-        within[j] = {i: value for i in inside if (value := strength(pair, lexicon, i, j)) > 0}
-    for (i, j), _ in pair.links.items():
-        if i not in annotated and pair.spanish_content[i]:
-            outside[j] = max(outside[j], strength(pair, lexicon, i, j))
+    taken: dict[int, float] = {}
+    for i, j in pair.links:
+        value = link_strength(pair, lexicon, i, j)
+        if i in inside:
+            within[j][i] = value
+            taken[i] = max(taken.get(i, 0.0), value)
+        elif pair.spanish_content[i]:
+            outside[j] = max(outside[j], value)
+    for i in inside:
+        if not pair.spanish_content[i]:
+            continue
+        for j in range(len(pair.english)):
+            if pair.english_content[j] and i not in within[j]:
+                probability = lexicon.probability(pair.spanish[i].text, pair.english[j].text)
+                free = 1 - max(taken.get(i, 0.0), outside[j])
+                if probability >= GUESS and free > 0:
+                    within[j][i] = GUESSED * probability * free
     return within, outside
 
 
@@ -145,19 +149,11 @@ def best_window(values: list[float], pair: Pair) -> tuple[int, int] | None:
     return window
 
 
-def project(pair: Pair, lexicon: Lexicon, annotation: Annotation) -> Projection | None:
-    """The English words that translate the annotation, or None where no word does."""
-    inside = annotated_words(pair, annotation)
-    within, outside = strengths(pair, lexicon, inside)
-    window = best_window(gains(pair, within, outside), pair) if inside else None
-    return measure(pair, inside, within, *window) if window else None
-
-
 def measure(pair: Pair, inside, within, first: int, last: int) -> Projection:
     """The projection onto first..last, with the annotated words that it translates."""
     best = {i: max(within[j].get(i, 0.0) for j in range(first, last + 1)) for i in inside}
     covered = frozenset(i for i, value in best.items() if value >= SUPPORTED)
-    return Projection(first, last, covered, sum(best.values()) / len(inside))
+    return Projection(first, last, covered, sum(best[i] for i in covered) / max(len(covered), 1))
 
 
 def make_pair(case: Case, spanish: tuple[int, int], english: tuple[int, int]) -> Pair:

@@ -25,7 +25,13 @@ SPANISH_FUNCTION_WORDS = frozenset(
 ENGLISH_FUNCTION_WORDS = frozenset(
     "a also an and any are as at be been being both but by did do for from had has have he her his in into is it its "
     "of on or she some that the their them there these they this those to was were which who whose with within would "
-    "since due during".split()
+    "since due during until after before when while".split()
+)
+# After a noun these begin something else: "ptosis affecting the left eye", "the confusional state developed".
+ENGLISH_VERBS = frozenset(
+    "affecting appeared appears associated began caused causing compatible developed disappeared extending found "
+    "identified improved involving located observed occupying performed persisted presented presenting revealed showed "
+    "suggestive treated".split()
 )
 
 
@@ -66,6 +72,15 @@ def stem(word: str) -> str:
     """The first letters of the shared spelling; a number whole."""
     word = spelling(word)
     return word if word[0].isdigit() else word[:STEM]
+
+
+@lru_cache(maxsize=None)
+def root(word: str) -> str:
+    """The stem without endings of number and gender: masa, masas, mass and masses are all `mas`; acronyms stay as they are."""
+    if word.isupper() and len(word) > 1:
+        return word
+    word = spelling(word)
+    return word if word[0].isdigit() else re.sub(r"(?<=\w{3})(?:es|as|os|[aeos])$", "", word)[:STEM]
 
 
 @lru_cache(maxsize=None)
