@@ -83,7 +83,9 @@ def test_a_second_finding_is_not_swallowed(carrier):
 def test_half_a_finding_is_left_out_unless_it_names_the_category(carrier):
     """Guards: "lesion" as evidence of a liver disease, where the translation lost the organ."""
     assert carried(carrier, ("lesión hepática", "a lesion", "0-1"), "K76.9", "lesión hepática") == []
-    assert carried(carrier, ("hipertensión arterial", "hypertension", "0-0"), "I10", "hipertensión arterial") == ["hypertension"]
+    assert carried(carrier, ("hipertensión arterial", "hypertension", "0-0"), "I10", "hipertensión arterial") == [
+        "hypertension"
+    ]
 
 
 def test_no_span_crosses_a_sentence_end(carrier):
@@ -96,7 +98,11 @@ def test_the_parts_of_a_discontinuous_annotation(carrier):
     """Guards: parts that are far apart joined over a whole text, or parts that are near each other split."""
     near = ("lesión quística del riñón", "cystic lesion of the kidney", "0-1 1-0 2-2 2-3 3-4")
     assert carried(carrier, near, "N28.9", "lesión", "riñón") == ["lesion of the kidney"]
-    far = ("lesión. Tras un mes de fiebre, riñón", "A lesion. After a month of fever, the kidney", "0-1 1-2 2-3 3-4 4-5 5-6 6-8")
+    far = (
+        "lesión. Tras un mes de fiebre, riñón",
+        "A lesion. After a month of fever, the kidney",
+        "0-1 1-2 2-3 3-4 4-5 5-6 6-8",
+    )
     assert carried(carrier, far, "N28.9", "lesión", "riñón") == ["lesion", "kidney"]
 
 
@@ -156,8 +162,12 @@ def test_sentences_are_split_without_loss():
 
 def test_sentence_alignment_finds_merged_and_missing_sentences():
     """Guards: pairs that slip by one after "1." for an empty line, or after two sentences became one line."""
-    spanish = "Varón de 45 años con tumoración testicular. Fumador de 20 cigarrillos. Glucosa 117 mg.\n\nFue dado de alta."
-    english = "A 45-year-old man with testicular tumor.\nSmoker of 20 cigarettes. Glucose 117 mg.\n1.\nHe was discharged."
+    spanish = (
+        "Varón de 45 años con tumoración testicular. Fumador de 20 cigarrillos. Glucosa 117 mg.\n\nFue dado de alta."
+    )
+    english = (
+        "A 45-year-old man with testicular tumor.\nSmoker of 20 cigarettes. Glucose 117 mg.\n1.\nHe was discharged."
+    )
     sides = [
         [(stem_counts(text, span), span[1] - span[0]) for span in split_sentences(text, boundary)]
         for text, boundary in ((spanish, SPANISH_END), (english, ENGLISH_END))

@@ -62,7 +62,9 @@ def align_corpus(cases: list[Case]) -> list[Pair]:
 
 def make_carrier(pairs: list[Pair], annotations: list[Annotation]) -> Carrier:
     """A carrier that knows the words of all pairs; it has learned no phrase yet."""
-    sentences = (([word.text for word in pair.spanish], [word.text for word in pair.english], pair.links) for pair in pairs)
+    sentences = (
+        ([word.text for word in pair.spanish], [word.text for word in pair.english], pair.links) for pair in pairs
+    )
     texts = ([(word.text.lower(), joined(pair, j + 1)) for j, word in enumerate(pair.english)] for pair in pairs)
     categories = Categories(SPANISH_FUNCTION_WORDS)
     for annotation in annotations:

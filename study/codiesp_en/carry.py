@@ -2,11 +2,14 @@
 
 An annotation is carried where the span translates all its content words; where it translates some of them, if those
 words alone are annotated elsewhere with a code of the same category ("hipertensión" of "hipertensión arterial", but not
-"lesión" of "lesión hepática"), or the English words are what another such annotation becomes; or where a common translation of the phrase stands in the English sentence. The parts of
+"lesión" of "lesión hepática"), or the English words are what another such annotation becomes; or where a common translation of the phrase, or a phrase that
+elsewhere means just this code, stands in the English sentence. The parts of
 a discontinuous annotation ("piel ... lesiones") become one span, as short as it can be, or else a span each.
 
 Read next: build.py.
 """
+
+import re
 
 from study.codiesp_en.corpus import Annotation
 from study.codiesp_en.lexicon import Lexicon, Neighbours
@@ -14,11 +17,13 @@ from study.codiesp_en.phrases import (
     PREMODIFIER,
     SAME_CATEGORY,
     Categories,
+    CodeNames,
     Span,
     Translations,
     complete,
     content_roots,
     ends_noun_phrase,
+    is_privative,
 )
 from study.codiesp_en.projection import (
     Pair,
@@ -32,7 +37,11 @@ from study.codiesp_en.projection import (
 from study.codiesp_en.words import ENGLISH_FUNCTION_WORDS, SPANISH_FUNCTION_WORDS, root
 
 DOUBTFUL = 0.5  # confidence below which a common translation elsewhere in the sentence replaces the projection
-TOO_DOUBTFUL = 0.4  # confidence below which it is given up
+TOO_DOUBTFUL = 0.4  # confidence below which it is given up, unless the English phrase is known for such codes
+STRONGLY = 0.6  # strength from which a word certainly belongs to something outside
+NOUN = 0.4  # share of occurrences before a content word up to which a word is a noun
+COORDINATION = re.compile(r",|\b(?:and|or)\b")
+CLAUSE_WORDS = frozenset("is are was were has had which that who".split())
 MOST_WORDS = 12  # of the smallest window over all that a discontinuous annotation is translated to
 MOST_WORDS_CONTINUOUS = 7  # "pulmonary and inguinal lymph nodes" for "adenopatías pulmonares"
 SUFFIXES = ("like", "mute", "dependent", "diosis", "zoster", "infectious")  # of hyphenated words
@@ -48,6 +57,7 @@ class Carrier:
         self.categories = categories
         self.translations = Translations()
         self.english_categories = Categories(ENGLISH_FUNCTION_WORDS)
+        self.namings = CodeNames()
 
     def project(self, pair: Pair, annotation: Annotation) -> Projection | None:
         """The completed projection, accepted or not; None where nothing is translated."""
@@ -75,18 +85,32 @@ class Carrier:
         start, end = self.characters(pair, projection)
         phrase = pair.case.english[start:end]
         english = content_roots(phrase, ENGLISH_FUNCTION_WORDS)
+        roots = content_roots(annotation.phrase, SPANISH_FUNCTION_WORDS)
+        if is_privative(phrase) or (len(annotation.parts) == 1 and self.swallows(pair, annotation, projection)):
+            return False
         if self.english_categories.include(english, annotation.code):
+            return True
+        recurs = self.translations.recurs(annotation.phrase, phrase)
+        if recurs and len(english) >= len(roots) and ends_noun_phrase(pair, projection.last, self.neighbours):
             return True
         if projection.confidence < TOO_DOUBTFUL:
             return False
-        roots = content_roots(annotation.phrase, SPANISH_FUNCTION_WORDS)
         covered = frozenset(root(pair.spanish[i].text) for i in projection.covered)
         if covered >= roots or self.categories.share(covered, annotation.code) >= SAME_CATEGORY:
             return True
-        if len(english) >= len(roots) and self.translations.recurs(annotation.phrase, phrase):
-            return ends_noun_phrase(pair, projection.last, self.neighbours)
         first = annotated_words(pair, annotation)[0]
         return len(roots) >= 4 and len(covered) >= MOSTLY * len(roots) and first in projection.covered
+
+    def swallows(self, pair: Pair, annotation: Annotation, projection: Projection) -> bool:
+        """Whether the span holds a second finding: a conjunction or comma, and a noun that is not the annotation's."""
+        start, end = self.characters(pair, projection)
+        if not COORDINATION.search(pair.case.english[start:end]):
+            return False
+        _, outside = strengths(pair, self.lexicon, annotated_words(pair, annotation))
+        return any(
+            outside[j] >= STRONGLY and self.neighbours.premodifier(pair.english[j].text.lower()) < NOUN
+            for j in range(projection.first + 1, projection.last)
+        )
 
     def learn(self, pairs: list[Pair], annotation: Annotation) -> None:
         """Counts the translation of a continuous annotation, unless it ends before the noun."""
@@ -99,6 +123,7 @@ class Carrier:
         self.translations.add(annotation.phrase, pair.case.english[start:end], whole=whole)
         if whole and projection.confidence >= DOUBTFUL:
             self.english_categories.add(pair.case.english[start:end], annotation.code)
+            self.namings.add(pair.case.english[start:end], annotation.code)
 
     def carry(self, pairs: list[Pair], annotation: Annotation) -> tuple[list[Span], str]:
         """The spans of half-open characters of the English text, none or one or one a part, and how they were found.
@@ -107,26 +132,31 @@ class Carrier:
         """
         pair = find_pair(pairs, annotation)
         span, method = self._carry_whole(pair, annotation) if pair else (None, "no sentence")
-        if span or len(annotation.parts) == 1:
+        if len(annotation.parts) == 1 or method == "projection":
             return [span] if span else [], method
         text = pairs[0].case.spanish
         parts = [Annotation(annotation.code, text[start:end], ((start, end),)) for start, end in annotation.parts]
-        spans = [self._carry_part(pairs, part) for part in sorted(parts, key=lambda part: part.parts)]
-        return (sorted(set(spans)), "parts") if all(spans) else ([], method)
+        spans = [self._carry_part(pairs, part) for part in parts]
+        if all(spans):
+            return sorted(set(spans)), "parts"
+        return [span] if span else [], method
 
     def _carry_whole(self, pair: Pair, annotation: Annotation) -> tuple[Span | None, str]:
         """One span for the annotation."""
         projection = self.project(pair, annotation)
         common = self.translations.find(pair, annotation)
-        if projection and self.names_finding(pair, annotation, projection):
-            span = self.translations.containing(pair, annotation, self.characters(pair, projection))
-            phrase = pair.case.english[slice(*span)].lower()
-            if not common or phrase in self.translations.common(annotation.phrase):
-                return span, "projection"
+        if not projection or not self.names_finding(pair, annotation, projection):
+            if common:
+                return common, "look-up"
+            named = self.namings.find(pair, annotation)
+            return named, "named by code" if named else "none"
+        span = self.translations.containing(pair, annotation, self.characters(pair, projection))
+        phrase = pair.case.english[slice(*span)].lower()
+        if common and phrase not in self.translations.common(annotation.phrase):
             if overlap(span, common) or projection.confidence < DOUBTFUL:
                 return common, "common translation"
-            return span, "projection"
-        return (common, "look-up") if common else (None, "none")
+        whole = len(projection.covered) == len(annotated_words(pair, annotation))
+        return span, "projection" if whole else "part of the words"
 
     def _carry_part(self, pairs: list[Pair], part: Annotation) -> Span | None:
         """The span of one part, if all of it is translated and a noun is last: not "right" of "right ... mass"."""
@@ -166,6 +196,8 @@ def widen(pair: Pair, inside, within, values, projection: Projection, most: int)
     places = [j for j, value in enumerate(values) if value > 0 and pair.english_content[j]]
     first, last = min(places), max(places)
     if last - first >= most or any(pair.clause_ends[first + 1 : last + 1]):
+        return projection
+    if any(word.text.lower() in CLAUSE_WORDS for word in pair.english[first : last + 1]):
         return projection
     wide = measure(pair, inside, within, first, last)
     return wide if len(wide.covered) > len(projection.covered) else projection

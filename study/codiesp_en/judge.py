@@ -45,7 +45,11 @@ def show_sample(folder: Path, sample, book: CodeBook) -> None:
     for number, (record, row) in enumerate(sample, 1):
         parts = row["parts"]
         print(f"{number}. {record['id']} {record['split']} {row['code']} {book.description(row['code'])}")
-        print("  ES", around(spanish[record["id"]], min(a for a, _ in parts), max(b for _, b in parts)), f"[{row['spanish']}]")
+        print(
+            "  ES",
+            around(spanish[record["id"]], min(a for a, _ in parts), max(b for _, b in parts)),
+            f"[{row['spanish']}]",
+        )
         for start, end in row["spans"]:
             print("  EN", around(record["text"], start, end))
 

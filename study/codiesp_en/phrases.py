@@ -93,14 +93,7 @@ class Translations:
 
     def find(self, pair: Pair, annotation: Annotation) -> Span | None:
         """Characters of the first common translation that occurs in the English passage, nearest the place expected."""
-        start, end = pair.english[0].start, pair.english[-1].end
-        first, last = pair.spanish[0].start, pair.spanish[-1].end
-        expected = start + (annotation.parts[0][0] - first) / max(last - first, 1) * (end - start)
-        for phrase in self.common(annotation.phrase):
-            places = occurrences(phrase, pair)
-            if places:
-                return min(places, key=lambda place: abs(place[0] - expected))
-        return None
+        return find_first(self.common(annotation.phrase), pair, annotation)
 
     def containing(self, pair: Pair, annotation: Annotation, span: Span) -> Span:
         """The longest common translation that stands in the passage around `span`; `span` where there is none."""
@@ -108,6 +101,47 @@ class Translations:
         around = [place for phrase in phrases for place in occurrences(phrase, pair)]
         around = [place for place in around if place[0] <= span[0] and span[1] <= place[1]]
         return max(around, key=lambda place: place[1] - place[0], default=span)
+
+
+class CodeNames:
+    """The English phrases that are evidence of one code more often than of all others."""
+
+    def __init__(self):
+        self.codes: dict[str, Counter] = defaultdict(Counter)
+        self.names: dict[str, set[str]] = defaultdict(set)
+
+    def add(self, english: str, code: str) -> None:
+        """Notes one carried annotation."""
+        self.codes[english.lower()][code] += 1
+        self.names[code].add(english.lower())
+
+    def find(self, pair: Pair, annotation: Annotation) -> Span | None:
+        """Characters of the most frequent such phrase of the annotation's code that occurs in the English passage."""
+        code = annotation.code
+        counts = {phrase: self.codes[phrase][code] for phrase in self.names[code]}
+        certain = [
+            phrase
+            for phrase, count in counts.items()
+            if count >= TWICE and count >= MOSTLY_SAME * self.codes[phrase].total()
+        ]
+        return find_first(sorted(certain, key=lambda phrase: (-counts[phrase], phrase)), pair, annotation)
+
+
+def find_first(phrases: list[str], pair: Pair, annotation: Annotation) -> Span | None:
+    """Characters of the first of `phrases` that occurs in the English passage, nearest the place expected."""
+    start, end = pair.english[0].start, pair.english[-1].end
+    first, last = pair.spanish[0].start, pair.spanish[-1].end
+    expected = start + (annotation.parts[0][0] - first) / max(last - first, 1) * (end - start)
+    for phrase in phrases:
+        places = occurrences(phrase, pair)
+        if places and not is_privative(phrase):
+            return min(places, key=lambda place: abs(place[0] - expected))
+    return None
+
+
+def is_privative(phrase: str) -> bool:
+    """Whether a word says that something is absent: "painless" for the "doloroso" of "no doloroso"."""
+    return any(word.endswith("less") for word in phrase.lower().split())
 
 
 def occurrences(phrase: str, pair: Pair) -> list[Span]:

@@ -57,14 +57,17 @@ class Pair:
     def clause_ends(self) -> list[bool]:
         """Whether a clause ends between English word j - 1 and word j."""
         initials = [len(word.text) == 1 and word.text.isupper() for word in self.english]  # "E. coli"
-        return [j == 0 or bool(CLAUSE_END.search(self.gap(j)) and not initials[j - 1]) for j in range(len(self.english))]
+        return [
+            j == 0 or bool(CLAUSE_END.search(self.gap(j)) and not initials[j - 1]) for j in range(len(self.english))
+        ]
 
 
 @dataclass(frozen=True)
 class Projection:
     """English words first..last (inclusive) of a pair.
 
-    `covered` are the annotation's content words that they translate, `confidence` is the mean strength with which.
+    `covered` are the annotation's content words that they translate; `confidence` is the mean strength with which, or that
+    of the first, a Spanish phrase's head, if it is less.
     """
 
     first: int
@@ -153,7 +156,8 @@ def measure(pair: Pair, inside, within, first: int, last: int) -> Projection:
     """The projection onto first..last, with the annotated words that it translates."""
     best = {i: max(within[j].get(i, 0.0) for j in range(first, last + 1)) for i in inside}
     covered = frozenset(i for i, value in best.items() if value >= SUPPORTED)
-    return Projection(first, last, covered, sum(best[i] for i in covered) / max(len(covered), 1))
+    mean = sum(best[i] for i in covered) / max(len(covered), 1)
+    return Projection(first, last, covered, min(mean, best[inside[0]]) if inside[0] in covered else mean)
 
 
 def make_pair(case: Case, spanish: tuple[int, int], english: tuple[int, int]) -> Pair:
