@@ -19,6 +19,7 @@ from pathlib import Path
 from minscl.cli import format_counts
 from minscl.command import run_command
 from minscl.data.icd import CodeBook
+from minscl.data.spans import gold_pairs
 from minscl.files import replace_file
 from study.codiesp_en.alignment import align_words
 from study.codiesp_en.carry import Carrier, Span
@@ -34,7 +35,7 @@ from study.codiesp_en.sentences import (
     split_sentences,
     stem_counts,
 )
-from study.codiesp_en.words import SPANISH_FUNCTION_WORDS, stem
+from study.codiesp_en.words import ENGLISH_FUNCTION_WORDS, SPANISH_FUNCTION_WORDS, stem
 
 OUT = Path(__file__).parent.parent / "resources" / "codiesp_en.jsonl.gz"
 
@@ -60,7 +61,7 @@ def align_corpus(cases: list[Case]) -> list[Pair]:
     return pairs
 
 
-def make_carrier(pairs: list[Pair], annotations: list[Annotation]) -> Carrier:
+def make_carrier(pairs: list[Pair], annotations: list[Annotation], book: CodeBook) -> Carrier:
     """A carrier that knows the words of all pairs; it has learned no phrase yet."""
     sentences = (
         ([word.text for word in pair.spanish], [word.text for word in pair.english], pair.links) for pair in pairs
@@ -69,12 +70,15 @@ def make_carrier(pairs: list[Pair], annotations: list[Annotation]) -> Carrier:
     categories = Categories(SPANISH_FUNCTION_WORDS)
     for annotation in annotations:
         categories.add(annotation.phrase, annotation.code)
-    return Carrier(Lexicon(sentences), Neighbours(texts), categories)
+    index = Categories(ENGLISH_FUNCTION_WORDS)
+    for term in gold_pairs(book):
+        index.add(term.evidence, term.code)
+    return Carrier(Lexicon(sentences), Neighbours(texts), categories, index)
 
 
-def carry_all(pairs: list[Pair], annotations: dict[str, list[Annotation]]) -> dict[str, list[tuple[list[Span], str]]]:
+def carry_all(pairs: list[Pair], annotations: dict[str, list[Annotation]], book: CodeBook) -> dict[str, list[tuple[list[Span], str]]]:
     """What became of each case's annotations, in order: spans, and how they were found."""
-    carrier = make_carrier(pairs, [annotation for rows in annotations.values() for annotation in rows])
+    carrier = make_carrier(pairs, [annotation for rows in annotations.values() for annotation in rows], book)
     of_case: dict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
         of_case[pair.case.id].append(pair)
@@ -116,8 +120,8 @@ def build(folder: Path, out: Path) -> Counter:
     """Write the records of the annotated splits; returns counts of how each annotation was carried."""
     cases = read_cases(folder)
     annotations = {id: rows for split in ANNOTATED for id, rows in read_annotations(folder, split).items()}
-    outcomes = carry_all(align_corpus(cases), annotations)
     book = CodeBook.load()
+    outcomes = carry_all(align_corpus(cases), annotations, book)
     lines = []
     for case in cases:
         if case.split in ANNOTATED:

@@ -2,7 +2,8 @@
 
 An annotation is carried where the span translates all its content words; where it translates some of them, if those
 words alone are annotated elsewhere with a code of the same category ("hipertensión" of "hipertensión arterial", but not
-"lesión" of "lesión hepática"), or the English words are what another such annotation becomes; or where a common translation of the phrase, or a phrase that
+"lesión" of "lesión hepática"), or the English words are a term of the Alphabetic Index for it, or what
+other such annotations become; or where a common translation of the phrase, or a phrase that
 elsewhere means just this code, stands in the English sentence. The parts of
 a discontinuous annotation ("piel ... lesiones") become one span, as short as it can be, or else a span each.
 
@@ -14,8 +15,10 @@ import re
 from study.codiesp_en.corpus import Annotation
 from study.codiesp_en.lexicon import Lexicon, Neighbours
 from study.codiesp_en.phrases import (
+    MOSTLY_SAME,
     PREMODIFIER,
     SAME_CATEGORY,
+    TWICE,
     Categories,
     CodeNames,
     Span,
@@ -24,6 +27,7 @@ from study.codiesp_en.phrases import (
     content_roots,
     ends_noun_phrase,
     is_privative,
+    joined,
 )
 from study.codiesp_en.projection import (
     Pair,
@@ -34,14 +38,16 @@ from study.codiesp_en.projection import (
     measure,
     strengths,
 )
-from study.codiesp_en.words import ENGLISH_FUNCTION_WORDS, SPANISH_FUNCTION_WORDS, root
+from study.codiesp_en.words import ENGLISH_FUNCTION_WORDS, ENGLISH_VERBS, SPANISH_FUNCTION_WORDS, root
 
 DOUBTFUL = 0.5  # confidence below which a common translation elsewhere in the sentence replaces the projection
 TOO_DOUBTFUL = 0.4  # confidence below which it is given up, unless the English phrase is known for such codes
+ADJECTIVE = 0.85  # share of occurrences before a content word from which a word is no noun even at a phrase's end
 STRONGLY = 0.6  # strength from which a word certainly belongs to something outside
 NOUN = 0.4  # share of occurrences before a content word up to which a word is a noun
 COORDINATION = re.compile(r",|\b(?:and|or)\b")
 CLAUSE_WORDS = frozenset("is are was were has had which that who".split())
+PARTICIPLES = frozenset(["affecting", "associated", "extending", "involving", "located"])  # "stones located in the kidney"
 MOST_WORDS = 12  # of the smallest window over all that a discontinuous annotation is translated to
 MOST_WORDS_CONTINUOUS = 7  # "pulmonary and inguinal lymph nodes" for "adenopatías pulmonares"
 SUFFIXES = ("like", "mute", "dependent", "diosis", "zoster", "infectious")  # of hyphenated words
@@ -51,10 +57,12 @@ MOSTLY = 0.75  # of four or more content words, the first among them
 class Carrier:
     """Carries annotations over, with what was learned from the aligned corpus."""
 
-    def __init__(self, lexicon: Lexicon, neighbours: Neighbours, categories: Categories):
+    def __init__(self, lexicon: Lexicon, neighbours: Neighbours, categories: Categories, index: Categories):
+        """`categories` knows the annotated Spanish phrases, `index` the terms of the Alphabetic Index."""
         self.lexicon = lexicon
         self.neighbours = neighbours
         self.categories = categories
+        self.index = index
         self.translations = Translations()
         self.english_categories = Categories(ENGLISH_FUNCTION_WORDS)
         self.namings = CodeNames()
@@ -70,36 +78,32 @@ class Carrier:
         if len(projection.covered) < len(inside):
             most = MOST_WORDS if len(annotation.parts) > 1 else MOST_WORDS_CONTINUOUS
             projection = widen(pair, inside, within, gains(pair, within, outside), projection, most)
-        return measure(pair, inside, within, *self._completed(pair, annotation, projection, outside))
-
-    def _completed(self, pair: Pair, annotation: Annotation, projection: Projection, outside) -> tuple[int, int]:
-        """First and last word of the whole noun phrase; the projection's where that is a common translation already."""
-        first, last = complete(pair, projection, outside, self.neighbours)
-        text, common = pair.case.english, self.translations.common(annotation.phrase)
-        before = text[pair.english[projection.first].start : pair.english[projection.last].end].lower()
-        after = text[pair.english[first].start : pair.english[last].end].lower()
-        return (projection.first, projection.last) if before in common and after not in common else (first, last)
+        return measure(pair, inside, within, *complete(pair, projection, outside, self.neighbours))
 
     def names_finding(self, pair: Pair, annotation: Annotation, projection: Projection) -> bool:
-        """Whether the translated words suffice."""
+        """Whether the English words suffice as evidence of the annotation's code."""
         start, end = self.characters(pair, projection)
         phrase = pair.case.english[start:end]
+        if is_privative(phrase, annotation) or self.swallows(pair, annotation, projection):
+            return False
         english = content_roots(phrase, ENGLISH_FUNCTION_WORDS)
         roots = content_roots(annotation.phrase, SPANISH_FUNCTION_WORDS)
-        if is_privative(phrase) or (len(annotation.parts) == 1 and self.swallows(pair, annotation, projection)):
-            return False
-        if self.english_categories.include(english, annotation.code):
+        covered = frozenset(root(pair.spanish[i].text) for i in projection.covered)
+        first = annotated_words(pair, annotation)[0]
+        mostly = len(roots) >= 4 and len(covered) >= MOSTLY * len(roots) and first in projection.covered
+        mostly = mostly and all(touches(pair, projection.covered, part) for part in annotation.parts)
+        if len(annotation.parts) > 1 and not covered >= roots:
+            return mostly or self.categories.share(covered, annotation.code) >= MOSTLY_SAME
+        if self.english_categories.include(english, annotation.code, TWICE):
+            return True
+        if self.index.include(english, annotation.code, 1):
             return True
         recurs = self.translations.recurs(annotation.phrase, phrase)
         if recurs and len(english) >= len(roots) and ends_noun_phrase(pair, projection.last, self.neighbours):
             return True
         if projection.confidence < TOO_DOUBTFUL:
             return False
-        covered = frozenset(root(pair.spanish[i].text) for i in projection.covered)
-        if covered >= roots or self.categories.share(covered, annotation.code) >= SAME_CATEGORY:
-            return True
-        first = annotated_words(pair, annotation)[0]
-        return len(roots) >= 4 and len(covered) >= MOSTLY * len(roots) and first in projection.covered
+        return mostly or covered >= roots or self.categories.share(covered, annotation.code) >= SAME_CATEGORY
 
     def swallows(self, pair: Pair, annotation: Annotation, projection: Projection) -> bool:
         """Whether the span holds a second finding: a conjunction or comma, and a noun that is not the annotation's."""
@@ -156,6 +160,7 @@ class Carrier:
             if overlap(span, common) or projection.confidence < DOUBTFUL:
                 return common, "common translation"
         whole = len(projection.covered) == len(annotated_words(pair, annotation))
+        whole = whole and all(touches(pair, projection.covered, part) for part in annotation.parts)
         return span, "projection" if whole else "part of the words"
 
     def _carry_part(self, pairs: list[Pair], part: Annotation) -> Span | None:
@@ -164,7 +169,8 @@ class Carrier:
         projection = pair and self.project(pair, part)
         if not projection or len(projection.covered) < len(annotated_words(pair, part)):
             return None
-        if self.neighbours.premodifier(pair.english[projection.last].text.lower()) >= PREMODIFIER:
+        share = self.neighbours.premodifier(pair.english[projection.last].text.lower())
+        if share >= (PREMODIFIER if joined(pair, projection.last + 1) else ADJECTIVE):
             return None
         return self.characters(pair, projection)
 
@@ -191,13 +197,18 @@ def find_pair(pairs: list[Pair], annotation: Annotation) -> Pair | None:
     return next((pair for pair in pairs if pair.spanish[0].start <= start < pair.spanish[-1].end), None)
 
 
+def touches(pair: Pair, covered: frozenset[int], part: Span) -> bool:
+    """Whether one of the covered Spanish words is in a part of the annotation."""
+    return any(part[0] <= pair.spanish[i].start < part[1] for i in covered)
+
+
 def widen(pair: Pair, inside, within, values, projection: Projection, most: int) -> Projection:
     """The smallest window over all translated words of an annotation, where it is within one clause and `most` words."""
     places = [j for j, value in enumerate(values) if value > 0 and pair.english_content[j]]
     first, last = min(places), max(places)
     if last - first >= most or any(pair.clause_ends[first + 1 : last + 1]):
         return projection
-    if any(word.text.lower() in CLAUSE_WORDS for word in pair.english[first : last + 1]):
+    if any(word.text.lower() in CLAUSE_WORDS | ENGLISH_VERBS - PARTICIPLES for word in pair.english[first : last + 1]):
         return projection
     wide = measure(pair, inside, within, first, last)
     return wide if len(wide.covered) > len(projection.covered) else projection

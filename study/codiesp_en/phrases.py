@@ -56,10 +56,10 @@ class Categories:
         counts = self.counts.get(roots, Counter())
         return counts[code[:3]] / max(counts.total(), 1)
 
-    def include(self, roots: frozenset[str], code: str) -> bool:
-        """Whether the words include a phrase that recurs, mostly with codes of the category of `code`."""
+    def include(self, roots: frozenset[str], code: str, times: int) -> bool:
+        """Whether the words include a phrase that has, at least so many times and mostly, the category of `code`."""
         return any(
-            phrase <= roots and self.counts[phrase][code[:3]] >= TWICE and self.share(phrase, code) >= MOSTLY_SAME
+            phrase <= roots and self.counts[phrase][code[:3]] >= times and self.share(phrase, code) >= MOSTLY_SAME
             for phrase in self.phrases[code[:3]]
         )
 
@@ -134,14 +134,16 @@ def find_first(phrases: list[str], pair: Pair, annotation: Annotation) -> Span |
     expected = start + (annotation.parts[0][0] - first) / max(last - first, 1) * (end - start)
     for phrase in phrases:
         places = occurrences(phrase, pair)
-        if places and not is_privative(phrase):
+        if places and not is_privative(phrase, annotation):
             return min(places, key=lambda place: abs(place[0] - expected))
     return None
 
 
-def is_privative(phrase: str) -> bool:
+def is_privative(phrase: str, annotation: Annotation) -> bool:
     """Whether a word says that something is absent: "painless" for the "doloroso" of "no doloroso"."""
-    return any(word.endswith("less") for word in phrase.lower().split())
+    if {"no", "sin"} & set(annotation.phrase.lower().split()):
+        return False
+    return any(word.endswith("less") or word.startswith("non-") for word in phrase.lower().split())
 
 
 def occurrences(phrase: str, pair: Pair) -> list[Span]:
@@ -161,7 +163,7 @@ def complete(pair: Pair, projection: Projection, outside: list[float], neighbour
     first, last = projection.first, projection.last
     text = [word.text.lower() for word in pair.english]
     while last - projection.last < LONGEST_COMPLETION and not ends_noun_phrase(pair, last, neighbours):
-        if outside[last + 1] > OTHER:
+        if outside[last + 1] > OTHER and neighbours.attached(text[last], text[last + 1]) < ATTACHED:  # "lymph nodes"
             break
         last += 1
     if not ends_noun_phrase(pair, last, neighbours):
