@@ -2,14 +2,11 @@
 
 import random
 import re
-from collections import Counter
 from itertools import product
 
 import pytest
 
-from minscl.data.types import CodedDocument
 from minscl.errors import InputError
-from study.codiesp_en import judge
 from study.codiesp_en.carry import Carrier, overlap, widen
 from study.codiesp_en.corpus import Annotation, Case, read_annotations, read_cases
 from study.codiesp_en.lexicon import Lexicon, Neighbours

@@ -2,10 +2,10 @@
 
 An annotation is carried where the span translates all its content words; where it translates some of them, if those
 words alone are annotated elsewhere with a code of the same category ("hipertensión" of "hipertensión arterial", but not
-"lesión" of "lesión hepática"), or the English words are a term of the Alphabetic Index for it, or what
-other such annotations become; or where a common translation of the phrase, or a phrase that
-elsewhere means just this code, stands in the English sentence. The parts of
-a discontinuous annotation ("piel ... lesiones") become one span, as short as it can be, or else a span each.
+"lesión" of "lesión hepática"), or the English words are a term of the Alphabetic Index for it, or what other such
+annotations become; or where a common translation of the phrase, or a phrase that elsewhere means just this code, stands
+in the English sentence. The parts of a discontinuous annotation ("piel ... lesiones") become one span, where all of it
+is within a clause and a dozen words, or else a span each.
 
 Read next: build.py.
 """
@@ -46,8 +46,8 @@ ADJECTIVE = 0.85  # share of occurrences before a content word from which a word
 STRONGLY = 0.6  # strength from which a word certainly belongs to something outside
 NOUN = 0.4  # share of occurrences before a content word up to which a word is a noun
 COORDINATION = re.compile(r",|\b(?:and|or)\b")
-CLAUSE_WORDS = frozenset("is are was were has had which that who".split())
-PARTICIPLES = frozenset(["affecting", "associated", "extending", "involving", "located"])  # "stones located in the kidney"
+CLAUSE_WORDS = frozenset(["is", "are", "was", "were", "has", "had", "which", "that", "who"])
+PARTICIPLES = frozenset(["affecting", "associated", "extending", "involving", "located"])  # "stones located in the ..."
 MOST_WORDS = 12  # of the smallest window over all that a discontinuous annotation is translated to
 MOST_WORDS_CONTINUOUS = 7  # "pulmonary and inguinal lymph nodes" for "adenopatías pulmonares"
 SUFFIXES = ("like", "mute", "dependent", "diosis", "zoster", "infectious")  # of hyphenated words
@@ -130,13 +130,13 @@ class Carrier:
             self.namings.add(pair.case.english[start:end], annotation.code)
 
     def carry(self, pairs: list[Pair], annotation: Annotation) -> tuple[list[Span], str]:
-        """The spans of half-open characters of the English text, none or one or one a part, and how they were found.
+        """Half-open characters of the English text: no span, one, or one a part; and how they were found.
 
         `pairs` are the case's.
         """
         pair = find_pair(pairs, annotation)
         span, method = self._carry_whole(pair, annotation) if pair else (None, "no sentence")
-        if len(annotation.parts) == 1 or method == "projection":
+        if len(annotation.parts) == 1 or method == "projection" or not pairs:
             return [span] if span else [], method
         text = pairs[0].case.spanish
         parts = [Annotation(annotation.code, text[start:end], ((start, end),)) for start, end in annotation.parts]
@@ -156,9 +156,9 @@ class Carrier:
             return named, "named by code" if named else "none"
         span = self.translations.containing(pair, annotation, self.characters(pair, projection))
         phrase = pair.case.english[slice(*span)].lower()
-        if common and phrase not in self.translations.common(annotation.phrase):
-            if overlap(span, common) or projection.confidence < DOUBTFUL:
-                return common, "common translation"
+        uncommon = common is not None and phrase not in self.translations.common(annotation.phrase)
+        if uncommon and (overlap(span, common) or projection.confidence < DOUBTFUL):
+            return common, "common translation"
         whole = len(projection.covered) == len(annotated_words(pair, annotation))
         whole = whole and all(touches(pair, projection.covered, part) for part in annotation.parts)
         return span, "projection" if whole else "part of the words"
@@ -203,7 +203,7 @@ def touches(pair: Pair, covered: frozenset[int], part: Span) -> bool:
 
 
 def widen(pair: Pair, inside, within, values, projection: Projection, most: int) -> Projection:
-    """The smallest window over all translated words of an annotation, where it is within one clause and `most` words."""
+    """The smallest window over all translated words of an annotation, if it is within a clause and `most` words."""
     places = [j for j, value in enumerate(values) if value > 0 and pair.english_content[j]]
     first, last = min(places), max(places)
     if last - first >= most or any(pair.clause_ends[first + 1 : last + 1]):

@@ -55,9 +55,7 @@ def read_annotations(folder: Path, split: str) -> dict[str, list[Annotation]]:
             case, kind, code, phrase, offsets = row.split("\t")
             parts = tuple((int(start), int(end)) for start, end in (part.split() for part in offsets.split(";")))
         except ValueError:
-            raise InputError(
-                f"{path}:{number}: not id, kind, code, text, offsets; take the file as published"
-            ) from None
+            raise InputError(f"{path}:{number}: not id, kind, code, text, offsets; use the published file") from None
         if kind == "DIAGNOSTICO":
             annotations.setdefault(case, []).append(Annotation(code.upper(), phrase, parts))
     return annotations

@@ -1,7 +1,7 @@
 """Draws the sample that is judged by hand, and prints what the committed judgements say.
 
-    python -m study.codiesp_en.judge                                       # the share judged right, and the faults
-    python -m study.codiesp_en.judge --codiesp FOLDER --seed N [--count 200]    # a sample to read
+    python -m study.codiesp_en.judge            # what was carried, the share judged right, and the faults
+    python -m study.codiesp_en.judge --codiesp FOLDER --seed N [--count 200]        # a sample to read
 
 A judgement is a row of study/resources/codiesp_en_judgements.tsv: id, split, Spanish phrase, code, English phrase,
 verdict (`right` or `wrong`), reason. Right is what a coder would accept as evidence of the code: it names the same
@@ -20,7 +20,7 @@ from minscl.command import run_command
 from minscl.data.icd import CodeBook
 from minscl.errors import InputError
 from study.codiesp_en.build import OUT
-from study.codiesp_en.corpus import read_cases
+from study.codiesp_en.corpus import ANNOTATED, read_cases
 
 JUDGEMENTS = OUT.parent / "codiesp_en_judgements.tsv"
 COLUMNS = ("id", "split", "spanish", "code", "english", "verdict", "reason")
@@ -45,11 +45,8 @@ def show_sample(folder: Path, sample, book: CodeBook) -> None:
     for number, (record, row) in enumerate(sample, 1):
         parts = row["parts"]
         print(f"{number}. {record['id']} {record['split']} {row['code']} {book.description(row['code'])}")
-        print(
-            "  ES",
-            around(spanish[record["id"]], min(a for a, _ in parts), max(b for _, b in parts)),
-            f"[{row['spanish']}]",
-        )
+        first, last = min(a for a, _ in parts), max(b for _, b in parts)
+        print("  ES", around(spanish[record["id"]], first, last), f"[{row['spanish']}]")
         for start, end in row["spans"]:
             print("  EN", around(record["text"], start, end))
 
@@ -83,13 +80,29 @@ def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, flo
 def summarise(judgements: list[dict[str, str]]) -> str:
     """Shares judged right, whole and of each split, and how often each kind of fault occurs."""
     lines = []
-    for split in ("all", "train", "dev", "test"):
+    for split in ("all", *ANNOTATED):
         rows = [row for row in judgements if split in ("all", row["split"])]
         right = sum(row["verdict"] == "right" for row in rows)
         low, high = wilson_interval(right, len(rows))
         lines.append(f"{split:6} {right:4} of {len(rows):4} right: {right / len(rows):.1%} ({low:.1%} to {high:.1%})")
     faults = Counter(row["reason"].split(":")[0] for row in judgements if row["verdict"] == "wrong")
     return "\n".join([*lines, *(f"  {count:3} {fault}" for fault, count in faults.most_common())])
+
+
+def coverage(records: list[dict]) -> str:
+    """A line a split: cases, annotations and (case, code) pairs, and how many of them have evidence in English."""
+    lines = []
+    for split in ("all", *ANNOTATED):
+        chosen = [record for record in records if split in ("all", record["split"])]
+        rows = [row for record in chosen for row in record["annotations"]]
+        codes = [code for record in chosen for code in record["codes"]]
+        carried, evident = sum(bool(row["spans"]) for row in rows), sum(bool(code["evidence"]) for code in codes)
+        share = f"{carried / len(rows):.1%}, in parts {sum(len(row['spans']) > 1 for row in rows)}"
+        lines.append(
+            f"{split:6} {len(chosen)} cases, {len(rows)} annotations, {carried} carried ({share}); "
+            f"{len(codes)} case-code pairs, {evident} with evidence ({evident / len(codes):.1%})"
+        )
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -102,6 +115,7 @@ def main() -> int:
     if flags.codiesp:
         show_sample(flags.codiesp, draw(read_records(flags.file), flags.seed, flags.count), CodeBook.load())
     else:
+        print(coverage(read_records(flags.file)))
         print(summarise(read_judgements()))
     return 0
 

@@ -30,7 +30,7 @@ class Lexicon:
                     self.english[pair[1]] += 1
 
     def probability(self, spanish: str, english: str) -> float:
-        """The geometric mean of p(English | Spanish) and p(Spanish | English), discounted; 1 for cognates and numbers."""
+        """The geometric mean of p(English | Spanish) and p(Spanish | English), discounted; 1 for cognates, numbers."""
         if cognates(spanish, english):
             return 1.0
         pair = root(spanish), root(english)
@@ -39,7 +39,7 @@ class Lexicon:
 
 
 class Neighbours:
-    """How often an English word is followed directly by another word of its noun phrase, and two words by each other."""
+    """How often a content word follows directly on an English word, and on which word."""
 
     def __init__(self, texts: Iterable[list[tuple[str, bool]]]):
         """`texts` yields (word in lower case, whether a content word follows it directly) of each text in order."""
@@ -47,7 +47,7 @@ class Neighbours:
         self.followed: Counter = Counter()
         self.together: Counter = Counter()
         for text in texts:
-            for (word, followed), (following, _) in zip(text, [*text[1:], ("", False)]):
+            for (word, followed), (following, _) in zip(text, [*text[1:], ("", False)], strict=True):
                 self.seen[word] += 1
                 if followed:
                     self.followed[word] += 1

@@ -178,7 +178,7 @@ def complete(pair: Pair, projection: Projection, outside: list[float], neighbour
 
 
 def ends_noun_phrase(pair: Pair, j: int, neighbours: Neighbours) -> bool:
-    """Whether a noun phrase may end with English word j: nothing is joined to it, or it is no word that stands before."""
+    """Whether a noun phrase may end with English word j: nothing follows, or it seldom stands before a noun."""
     return not joined(pair, j + 1) or neighbours.premodifier(pair.english[j].text.lower()) < PREMODIFIER
 
 

@@ -66,8 +66,8 @@ class Pair:
 class Projection:
     """English words first..last (inclusive) of a pair.
 
-    `covered` are the annotation's content words that they translate; `confidence` is the mean strength with which, or that
-    of the first, a Spanish phrase's head, if it is less.
+    `covered` are the annotation's content words that they translate; `confidence` is the mean strength with which, or
+    that of the first, a Spanish phrase's head, if it is less.
     """
 
     first: int

@@ -30,7 +30,7 @@ def split_sentences(text: str, boundary: re.Pattern) -> list[Span]:
     for match in boundary.finditer(text):
         edges += [match.start(), match.end()]
     edges.append(len(text))
-    spans = zip(edges[::2], edges[1::2])
+    spans = zip(edges[::2], edges[1::2], strict=True)
     return [(start, end) for start, end in spans if text[start:end].strip()]
 
 

@@ -5,7 +5,7 @@ Read next: sentences.py.
 
 import re
 import unicodedata
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
@@ -17,21 +17,26 @@ SPELLINGS = (
 )  # fmt: skip
 STEM = 6  # letters
 
-SPANISH_FUNCTION_WORDS = frozenset(
-    "a al ante bajo con cual cuyo de del desde donde durante e el ella en entre es era esta este estos estas fue ha había "
-    "haber hasta la las le lo los más mas mediante muy ni o para pero por presenta presentaba que se según ser si sobre "
-    "su sus también tras u un una uno unas unos y ya".split()
+
+def _word_set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+SPANISH_FUNCTION_WORDS = _word_set(
+    "a al ante bajo con cual cuyo de del desde donde durante e el ella en entre es era esta este estos estas fue "
+    "ha había haber hasta la las le lo los más mas mediante muy ni o para pero por presenta presentaba que se "
+    "según ser si sobre su sus también tras u un una uno unas unos y ya"
 )
-ENGLISH_FUNCTION_WORDS = frozenset(
-    "a also an and any are as at be been being both but by did do for from had has have he her his in into is it its "
-    "of on or she some that the their them there these they this those to was were which who whose with within would "
-    "since due during until after before when while".split()
+ENGLISH_FUNCTION_WORDS = _word_set(
+    "a also an and any are as at be been being both but by did do for from had has have he her his in into is it "
+    "its of on or she some that the their them there these they this those to was were which who whose with "
+    "within would since due during until after before when while"
 )
 # After a noun these begin something else: "ptosis affecting the left eye", "the confusional state developed".
-ENGLISH_VERBS = frozenset(
+ENGLISH_VERBS = _word_set(
     "affecting appeared appears associated began caused causing compatible developed disappeared extending found "
-    "identified improved involving located observed occupying performed persisted presented presenting revealed showed "
-    "suggestive treated".split()
+    "identified improved involving located observed occupying performed persisted presented presenting revealed "
+    "showed suggestive treated"
 )
 
 
@@ -55,7 +60,7 @@ def fold(text: str) -> str:
     return "".join(character for character in decomposed if not unicodedata.combining(character))
 
 
-@lru_cache(maxsize=None)
+@cache
 def spelling(word: str) -> str:
     """`word` in a spelling that cognates share: "leucocitos" gives "leucocitos", "leukocytes" gives "leucocites"."""
     word = fold(word)
@@ -74,16 +79,16 @@ def stem(word: str) -> str:
     return word if word[0].isdigit() else word[:STEM]
 
 
-@lru_cache(maxsize=None)
+@cache
 def root(word: str) -> str:
-    """The stem without endings of number and gender: masa, masas, mass and masses are all `mas`; acronyms stay as they are."""
+    """The stem without endings of number and gender: masa, masas, mass, masses are `mas`. Acronyms stay whole."""
     if word.isupper() and len(word) > 1:
         return word
     word = spelling(word)
     return word if word[0].isdigit() else re.sub(r"(?<=\w{3})(?:es|as|os|[aeos])$", "", word)[:STEM]
 
 
-@lru_cache(maxsize=None)
+@cache
 def cognates(spanish: str, english: str) -> bool:
     """Whether the words are the same number, or share most of their letters from the beginning on."""
     first, second = spelling(spanish), spelling(english)
@@ -91,7 +96,10 @@ def cognates(spanish: str, english: str) -> bool:
         return True
     if first[0].isdigit() or second[0].isdigit():
         return False
-    shared = next((k for k, pair in enumerate(zip(first, second)) if pair[0] != pair[1]), min(len(first), len(second)))
+    shared = next(
+        (k for k, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]),
+        min(len(first), len(second)),
+    )
     return shared >= 4 and shared >= 0.55 * max(len(first), len(second))
 
 
