@@ -1,4 +1,4 @@
-"""CodiEsp's evidence in English: the projection on invented sentence pairs, and the file that is shipped."""
+"""CodiEsp's evidence in English: the projection on invented sentence pairs."""
 
 import random
 import re
@@ -10,10 +10,10 @@ from minscl.errors import InputError
 from study.codiesp_en.carry import Carrier, overlap, widen
 from study.codiesp_en.corpus import Annotation, Case, read_annotations, read_cases
 from study.codiesp_en.lexicon import Lexicon, Neighbours
-from study.codiesp_en.phrases import Categories, Translations, joined
+from study.codiesp_en.phrases import Categories, Translations, complete, joined
 from study.codiesp_en.projection import Projection, best_window, make_pair
 from study.codiesp_en.sentences import ENGLISH_END, SPANISH_END, align_sentences, rarity, split_sentences, stem_counts
-from study.codiesp_en.words import SPANISH_FUNCTION_WORDS, cognates, root, stem, words
+from study.codiesp_en.words import ENGLISH_FUNCTION_WORDS, SPANISH_FUNCTION_WORDS, cognates, root, stem, words
 
 # Invented sentence pairs with their links, as eflomal gives them: Spanish word - English word.
 SENTENCES = [
@@ -53,7 +53,9 @@ def carrier():
     categories = Categories(SPANISH_FUNCTION_WORDS)
     for phrase, code in (("hipertensión", "I10"), ("fiebre", "R50.9"), ("lesión hepática", "K76.9")):
         categories.add(phrase, code)
-    return Carrier(lexicon, neighbours, categories)
+    index = Categories(ENGLISH_FUNCTION_WORDS)
+    index.add("weight gain", "R63.5")
+    return Carrier(lexicon, neighbours, categories, index)
 
 
 def carried(carrier, sentence, code, *phrases):
@@ -85,6 +87,28 @@ def test_half_a_finding_is_left_out_unless_it_names_the_category(carrier):
     ]
 
 
+def test_a_term_of_the_index_needs_no_full_alignment(carrier):
+    """Guards: "weight gain" given up because eflomal linked only one of its words."""
+    sentence = ("aumento de peso", "a weight gain", "2-1 2-2")
+    assert carried(carrier, sentence, "R63.5", "aumento de peso") == ["weight gain"]
+    assert carried(carrier, sentence, "E66.9", "aumento de peso") == []
+
+
+def test_the_noun_phrase_is_completed(carrier):
+    """Guards: spans that end before the noun, where the alignment lost it: "conjunctival" for its hyperemia."""
+    pair = pair_of("hiperemia conjuntival", "conjunctival hyperemia and fever", "1-0")
+    projection = Projection(0, 0, frozenset([1]), 1.0)
+    assert complete(pair, projection, [0.0] * 4, carrier.neighbours) == (0, 1)
+    other = pair_of("hiperemia conjuntival", "conjunctival pain and fever", "1-0")  # pain belongs to something else
+    assert complete(other, projection, [0.0, 1.0, 0.0, 0.0], carrier.neighbours) == (0, 0)
+
+
+def test_what_is_absent_is_no_evidence(carrier):
+    """Guards: "painless" for the annotated "doloroso" of "no doloroso"."""
+    assert carried(carrier, ("dolor", "painless", "0-0"), "R52", "dolor") == []
+    assert carried(carrier, ("dolor", "pain", "0-0"), "R52", "dolor") == ["pain"]
+
+
 def test_no_span_crosses_a_sentence_end(carrier):
     """Guards: a window that joins the end of one English sentence with the beginning of the next."""
     sentence = ("dolor abdominal", "He had pain. Abdominal ultrasound was normal.", "0-2 1-3")
@@ -105,7 +129,7 @@ def test_the_parts_of_a_discontinuous_annotation(carrier):
 
 def test_a_common_translation_is_looked_up_where_the_alignment_fails(carrier):
     """Guards: annotations lost where eflomal linked nothing, though the usual translation stands in the sentence."""
-    local = Carrier(carrier.lexicon, carrier.neighbours, carrier.categories)
+    local = Carrier(carrier.lexicon, carrier.neighbours, carrier.categories, carrier.index)
     learned = pair_of("tiene SDRC", "he has complex regional pain", "0-1 1-2 1-3 1-4")
     for _ in range(2):
         local.translations.add("SDRC", "complex regional pain", whole=True)
