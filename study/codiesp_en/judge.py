@@ -90,7 +90,7 @@ def summarise(judgements: list[dict[str, str]]) -> str:
 
 
 def coverage(records: list[dict]) -> str:
-    """A line a split: cases, annotations and (case, code) pairs, and how many of them have evidence in English."""
+    """What was carried, of each split and kind: annotations, and (case, code) pairs with evidence in English."""
     lines = []
     for split in ("all", *ANNOTATED):
         chosen = [record for record in records if split in ("all", record["split"])]
@@ -102,7 +102,12 @@ def coverage(records: list[dict]) -> str:
             f"{split:6} {len(chosen)} cases, {len(rows)} annotations, {carried} carried ({share}); "
             f"{len(codes)} case-code pairs, {evident} with evidence ({evident / len(codes):.1%})"
         )
-    return "\n".join(lines)
+    for kind, several in (("in one part", False), ("discontinuous", True)):
+        rows = [row for record in records for row in record["annotations"] if (len(row["parts"]) > 1) == several]
+        carried = sum(bool(row["spans"]) for row in rows)
+        lines.append(f"{kind}: {carried} of {len(rows)} carried ({carried / len(rows):.1%})")
+    unknown = sum(not code["description"] for record in records for code in record["codes"])
+    return "\n".join([*lines, f"case-code pairs without a description in this edition: {unknown}"])
 
 
 def main() -> int:
