@@ -100,14 +100,14 @@ def coverage(records: list[dict]) -> str:
         share = f"{carried / len(rows):.1%}, in parts {sum(len(row['spans']) > 1 for row in rows)}"
         lines.append(
             f"{split:6} {len(chosen)} cases, {len(rows)} annotations, {carried} carried ({share}); "
-            f"{len(codes)} case-code pairs, {evident} with evidence ({evident / len(codes):.1%})"
+            f"{len(codes)} codes, {evident} with evidence ({evident / len(codes):.1%})"
         )
     for kind, several in (("in one part", False), ("discontinuous", True)):
         rows = [row for record in records for row in record["annotations"] if (len(row["parts"]) > 1) == several]
         carried = sum(bool(row["spans"]) for row in rows)
         lines.append(f"{kind}: {carried} of {len(rows)} carried ({carried / len(rows):.1%})")
     unknown = sum(not code["description"] for record in records for code in record["codes"])
-    return "\n".join([*lines, f"case-code pairs without a description in this edition: {unknown}"])
+    return "\n".join([*lines, f"codes without a description in this edition: {unknown}"])
 
 
 def main() -> int:
