@@ -91,8 +91,8 @@ def load_adapter(model, folder):  # as PEFT saves it
     model.lora_scaling = settings["lora_alpha"] / settings["r"]
 
 DOCUMENT_INSTRUCTION = ('Code this note in ICD-10-CM. Under "Evidence:" quote each finding word for word, numbered, in '
-                        'note order. Under "Codes:" write a line per code: code, description, evidence numbers in '
-                        'brackets. Write "none" if nothing can be coded.')
+                        'note order. Under "Codes:" write a line per code: evidence numbers in brackets, code, '
+                        'description. Write "none" if nothing can be coded.')
 SPAN_INSTRUCTION = "Give the ICD-10-CM code and description for this evidence:"
 
 def document_sample(document):
@@ -103,7 +103,7 @@ def document_sample(document):
         number = numbers.setdefault(" ".join(evidence["text"].split()), len(numbers) + 1)
         references.setdefault(f"{code['code']} {code['description']}", set()).add(number)
     quotations = [f"{number}. {text}" for text, number in numbers.items()]
-    codes = [f"{code} {sorted(own)}" for code, own in sorted(references.items(), key=lambda item: min(item[1]))]
+    codes = [f"{sorted(own)} {code}" for code, own in sorted(references.items(), key=lambda item: min(item[1]))]
     target = "\n".join(["Evidence:", *(quotations or ["none"]), "Codes:", *(codes or ["none"])])
     return f"{DOCUMENT_INSTRUCTION}\n\n{document['text']}", target
 
@@ -157,8 +157,8 @@ def code_note(model, tokenizer, note):
     places, codes = {}, {}
     for number, quotation in re.findall(r"^(\d+)\. (.+)$", evidence, re.MULTILINE):
         places[number] = locate(note, quotation, places.values())
-    for code, references in re.findall(r"^(\S+) .*\[([\d, ]+)\]$", lines, re.MULTILINE):
-        codes.setdefault(code, []).extend(places.get(number) for number in references.split(", "))
+    for first, code, last in re.findall(r"^(?:\[([\d, ]+)\] )?(\S+) .+?(?: \[([\d, ]+)\])?$", lines, re.MULTILINE):
+        codes.setdefault(code, []).extend(places.get(number) for number in (first or last).split(", "))
     return codes
 
 def read_tabular_list():

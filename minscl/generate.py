@@ -36,7 +36,7 @@ from minscl.infer import BATCH_SIZE
 from minscl.infer.coder import code_notes
 from minscl.infer.linear import pack_weights
 from minscl.infer.report import html_page, text_table
-from minscl.infer.systems import SYSTEMS, Sampling, choose_system
+from minscl.infer.systems import CODE_FIRST, SYSTEMS, Sampling, choose_system
 from minscl.pretrained import describe_weights, load_pretrained
 
 
@@ -121,6 +121,8 @@ def code(
     if not notes:
         return
     system = choose_system(config.system, config.sampling())
+    if (config.model, config.adapter, config.system) == (str(DEMO), "", "scl"):
+        system = CODE_FIRST  # until the embedded model is trained with the numbers first
     device, _ = choose_device(config.device, config.dtype)
     if config.compile and device.type != "cuda":
         raise InputError(f"--compile: needs a GPU for CUDA graphs, and the model is on {device}; leave the flag out")

@@ -24,7 +24,7 @@ from minscl.data.sample_types import Sample
 
 TOKEN_ERROR_RATE = 0.01  # the probability that a run of token errors begins at a target token
 LINE_ERROR_RATES = (0.0, 0.1, 0.3, 0.5)  # of a wrong line at each place between lines; one rate per document
-REFERENCES = re.compile(r"\[([\d, ]+)\]$")
+REFERENCES = re.compile(r"^\[[\d, ]+\]|\[[\d, ]+\]$")  # of a code line, in either order of prompts.py
 
 
 def inject_token_errors(pack: Pack, rng: random.Random) -> Pack:
@@ -71,9 +71,9 @@ def inject_line_errors(
             offsets.append((start + 1, len(text) + 1))  # from its number to its line break, inclusive
 
     def renumber(match: re.Match) -> str:
-        return f"[{', '.join(str(new_numbers[int(number) - 1]) for number in match[1].split(', '))}]"
+        return f"[{', '.join(str(new_numbers[int(number) - 1]) for number in match[0][1:-1].split(', '))}]"
 
-    renumbered = "\n".join(REFERENCES.sub(renumber, line) for line in codes.split("\n"))
+    renumbered = "\n".join(REFERENCES.sub(renumber, line, count=1) for line in codes.split("\n"))
     return f"{text}\nCodes:\n{renumbered}", offsets
 
 

@@ -32,13 +32,13 @@ ANSWER = """Evidence:
 6. breast cancer
 7. Dilated cardiomyopathy
 Codes:
-E10.9 Type 1 diabetes mellitus without complications [1]
-E11.9 Type 2 diabetes mellitus without complications [2]
-F02.80 Dementia [3]
-G20.A1 Parkinson's disease [4]
-R07.9 Chest pain, unspecified [5]
-C50.919 Breast cancer [6]
-I42.0 Dilated cardiomyopathy [7]
+[1] E10.9 Type 1 diabetes mellitus without complications
+[2] E11.9 Type 2 diabetes mellitus without complications
+[3] F02.80 Dementia
+[4] G20.A1 Parkinson's disease
+[5] R07.9 Chest pain, unspecified
+[6] C50.919 Breast cancer
+[7] I42.0 Dilated cardiomyopathy
 """
 
 

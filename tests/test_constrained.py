@@ -21,8 +21,9 @@ from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.infer import answer_grammar
 from minscl.infer.answer_grammar import Grammar, Quote, word_boundaries
-from minscl.infer.coder import code_note, code_notes
+from minscl.infer.coder import code_notes
 from minscl.infer.constrained import Guide
+from minscl.infer.systems import CODE_FIRST
 from minscl.model import Decoder, ModelConfig, load_tokenizer
 from tests.test_tokenizer import make_folder
 from tests.tiny_models import SIZE
@@ -42,9 +43,10 @@ def tokenizer(request, tmp_path_factory):
     return load_tokenizer(make_folder(tmp_path_factory.mktemp(request.param), request.param))
 
 
-def write(tokenizer, note, pick, max_new_tokens=MAX_NEW_TOKENS, evidence=None):
+def write(tokenizer, note, pick, max_new_tokens=MAX_NEW_TOKENS, evidence=None, reference_first=True):
     """(the answer's text, its number of tokens): `pick(allowed, guide)` chooses each token that is not forced."""
-    guide, stop_ids = Guide(tokenizer, note, max_new_tokens, evidence), frozenset(tokenizer.stop_ids)
+    guide = Guide(tokenizer, note, max_new_tokens, evidence, reference_first=reference_first)
+    stop_ids = frozenset(tokenizer.stop_ids)
     while True:
         for token in guide.forced():
             guide.advance(token)
@@ -89,11 +91,14 @@ def at_random(seed):
     return lambda tokenizer: lambda allowed, guide: rng.choice(allowed)
 
 
-@pytest.mark.parametrize("character", [shy, looping, endless, *map(at_random, range(6))])
-def test_the_worst_model_writes_a_sound_answer(tokenizer, character):
+@pytest.mark.parametrize(
+    "character, reference_first",
+    [(character, True) for character in (shy, looping, endless, *map(at_random, range(6)))] + [(at_random(6), False)],
+)
+def test_the_worst_model_writes_a_sound_answer(tokenizer, character, reference_first):
     """Guards: invented or truncated quotations, codes that are not billable or have no evidence, a code given twice, an
     answer that does not end."""
-    output, used = write(tokenizer, NOTE, character(tokenizer))
+    output, used = write(tokenizer, NOTE, character(tokenizer), reference_first=reference_first)
     parsed = parse_document(output, known_category=CodeBook.load().has_category)
     assert used <= MAX_NEW_TOKENS and parsed.malformed == 0 and not parsed.sectionless
     for text in parsed.evidence:
@@ -103,11 +108,14 @@ def test_the_worst_model_writes_a_sound_answer(tokenizer, character):
     for item in parsed.codes:
         assert item.description == one_line(BOOK.description(item.code))
         assert item.references and all(1 <= number <= len(parsed.evidence) for number in item.references)
+        assert list(item.references) == sorted(set(item.references))
+        assert (output[: item.start].rpartition("\n")[2] != "") == reference_first
     placeholders = (not parsed.evidence) + (not codes)  # lines with `none`
     assert len(parsed.evidence) + len(codes) + 2 + placeholders == len(output.split("\n"))  # the parser dropped nothing
 
 
-def test_a_good_models_answer_is_allowed_token_by_token(tokenizer):
+@pytest.mark.parametrize("reference_first", [True, False])
+def test_a_good_models_answer_is_allowed_token_by_token(tokenizer, reference_first):
     """Guards: a grammar narrower than training's targets, or forced tokens that differ from the tokenizer's: then
     grounded and free answers differ."""
     text = one_line(NOTE)
@@ -120,13 +128,16 @@ def test_a_good_models_answer_is_allowed_token_by_token(tokenizer):
         ("I10", ["HTN"]),
         ("I50.23", ["acute on chronic systolic heart failure"]),
         ("H81.09", ["Ménière's"]),
+        ("A52.16", ["café"]),  # "(tabetic)": a tokenizer may join the closing bracket and the line break
+        ("A41.51", ["EF 25%"]),  # "[E. coli]"
     ]
     codes = [Assignment(code, BOOK.description(code), tuple(map(quote, quotations))) for code, quotations in answer]
-    target = render_document_target(CodedDocument("a", text, tuple(codes)))
+    target = render_document_target(CodedDocument("a", text, tuple(codes)), reference_first=reference_first)
     target_ids = tokenizer.encode_answer(target)[:-1]
     if tokenizer.chat.before_answer:  # Llama 2 writes a space before its end token, which we do not ask for
         assert tokenizer.pieces()[target_ids.pop()] == b" "
-    guide, stop_ids = Guide(tokenizer, NOTE, MAX_NEW_TOKENS), frozenset(tokenizer.stop_ids)
+    guide = Guide(tokenizer, NOTE, MAX_NEW_TOKENS, reference_first=reference_first)
+    stop_ids = frozenset(tokenizer.stop_ids)
     while len(guide.ids) < len(target_ids):
         for token in guide.forced():
             assert token == target_ids[len(guide.ids)], (guide.answer_bytes, token)
@@ -168,6 +179,34 @@ def test_allowed_tokens_are_those_that_the_grammar_accepts(tokenizer):
         if not allowed:
             break
         guide.advance(rng.choice(allowed))
+
+
+@pytest.mark.parametrize(
+    "line, accepted",
+    [
+        ("[1] I10 Essential (primary) hypertension", True),
+        ("[1, 3] I10 Essential (primary) hypertension\n[1] E11.9 ", True),
+        ("none", True),
+        ("[1] I50 ", False),
+        ("[1] I10 Hypertension", False),
+        ("[4]", False),
+        ("[0]", False),
+        ("[2, 1]", False),
+        ("[1, 1]", False),
+        ("[]", False),
+        ("I10", False),
+        ("[1] none", False),
+        ("[1] I10 Essential (primary) hypertension [", False),
+        ("[1] I10 Essential (primary) hypertension\n[2] I10", False),
+        ("[1] I10 Essential (primary) hypertension\nnone", False),
+    ],
+)
+def test_code_lines_of_three_quotations(line, accepted):
+    """Guards: numbers that are no evidence line's, repeated or descending; a code without evidence, a heading's code,
+    a code twice, another description."""
+    grammar = Grammar("DM2, HTN, A1c 9.4")
+    assert accepts(grammar, grammar.after_evidence(3), line.encode()) == accepted
+    assert not accepts(grammar, grammar.after_evidence(0), b"[")
 
 
 def accepts(grammar, state, piece) -> bool:
@@ -321,8 +360,9 @@ def test_a_batch_answers_as_each_note_alone(embedded):
     """Guards: rows that read different numbers of tokens, one guide asked about another's row."""
     texts = ["Pt with DM2 and HTN.", "Admitted for pneumonia; history of CKD, no fever.", "AF."]
     notes = [Note(str(number), text) for number, text in enumerate(texts)]
-    alone = [code_note(*embedded, note.text, grounded=True) for note in notes]
-    together = list(code_notes(*embedded, notes, grounded=True, batch_size=3))
+    system = CODE_FIRST  # until the embedded model is trained with the numbers first
+    alone = [next(code_notes(*embedded, [note], system=system, grounded=True)) for note in notes]
+    together = list(code_notes(*embedded, notes, system=system, grounded=True, batch_size=3))
     assert [document.output for document in together] == [document.output for document in alone]
     assert any(document.codes for document in alone)
     for document in together:

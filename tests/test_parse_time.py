@@ -13,6 +13,8 @@ STUCK = {
     "blank lines of another kind after a list number": ("Codes:\n1.", "\v", "x"),
     "blanks before cut references": ("Codes:\nI10 x", " ", "y"),
     "references inside a line": ("Codes:\nI10 ", "[1]", "x"),
+    "references before no code": ("Codes:\n", "[1, 2] ", "x"),
+    "numbers of references that never close": ("Codes:\n[1", ", 2", "x"),
     "references with blanks": ("Codes:\nHypertension ", "[Evidence: 1, 2] ", "x"),
     "thinking that is closed again and again": ("", "</think>", "I10"),
 }

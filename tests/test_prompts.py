@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from minscl.data import Assignment, CodedDocument, Evidence
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import (
+    CODE_FIRST_INSTRUCTION,
     CODES_INSTRUCTION,
     DOCUMENT_INSTRUCTION,
     one_line,
@@ -27,6 +28,14 @@ def known_category(category: str) -> bool:
 
 
 EXAMPLE = """Evidence:
+1. acute on chronic systolic heart failure
+2. DM2
+3. A1c of 9.4
+Codes:
+[1] I50.23 Acute on chronic systolic (congestive) heart failure
+[2, 3] E11.65 Type 2 diabetes mellitus with hyperglycemia"""
+
+CODE_FIRST_EXAMPLE = """Evidence:
 1. acute on chronic systolic heart failure
 2. DM2
 3. A1c of 9.4
@@ -58,7 +67,10 @@ def test_the_format_is_the_published_one():
         ),
     )
     assert render_document_target(coded) == EXAMPLE
+    assert render_document_target(coded, reference_first=False) == CODE_FIRST_EXAMPLE
     assert render_document_target(document()) == "Evidence:\nnone\nCodes:\nnone"
+    headache = ("R51.9", "Headache, unspecified", [])
+    assert render_document_target(document(headache)) == "Evidence:\nnone\nCodes:\n[] R51.9 Headache, unspecified"
     assert render_document_target(coded, evidence_first=False) == (
         "Codes:\nI50.23 Acute on chronic systolic (congestive) heart failure\n"
         "E11.65 Type 2 diabetes mellitus with hyperglycemia"
@@ -71,13 +83,14 @@ def test_repeated_evidence_is_one_line():
     coded = document(
         ("I10", "a", [("HTN", 9), ("HTN", 1)]), ("N18.9", "b", [("HTN", 1), ("CKD", 20)]), ("I10", "a", [("CKD", 20)])
     )
-    assert render_document_target(coded) == "Evidence:\n1. HTN\n2. CKD\nCodes:\nI10 a [1, 2]\nN18.9 b [1, 2]"
+    assert render_document_target(coded) == "Evidence:\n1. HTN\n2. CKD\nCodes:\n[1, 2] I10 a\n[1, 2] N18.9 b"
 
 
 def test_prompts_start_with_their_instruction():
     """Guards: a note before its instruction, which leaves samples without a common prefix; a note that is altered."""
     assert render_document_prompt(" a\r\n\tb ") == DOCUMENT_INSTRUCTION + "\n\n" + " a\r\n\tb "
     assert render_document_prompt("x", evidence_first=False) == CODES_INSTRUCTION + "\n\nx"
+    assert render_document_prompt("x", reference_first=False) == CODE_FIRST_INSTRUCTION + "\n\nx"
     assert render_span_prompt("two\n lines").endswith(":\ntwo lines")
 
 
@@ -111,6 +124,8 @@ TRICKY = [
     "1)",
     "10. ",
     "<|eot_id|>",
+    "[2] I10",
+    "[]",
 ]
 TEXT = st.one_of(
     st.sampled_from(TRICKY),
@@ -132,11 +147,11 @@ def documents(draw):
 
 
 @settings(max_examples=600, deadline=None)
-@given(documents())
+@given(documents(), st.booleans())
 @pytest.mark.slow
-def test_rendered_documents_are_parsed_back(coded):
+def test_rendered_documents_are_parsed_back(coded, reference_first):
     """Guards: quotations or descriptions that look like the format itself: headings, numbers, codes, references."""
-    parsed = parse_document(render_document_target(coded), known_category)
+    parsed = parse_document(render_document_target(coded, reference_first=reference_first), known_category)
     texts = {
         assignment.code: frozenset(filter(None, (one_line(evidence.text) for evidence in assignment.evidence)))
         for assignment in coded.codes
@@ -147,6 +162,29 @@ def test_rendered_documents_are_parsed_back(coded):
     } == {(assignment.code, one_line(assignment.description), texts[assignment.code]) for assignment in coded.codes}
     assert set(parsed.evidence) == frozenset().union(*texts.values())
     assert not parsed.sectionless and not parsed.malformed
+
+
+@settings(max_examples=300, deadline=None)
+@given(documents())
+def test_codes_only_are_parsed_back(coded):
+    """Guards: a description that looks like numbers or another code, in an answer without an evidence section."""
+    parsed = parse_document(render_document_target(coded, evidence_first=False), known_category)
+    expected = {(item.code, one_line(item.description)) for item in coded.codes}
+    assert {(code.code, code.description) for code in parsed.codes} == expected and not parsed.evidence
+    assert all(code.references == () for code in parsed.codes)
+
+
+@settings(max_examples=300, deadline=None)
+@given(documents(), st.data())
+def test_lines_in_both_orders_are_parsed_alike(coded, data):
+    """Guards: answers of older models, and answers that mix the two orders."""
+    new, old = (render_document_target(coded, reference_first=order).split("\n") for order in (True, False))
+    mixed = "\n".join(map(data.draw, map(st.sampled_from, zip(new, old, strict=True))))
+
+    def codes(text):
+        return [(code.code, code.description, code.references) for code in parse_document(text, known_category).codes]
+
+    assert codes(mixed) == codes("\n".join(new))
 
 
 @settings(max_examples=300, deadline=None)
@@ -169,7 +207,7 @@ def test_a_span_target_is_parsed_back(code, description):
 @given(st.lists(TEXT, max_size=5))
 def test_supplied_evidence_is_parsed_back(texts):
     """Guards: human evidence renumbered or lost between prompt and answer ("+ Evid.")."""
-    parsed = parse_document(render_evidence(texts) + "I10 x [1]", known_category)
+    parsed = parse_document(render_evidence(texts) + "[1] I10 x", known_category)
     assert list(parsed.evidence) == list(dict.fromkeys(filter(None, map(one_line, texts))))
 
 
@@ -203,6 +241,8 @@ def test_any_text_is_parsed_without_failing(text, truncated):
         ("Codes:\nI10\nCodes:\nE11.9", ["E11.9"]),
         ("Evidence:\n1. HTN", []),
         ("I10\nI10\ni10", ["I10"]),
+        ("Codes:\n- [1] **I10**: Hypertension\n**[2, 3]** E11.9\n[1][2]: N18.9", ["I10", "E11.9", "N18.9"]),
+        ("Codes:\n[1] Hypertension (I10)\n[250] diabetes", ["I10"]),
         ("Codes:\nI10<|eot_id|>E11.9", ["I10"]),
     ],
 )
@@ -223,6 +263,7 @@ def test_links_after_quotations():
     [
         (len(EXAMPLE), ["I50.23", "E11.65"]),
         (EXAMPLE.index("E11.65") + 6, ["I50.23"]),
+        (EXAMPLE.index("E11.65") - 3, ["I50.23"]),
         (EXAMPLE.index("I50.23") + 4, []),
     ],
 )

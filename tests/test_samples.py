@@ -45,7 +45,7 @@ def test_only_the_answer_and_its_end_are_trained(tokenizer):
     sample = encode_sample(tokenizer, document_sample(NOTE))
     assert show_sample(tokenizer, sample).replace("⟧⟦", "") == (
         f"<|bos|><|user|>{render_document_prompt(NOTE.text)}<|end|><|assistant|>"
-        "⟦Evidence:\n1. HTN\nCodes:\nI10 Essential (primary) hypertension [1]<|end|>⟧"
+        "⟦Evidence:\n1. HTN\nCodes:\n[1] I10 Essential (primary) hypertension<|end|>⟧"
     )
     assert sample.target_ids[-1] in tokenizer.stop_ids and sample.kind == "document"
     chat = [

@@ -18,8 +18,9 @@ def test_drafts_are_the_description_and_what_the_note_says(embedded):
     note = Note("a", "Admitted with pneumonia and atrial fibrillation with rapid ventricular response.")
     prompt = note_prompt(model, tokenizer, note)
     drafter = Drafter(tokenizer, prompt)
-    written = tokenizer.encode_answer_start("Evidence:\n1. atrial fibrillation\nCodes:\nI48.91")
-    assert tokenizer.decode(drafter(written)) == " Unspecified atrial fibrillation ["
+    for line, rest in (("[1] I48.91", "\n["), ("[1, 2] I48.91", "\n["), ("I48.91", " [")):
+        written = tokenizer.encode_answer_start(f"Evidence:\n1. atrial fibrillation\nCodes:\n{line}")
+        assert tokenizer.decode(drafter(written)) == f" Unspecified atrial fibrillation{rest}"
     written = tokenizer.encode_answer_start("Evidence:\n1. atrial fibrillation")
     assert tokenizer.decode(drafter(written)).startswith(" with rapid")
     assert prompt_lookup([1, 2, 3, 4, 1, 2]) == [3, 4, 1, 2] and prompt_lookup([1, 2, 3]) == []

@@ -19,11 +19,11 @@ from minscl.data.parse_line import (
     CANONICAL,
     LIST_MARK,
     NUMBER,
-    RENDERED_CODE_LINE,
     KnownCategory,
     canonical,
     every_category,
     looks_like_code,
+    match_rendered,
     read_code_line,
     read_heading,
     read_quotation,
@@ -46,7 +46,7 @@ FENCE = re.compile(r"\s*```[\w-]*\s*")
 OUTER_FENCES = re.compile(r"^```[\w-]*|```$")
 # A rendered span answer. "I10 Essential hypertension" → "I10", "Essential hypertension".
 RENDERED_SPAN = re.compile(rf"({CANONICAL})(?: (.*)(?=\n|\Z))?\s*\Z")
-# A rendered document answer. "Evidence:\n1. HTN\nCodes:\nI10 x [1]" → group 1, the code lines: "I10 x [1]".
+# A rendered document answer. "Evidence:\n1. HTN\nCodes:\n[1] I10 x" → group 1, the code lines: "[1] I10 x".
 RENDERED_DOCUMENT = re.compile(r"(?:Evidence:\n(?:(?:[0-9]+\. [^\n]+\n)+|none\n))?Codes:\n(.+)", re.DOTALL)
 # What blanking overwrites. "a\nb" → "a" and "b".
 _NOT_NEWLINE = re.compile(r"[^\n]")
@@ -181,7 +181,7 @@ def _is_rendered(text: str) -> bool:
     sections = RENDERED_DOCUMENT.fullmatch(text)
     if not sections:
         return False
-    return all(RENDERED_CODE_LINE.fullmatch(line) or not REMOVED.search(line) for line in sections[1].split("\n"))
+    return all(match_rendered(line) or not REMOVED.search(line) for line in sections[1].split("\n"))
 
 
 def _blank_thinking(text: str) -> str:

@@ -37,8 +37,12 @@ CODE_ATTEMPT = re.compile(r"(?=[^\W\d]*[0-9])[\w.]{3,}")
 # Numbers of evidence lines in a reference. "[1, 3]" → "1", "3".
 NUMBER = re.compile("[0-9]+")
 
-# Code lines. As prompts.py renders them: "E11.65 Type 2 diabetes [2, 3]" → "E11.65", " Type 2 diabetes", "2, 3".
-RENDERED_CODE_LINE = re.compile(rf"({CANONICAL})((?: .*)?) \[((?:[0-9]{{1,4}}(?:, [0-9]{{1,4}})*)?)\]")
+# Code lines as prompts.py renders them. "[2, 3] E11.65 Type 2 diabetes" → references "2, 3", code "E11.65",
+# description " Type 2 diabetes"; in the earlier order, "E11.65 Type 2 diabetes [2, 3]".
+_RENDERED_REFERENCES = r"\[(?P<references>(?:[0-9]{1,4}(?:, [0-9]{1,4})*)?)\]"
+_RENDERED_CODE = rf"(?P<code>{CANONICAL})(?P<description>(?: .*)?)"
+REFERENCE_FIRST_LINE = re.compile(f"{_RENDERED_REFERENCES} {_RENDERED_CODE}")
+CODE_FIRST_LINE = re.compile(f"{_RENDERED_CODE} {_RENDERED_REFERENCES}")
 # What may precede the first code. "2. **Code: I10** x" → "2. **Code: "; may be empty.
 CODE_LINE_PREFIX = re.compile(
     rf"\s*(?:[-*•·+–—>|#]+\s+)?(?:\(?[0-9]{{1,3}}[.)]\s+)?[\s*_`|\[(\"'“]*(?:{_LABEL}[\s*_`\[(\"'“]*)?", re.IGNORECASE
@@ -50,7 +54,10 @@ CODE_SEPARATOR = re.compile(r"(?:(?:\s*(?:[,;/&]|\band\b))+\s*|\s+)[*_`\[(]*", r
 # A bracketed code at the end. "Diabetes (ICD-10: E11.9)" → "E11.9".
 CODE_AT_END = re.compile(rf"[\[(]\s*(?:{_LABEL}\s*)?({_SHAPE})\s*[\])][\s.*_`|]*$", re.IGNORECASE)
 # One reference. "I10 Hypertension [1, 3]" → "[1, 3]"; "x [Evidence: 1 and 3]" → "[Evidence: 1 and 3]".
-REFERENCE = re.compile(r"\[(?:evidence:?\s*)?[0-9]{1,4}(?:\s*(?:,|;|&|and)\s*[0-9]{1,4})*\]", re.IGNORECASE)
+_NUMBERS = r"(?:evidence:?\s*)?[0-9]{1,4}(?:\s*(?:,|;|&|and)\s*[0-9]{1,4})*"
+REFERENCE = re.compile(rf"\[{_NUMBERS}\]", re.IGNORECASE)
+# References before the code, after a list mark. "**[1][3]**: I10" → "**[1][3]**:", group 1 "[1][3]"; also "[] I10".
+LEADING_REFERENCES = re.compile(rf"[\s*_`|]*((?:\[(?:{_NUMBERS})?\]\s*)+)[*_`:.=→⇒]*", re.IGNORECASE)
 # What may follow the references at the end of a line. In "I10 x [1][3].**", after "[3]": ".**"; may be empty.
 AFTER_REFERENCES = re.compile(r"[\s.*_`|]*")
 
@@ -116,14 +123,16 @@ def read_quotation(line: str, known_category: KnownCategory) -> tuple[str, str |
 def read_code_line(line: str, known_category: KnownCategory) -> tuple[list[tuple[int, int]], str, tuple[int, ...]]:
     """([(start, end) of each code in `line`], description, numbers of the evidence lines referred to).
 
-    Codes are read at the start of the line, or one in brackets at its end; without any the description is "".
+    Codes are read at the start of the line or after references, or one in brackets at its end; without any the
+    description is "". References at the end count where there are none before the code.
     """
-    rendered = RENDERED_CODE_LINE.fullmatch(line.rstrip())
+    rendered = match_rendered(line.rstrip())
     if rendered:
-        places = [rendered.span(1)] if _dotted_or_known(rendered[1], known_category) else []
-        return places, rendered[2][1:], _numbers(rendered[3])
+        places = [rendered.span("code")] if _dotted_or_known(rendered["code"], known_category) else []
+        return places, rendered["description"][1:], _numbers(rendered["references"])
     places = []
-    position = end = _end_of(CODE_LINE_PREFIX, line)
+    leading = _leading_references(line)
+    position = end = _end_of(CODE_LINE_PREFIX, line, leading.end() if leading else 0)
     while code := read_token(line, position, known_category):
         places.append(code.span())
         end = _end_of(CLOSING_MARKUP, line, code.end())
@@ -132,8 +141,8 @@ def read_code_line(line: str, known_category: KnownCategory) -> tuple[list[tuple
             break
         position = separator.end()
     tail = line[end:]
-    start = _references_start(tail)
-    tail, numbers = tail[:start], _numbers(tail[start:])
+    start = len(tail) if leading else _references_start(tail)
+    tail, numbers = tail[:start], _numbers(leading[1] if leading else tail[start:])
     if not places:
         at_end = CODE_AT_END.search(tail)
         if at_end and _is_code(at_end[1], known_category):
@@ -141,9 +150,15 @@ def read_code_line(line: str, known_category: KnownCategory) -> tuple[list[tuple
     return places, tail.strip(" \t\r.:-–—*_`|") if places else "", numbers
 
 
+def match_rendered(line: str) -> re.Match | None:
+    """The match of a code line with references as prompts.py renders it, in either order."""
+    return REFERENCE_FIRST_LINE.fullmatch(line) or CODE_FIRST_LINE.fullmatch(line)
+
+
 def looks_like_code(line: str) -> bool:
     """Whether a line without a code tried to state one: its first word has a digit (`250.00`, `I10-I16`, `E1Q`)."""
-    return CODE_ATTEMPT.match(line, _end_of(CODE_LINE_PREFIX, line)) is not None
+    leading = _leading_references(line)
+    return CODE_ATTEMPT.match(line, _end_of(CODE_LINE_PREFIX, line, leading.end() if leading else 0)) is not None
 
 
 def read_heading(line: str) -> re.Match | None:
@@ -164,6 +179,10 @@ def _is_code(text: str, known_category: KnownCategory) -> bool:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, NUMBER.findall(text)))
+
+
+def _leading_references(line: str) -> re.Match | None:
+    return LEADING_REFERENCES.match(line, _end_of(LIST_MARK, line))
 
 
 def _references_start(text: str) -> int:

@@ -9,18 +9,22 @@ The answer to a document prompt, E before C in one generation:
     2. DM2
     3. A1c of 9.4
     Codes:
-    I50.23 Acute on chronic systolic (congestive) heart failure [1]
-    E11.65 Type 2 diabetes mellitus with hyperglycemia [2, 3]
+    [1] I50.23 Acute on chronic systolic (congestive) heart failure
+    [2, 3] E11.65 Type 2 diabetes mellitus with hyperglycemia
 
 Evidence is in document order, each text once: a text that supports two codes, or occurs at two places, is one line, and
-codes refer to it by number. Codes are ordered by their first evidence. A run of white space in a quotation becomes one
-space, because a quotation is one line (locating it in the note ignores white space). A note with nothing to code gives
-`none`. The instruction comes first, so all samples of a kind share a prefix of tokens.
+codes refer to it by number. The numbers precede the code, which is then written given its evidence: p(C | x, E). Codes
+are ordered by their first evidence; a code without evidence comes last, with `[]`. A run of white space in a quotation
+becomes one space, because a quotation is one line (locating it in the note ignores white space). A note with nothing to
+code gives `none`. The instruction comes first, so all samples of a kind share a prefix of tokens.
+
+Answers without an evidence section have no numbers: `I10 Essential (primary) hypertension`. `reference_first=False` is
+the earlier order, numbers last, `I10 Essential (primary) hypertension [1]`. The parser reads both.
 
 The prompts of the baselines (infer/systems/) are here too.
 
 `render_*` and `parse_*` are inverses. Where the tolerant parser of parse.py would change a text, the text is protected:
-`1. "none"` quotes the word none, and `[]` ends a code line whose description would be misread.
+`1. "none"` quotes the word none, and `[]` ends a code line without numbers whose description would be misread.
 
 deviates: the wording is ours; the paper's Table 6, which has its prompts, is an image.
 
@@ -58,11 +62,12 @@ __all__ = [
     "render_span_target",
 ]
 
-DOCUMENT_INSTRUCTION = (
+_INSTRUCTION = (
     'Code this note in ICD-10-CM. Under "Evidence:" quote each finding word for word, numbered, in note order. '
-    'Under "Codes:" write a line per code: code, description, evidence numbers in brackets. '
-    'Write "none" if nothing can be coded.'
+    'Under "Codes:" write a line per code: {}. Write "none" if nothing can be coded.'
 )
+DOCUMENT_INSTRUCTION = _INSTRUCTION.format("evidence numbers in brackets, code, description")
+CODE_FIRST_INSTRUCTION = _INSTRUCTION.format("code, description, evidence numbers in brackets")
 CODES_INSTRUCTION = (
     'Code this note in ICD-10-CM. Under "Codes:" write a line per code: code, description. '
     'Write "none" if nothing can be coded.'
@@ -75,9 +80,10 @@ REASONING_INSTRUCTION = (
 SPAN_INSTRUCTION = "Give the ICD-10-CM code and description for this evidence:"
 
 
-def render_document_prompt(text: str, evidence_first: bool = True) -> str:
+def render_document_prompt(text: str, evidence_first: bool = True, reference_first: bool = True) -> str:
     """Instruction, blank line, the note unchanged. `evidence_first=False` asks for codes only (Eq. 2, SFT)."""
-    return f"{DOCUMENT_INSTRUCTION if evidence_first else CODES_INSTRUCTION}\n\n{text}"
+    with_evidence = DOCUMENT_INSTRUCTION if reference_first else CODE_FIRST_INSTRUCTION
+    return f"{with_evidence if evidence_first else CODES_INSTRUCTION}\n\n{text}"
 
 
 def render_reasoning_prompt(text: str) -> str:
@@ -104,7 +110,7 @@ def render_span_target(code: str, description: str) -> str:
     return f"{code} {one_line(description)}".rstrip()
 
 
-def render_document_target(document: CodedDocument, evidence_first: bool = True) -> str:
+def render_document_target(document: CodedDocument, evidence_first: bool = True, reference_first: bool = True) -> str:
     """The answer for `document`; with `evidence_first=False` only the code section, without references.
 
     Evidence without offsets (a prediction's quotation that was not located) comes last; blank evidence is left out.
@@ -121,7 +127,14 @@ def render_document_target(document: CodedDocument, evidence_first: bool = True)
             {number_of[one_line(quotation.text)] for quotation in quotations if one_line(quotation.text)}
         )
         order = (references[0], min(map(_order, quotations))) if references else (len(number_of) + 1,)
-        lines.append((order, _code_line(code, one_line(description), references if evidence_first else [])))
+        line = f"{code} {one_line(description)}".rstrip()
+        if evidence_first and reference_first:
+            line = f"[{', '.join(map(str, references))}] {line}"
+        elif evidence_first and references:
+            line = f"{line} [{', '.join(map(str, references))}]"
+        else:
+            line = _protected(line, code)
+        lines.append((order, line))
     lines.sort(key=lambda item: item[0])  # stable: codes with the same evidence keep the document's order
     section = "\n".join(line for _, line in lines) or "none"
     return (render_evidence(texts) if evidence_first else "Codes:\n") + section
@@ -149,11 +162,9 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _code_line(code: str, description: str, references: list[int]) -> str:
-    line = f"{code} {description}".rstrip()
-    if references:
-        return f"{line} [{', '.join(map(str, references))}]"
-    parsed_back = ([(0, len(code))], description, ())
+def _protected(line: str, code: str) -> str:
+    """A code line without references, ended by `[]` where the parser would not read exactly `code` and description."""
+    parsed_back = ([(0, len(code))], line[len(code) + 1 :], ())
     safe = not REMOVED.search(line) and read_code_line(line, every_category) == parsed_back
     return line if safe or not re.match(CANONICAL, code) else f"{line} []"
 

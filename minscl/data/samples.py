@@ -44,11 +44,14 @@ class Tokenizer(Protocol):
         ...
 
 
-def document_sample(document: CodedDocument, evidence_first: bool = True) -> TextSample:
-    """A document as text: x → E → C (Eq. 1 and 4), or with `evidence_first=False` x → C (Eq. 2)."""
+def document_sample(document: CodedDocument, evidence_first: bool = True, reference_first: bool = True) -> TextSample:
+    """A document as text: x → E → C (Eq. 1 and 4), or with `evidence_first=False` x → C (Eq. 2).
+
+    `reference_first=False`: the earlier order of a code line (prompts.py).
+    """
     return TextSample(
-        prompt=render_document_prompt(document.text, evidence_first),
-        target=render_document_target(document, evidence_first),
+        prompt=render_document_prompt(document.text, evidence_first, reference_first),
+        target=render_document_target(document, evidence_first, reference_first),
         kind="document",
         name=show_id(document.id),
     )

@@ -3,7 +3,8 @@
     Evidence:            then evidence lines, or none                  state Evidence
     1. <part of note>    verbatim, from word boundary to word boundary state Quote
     Codes:               then code lines, or none
-    I50.23 <its description> [1, 2]                                    states Code, References; the description is fixed
+    [1, 2] I50.23 <its description>                                    states CodeLine, References, Code; the
+                                                                       description is fixed
 
 A state is a small immutable value; `transitions(state)` maps each byte that may come next to the state after it.
 Nothing here depends on tokens: constrained.py walks the vocabulary along these transitions. White space in the note
@@ -61,12 +62,11 @@ class Quote:
 
 
 @dataclass(frozen=True)
-class Code:
-    """In the code of a code line, of which `prefix` has been written; `codes` are those of the lines above."""
+class CodeLine:
+    """At the start of a code line; `codes` have been written."""
 
     evidence_lines: int
     codes: tuple[str, ...] = ()
-    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,20 +75,28 @@ class References:
 
     evidence_lines: int
     codes: tuple[str, ...]
-    last: int
-    digits: str
+    last: int = 0
+    digits: str = ""
+
+
+@dataclass(frozen=True)
+class Code:
+    """In the code of a code line, of which `prefix` has been written."""
+
+    evidence_lines: int
+    codes: tuple[str, ...]
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
 class Closed:
-    """After a code line or `none`: the answer may end. `more`: another code line may follow."""
+    """After a code line, or after `none` (no `codes`): the answer may end."""
 
     evidence_lines: int = 0
     codes: tuple[str, ...] = ()
-    more: bool = False
 
 
-State = Text | Evidence | Quote | Code | References | Closed
+State = Text | Evidence | Quote | CodeLine | References | Code | Closed
 Transitions = dict[int, State]  # next byte → state after it
 
 
@@ -96,12 +104,12 @@ class Grammar:
     """The automaton for answers about one note. While `closing` is set, only transitions towards the end remain.
 
     `starts` and `ends` are the byte offsets into `note_bytes` where a quotation may start and end. `codebook`: the
-    code set; None: the default edition.
+    code set; None: the default edition. `reference_first=False`: a code's numbers follow its description.
     """
 
-    def __init__(self, note: str, codebook: CodeBook | None = None):
+    def __init__(self, note: str, codebook: CodeBook | None = None, reference_first: bool = True):
         text = one_line(note)
-        self.codebook = codebook or CodeBook.load()
+        self.codebook, self.reference_first = codebook or CodeBook.load(), reference_first
         self.note_bytes = text.encode("utf-8")
         starts, self.ends = word_boundaries(text)
         self.sorted_ends = sorted(self.ends)
@@ -131,9 +139,9 @@ class Grammar:
         return Text(b" Evidence:\n" if leading_space else b"Evidence:\n", Evidence())
 
     @staticmethod
-    def after_evidence(evidence_lines: int) -> Code:
+    def after_evidence(evidence_lines: int) -> CodeLine:
         """The state after `Codes:` where the prompt ends with `evidence_lines` human quotations ("+ Evid.")."""
-        return Code(evidence_lines)
+        return CodeLine(evidence_lines)
 
     def transitions(self, state: State) -> Transitions:
         """{next byte: state after it}; empty only where the answer must end."""
@@ -143,11 +151,14 @@ class Grammar:
             return self._after_evidence_line(state)
         if isinstance(state, Quote):
             return self._in_quotation(state)
-        if isinstance(state, Code):
-            return self._in_code(state)
+        if isinstance(state, CodeLine):
+            return self._at_code_line(state)
         if isinstance(state, References):
             return self._in_references(state)
-        return spell((b"\n", Code(state.evidence_lines, state.codes))) if state.more and not self.closing else {}
+        if isinstance(state, Code):
+            return self._in_code(state)
+        another = 0 < len(state.codes) < MAX_LINES and not self.closing
+        return spell((b"\n", CodeLine(state.evidence_lines, state.codes))) if another else {}
 
     @staticmethod
     def may_end(state: State) -> bool:
@@ -159,7 +170,7 @@ class Grammar:
         count = len(state.quotations)
         if self.starts and count < MAX_LINES and not self.closing:
             options.append((b"%d. " % (count + 1), Quote(state.quotations, self.starts, 0)))
-        options.append((b"Codes:\n", Code(count)) if count else (b"none\nCodes:\nnone", Closed()))
+        options.append((b"Codes:\n", CodeLine(count)) if count else (b"none\nCodes:\nnone", Closed()))
         return spell(*options)
 
     def _in_quotation(self, state: Quote) -> Transitions:
@@ -186,19 +197,26 @@ class Grammar:
         end only where nothing else can follow."""
         return quotations.count(text) < MAX_COPIES and quotation_reads_back(len(quotations) + 1, text)
 
+    def _at_code_line(self, state: CodeLine) -> Transitions:
+        none = {} if state.codes else spell((b"none", Closed()))
+        if not state.evidence_lines or (none and self.closing):  # no code without evidence
+            return none
+        if self.reference_first:
+            return none | spell((b"[", References(state.evidence_lines, state.codes)))
+        return none | self._in_code(Code(state.evidence_lines, state.codes))
+
     def _in_code(self, state: Code) -> Transitions:
         if self.codebook.is_billable(state.prefix):  # the code is complete
             description = one_line(self.codebook.description(state.prefix) or "")
-            references = References(state.evidence_lines, (*state.codes, state.prefix), 0, "")
-            return spell((f" {description} [".encode(), references))
+            codes = (*state.codes, state.prefix)
+            if self.reference_first:
+                return spell((f" {description}".encode(), Closed(state.evidence_lines, codes)))
+            return spell((f" {description} [".encode(), References(state.evidence_lines, codes)))
         transitions: Transitions = {}
-        if state.evidence_lines:  # no code without evidence
-            for letter in next_characters(self.codebook, state.prefix):
-                candidates = self.codebook.billable_below(state.prefix + letter)[: len(state.codes) + 1]
-                if not all(code in state.codes for code in candidates):
-                    transitions[ord(letter)] = Code(state.evidence_lines, state.codes, state.prefix + letter)
-        if not state.codes and not state.prefix:
-            transitions = spell((b"none", Closed())) | ({} if self.closing else transitions)
+        for letter in next_characters(self.codebook, state.prefix):
+            candidates = self.codebook.billable_below(state.prefix + letter)[: len(state.codes) + 1]
+            if not all(code in state.codes for code in candidates):
+                transitions[ord(letter)] = Code(state.evidence_lines, state.codes, state.prefix + letter)
         return transitions
 
     def _in_references(self, state: References) -> Transitions:
@@ -212,7 +230,8 @@ class Grammar:
         if reference in allowed:
             if self.closing:
                 transitions = {}
-            transitions[ord("]")] = Closed(state.evidence_lines, state.codes, len(state.codes) < MAX_LINES)
+            rest = (state.evidence_lines, state.codes)
+            transitions[ord("]")] = Text(b" ", Code(*rest)) if self.reference_first else Closed(*rest)
             if reference < state.evidence_lines and not self.closing:
                 transitions[ord(",")] = Text(b" ", References(state.evidence_lines, state.codes, reference, ""))
         return transitions

@@ -129,7 +129,8 @@ def make_requests(
     """The requests of all jobs, `system.chains` for each; guides and drafters are created on demand."""
     for job in jobs:
         for chain in range(system.chains):
-            guide = Guide(tokenizer, job.note.text, job.max_new_tokens, job.evidence, codebook) if grounded else None
+            constraint = (job.note.text, job.max_new_tokens, job.evidence, codebook, system.reference_first)
+            guide = Guide(tokenizer, *constraint) if grounded else None
             drafter = Drafter(tokenizer, job.prompt, codebook) if speculate else None
             sampler = system.sampler(job.note.id, chain)
             yield Request(job.prompt, job.max_new_tokens, guide, drafter, sampler, show_id(job.note.id))

@@ -72,9 +72,9 @@ def check_max_new_tokens(max_new_tokens: int) -> None:
 class Guide:
     """The constraint on one answer: the automaton's state, advanced by each token of the answer.
 
-    `evidence`: human quotations with which the prompt ends ("+ Evid."). `codebook`: as for Grammar. `closed_by_limit`:
-    whether the length limit forced an end that the model might not have chosen. Raises InputError where
-    `max_new_tokens` is too small (check_max_new_tokens).
+    `evidence`: human quotations with which the prompt ends ("+ Evid."). `codebook`, `reference_first`: as for Grammar.
+    `closed_by_limit`: whether the length limit forced an end that the model might not have chosen. Raises InputError
+    where `max_new_tokens` is too small (check_max_new_tokens).
     """
 
     def __init__(
@@ -84,10 +84,11 @@ class Guide:
         max_new_tokens: int,
         evidence: list[str] | None = None,
         codebook: CodeBook | None = None,
+        reference_first: bool = True,
     ) -> None:
         check_max_new_tokens(max_new_tokens)
         self.tokenizer, self.trie, self.max_new_tokens = tokenizer, token_trie(tokenizer), max_new_tokens
-        self.grammar = Grammar(note, codebook)
+        self.grammar = Grammar(note, codebook, reference_first)
         self.state: State
         if evidence is None:
             self.prefix = ""  # the part of the answer that is already in the prompt

@@ -1,7 +1,7 @@
 """Prompt-lookup speculation: draft tokens without a draft model.
 
     evidence is copied from the note   → the tokens that followed the last two before, in the prompt or the answer
-    a code's description is known      → once the code is written, the rest of its line up to the bracket
+    a code's description is known      → once the code is written, the rest of its line up to the next bracket
 
 The model reads the draft in the same pass as the token before it and accepts the tokens that it would have chosen
 itself (sequence.py), so the answer is that of greedy decoding, token for token. Source: Saxena, Prompt Lookup Decoding
@@ -17,8 +17,9 @@ from minscl.data.parse_line import CANONICAL
 from minscl.data.prompts import one_line
 
 NGRAMS = ((2, 8), (1, 4))  # (tokens to match, draft tokens), the more reliable first
-CODE_TOKENS = 12  # a line break and a code have fewer tokens
-_CODE = re.compile(rf"{CANONICAL}(?= ?$)")
+CODE_TOKENS = 12  # a line break, or a bracket and a space, and a code have fewer tokens
+# A code just written: "[1] I10" → "] I10", group 1 "] ", group 2 "I10"; in the earlier order "\nI10", group 1 "\n".
+_CODE = re.compile(rf"(\n|\] )({CANONICAL}) ?\Z")
 
 
 class Drafter:
@@ -33,14 +34,14 @@ class Drafter:
 
     def description(self, ids: list[int]) -> list[int]:
         """The rest of a code line, as ids, where its code has just been written; empty elsewhere."""
-        text = self.tokenizer.decode(ids[-CODE_TOKENS:])
-        line = text.rpartition("\n")[2]
-        code = _CODE.fullmatch(line.rstrip()) if "\n" in text else None
-        description = self.codebook.description(code[0]) if code else None
+        code = _CODE.search(self.tokenizer.decode(ids[-CODE_TOKENS:]))
+        description = self.codebook.description(code[2]) if code else None
         if code is None or description is None:
             return []
-        whole = self.tokenizer.encode(f"{code[0]} {one_line(description)} [")
-        written = self.tokenizer.encode(line)
+        beginning = code[0].lstrip("\n")  # after a line break the code begins its line
+        bracket = "\n[" if code[1] == "] " else " ["
+        whole = self.tokenizer.encode(f"{beginning.rstrip()} {one_line(description)}{bracket}")
+        written = self.tokenizer.encode(beginning)
         return whole[len(written) :] if whole[: len(written)] == written else []
 
 

@@ -10,11 +10,11 @@ Only SCL cites evidence. Read scl.py first.
 
 from minscl.errors import InputError
 from minscl.infer.systems.cot import COT, Sampling, count_votes, self_consistency, vote
-from minscl.infer.systems.scl import SCL
+from minscl.infer.systems.scl import CODE_FIRST, SCL
 from minscl.infer.systems.sft import SFT
 from minscl.infer.systems.system import System
 
-__all__ = ["SCL", "SYSTEMS", "Sampling", "System", "choose_system", "count_votes", "vote"]
+__all__ = ["CODE_FIRST", "SCL", "SYSTEMS", "Sampling", "System", "choose_system", "count_votes", "vote"]
 
 SYSTEMS = ("scl", "sft", "cot", "cot-sc")
 

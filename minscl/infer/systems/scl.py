@@ -9,3 +9,12 @@ from minscl.data.prompts import parse_document, render_document_prompt
 from minscl.infer.systems.system import System
 
 SCL = System("scl", render_document_prompt, parse_document, names_evidence=True)
+
+
+def render_code_first_prompt(text: str) -> str:
+    """The instruction that asks for a code's evidence numbers after its description, then the note."""
+    return render_document_prompt(text, reference_first=False)
+
+
+# For adapters that were trained on the earlier order of a code line; not offered by --system.
+CODE_FIRST = System("scl", render_code_first_prompt, parse_document, names_evidence=True, reference_first=False)

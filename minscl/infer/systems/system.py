@@ -21,7 +21,8 @@ class System:
 
     `render_prompt(text)`: the prompt for a note. `parse(output, known_category, truncated)`: the parser of an answer.
     `names_evidence`: whether codes have evidence. `chains` answers are drawn for a note, chain number n
-    (from 0) by `sampler(note_id, n)`, or greedily where that is None.
+    (from 0) by `sampler(note_id, n)`, or greedily where that is None. `reference_first`: whether the prompt asks for a
+    code's evidence numbers before the code; grounded decoding forces that order.
     """
 
     name: str
@@ -30,3 +31,4 @@ class System:
     names_evidence: bool = False
     chains: int = 1
     sampler: Callable[[str, int], Sampler | None] = greedy
+    reference_first: bool = True
