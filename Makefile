@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: run check test test-all clean
 
 run: $(VENV)/.core
-	$(BIN)/python -m minscl.generate examples/note.txt --grounded --min-score 0.25
+	$(BIN)/python -m minscl.generate examples/note.txt
 
 check: $(VENV)/.check
 	$(BIN)/ruff check

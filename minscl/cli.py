@@ -10,8 +10,9 @@
         ...
 
 A field's default is the flag's default and decides its type: a str, int or float takes one value, False makes a switch,
-() makes a flag that may be repeated. So each default is written once, and `--help` is generated from it. So are the
-checks: a number's range, and the role of a path. No command writes over its inputs (check_outputs).
+() makes a flag that may be repeated, None one that takes a number or is left out. So each default is written once, and
+`--help` is generated from it. So are the checks: a number's range, and the role of a path. No command writes over its
+inputs (check_outputs).
 
 Read next: command.py, which runs a command; export.py, the shortest one.
 """
@@ -105,7 +106,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Dataclass]) ->
         help = item.metadata["help"].replace("%", "%%")
         if item.metadata.get("choices"):
             help += f": {', '.join(item.metadata['choices'])}"
-        if not isinstance(default, bool) and default not in ("", ()):
+        if not isinstance(default, bool) and default not in ("", (), None):
             help += f" (default: {default})"
         metavar = item.metadata.get("metavar") or item.name.upper()
         if item.metadata.get("positional"):
@@ -115,7 +116,8 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Dataclass]) ->
         elif isinstance(default, tuple):
             parser.add_argument(name, action="append", default=argparse.SUPPRESS, help=help, metavar=metavar)
         else:
-            parser.add_argument(name, type=type(default), default=argparse.SUPPRESS, help=help, metavar=metavar)
+            kind = float if default is None else type(default)
+            parser.add_argument(name, type=kind, default=argparse.SUPPRESS, help=help, metavar=metavar)
 
 
 def make_config(config_class: type[Config], values: Mapping[str, Any]) -> Config:

@@ -2,10 +2,11 @@
 
     python -m minscl.evaluate --gold gold.jsonl --pred a.jsonl [--pred b.jsonl] [--train train.jsonl]
                               [--spans spans.jsonl] [--edition 2026] [--json] [--plot scores.png]
+                              [--calibrate ADAPTER]
 
 Gold and predictions are coded documents with the same ids, or MDACE's own JSON: a chart with its notes' text, or a
 folder of charts. `--train` adds scores of seen and unseen codes, `--spans` of unseen codes by the source of their span
-pairs (Figure 4).
+pairs (Figure 4). `--calibrate` fits a calibration of the scores and a threshold, and writes both beside the weights.
 
 Read next: score/codes.py, evidence.py and code_groups.py, which define the scores; score/systems.py.
 """
@@ -13,10 +14,12 @@ Read next: score/codes.py, evidence.py and code_groups.py, which define the scor
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from minscl.cli import flag, parse_flags, path_flag, require, warn
 from minscl.collection import collection_paused
 from minscl.command import print_json, run_command
+from minscl.data.calibration import decoding_name, settings_to_calibrate, write_calibration
 from minscl.data.corpora.mdace_charts import read_charts
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
@@ -27,6 +30,7 @@ from minscl.errors import InputError
 from minscl.figures import check_figure_path
 from minscl.files import path_kind, read_text
 from minscl.score.bootstrap import ROUNDS, bootstrap, bootstrap_rows
+from minscl.score.calibration import fit
 from minscl.score.code_groups import Group, GroupName, code_groups
 from minscl.score.codes import read_code
 from minscl.score.plots import plot
@@ -72,7 +76,19 @@ class EvaluateConfig:
     rounds: int = flag(ROUNDS, "bootstrap rounds for 95% intervals; 0: no intervals", minimum=0, maximum=100_000)
     seed: int = flag(0, "seed of the bootstrap", minimum=0, maximum=2**32 - 1)
     json: bool = flag(False, "print JSON: an object, or a list of them for several predictions")
-    plot: str = flag("", "draw the groups and the chapters to this file (png, pdf, svg)", metavar="FILE", role="output")
+    plot: str = flag(
+        "",
+        "draw the groups, the chapters and the reliability of scores to this file (png, pdf, svg)",
+        metavar="FILE",
+        role="output",
+    )
+    calibrate: str = flag(
+        "",
+        "fit calibration.json and its threshold on the --pred file, made by generate --no-calibration, and write it to "
+        "this folder: the adapter that coded them, or the model where it has none",
+        metavar="FOLDER",
+        role="output folder",
+    )
 
     def __post_init__(self):
         if not self.pred:
@@ -85,6 +101,8 @@ class EvaluateConfig:
         for path in self.codes_only:
             if path not in self.pred:
                 raise InputError(f"--codes-only {path}: not one of the --pred files; name it there too")
+        if self.calibrate and len(self.pred) > 1:
+            raise InputError(f"--calibrate {self.calibrate}: fitted on one --pred file; leave out the others")
 
 
 def read_documents(path: str, flag: str, codebook: CodeBook) -> list[CodedDocument]:
@@ -172,11 +190,36 @@ def evaluate(config: EvaluateConfig) -> tuple[list[Report], dict[GroupName, Grou
     return reports, groups
 
 
+def calibrate(config: EvaluateConfig) -> str:
+    """Write the calibration that is fitted on the predictions into --calibrate; returns a line about it.
+
+    Raises InputError where the predictions were made by other weights than the folder's, or cannot be calibrated.
+    """
+    from minscl.pretrained import made_by  # loads torch, which no other evaluation needs
+
+    codebook, path = load_codebook(config), config.pred[0]
+    gold = read_documents(config.gold, "--gold", codebook)
+    predicted = read_documents(path, "--pred", codebook)
+    try:
+        made = settings_to_calibrate(predicted)
+        calibration = fit(gold, predicted, Path(config.gold).absolute().name)
+    except InputError as error:
+        raise InputError(f"--calibrate: {path}: {error}") from error
+    if not made_by(made, config.calibrate):
+        weights = f"adapter {made['adapter']}" if made["adapter"] != "none" else f"model {made['model']}"
+        raise InputError(f"--calibrate {config.calibrate}: {path} was made by {weights}; name its folder")
+    decoding = decoding_name(made["system"], made["grounded"] == "True")
+    written = write_calibration(config.calibrate, decoding, calibration)
+    codes = f"{calibration.codes:,} codes of {calibration.documents:,} documents"
+    return f"written to {written}: {decoding}, fitted on {codes}; threshold {calibration.min_score:g}"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse the flags, score the predictions, print the table or JSON, draw the plot; returns the exit status."""
     config = parse_flags(EvaluateConfig, "evaluate", "Score predictions against gold.", argv)
     if config.plot:
         check_figure_path(config.plot)
+    calibrated = calibrate(config) if config.calibrate else ""
     reports, groups = evaluate(config)
     if config.json:
         print_json(reports[0] if len(reports) == 1 else reports)
@@ -189,6 +232,8 @@ def main(argv: list[str] | None = None) -> int:
             )
     if config.plot:
         plot(reports, config.plot, groups)
+    if calibrated:
+        print(calibrated, file=sys.stderr)
     return 0
 
 

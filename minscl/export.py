@@ -13,6 +13,7 @@ from pathlib import Path
 from minscl.cli import flag, parse_flags, path_flag, require
 from minscl.command import run_command
 from minscl.config import DEMO
+from minscl.data import calibration
 from minscl.errors import InputError
 from minscl.files import list_folder, lock_folder, output_path, path_kind, read_bytes, replace_file
 from minscl.lora import load_adapter, merge_lora
@@ -33,24 +34,27 @@ class ExportConfig:
 def export(config: ExportConfig) -> Path:
     """Merge the adapter into the base model, in the base's dtype, and write it with the base's tokenizer files.
 
-    config.json is written last, so a folder that has it is complete. Returns the folder written. Raises InputError
-    where it exists and is not empty, and for a missing or damaged model or adapter; nothing is left in it then.
+    The adapter's calibration.json is copied. config.json is written last, so a folder that has it is complete. Returns
+    the folder written. Raises InputError where it exists and is not empty, and for a missing or damaged model or
+    adapter; nothing is left in it then.
     """
     out = Path(config.out)
     check_empty(out)
     output_path(out / "config.json")  # a folder that cannot be written is said before minutes of loading
     folder = require(config.model, "--model")
+    adapter = require(config.adapter, "--adapter")
+    calibration.read_calibrations(adapter)  # a damaged file is not copied
     model = load_model(folder)
-    load_adapter(model, require(config.adapter, "--adapter"))
+    load_adapter(model, adapter)
     merge_lora(model)
     existed = path_kind(out) == "folder"
     with lock_folder(out):
         check_empty(out)  # another run may have written it since
         with removed_on_error(out, existed):
-            for name in TOKENIZER_FILES:
-                if path_kind(folder / name) != "missing":
-                    content = read_bytes(folder / name)
-                    with replace_file(out / name, "wb") as file:
+            for path in (*(folder / name for name in TOKENIZER_FILES), adapter / calibration.FILE):
+                if path_kind(path) != "missing":
+                    content = read_bytes(path)
+                    with replace_file(out / path.name, "wb") as file:
                         file.write(content)
             save_model(model, out)
     return out
@@ -68,12 +72,13 @@ def removed_on_error(out: Path, existed: bool) -> Iterator[None]:
 
     `existed`: whether it was there, empty, before.
     """
+    names = (*TOKENIZER_FILES, calibration.FILE, "config.json")
     try:
         yield
     except BaseException:
         with contextlib.suppress(OSError, InputError):
             for path in list_folder(out):
-                if path.name in (*TOKENIZER_FILES, "config.json") or SAVED_WEIGHTS.fullmatch(path.name):
+                if path.name in names or SAVED_WEIGHTS.fullmatch(path.name):
                     path.unlink()
             if not existed:
                 out.rmdir()

@@ -1,8 +1,11 @@
 """Command: note(s) → evidence and codes, each quotation located in the note.
 
     python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE]
-                              [--grounded] [--min-score P] [--system scl | sft | cot | cot-sc]
+                              [--free] [--min-score P] [--no-calibration] [--system scl | sft | cot | cot-sc]
                               [--edition 2026] [--date 2026-09-30] [--strict] [--json | --html FILE | --out FILE]
+
+Decoding is grounded: every quotation is the note's, every code billable. --free is the paper's plain generation. Where
+the model has a calibration.json, scores are calibrated and codes below its threshold are left out.
 
 With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped. Nothing leaves the
 machine: the model is a local folder, and no module used by this command opens a connection.
@@ -10,6 +13,7 @@ machine: the model is a local folder, and no module used by this command opens a
 Read next: infer/coder.py.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import sys
@@ -22,6 +26,7 @@ from minscl.cli import flag, parse_flags, positional
 from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog
+from minscl.data.calibration import NONE, SETTING, Calibration, threshold
 from minscl.data.checks import breaks_rules, check_document
 from minscl.data.icd import CodeBook
 from minscl.data.notes import Skip, read_evidence, read_notes
@@ -37,7 +42,7 @@ from minscl.infer.coder import code_notes
 from minscl.infer.linear import pack_weights
 from minscl.infer.report import html_page, text_table
 from minscl.infer.systems import CODE_FIRST, SYSTEMS, Sampling, choose_system
-from minscl.pretrained import describe_weights, load_pretrained
+from minscl.pretrained import describe_weights, load_calibration, load_pretrained
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,21 @@ class GenerateConfig:
         "order; for several a JSONL of coded documents with the notes' ids",
         role="input",
     )
-    grounded: bool = flag(False, "quote only from the note, and assign only billable codes with evidence")
-    min_score: float = flag(
-        0.0,
-        "drop codes with a lower score (a warning lists them); tune it on notes coded by hand",
+    free: bool = flag(
+        False,
+        "the paper's plain generation; without it, SCL quotes only from the note and assigns only billable codes with "
+        "evidence (grounded decoding)",
+    )
+    grounded: bool = flag(False, argparse.SUPPRESS)  # the default since 0.3.0; scripts may still say it
+    min_score: float | None = flag(
+        None,
+        "drop codes with a lower score (a warning lists them); none: below the threshold in the model's "
+        "calibration.json, and no code where it has none",
         minimum=0,
         maximum=1,
+    )
+    no_calibration: bool = flag(
+        False, "ignore calibration.json: raw scores, no threshold; evaluate --calibrate needs predictions made so"
     )
     system: str = flag("scl", "SCL, or a baseline without evidence (infer/systems)", choices=SYSTEMS)
     chains: int = flag(
@@ -91,23 +105,41 @@ class GenerateConfig:
     html: str = flag("", "write one self-contained page with the evidence highlighted in the notes", role="output")
 
     def __post_init__(self):
+        if self.grounded and not self.is_grounded:
+            other = "--free" if self.free else f"--system {self.system}"
+            raise InputError(f"{other} --grounded: exclude each other; leave out --grounded, which is SCL's default")
         self.sampling()  # its ranges are those of Sampling, and are checked before any work
+
+    @property
+    def is_grounded(self) -> bool:
+        """Whether decoding is grounded: SCL without --free."""
+        return self.system == "scl" and not self.free
+
+    def calibration(self) -> Calibration | None:
+        """The calibration of the model's scores. Raises InputError for a damaged file.
+
+        None for codes from human evidence, since it was fitted on codes from the model's own.
+        """
+        if self.no_calibration or self.evidence:
+            return None
+        return load_calibration(self.model, self.adapter, system=self.system, grounded=self.is_grounded)
 
     def sampling(self) -> Sampling:
         """The settings of cot-sc. Raises InputError for one out of its range."""
         return Sampling(self.chains, self.temperature, self.top_p, self.seed)
 
 
-def settings_of(config: GenerateConfig, codebook: CodeBook) -> dict[str, str]:
+def settings_of(config: GenerateConfig, codebook: CodeBook, calibration: Calibration | None) -> dict[str, str]:
     """What decides about the codes, but for the note and human evidence: CodedDocument.coded_with.
 
     Without --batch-size, --memory, --compile and --device, which change no more than the last digits of scores. Raises
     InputError for a missing model or adapter.
     """
-    names = ["system", "grounded", "min_score", "dtype"]
+    names = ["system", "grounded", SETTING, "min_score", "dtype"]
     names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
     _, dtype = choose_device(config.device, config.dtype)
-    values = dataclasses.asdict(config) | {"dtype": str(dtype).removeprefix("torch.")}
+    values = dataclasses.asdict(config) | {"dtype": str(dtype).removeprefix("torch."), "grounded": config.is_grounded}
+    values |= {SETTING: calibration or NONE, "min_score": threshold(calibration, config.min_score)}
     code_set = {EDITION: codebook.edition.id}
     if codebook.date:
         code_set["date"] = str(codebook.date)
@@ -115,7 +147,12 @@ def settings_of(config: GenerateConfig, codebook: CodeBook) -> dict[str, str]:
 
 
 def code(
-    config: GenerateConfig, notes: list[Note], evidence, skip: Skip | None, codebook: CodeBook
+    config: GenerateConfig,
+    notes: list[Note],
+    evidence,
+    skip: Skip | None,
+    codebook: CodeBook,
+    calibration: Calibration | None,
 ) -> Iterator[CodedDocument]:
     """Load the model and code `notes`; yields their documents in order. The other arguments are as for code_notes."""
     if not notes:
@@ -134,12 +171,13 @@ def code(
         notes,
         system=system,
         evidence=evidence,
-        grounded=config.grounded,
+        grounded=config.is_grounded,
         batch_size=config.batch_size,
         memory=int(config.memory * 1e9) or default_cache_bytes(device),
         cuda_graphs=config.compile,
         skip=skip,
         codebook=codebook,
+        calibration=calibration,
         min_score=config.min_score,
     )
     with memory_errors("a smaller --memory"):
@@ -162,11 +200,12 @@ def main(argv=None) -> int:
     notes = read_notes(config.notes, skip if len(config.notes) > 1 else None)
     evidence = read_evidence(config.evidence, notes)
     codebook = load_codebook(config)
-    settings = settings_of(config, codebook)
+    calibration = config.calibration()
+    settings = settings_of(config, codebook, calibration)
     with AnswerLog(config.out, CodedDocument) if config.out else contextlib.nullcontext() as log:
         documents = already_coded(log.records, notes, config.out, settings, evidence) if log else {}
         remaining = [note for note in notes if note.id not in documents]
-        for coded in code(config, remaining, evidence, skip if len(notes) > 1 else None, codebook):
+        for coded in code(config, remaining, evidence, skip if len(notes) > 1 else None, codebook, calibration):
             document = dataclasses.replace(coded, coded_with=settings | evidence_setting(evidence, coded.id))
             documents[document.id] = document
             if log:

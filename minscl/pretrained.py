@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from minscl.cli import require
+from minscl.data.calibration import Calibration, decoding_name, read_calibrations
 from minscl.errors import InputError
 from minscl.files import path_kind
 from minscl.hardware import choose_device
@@ -46,6 +47,17 @@ def adapter_folder(model_folder: str | Path, adapter: str) -> Path | None:
     return None if adapter == "none" else require(adapter, "--adapter")
 
 
+def load_calibration(
+    model_folder: str | Path, adapter: str = "", *, system: str = "scl", grounded: bool = True
+) -> Calibration | None:
+    """The calibration of one decoding of the model that load_pretrained(model_folder, adapter) loads, if it has one.
+
+    It is in the adapter's folder, or in the model's if that is used alone. Raises InputError for a damaged file.
+    """
+    folder = adapter_folder(model_folder, adapter) or Path(model_folder)
+    return read_calibrations(folder).get(decoding_name(system, grounded))
+
+
 def describe_weights(model_folder: str, adapter: str = "") -> dict[str, str]:
     """{"model", "adapter"}: name and digest of each folder that load_pretrained reads, "none" without an adapter.
 
@@ -54,6 +66,16 @@ def describe_weights(model_folder: str, adapter: str = "") -> dict[str, str]:
     folder, adapter_path = require(model_folder, "--model"), adapter_folder(model_folder, adapter)
     digest = f"{adapter_path.name} {folder_digest(adapter_path, CONFIG_FILE)}" if adapter_path else "none"
     return {"model": f"{folder.resolve().name} {folder_digest(folder)}", "adapter": digest}
+
+
+def made_by(settings: dict[str, str], folder: str) -> bool:
+    """Whether a document with these `settings` was coded by the adapter in `folder`, or without adapter by the model.
+
+    `settings`: with the keys of describe_weights. Raises InputError where `folder` is no adapter, or no model.
+    """
+    if settings["adapter"] == "none":
+        return settings["model"].split()[-1] == folder_digest(folder)
+    return settings["adapter"].split()[-1] == folder_digest(folder, CONFIG_FILE)
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:

@@ -4,9 +4,10 @@
                             [--adapter scl=DIR] [--train FILE --spans FILE] [-- flags for minscl.generate]
 
 Each system is `python -m minscl.generate --system NAME --out OUT/NAME.jsonl`, which resumes where it was interrupted;
-OUT/NAME.command.json records the command and its input. Then minscl.evaluate scores all files. `scl-grounded` is scl
-with --grounded; `scl-evidence` gets gold's evidence ("+ Evid."), so only its codes are scored. cot and cot-sc are
-zero-shot, on the model without an adapter. Seconds per note add up over the runs, loading included.
+OUT/NAME.command.json records the command and its input. Then minscl.evaluate scores all files. `scl` is the
+paper's plain generation (--free), `scl-grounded` what `generate` does by default; `scl-evidence` is scl with gold's
+evidence ("+ Evid."), so only its codes are scored. cot and cot-sc are zero-shot, on the model without an adapter. No
+system has a threshold on scores (--no-calibration). Seconds per note add up over the runs, loading included.
 
 Read next: minscl/infer/systems/.
 """
@@ -37,8 +38,8 @@ def generate_command(name: str, out: Path, adapter: str, flags: list[str]) -> li
     system = name if name in SYSTEMS else "scl"
     command = ["minscl.generate", str(out / "notes.jsonl"), "--out", str(out / f"{name}.jsonl"), "--system", system]
     adapter = adapter or ("none" if name.startswith("cot") else "")
-    own_flags = {"scl-grounded": ["--grounded"], WITH_EVIDENCE: ["--evidence", str(out / "gold.jsonl")]}.get(name, [])
-    return command + flags + own_flags + (["--adapter", adapter] if adapter else [])
+    own_flags = {"scl": ["--free"], WITH_EVIDENCE: ["--free", "--evidence", str(out / "gold.jsonl")]}.get(name, [])
+    return command + flags + ["--no-calibration"] + own_flags + (["--adapter", adapter] if adapter else [])
 
 
 def earlier(name: str, out: Path, record: dict) -> dict:

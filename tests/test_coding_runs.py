@@ -16,12 +16,12 @@ from minscl.errors import InputError
 
 
 def start(*arguments) -> subprocess.Popen:
-    """`python -m minscl.generate` as a process."""
+    """`python -m minscl.generate --free` as a process: plain generation takes the least time."""
 
     def restore_ctrl_c():  # a shell's background job ignores Ctrl-C, and so would its children
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    command = [sys.executable, "-m", "minscl.generate", *map(str, arguments)]
+    command = [sys.executable, "-m", "minscl.generate", "--free", *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=restore_ctrl_c
     )
@@ -66,7 +66,7 @@ def test_an_interrupted_run_resumes(tmp_path, generate, number):
     """Guards: notes coded twice or never after kill -9 or Ctrl-C, a torn line kept, an old answer for a new text."""
     notes, out = tmp_path / "notes.jsonl", tmp_path / "out.jsonl"
     write_notes(notes, [f"{number} days of cough. Hypertension, GERD and anxiety.\n" for number in range(7)])
-    arguments = (notes, "--out", out, "--batch-size", 2)
+    arguments = (notes, "--free", "--out", out, "--batch-size", 2)
     run = start(*arguments)
     while run.poll() is None and len(lines_of(out)) < 2:
         time.sleep(0.02)
@@ -79,7 +79,7 @@ def test_an_interrupted_run_resumes(tmp_path, generate, number):
     last = generate(*arguments)
     assert last.returncode == 0, last.stderr
     assert lines_of(out)[: len(written)] == written and len(written) < 7
-    assert generate(notes, "--out", tmp_path / "whole.jsonl", "--batch-size", 2).returncode == 0
+    assert generate(notes, "--free", "--out", tmp_path / "whole.jsonl", "--batch-size", 2).returncode == 0
     resumed, uninterrupted = ([json.loads(line) for line in lines_of(path)] for path in (out, tmp_path / "whole.jsonl"))
     # Which notes share a pass may change a score's last digit.
     scores, expected = (

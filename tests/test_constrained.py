@@ -371,11 +371,11 @@ def test_a_batch_answers_as_each_note_alone(embedded):
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_command_with_grounded():
-    """Guards the flag as a user gives it: on real notes every quotation has its place, every code is billable, and no
+def test_the_command_is_grounded():
+    """Guards the default as a user gets it: on real notes every quotation has its place, every code is billable, and no
     warning but that of the length limit."""
     notes = sorted((ROOT / "examples").glob("*.txt"))
-    command = [sys.executable, "-m", "minscl.generate", *map(str, notes), "--grounded", "--json"]
+    command = [sys.executable, "-m", "minscl.generate", *map(str, notes), "--no-calibration", "--json"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     documents = [CodedDocument.from_dict(json.loads(line)) for line in run.stdout.splitlines()]

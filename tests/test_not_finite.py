@@ -171,7 +171,7 @@ def large_activations(embedded, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("flags", [(), ("--grounded",), ("--grounded", "--min-score", "0.99"), ("--system", "cot-sc")])
+@pytest.mark.parametrize("flags", [(), ("--free",), ("--min-score", "0.99"), ("--system", "cot-sc")])
 def test_generate_stops_with_a_line(flags, large_activations, tmp_path, generate):
     """Guards "nothing to code was found", an invented code, and NaN in JSON, for a model that float16 cannot hold."""
     note, out = tmp_path / "note.txt", tmp_path / "coded.jsonl"

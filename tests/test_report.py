@@ -59,5 +59,5 @@ def test_codes_below_the_threshold_are_not_nothing():
     document = filter_by_score(CodedDocument("n", "text", codes), 0.25)
     assert document.warnings == ("left out, score below 0.25: K21.00 (0.2499), I10 (0.10), R52 (0.00)",)
     for shown in (text_table(document), html_page([document])):
-        assert "no code is left: 3 scored below --min-score" in shown and "nothing to code" not in shown
+        assert "no code is left: 3 scored below the threshold" in shown and "nothing to code" not in shown
     assert "nothing to code was found" in text_table(CodedDocument("n", "text", (), warnings=()))

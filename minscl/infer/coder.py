@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from minscl.data.calibration import Calibration, threshold
 from minscl.data.checks import check_document
 from minscl.data.icd import CodeBook
 from minscl.data.notes import Skip
@@ -58,17 +59,29 @@ def code_note(
     evidence: list[str] | None = None,
     grounded: bool = False,
     codebook: CodeBook | None = None,
+    calibration: Calibration | None = None,
 ) -> CodedDocument:
-    """Code one note.
+    """Code one note: the paper's plain generation with raw scores, unless the arguments say otherwise.
+
+    `python -m minscl.generate` is `grounded` and calibrated by default; this function leaves both to its caller.
 
     `evidence`: human quotations, in document order, in place of the model's. `grounded`: constrained decoding, so that
     only quotations from the note and billable codes with evidence can be written (constrained.py). `codebook`: the code
-    set, which the result is checked against (data/checks.py); None: the default edition. Raises InputError
-    for an empty note and for one that does not fit in the model's context.
+    set, which the result is checked against (data/checks.py); None: the default edition. `calibration`: that of this
+    decoding of the model (pretrained.load_calibration); scores become calibrated ones, and codes below its threshold
+    are left out. Raises InputError for an empty note and for one that does not fit in the model's context.
     """
     by_note = {"note": evidence} if evidence is not None else None
-    notes = [Note("note", text)]
-    return next(code_notes(model, tokenizer, notes, evidence=by_note, grounded=grounded, codebook=codebook))
+    documents = code_notes(
+        model,
+        tokenizer,
+        [Note("note", text)],
+        evidence=by_note,
+        grounded=grounded,
+        codebook=codebook,
+        calibration=calibration,
+    )
+    return next(documents)
 
 
 def code_notes(
@@ -84,16 +97,17 @@ def code_notes(
     cuda_graphs: bool = False,
     skip: Skip | None = None,
     codebook: CodeBook | None = None,
-    min_score: float = 0.0,
+    calibration: Calibration | None = None,
+    min_score: float | None = None,
 ) -> Iterator[CodedDocument]:
     """Code many notes; yields a CodedDocument per note, in order, each as soon as it and all before it are finished.
 
     `evidence` maps note ids to human quotations; it and `grounded` are for SCL only. At most `batch_size` answers are
     decoded together, fewer where `memory` bytes of keys and values do not allow as many. `cuda_graphs`: as for Engine.
     A note that cannot be coded is passed to `skip(note, error)` and left out; without `skip`, InputError is raised
-    before any note is coded. `codebook` as for code_note; codes that score less than `min_score` (0 to 1) are left out
-    before the document is checked against it. Logits that are not finite raise InputError, since no other note would
-    fare better.
+    before any note is coded. `codebook` and `calibration` as for code_note; codes that score less than `min_score` (0
+    to 1; None: the calibration's, 0 without one) are left out before the document is checked against the code set.
+    Logits that are not finite raise InputError, since no other note would fare better.
     """
     if batch_size < 1:
         raise InputError(f"batch_size = {batch_size}: give at least 1")
@@ -120,7 +134,9 @@ def code_notes(
             document = read_answer(job.note, answers[0], tokenizer, job.evidence, system, book)
         else:
             document = count_votes(job.note, answers, tokenizer, book)
-        yield check_document(filter_by_score(document, min_score), book)
+        if calibration:
+            document = calibration.apply(document)
+        yield check_document(filter_by_score(document, threshold(calibration, min_score)), book)
 
 
 def make_requests(

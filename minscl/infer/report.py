@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from html import escape
 
 from minscl.data.assertion.cues import AFFIRMED
+from minscl.data.calibration import NONE, SETTING
 from minscl.data.checks import is_informational
 from minscl.data.locate import line_and_column
 from minscl.data.types import CodedDocument, Evidence
@@ -31,7 +32,8 @@ mark { background: #ffe9a8; padding: 0 .1em } mark sup { font-weight: 600 }
 
 
 def text_table(document: CodedDocument) -> str:
-    """Code, description, score, and below each code its quotations with their line:column; then the warnings.
+    """Code, description, score, and below each code its quotations with their line:column; then the warnings, and what
+    a score is.
 
     It is printable: neither the note nor the model can control the terminal.
     """
@@ -54,6 +56,8 @@ def text_table(document: CodedDocument) -> str:
     if notes:
         applies = "notes of the Tabular List apply" if len(notes) > 1 else "note of the Tabular List applies"
         lines.append(f"  {len(notes)} more {applies}: see --json or --html")
+    if about := about_scores(document):
+        lines.append(f"  [{about}]")
     return "\n".join(map(printable, lines)) + "\n"
 
 
@@ -70,12 +74,22 @@ def code_set(document: CodedDocument, template: str) -> str:
     return template.format(f"ICD-10-CM edition {document.edition}{date}")
 
 
+def about_scores(document: CodedDocument) -> str:
+    """What the scores of `document` are: "score: the model's own, not calibrated"; "" without scores or if unknown."""
+    calibration = (document.coded_with or {}).get(SETTING)
+    if calibration is None or all(item.score is None for item in document.codes):
+        return ""
+    if calibration == NONE:
+        return "score: the model's own, not calibrated"
+    return f"score: calibrated; of codes with 0.70, for example, 70% were right on {calibration}"
+
+
 def no_codes(document: CodedDocument) -> str:
-    """Why `document` has no codes: the model found none, or all scored less than --min-score."""
+    """Why `document` has no codes: the model found none, or all scored less than the threshold."""
     for warning in document.warnings or ():
         if warning.startswith(LEFT_OUT):
             number = warning.removeprefix(LEFT_OUT).count(",") + 1
-            return f"no code is left: {number} scored below --min-score"
+            return f"no code is left: {number} scored below the threshold; --min-score 0 keeps all"
     return "nothing to code was found"
 
 
@@ -100,10 +114,10 @@ def html_page(documents: Iterable[CodedDocument], about: str = "") -> str:
 
 
 def code_set_line(document: CodedDocument) -> str:
-    """A paragraph with the code set and the model of `document`, as far as it says."""
+    """A paragraph with the code set and the model of `document` and what its scores are, as far as it says."""
     settings = document.coded_with or {}
     model = [f"{name} {settings[name]}" for name in ("model", "adapter") if settings.get(name)]
-    parts = [code_set(document, "{}"), *model]
+    parts = [code_set(document, "{}"), *model, about_scores(document)]
     return f"<p>{to_html('; '.join(filter(None, parts)))}</p>" if any(parts) else ""
 
 

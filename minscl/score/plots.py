@@ -1,4 +1,6 @@
-"""The plot of `evaluate`: bars of each group of codes (Figure 4) and of each chapter. Needs matplotlib.
+"""The plot of `evaluate`: bars of each group of codes (Figure 4) and of each chapter, and the reliability of scores.
+
+Needs matplotlib.
 
     reports (report.py) → a png, pdf or svg file
 
@@ -19,16 +21,21 @@ BAR_SPAN = 0.8  # of the distance between two ticks; the systems share it
 
 
 def plot(reports: Sequence[Report], path: str, groups: Mapping[GroupName, Group] = NO_GROUPS) -> None:
-    """Write `path`: gold-restricted micro-F1 of each group, with its shares, and micro-F1 of each chapter.
+    """Write `path`: gold-restricted micro-F1 of each group, with its shares, micro-F1 of each chapter, and where codes
+    have scores the reliability diagram.
 
     Raises InputError where matplotlib is missing or the file cannot be written.
     """
     chapters = sorted(
         {chapter for report in reports for chapter in report[PER_CHAPTER]}, key=lambda chapter: (len(chapter), chapter)
     )
-    size = (max(11, 1.4 * len(groups)), 8 if groups else 4)
-    with figure(path, figsize=size, layout="constrained") as picture:
-        *group_axes, chapter_axes = picture.subplots(2 if groups else 1, 1, squeeze=False)[:, 0]
+    reliable = {report["system"]: report["reliability"] for report in reports if "reliability" in report}
+    rows = 1 + bool(groups) + bool(reliable)
+    with figure(path, figsize=(max(11, 1.4 * len(groups)), 4 * rows), layout="constrained") as picture:
+        panels = list(picture.subplots(rows, 1, squeeze=False)[:, 0])
+        if reliable:
+            _reliability(panels.pop(), reliable)
+        *group_axes, chapter_axes = panels
         width = BAR_SPAN / len(reports)
         for index, report in enumerate(reports):
             heights = [report[PER_CHAPTER].get(chapter, {"f1": 0})["f1"] for chapter in chapters]
@@ -46,6 +53,23 @@ def plot(reports: Sequence[Report], path: str, groups: Mapping[GroupName, Group]
         chapter_axes.set_xticks([tick + (BAR_SPAN - width) / 2 for tick in range(len(chapters))], chapters)
         chapter_axes.set(ylabel="micro-F1", xlabel="chapter")
         chapter_axes.legend()
+
+
+def plot_reliability(reliable: Mapping[str, dict], path: str) -> None:
+    """Write `path`: the reliability diagram of {name: calibration.Reliability.to_dict()}. Raises as `plot` does."""
+    with figure(path, figsize=(5, 5), layout="constrained") as picture:
+        _reliability(picture.subplots(), reliable)
+
+
+def _reliability(axes, reliable: Mapping[str, dict]) -> None:
+    """Share of right codes against mean score, a point for each bin; calibrated scores lie on the diagonal."""
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="dashed")
+    for name, item in reliable.items():
+        points = [(part["score"], part["right"]) for part in item["bins"]]
+        label = f"{name}: ECE {item['ece']:.3f}, Brier score {item['brier']:.3f}, {item['codes']:,} codes"
+        axes.plot(*zip(*points, strict=True), marker="o", label=label)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="mean score", ylabel="share of codes that are right")
+    axes.legend(loc="upper left", fontsize=8)
 
 
 def _bars(axes, heights: list[float], index: int, width: float, label: str) -> None:

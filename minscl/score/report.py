@@ -27,9 +27,9 @@ def system_report(
     """The JSON object of a system.
 
     Keys: `system`; `edition` of the code set; the scopes `codes`, `evidence`, `category`, `chapter` and `per_chapter`,
-    each {name: {precision, recall, f1}}; `rates`; `dropped`; `rules`; `groups` where there are any, {name: {share,
-    codes, …, metric: …}}. With bootstrap `samples` also `intervals`, {interval_key: [low, high]}; with the `first`
-    system's, `difference` from it likewise.
+    each {name: {precision, recall, f1}}; `rates`; `dropped`; `rules`; where codes have scores `reliability`, {codes,
+    brier, ece, bins}; `groups` where there are any, {name: {share, codes, …, metric: …}}. With bootstrap `samples` also
+    `intervals`, {interval_key: [low, high]}; with the `first` system's, `difference` from it likewise.
     """
     scopes: dict[str | GroupName, dict[str, dict[str, float]]] = {EVIDENCE: {}, PER_CHAPTER: {}}
     for metric, row in system.scores().items():
@@ -37,6 +37,8 @@ def system_report(
     report: Report = {"system": system.name, "edition": system.edition}
     report |= {scope: scopes[scope] for scope in (CODES, EVIDENCE, *LEVELS, PER_CHAPTER)}
     report |= {"rates": system.rates, "dropped": system.dropped, "rules": system.rules}
+    if system.reliability:
+        report["reliability"] = system.reliability.to_dict()
     if groups:
         report["groups"] = {str(name): {**group.about, **scopes[name]} for name, group in groups.items()}
     if samples is not None:

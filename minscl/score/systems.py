@@ -16,6 +16,7 @@ from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
 from minscl.score.answer_quality import rates
+from minscl.score.calibration import Reliability, reliability, scored_codes
 from minscl.score.code_groups import Group, GroupName
 from minscl.score.codes import (
     Tally,
@@ -59,7 +60,7 @@ class System:
     `tallies`: codes by scope, CODES or a level; `group_masks`: bool (labels of CODES,) of each group; `evidence`:
     float64 (documents, 4) of each metric, the fields of evidence.MatchCounts, empty where evidence is not scored;
     `rates`: answer_quality.rates; `dropped`: codes.dropped_codes; `rules`: rule_counts.rule_counts of gold and
-    predictions, judged by the code set `edition`.
+    predictions, judged by the code set `edition`; `reliability`: of the scores, None where no code has one.
     """
 
     name: str
@@ -70,6 +71,7 @@ class System:
     rates: dict[str, float]
     dropped: dict[str, int]
     rules: dict[str, dict[str, int]]
+    reliability: Reliability | None = None
     fixed: frozenset[str] | None = None
     f1_of_averages: bool = False
 
@@ -139,7 +141,17 @@ def count_system(
     book = codebook or CodeBook.load()
     rules = {"gold": gold_rules or rule_counts(gold, book), "predicted": rule_counts(predicted, book)}
     return System(
-        name, book.edition.id, tallies, masks, evidence_rows, answer_rates, dropped, rules, fixed, f1_of_averages
+        name,
+        book.edition.id,
+        tallies,
+        masks,
+        evidence_rows,
+        answer_rates,
+        dropped,
+        rules,
+        reliability(*scored_codes(gold, predicted)),
+        fixed,
+        f1_of_averages,
     )
 
 

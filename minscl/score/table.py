@@ -14,7 +14,8 @@ from minscl.score.rule_counts import FREE_OF
 from minscl.score.systems import CODES, EVIDENCE, LEVELS, Metric
 
 RECALL_ROWS = ("span_position_independent", "overlap_agnostic_one_to_one")  # evidence whose recall has a row too
-NO_SCORE = "-"  # a system without evidence of its own
+RELIABILITY_ROWS = {"brier": "Brier score", "ece": "expected calibration error"}
+NO_SCORE = "-"  # a system without evidence of its own, or without scores of its codes
 
 
 def table_rows(report: Report, groups: Mapping[GroupName, Group]) -> list[tuple[Metric, str]]:
@@ -30,7 +31,7 @@ def table_rows(report: Report, groups: Mapping[GroupName, Group]) -> list[tuple[
 
 def table(reports: Sequence[Report], groups: Mapping[GroupName, Group]) -> str:
     """F1 of each score (recall where a row says so) in percent, with its interval; below, rates, dropped codes,
-    documents free of what the Tabular List forbids, groups.
+    documents free of what the Tabular List forbids, how reliable scores are, groups.
 
     A star marks a difference from the first system whose interval does not contain 0.
     """
@@ -43,6 +44,10 @@ def table(reports: Sequence[Report], groups: Mapping[GroupName, Group]) -> str:
         rows.append([f"{name}, left out", *(str(report["dropped"].get(name, 0)) for report in reports)])
     for name in FREE_OF:
         rows.append([f"{name}, documents", *(_share_of_documents(report["rules"], name) for report in reports)])
+    if any("reliability" in report for report in reports):
+        for key, label in RELIABILITY_ROWS.items():
+            values = [report.get("reliability", {}).get(key) for report in reports]
+            rows.append([label, *(NO_SCORE if value is None else f"{value:.3f}" for value in values)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for label, *cells in rows:

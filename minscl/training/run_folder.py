@@ -14,6 +14,7 @@ import logging
 from pathlib import Path
 
 from minscl.config import RunConfig
+from minscl.data import calibration
 from minscl.errors import InputError
 from minscl.files import output_path, path_kind, replace_file, same_file
 from minscl.hardware import float32_matmul_mode
@@ -37,7 +38,7 @@ def check_out(config: RunConfig) -> None:
         )
     if not config.resume and checkpoint:
         raise InputError(f"--out {out}: already has a run; name another folder, or continue it with --resume")
-    others = [name for name in ("run.json", "loss.png") if path_kind(out / name) != "missing"]
+    others = [name for name in ("run.json", "loss.png", calibration.FILE) if path_kind(out / name) != "missing"]
     if not config.resume and results + others:
         raise InputError(f"--out {out}: already has {(results + others)[0]}; name another folder, or remove this one")
     for path in misplaced_checkpoints(out / "checkpoints"):
