@@ -2,6 +2,7 @@
 
     python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE]
                               [--free] [--min-score P] [--no-calibration] [--system scl | sft | cot | cot-sc]
+    python -m minscl.generate note.txt --system lookup --documents train.jsonl [--spans spans.jsonl]
                               [--edition 2026] [--date 2026-09-30] [--strict] [--json | --html FILE | --out FILE]
 
 Decoding is grounded: every quotation is the note's, every code billable. --free is the paper's plain generation. Where
@@ -10,7 +11,7 @@ the model has a calibration.json, scores are calibrated and codes below its thre
 With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped. Nothing leaves the
 machine: the model is a local folder, and no module used by this command opens a connection.
 
-Read next: infer/coder.py.
+Read next: infer/coder.py; infer/systems/lookup.py, the baseline without a model.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from minscl.cli import flag, parse_flags, positional
+from minscl.cli import flag, flag_name, parse_flags, positional
 from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog
@@ -42,6 +43,8 @@ from minscl.infer.coder import code_notes
 from minscl.infer.linear import pack_weights
 from minscl.infer.report import html_page, text_table
 from minscl.infer.systems import CODE_FIRST, SYSTEMS, Sampling, choose_system
+from minscl.infer.systems.lookup import LOOKUP
+from minscl.infer.systems.lookup_notes import check_lookup_flags, look_up_notes, lookup_settings, read_table
 from minscl.pretrained import describe_weights, load_calibration, load_pretrained
 
 
@@ -78,7 +81,16 @@ class GenerateConfig:
     no_calibration: bool = flag(
         False, "ignore calibration.json: raw scores, no threshold; evaluate --calibrate needs predictions made so"
     )
-    system: str = flag("scl", "SCL, or a baseline without evidence (infer/systems)", choices=SYSTEMS)
+    system: str = flag("scl", "SCL, or a baseline (infer/systems)", choices=(*SYSTEMS, LOOKUP))
+    documents: str = flag(
+        "", "lookup: coded documents, JSONL, whose evidence phrases are looked up", metavar="FILE", role="input"
+    )
+    spans: tuple[str, ...] = flag(
+        (),
+        "lookup: span pairs, JSONL, for phrases that the documents lack; repeat the flag for several",
+        metavar="FILE",
+        role="input",
+    )
     chains: int = flag(
         Sampling.chains, "cot-sc: answers sampled per note; a code is assigned if at least half of them have it"
     )
@@ -109,6 +121,10 @@ class GenerateConfig:
             other = "--free" if self.free else f"--system {self.system}"
             raise InputError(f"{other} --grounded: exclude each other; leave out --grounded, which is SCL's default")
         self.sampling()  # its ranges are those of Sampling, and are checked before any work
+        changed = {
+            flag_name(item.name) for item in dataclasses.fields(self) if getattr(self, item.name) != item.default
+        }
+        check_lookup_flags(self.system, changed)
 
     @property
     def is_grounded(self) -> bool:
@@ -135,6 +151,8 @@ def settings_of(config: GenerateConfig, codebook: CodeBook, calibration: Calibra
     Without --batch-size, --memory, --compile and --device, which change no more than the last digits of scores. Raises
     InputError for a missing model or adapter.
     """
+    if config.system == LOOKUP:
+        return lookup_settings(config.documents, config.spans, config.min_score or 0.0, codebook)
     names = ["system", "grounded", SETTING, "min_score", "dtype"]
     names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
     _, dtype = choose_device(config.device, config.dtype)
@@ -156,6 +174,10 @@ def code(
 ) -> Iterator[CodedDocument]:
     """Load the model and code `notes`; yields their documents in order. The other arguments are as for code_notes."""
     if not notes:
+        return
+    if config.system == LOOKUP:
+        table = read_table(config.documents, config.spans, codebook)
+        yield from look_up_notes(table, notes, codebook, config.min_score or 0.0, skip)
         return
     system = choose_system(config.system, config.sampling())
     if (config.model, config.adapter, config.system) == (str(DEMO), "", "scl"):

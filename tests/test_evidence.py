@@ -6,8 +6,7 @@ import pytest
 
 from minscl.data.types import Assignment, CodedDocument, Evidence
 from minscl.score.evidence import (
-    MDACE,
-    OVERLAP,
+    METRICS,
     document_counts,
     evidence_scores,
     maximum_matching,
@@ -41,7 +40,7 @@ def test_the_same_evidence_scores_one_and_another_zero():
     assert all(value == pytest.approx(1, abs=1e-5) for value in f1_scores(gold, gold).values())
     assert set(f1_scores(gold, document(("I10", "weight"))).values()) == {0.0}
     assert set(f1_scores(gold, None).values()) == {0.0}
-    assert set(evidence_scores([gold], [gold])) == {*MDACE, *OVERLAP}
+    assert set(evidence_scores([gold], [gold])) == {*METRICS}
 
 
 def test_mdace_keys_by_hand():

@@ -1,4 +1,4 @@
-"""Scores of evidence spans: MDACE's four metrics (Cheng et al. 2023), and overlap matching instead of an LLM judge.
+"""Scores of evidence: MDACE's four metrics (Cheng et al. 2023), CodiEsp-X, overlap matching instead of an LLM judge.
 
     gold, prediction → MatchCounts of each metric → summed over documents → precision, recall, F1
 
@@ -10,6 +10,8 @@ MDACE: TP, FP and FN by set intersection of keys, here of (document, key): `span
 1e-6). deviates from MDACE's program, which crashes on a missing prediction and on `²`, truncates a merged span when a
 nested one follows, and lets offsets drift on `İ`: here merging takes the larger end, tokens are found before they are
 lower-cased, and numbers are what `isdecimal` accepts.
+
+`codiesp_x`: CodiEsp's own score, defined in codiesp_x.py; it never merges or trims spans.
 
 Overlap: `overlap_*` spans match if their token sequences are equal, or share a contiguous run of more than half of the
 shorter one's tokens that contains a content token; `offset_*` spans match if they share a character. `agnostic` ignores
@@ -28,6 +30,7 @@ from typing import NamedTuple, TypeVar
 
 from minscl.data.types import CodedDocument, Evidence
 from minscl.score.codes import read_code
+from minscl.score.codiesp_x import CODIESP_X, codiesp_x_counts
 
 FUNCTION_WORDS = frozenset(
     ("a", "an", "and", "at", "by", "due", "for", "in", "is", "of", "on", "or", "p", "s", "the", "to", "was", "with")
@@ -41,6 +44,7 @@ OVERLAP = (
     *(f"overlap_{mode}_{matching}" for mode in CODE_MODES for matching in ("one_to_one", "many_to_one", "exact")),
     *(f"offset_{mode}_{matching}" for mode in CODE_MODES for matching in ("one_to_one", "many_to_one")),
 )
+METRICS = (*MDACE, CODIESP_X, *OVERLAP)
 
 Tokens = tuple[str, ...]
 Place = tuple[int, int] | str  # (start, end), or the text of a quotation that is not in the document
@@ -240,11 +244,13 @@ def document_counts(
     for name in MDACE:
         shared = len(gold_keys[name] & predicted_keys[name])
         counts[name] = MatchCounts(shared, len(gold_keys[name]), shared, len(predicted_keys[name]))
+    right, in_gold, in_prediction = codiesp_x_counts(gold, predicted)
+    counts[CODIESP_X] = MatchCounts(right, in_gold, right, in_prediction)
     return counts | overlap_counts(gold_spans, predicted_spans)
 
 
 def evidence_ratios(name: str, counts: Iterable[float]) -> dict[str, float]:
-    """Precision, recall and F1 of summed MatchCounts: with EPSILON for MDACE's metrics, plain for overlap; 0/0 is 0."""
+    """Precision, recall and F1 of summed MatchCounts: with EPSILON for MDACE's metrics alone; 0/0 is 0."""
     gold_matched, gold, predicted_matched, predicted = map(float, counts)
     epsilon = EPSILON if name in MDACE else 0.0
     precision = predicted_matched / (predicted + epsilon) if predicted else 0.0
@@ -259,7 +265,7 @@ def evidence_scores(
 ) -> dict[str, dict[str, float]]:
     """{metric: {"precision", "recall", "f1"}} over all documents, matched by id; `merge` and `trim` as for spans_of."""
     predictions = {document.id: document for document in predicted}
-    totals: dict[str, Counter[int]] = {name: Counter() for name in (*MDACE, *OVERLAP)}
+    totals: dict[str, Counter[int]] = {name: Counter() for name in METRICS}
     for document in gold:
         rows = document_counts(document, predictions.get(document.id), merge=merge, trim=trim)
         for name, counts in rows.items():

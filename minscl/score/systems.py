@@ -28,7 +28,7 @@ from minscl.score.codes import (
     tally,
     to_level,
 )
-from minscl.score.evidence import MDACE, OVERLAP, document_counts, evidence_ratios
+from minscl.score.evidence import METRICS, document_counts, evidence_ratios
 from minscl.score.rule_counts import rule_counts
 
 CODES = "codes"  # the scopes of Metric, beside the groups
@@ -134,9 +134,7 @@ def count_system(
     if evidence:
         predictions = {document.id: document for document in predicted}
         counts = [document_counts(document, predictions.get(document.id), merge=merge, trim=trim) for document in gold]
-        evidence_rows = {
-            metric: np.array([row[metric] for row in counts], dtype=np.float64) for metric in (*MDACE, *OVERLAP)
-        }
+        evidence_rows = {metric: np.array([row[metric] for row in counts], dtype=np.float64) for metric in METRICS}
     dropped = dropped_codes(gold, predicted)
     book = codebook or CodeBook.load()
     rules = {"gold": gold_rules or rule_counts(gold, book), "predicted": rule_counts(predicted, book)}

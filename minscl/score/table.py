@@ -8,7 +8,7 @@ Read next: report.py, the content of a report; plots.py.
 from collections.abc import Mapping, Sequence
 
 from minscl.score.code_groups import Group, GroupName
-from minscl.score.evidence import MDACE, OVERLAP
+from minscl.score.evidence import METRICS
 from minscl.score.report import Report, interval_key, reported_score
 from minscl.score.rule_counts import FREE_OF
 from minscl.score.systems import CODES, EVIDENCE, LEVELS, Metric
@@ -25,7 +25,7 @@ def table_rows(report: Report, groups: Mapping[GroupName, Group]) -> list[tuple[
     for name in groups:
         # groups by source contain only gold's codes, so micro_gold_restricted equals micro there
         metrics += [Metric(name, metric) for metric in ("micro", "micro_gold_restricted")[: 1 if name.source else 2]]
-    metrics += [Metric(EVIDENCE, name) for name in (*MDACE, *OVERLAP)]
+    metrics += [Metric(EVIDENCE, name) for name in METRICS]
     return [(metric, "f1") for metric in metrics] + [(Metric(EVIDENCE, name), "recall") for name in RECALL_ROWS]
 
 

@@ -1,11 +1,13 @@
-"""The systems of the paper's Table 1 that generate, all run by the same decoder (../coder.py).
+"""The systems of the paper's Table 1 that generate, all run by the same decoder (../coder.py), and a baseline.
 
     scl      evidence, then codes (Eq. 1)                              scl.py
     sft      codes only (Eq. 2)                                        sft.py
     cot      zero-shot chain of thought: reason, then list the codes   cot.py
     cot-sc   self-consistency: a vote among several sampled chains     cot.py
 
-Only SCL cites evidence. Read scl.py first.
+    lookup   no generation: phrases of the training data word for word  lookup.py, lookup_notes.py
+
+Of those that generate, only SCL cites evidence. Read scl.py first.
 """
 
 from minscl.errors import InputError
