@@ -5,6 +5,7 @@ Nothing is run: each command's own parser reads the line.
 
 import re
 import shlex
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from minscl import expand
 from minscl.cli import parse_flags
-from minscl.config import parse_run
+from minscl.config import DEMO, parse_run
 from minscl.errors import InputError
 from minscl.evaluate import EvaluateConfig
 from minscl.export import ExportConfig
@@ -51,8 +52,9 @@ def parse(name, arguments):
             patch.setattr(expand, "COMMANDS", table)
             expand.main(arguments)
         return parsed[0]
-    return parse_flags({"generate": GenerateConfig, "evaluate": EvaluateConfig, "export": ExportConfig}[name], name, "",
-                       arguments)
+    return parse_flags(
+        {"generate": GenerateConfig, "evaluate": EvaluateConfig, "export": ExportConfig}[name], name, "", arguments
+    )
 
 
 def paths(config, role):
@@ -97,3 +99,16 @@ def test_the_recipe_writes_what_it_reads(tmp_path, monkeypatch):
             for path in filter(None, paths(config, "input")):
                 assert path in written or path.split("/")[0] in written or (ROOT / path).exists(), f"{line}: {path}"
             written.update(paths(config, "output"))
+
+
+def test_the_forecast_of_the_recipe_runs(monkeypatch, capsys):
+    """Guards the program in docs/recipe.md against names of the package that move, and --recompute needing more."""
+    [program] = re.findall(r"<<'END'\n(.*?)^END$", (ROOT / RECIPE).read_text(), re.DOTALL | re.MULTILINE)
+    data = [str(DEMO / name) for name in ("documents.jsonl", "spans.jsonl")]
+    monkeypatch.setattr(sys, "argv", ["-", str(DEMO), *data, "1e11"])
+    exec(compile(program, RECIPE, "exec"), {})
+    gigabytes = [
+        float(number) for number in re.findall(r"^\d{4}.* ([\d.]+) GB$", capsys.readouterr().out, re.MULTILINE)
+    ]
+    assert len(gigabytes) == 6
+    assert all(recomputed < kept for kept, recomputed in zip(gigabytes[::2], gigabytes[1::2], strict=True))
