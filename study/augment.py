@@ -18,7 +18,6 @@ from collections.abc import Callable
 from minscl.data.types import Assignment, CodedDocument, Evidence, Pair
 
 SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+(?=\S)|\n+")
-Piece = tuple[str, tuple[str, ...]]  # a part of the text and the codes that it is evidence for
 
 
 def evidence_spans(document: CodedDocument) -> list[tuple[int, int, str]]:
@@ -41,28 +40,6 @@ def mentions(document: CodedDocument) -> list[tuple[int, int, tuple[str, ...]]]:
         if not result or start >= result[-1][1]:
             result.append((start, end, tuple(dict.fromkeys(codes))))
     return result
-
-
-def split(document: CodedDocument) -> list[Piece]:
-    """The text as pieces: annotated spans and what lies between them."""
-    pieces: list[Piece] = []
-    end = 0
-    for start, stop, codes in mentions(document):
-        pieces += [(document.text[end:start], ()), (document.text[start:stop], codes)]
-        end = stop
-    return [*pieces, (document.text[end:], ())]
-
-
-def rebuild(document: CodedDocument, pieces: list[Piece], description: Callable[[str], str | None]) -> CodedDocument:
-    """A document of `pieces`; `description(code)` names their codes."""
-    text = ""
-    evidence_of: dict[str, list[Evidence]] = {}
-    for piece, piece_codes in pieces:
-        for code in piece_codes:
-            evidence_of.setdefault(code, []).append(Evidence(piece, len(text), len(text) + len(piece)))
-        text += piece
-    codes = tuple(Assignment(code, description(code) or "", tuple(evidence)) for code, evidence in evidence_of.items())
-    return dataclasses.replace(document, text=text, codes=codes)
 
 
 def excerpt(document: CodedDocument, sentences: int, rng: random.Random) -> CodedDocument:
@@ -112,15 +89,33 @@ def replace_findings(
     description: Callable[[str], str | None],
     rng: random.Random,
 ) -> CodedDocument:
-    """Each annotated span replaced with probability `share` by the phrase of `draw()`, with that pair's code."""
-    pieces: list[Piece] = []
-    for text, codes in split(document):
-        if codes and rng.random() < share:
+    """Each annotated span replaced with probability `share` by the phrase of `draw()`, with that pair's code.
+
+    Spans that overlap a replaced one go with it; all others keep their codes.
+    """
+    edits = []  # (start, end, phrase, code), in order, without overlap
+    for start, end, _ in mentions(document):
+        if rng.random() < share:
             pair = draw()
-            pieces.append((with_case_of(text, pair.evidence), (pair.code,)))
-        else:
-            pieces.append((text, codes))
-    return rebuild(document, pieces, description)
+            edits.append((start, end, with_case_of(document.text[start:end], pair.evidence), pair.code))
+    if not edits:
+        return document
+    spans = [
+        (start, end, code)
+        for start, end, code in evidence_spans(document)
+        if not any(start < edit_end and edit_start < end for edit_start, edit_end, _, _ in edits)
+    ]
+    text = document.text
+    for start, end, phrase, code in reversed(edits):
+        grown = len(phrase) - (end - start)
+        text = text[:start] + phrase + text[end:]
+        spans = [(a + grown, b + grown, item) if a >= end else (a, b, item) for a, b, item in spans]
+        spans.append((start, start + len(phrase), code))
+    evidence_of: dict[str, list[Evidence]] = {}
+    for start, end, code in sorted(spans):
+        evidence_of.setdefault(code, []).append(Evidence(text[start:end], start, end))
+    codes = tuple(Assignment(code, description(code) or "", tuple(items)) for code, items in evidence_of.items())
+    return dataclasses.replace(document, text=text, codes=codes)
 
 
 def with_case_of(text: str, phrase: str) -> str:

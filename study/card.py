@@ -47,7 +47,8 @@ It demonstrates the method. **Not for clinical use.** Rebuild it with `python -m
   {calibration}.
 
 No patient text: CodiEsp's cases are published case reports (CC BY 4.0), ACI-Bench's notes are role-played (CC BY 4.0),
-all others invented.
+all others invented. The phrases by hand were written knowing MDACE's code lists, those of its test charts
+included, around which the invented notes are built.
 
 ## Measured
 

@@ -156,6 +156,7 @@ def pretrain(
     resumed on another device and with another `total` or `decay`.
     """
     device = torch.device(device)
+    out.mkdir(parents=True, exist_ok=True)
     model = model.to(device).train()
     head = torch.nn.Linear(model.config.hidden_size, 1).to(device)
     named = dict(model.named_parameters()) | {f"tags.{name}": value for name, value in head.named_parameters()}

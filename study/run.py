@@ -109,7 +109,7 @@ class Study:
     def system_flags(self, row: Row, seed: int) -> list[str]:
         """generate's flags for a row."""
         if row.name == "lookup":
-            return ["--system", "lookup", "--documents", str(self.data / "train.jsonl")]
+            return ["--system", "lookup", "--documents", str(self.data / "evidence.jsonl")]
         adapter = str(self.adapter(next(r for r in ROWS if r.name == row.adapter_row), seed)) if row.adapter_row else ""
         flags = ["--model", str(self.base(row.size)), "--adapter", adapter or "none"]
         return [*flags, "--system", "sft"] if row.codes_only else flags

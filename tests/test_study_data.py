@@ -12,7 +12,7 @@ from minscl.data.prompts import parse_document
 from minscl.data.types import Assignment, CodedDocument, Evidence, Pair
 from minscl.errors import InputError
 from study import corpus, quoting
-from study.augment import evidence_spans, excerpt, join_lines, mentions, replace_findings, split, with_case_of
+from study.augment import evidence_spans, excerpt, join_lines, mentions, replace_findings, with_case_of
 from study.marked_notes import read_marked, read_marked_notes
 
 
@@ -204,12 +204,22 @@ def test_replaced_findings(written, codebook):
         changed = replace_findings(document, share, lambda rng=rng: rng.choice(pairs), codebook.description, rng)
         assert_slices(changed)
         assert all(item.description == codebook.description(item.code) for item in changed.codes)
-        for (before, codes), (after, new_codes) in zip(split(document), split(changed), strict=True):
-            if (before, codes) != (after, new_codes):
-                assert codes and (after.lower(), new_codes) in drawn
+        for (start, end, codes), (a, b, new_codes) in zip(mentions(document), mentions(changed), strict=True):
+            if (document.text[start:end], codes) != (changed.text[a:b], new_codes):
+                assert (changed.text[a:b].lower(), new_codes) in drawn
                 replaced[share] += 1
-            total += share == 1 and bool(codes)
+            total += share == 1
     assert replaced[0.0] == 0 and replaced[1.0] > 0.9 * total and 0.4 * total < replaced[0.5] < 0.6 * total
+
+
+def test_findings_beside_and_inside_a_replaced_one(codebook):
+    """Guards: a code whose words were replaced, and a code that is lost though its words are still there."""
+    document = coded("Severe chest pain, fever.", ("R07.9", "chest pain"), ("R52", "pain"), ("R50.9", "fever"))
+    draws = iter([Pair("gout", "M10.9", "gold"), Pair("flu", "J11.1", "gold")])
+    changed = replace_findings(document, 1.0, lambda: next(draws), codebook.description, random.Random(0))
+    assert changed.text == "Severe gout, flu." and [code.code for code in changed.codes] == ["M10.9", "J11.1"]
+    same = replace_findings(document, 0.0, lambda: next(draws), codebook.description, random.Random(0))
+    assert [code.code for code in same.codes] == ["R07.9", "R52", "R50.9"]
 
 
 @pytest.mark.parametrize(
