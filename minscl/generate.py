@@ -180,7 +180,7 @@ def code(
         yield from look_up_notes(table, notes, codebook, config.min_score or 0.0, skip)
         return
     system = choose_system(config.system, config.sampling())
-    if (config.model, config.adapter, config.system) == (str(DEMO), "", "scl"):
+    if (config.model, config.system) == (str(DEMO), "scl"):
         system = CODE_FIRST  # until the embedded model is trained with the numbers first
     device, _ = choose_device(config.device, config.dtype)
     if config.compile and device.type != "cuda":

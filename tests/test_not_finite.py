@@ -185,7 +185,7 @@ def test_generate_stops_with_a_line(flags, large_activations, tmp_path, generate
 def test_the_same_model_codes_in_float32(large_activations, tmp_path, generate):
     """Guards a check that refuses large but finite activations."""
     (tmp_path / "note.txt").write_text(NOTE)
-    run = generate(tmp_path / "note.txt", "--model", large_activations, "--dtype", "float32", "--json")
+    run = generate(tmp_path / "note.txt", "--model", large_activations, "--dtype", "float32", "--free", "--json")
     assert run.returncode == 0 and json.loads(run.stdout)["codes"], run.stderr
 
 

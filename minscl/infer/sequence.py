@@ -99,12 +99,14 @@ class Sequence:
     def _choose(self, logits: torch.Tensor) -> tuple[int, float]:
         """The token chosen among those that the guide allows, and its probability among all; `logits` (V,).
 
-        So the score of a code that the guide has left over, because the model's own choice is not allowed, is low.
+        So the score of a code that the guide has left over, because the model's own choice is not allowed, is low. NaN
+        where all allowed logits are minus infinity.
         """
         allowed = torch.tensor(self.guide.allowed(self.stop_ids), device=logits.device) if self.guide else None
         candidates = logits if allowed is None else logits[allowed]
         index = self.sampler(candidates) if self.sampler else int(candidates.argmax())
-        probability = float(torch.exp(candidates[index] - logits.logsumexp(-1)))
+        chosen = candidates[index]
+        probability = float(torch.exp(chosen - logits.logsumexp(-1))) if chosen.isfinite() else math.nan
         return index if allowed is None else int(allowed[index]), probability
 
     def _append(self, token: int, probability: float) -> None:
