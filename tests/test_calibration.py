@@ -20,8 +20,8 @@ from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.infer.answer import filter_by_score
 from minscl.infer.coder import code_note
-from minscl.infer.systems import CODE_FIRST
 from minscl.infer.report import html_page, text_table
+from minscl.infer.systems import CODE_FIRST
 from minscl.pretrained import describe_weights, load_calibration
 from minscl.score.calibration import best_min_score, fit, isotonic, reliability, scored_codes
 from minscl.score.codes import code_scores
