@@ -19,7 +19,7 @@ from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.infer.answer import filter_by_score
-from minscl.infer.coder import code_note
+from minscl.infer.coder import code_notes
 from minscl.infer.report import html_page, text_table
 from minscl.infer.systems import CODE_FIRST
 from minscl.pretrained import describe_weights, load_calibration
@@ -227,9 +227,9 @@ def test_generate_calibrates_and_leaves_out(adapter, note, generate, embedded):
     assert run("--grounded") == run()
     free, document = run("--free")
     assert document["coded_with"]["calibration"] == "none" and document["coded_with"]["grounded"] == "False"
-    in_python = code_note(
-        *embedded, SHORT, system=CODE_FIRST, grounded=True, calibration=load_calibration(DEMO, str(adapter))
-    )  # until the embedded model is trained with the numbers first
+    # the order is the old one until the embedded model is trained with the numbers first
+    settings = {"system": CODE_FIRST, "grounded": True, "calibration": load_calibration(DEMO, str(adapter))}
+    [in_python] = code_notes(*embedded, [Note("note", SHORT)], **settings)
     assert {code.code: code.score for code in in_python.codes} == pytest.approx(default, abs=1e-6)
     assert load_calibration(DEMO, str(adapter), grounded=False) is load_calibration(DEMO, "none", system="sft") is None
 
