@@ -47,8 +47,8 @@ def test_shipped_numbers_are_those_of_the_card(shipped):
         "test": 2842,
     }
     card = (judge.OUT.parents[2] / "docs" / "codiesp_en.md").read_text(encoding="utf-8")
-    printed = f"{judge.coverage(shipped)}\n{judge.summarise(judge.read_judgements())}"
-    assert printed in card
+    first, second = judge.read_judgements(), judge.read_judgements(judge.SECOND)
+    assert f"{judge.coverage(shipped)}\n{judge.summarise(first)}\n{judge.compare(first, second)}" in card
     assert judge.OUT.read_bytes()[4:8] == bytes(4)  # gzip without a time: builds are byte-identical
 
 
@@ -59,6 +59,21 @@ def test_judgements_are_the_drawn_sample(shipped):
         for record, row in judge.draw(shipped, 31415, 200)
     ]
     assert drawn == [(row["id"], row["code"], row["english"]) for row in judge.read_judgements()]
+
+
+def test_both_readers_judged_the_same_rows():
+    """Guards: an agreement counted over rows that are not each other's."""
+    first, second = (
+        [[row[key] for key in judge.COLUMNS[:5]] for row in judge.read_judgements(path)]
+        for path in (judge.JUDGEMENTS, judge.SECOND)
+    )
+    assert first == second
+
+
+def test_cohen_kappa():
+    """Guards: a mistaken formula; 50 rows of which 20 are right to both, 15 wrong to both, 5 and 10 split."""
+    pairs = [(True, True)] * 20 + [(True, False)] * 5 + [(False, True)] * 10 + [(False, False)] * 15
+    assert judge.cohen_kappa(pairs) == pytest.approx(0.4)
 
 
 def test_a_bad_judgement_names_its_line(tmp_path):

@@ -5,7 +5,8 @@
 
 A judgement is a row of study/resources/codiesp_en_judgements.tsv: id, split, Spanish phrase, code, English phrase,
 verdict (`right` or `wrong`), reason. Right is what a coder would accept as evidence of the code: it names the same
-finding, is not cut short so that the finding is lost, and swallows no second finding and no clause.
+finding, is not cut short so that the finding is lost, and swallows no second finding and no clause. A second reader's
+verdicts on the same rows are in codiesp_en_judgements_second.tsv.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from study.codiesp_en.build import OUT
 from study.codiesp_en.corpus import ANNOTATED, read_cases
 
 JUDGEMENTS = OUT.parent / "codiesp_en_judgements.tsv"
+SECOND = OUT.parent / "codiesp_en_judgements_second.tsv"
 COLUMNS = ("id", "split", "spanish", "code", "english", "verdict", "reason")
 AROUND = 90  # characters shown on either side
 
@@ -89,6 +91,24 @@ def summarise(judgements: list[dict[str, str]]) -> str:
     return "\n".join([*lines, *(f"  {count:3} {fault}" for fault, count in faults.most_common())])
 
 
+def cohen_kappa(pairs: list[tuple[bool, bool]]) -> float:
+    """Two readers' agreement beyond chance (Cohen 1960); not a number where both gave one and the same verdict."""
+    agreed = sum(a == b for a, b in pairs) / len(pairs)
+    first, second = (sum(verdicts) / len(pairs) for verdicts in zip(*pairs, strict=True))
+    chance = first * second + (1 - first) * (1 - second)
+    return (agreed - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+def compare(first: list[dict[str, str]], second: list[dict[str, str]]) -> str:
+    """How many the second reader judged right, and how far the two agree."""
+    pairs = [(a["verdict"] == "right", b["verdict"] == "right") for a, b in zip(first, second, strict=True)]
+    right, agreed = sum(b for _, b in pairs), sum(a == b for a, b in pairs)
+    return (
+        f"second reading: {right} of {len(pairs)} right; the readings agree in {agreed} "
+        f"({agreed / len(pairs):.1%}), Cohen's kappa {cohen_kappa(pairs):.2f}"
+    )
+
+
 def coverage(records: list[dict]) -> str:
     """What was carried, of each split and kind: annotations, and (case, code) pairs with evidence in English."""
     lines = []
@@ -122,6 +142,7 @@ def main() -> int:
     else:
         print(coverage(read_records(flags.file)))
         print(summarise(read_judgements()))
+        print(compare(read_judgements(), read_judgements(SECOND)))
     return 0
 
 
