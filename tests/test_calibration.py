@@ -64,6 +64,7 @@ def test_isotonic_regression_is_the_min_max_formula(number):
         assert [score for score, _ in points] == sorted({score for score, _ in points})
 
 
+@pytest.mark.long
 def test_isotonic_regression_is_scikit_learns():
     """Guards another function between and outside the scores that it was fitted on."""
     library = pytest.importorskip("sklearn.isotonic", reason="the teacher extra is not installed")
@@ -352,6 +353,7 @@ def test_what_calibrate_refuses_else(coded):
         assert run.returncode == 2 and words in run.stderr and run.stderr.count("\n") == 1, run.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_whole_way_as_a_user_goes_it(tmp_path):
     """Guards predictions that the next command refuses."""

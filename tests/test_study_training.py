@@ -62,6 +62,7 @@ def test_orthogonalise(shape):
     assert not orthogonalise(torch.zeros(1, 4, 8)).any()
 
 
+@pytest.mark.long
 def test_muon_equals_torch():
     """Guards: momentum, Nesterov, the factor of the update, decoupled decay, parameters of one shape mixed up. The
     reference computes in bfloat16, hence the tolerance."""
