@@ -158,6 +158,7 @@ def pretrain(
     device = torch.device(device)
     out.mkdir(parents=True, exist_ok=True)
     model = model.to(device).train()
+    torch.manual_seed(seed)
     head = torch.nn.Linear(model.config.hidden_size, 1).to(device)
     named = dict(model.named_parameters()) | {f"tags.{name}": value for name, value in head.named_parameters()}
     optimizer = Optimizers(named)
