@@ -211,14 +211,18 @@ def test_texts_other_than_those_annotated_are_refused(tmp_path):
 
 
 def test_two_files_of_codes_that_disagree(corpus):
-    """Guards: nobody told which of the two is gold."""
+    """Guards: nobody told which of the two is gold; gold without codes from a file that is cut off."""
     pairs = corpus / "train" / "trainD.tsv"
-    pairs.write_text(pairs.read_text().replace("i10", "i11.9"))
+    lines = pairs.read_text().splitlines(keepends=True)
+    pairs.write_text("".join(line for line in lines if "i10" not in line))
     counts = Counts()
     assert "I10" in spans(codiesp_documents(corpus, "train", BOOK, counts)[0])
-    assert (
-        f"{pairs}: lacks 1 of the 5 pairs of case and code" in counts.warnings[0] and "1 others" in counts.warnings[0]
-    )
+    assert f"{pairs}: lacks 1 of the 5 pairs of case and code" in counts.warnings[0]
+    pairs.write_text("".join(lines))
+    evidence = corpus / "train" / "trainX.tsv"
+    evidence.write_text("")
+    with pytest.raises(InputError, match="5 of its 5 pairs of case and code are not in the file with evidence"):
+        codiesp_documents(corpus, "train", BOOK, Counts())
 
 
 @pytest.mark.parametrize(
@@ -326,6 +330,7 @@ def test_english_documents_have_the_carried_evidence(tmp_path):
         ),
         (carried(split="val"), "en.jsonl:1: CarriedCase: split is none of train, dev, test"),
         (carried(note="narwhal"), "en.jsonl:1: CarriedCase: unknown key 'note'"),
+        (carried(codes=[{"code": code, "evidence": []} for code in ("I10", "i10")]), "a code appears twice"),
         (carried(codes=["narwhal"]), "en.jsonl:1: Assignment: a string of 7 characters, not an object"),
         (carried(id=B), "en.jsonl:2: the id is also that of"),
         (carried("dev"), f"en.jsonl: has no line with case {A} of train"),

@@ -152,9 +152,10 @@ def test_counts_are_those_of_a_naive_version():
 
 
 def test_evidence_that_is_no_phrase_is_left_out():
-    """Guards: a quotation without offsets, white space at its ends, and one that begins inside a word."""
+    """Guards: a quotation without offsets, white space at its ends or nothing else, one that begins inside a word."""
     text = " low fever, headache"
     evidence = (Evidence("fever", None, None, grounded=False), Evidence("ache", 16, 20), Evidence(" low ", 0, 5))
+    evidence += (Evidence(" ", 4, 5),)
     assert scores_of([CodedDocument("1", text, (Assignment("R69", "", evidence),))], "fever", "ache", "low") == [
         {},
         {},

@@ -68,7 +68,7 @@ def read_codiesp(
     if names[1] not in files:
         raise InputError(f"{path}: {split} has texts but no {names[1]}, the codes with their evidence; {FETCH_REMEDY}")
     annotations: dict[str, list[Annotation]] = {note.id: [] for note in notes}
-    counts.numbers |= dict.fromkeys((_PROCEDURES, _DIAGNOSES, _DISCONTINUOUS), 0)  # printed in this order
+    counts.numbers.update(dict.fromkeys((_DIAGNOSES, _DISCONTINUOUS, _PROCEDURES), 0))  # printed in this order
     for line, cells in _rows(files[names[1]], 5):
         _add_annotation(files[names[1]].place, line, cells, annotations, codebook, counts)
     if names[2] in files:
@@ -210,12 +210,20 @@ def _is_misfit(annotation: Annotation, text: str, counts: Counts) -> bool:
 def _compare_pairs(
     file: SplitFile, annotations: dict[str, list[Annotation]], codebook: CodeBook, counts: Counts
 ) -> None:
-    """Warn where `file`, trainD.tsv, has not the pairs of case and code that trainX.tsv has, which are kept."""
+    """Warn where `file`, trainD.tsv, lacks pairs of case and code that trainX.tsv has.
+
+    Raises InputError where it has others: trainX.tsv, the gold, is cut off then.
+    """
     pairs = {(id, codebook.normalise(code) or code) for _, (id, code) in _rows(file, 2)}
     gold = {(id, annotation.code) for id, rows in annotations.items() for annotation in rows}
+    if missing := len(pairs - gold):
+        raise InputError(
+            f"{file.place}: {missing:,} of its {len(pairs):,} pairs of case and code are not in the file with "
+            f"evidence, which is incomplete; {FETCH_REMEDY}"
+        )
     if pairs != gold:
         counts.warn(
             "files of codes that disagree",
             f"{file.place}: lacks {len(gold - pairs):,} of the {len(gold):,} pairs of case and code that the file with "
-            f"evidence has, and has {len(pairs - gold):,} others; the file with evidence is the gold",
+            "evidence has; the file with evidence is the gold",
         )

@@ -53,6 +53,11 @@ class CarriedCase:
         document = CodedDocument.from_dict({"id": fields["id"], "text": fields["text"], "codes": codes})
         if fields["split"] not in CODED_SPLITS:
             raise InputError(f"{cls.__name__}: split is none of {', '.join(CODED_SPLITS)}; correct it")
+        names = [assignment.code.upper().replace(".", "") for assignment in document.codes]
+        if len(names) > len(set(names)):
+            raise InputError(f"{cls.__name__}: a code appears twice; put its evidence into one entry")
+        if any(not evidence.text.strip() for assignment in document.codes for evidence in assignment.evidence):
+            raise InputError(f"{cls.__name__}: a piece of evidence is blank; leave it out")
         return cls(
             document.id,
             fields["split"],

@@ -158,7 +158,7 @@ def longest_matches(keys: list[str], phrases: Container[Phrase], lengths: Length
 def annotated_ranges(words: Words, document: CodedDocument) -> dict[Range, set[str]]:
     """Where evidence of `document` is, as ranges of its `words`, and the codes that cite it.
 
-    Evidence that is not located, or begins or ends inside a word, is no phrase and left out.
+    Evidence that is not located, is blank, or begins or ends inside a word, is no phrase and left out.
     """
     first_at = {start: number for number, (start, _) in enumerate(words.places)}
     last_at = {end: number for number, (_, end) in enumerate(words.places, 1)}
@@ -170,7 +170,7 @@ def annotated_ranges(words: Words, document: CodedDocument) -> dict[Range, set[s
             text = document.text[quotation.start : quotation.end]
             first = first_at.get(quotation.end - len(text.lstrip()))
             last = last_at.get(quotation.start + len(text.rstrip()))
-            if first is not None and last is not None:
+            if first is not None and last is not None and first < last:
                 ranges[first, last].add(assignment.code)
     return ranges
 
