@@ -36,7 +36,7 @@ from minscl.data.resuming import EDITION, already_coded, evidence_setting
 from minscl.data.types import CodedDocument, Note
 from minscl.edition_flags import date_flag, edition_flag, load_codebook
 from minscl.errors import InputError, printable
-from minscl.files import replace_file
+from minscl.files import replace_file, same_file
 from minscl.hardware import choose_device, default_cache_bytes, memory_errors
 from minscl.infer import BATCH_SIZE
 from minscl.infer.coder import code_notes
@@ -180,7 +180,7 @@ def code(
         yield from look_up_notes(table, notes, codebook, config.min_score or 0.0, skip)
         return
     system = choose_system(config.system, config.sampling())
-    if (config.model, config.system) == (str(DEMO), "scl"):
+    if config.system == "scl" and same_file(config.model, DEMO):
         system = CODE_FIRST  # until the embedded model is trained with the numbers first
     device, _ = choose_device(config.device, config.dtype)
     if config.compile and device.type != "cuda":

@@ -115,6 +115,13 @@ class Study:
         return [*flags, "--system", "sft"] if row.codes_only else flags
 
 
+def seed_list(text: str) -> str:
+    """`text`, checked to be whole numbers with commas between. Raises InputError."""
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise InputError(f"--seeds {text}: give whole numbers with commas, such as 0,1,2")
+    return text
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m study.run", description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -122,14 +129,14 @@ def main() -> int:
     )
     parser.add_argument("--tokenizer", type=Path, default=Path("minscl/demo"), help="folder of the tokenizer")
     parser.add_argument("--fast", action="store_true", help="the reduced study")
-    parser.add_argument("--seeds", default="0,1,2", help="seeds, with commas (default: %(default)s; --fast: 0)")
+    parser.add_argument("--seeds", default="", type=seed_list, help="seeds, with commas (default: 0,1,2; --fast: 0)")
     parser.add_argument("--rows", default="", help="rows, with commas (default: all; --fast: Tables 1 and 3)")
     args = parser.parse_args()
     names = args.rows.split(",") if args.rows else list(FAST) if args.fast else [row.name for row in ROWS]
     unknown = set(names) - {row.name for row in ROWS}
     if unknown:
         raise InputError(f"--rows {sorted(unknown)[0]}: choose from {', '.join(row.name for row in ROWS)}")
-    seeds = [0] if args.fast else [int(seed) for seed in args.seeds.split(",")]
+    seeds = [int(seed) for seed in (args.seeds or ("0" if args.fast else "0,1,2")).split(",")]
     scale = REDUCED if args.fast else FULL
     study = Study(args.out, scale, Path(require(str(args.tokenizer), "--tokenizer")))
     tokenizer = load_tokenizer(args.tokenizer)

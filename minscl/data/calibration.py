@@ -132,6 +132,8 @@ def settings_to_calibrate(documents: Iterable[CodedDocument]) -> dict[str, str]:
     first: dict[str, str] | None = None
     for document in documents:
         made, name = document.coded_with or {}, show_id(document.id)
+        if "model" not in made and "system" in made:
+            raise InputError(f"{name} was coded by {made['system']}, which has no weights to calibrate")
         if not {"system", "grounded", "model", "adapter"} <= made.keys():
             raise InputError(f"{name} does not say what it was coded with; {again}")
         if made.get(SETTING, NONE) != NONE:

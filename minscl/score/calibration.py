@@ -119,9 +119,14 @@ def best_min_score(scores: np.ndarray, right: np.ndarray, gold_codes: int) -> fl
 def fit(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument], fitted_on: str) -> Calibration:
     """The calibration of the scores of `predicted`, and the threshold with the best micro-F1 on the same documents.
 
-    `fitted_on`: a name of the documents. Raises InputError for a prediction without gold, and where no code has a
-    score.
+    `fitted_on`: a name of the documents. Raises InputError for a prediction without gold, where most of gold has no
+    prediction, and where no code has a score.
     """
+    if 2 * len(predicted) < len(gold):  # codes of notes that are not there count as missed, as in evaluate
+        raise InputError(
+            f"has {len(predicted):,} of the {len(gold):,} gold documents; code the others too (the same generate "
+            "command goes on), or fit on the gold of these"
+        )
     scores, right = scored_codes(gold, predicted)
     if not len(scores):
         raise InputError("no predicted code has a score; code the notes with generate --no-calibration")
