@@ -129,14 +129,14 @@ def main() -> int:
     )
     parser.add_argument("--tokenizer", type=Path, default=Path("minscl/demo"), help="folder of the tokenizer")
     parser.add_argument("--fast", action="store_true", help="the reduced study")
-    parser.add_argument("--seeds", default="", type=seed_list, help="seeds, with commas (default: 0,1,2; --fast: 0)")
+    parser.add_argument("--seeds", default="", help="seeds, with commas (default: 0,1,2; --fast: 0)")
     parser.add_argument("--rows", default="", help="rows, with commas (default: all; --fast: Tables 1 and 3)")
     args = parser.parse_args()
     names = args.rows.split(",") if args.rows else list(FAST) if args.fast else [row.name for row in ROWS]
     unknown = set(names) - {row.name for row in ROWS}
     if unknown:
         raise InputError(f"--rows {sorted(unknown)[0]}: choose from {', '.join(row.name for row in ROWS)}")
-    seeds = [int(seed) for seed in (args.seeds or ("0" if args.fast else "0,1,2")).split(",")]
+    seeds = [int(seed) for seed in seed_list(args.seeds or ("0" if args.fast else "0,1,2")).split(",")]
     scale = REDUCED if args.fast else FULL
     study = Study(args.out, scale, Path(require(str(args.tokenizer), "--tokenizer")))
     tokenizer = load_tokenizer(args.tokenizer)
