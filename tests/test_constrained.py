@@ -6,6 +6,7 @@ The model is played by a function that picks among the allowed tokens, so that i
 
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -149,25 +150,20 @@ def test_a_good_models_answer_is_allowed_token_by_token(tokenizer, reference_fir
     assert stop_ids <= set(guide.allowed(stop_ids)) and tokenizer.decode(guide.ids).strip() == target
 
 
-def test_quotations_follow_the_note_and_are_listed_once():
-    """Guards: a loop over the same words, a text listed twice, and evidence in another order than training's."""
-    grammar = Grammar("HTN and DM2. HTN, stable.")
-
-    def reads(lines):
-        """Whether the grammar accepts `lines` as whole evidence lines."""
+def test_a_quotation_may_be_listed_twice_and_no_more():
+    """Guards: a slip that forces the model to quote more than it means, and a loop over one quotation that never
+    ends."""
+    grammar = Grammar("Pt with HTN and DM2.")
+    for lines, may_end in (
+        ("1. HTN", True),
+        ("1. HTN\n2. HTN", True),
+        ("1. HTN\n2. HTN\n3. HTN", False),
+        ("1. HTN\n2. HTN\n3. HTN and", True),
+    ):
         state = grammar.start()
-        for byte in f"Evidence:\n{lines}\n".encode():
-            if byte not in (transitions := grammar.transitions(state)):
-                return False
-            state = transitions[byte]
-        return True
-
-    assert reads("1. HTN") and reads("1. HTN\n2. DM2") and reads("1. DM2\n2. HTN")
-    assert reads("1. HTN\n2. HTN, stable")  # the second place
-    assert reads("1. HTN and DM2\n2. DM2")  # inside the one before
-    assert not reads("1. HTN\n2. HTN")
-    assert not reads("1. HTN\n2. HTN and DM2")  # only at the place of the one before
-    assert not reads("1. stable\n2. DM2")
+        for byte in f"Evidence:\n{lines}".encode():
+            state = grammar.transitions(state)[byte]
+        assert (ord("\n") in grammar.transitions(state)) == may_end, lines
 
 
 def test_allowed_tokens_are_those_that_the_grammar_accepts(tokenizer):
@@ -347,8 +343,8 @@ def test_the_worst_models_write_sound_answers_in_a_batch(name, preferred, tmp_pa
 
 
 def assert_grounded(document):
-    """Billable codes with evidence that is in the note, and no warning but that of the length limit."""
-    assert all("brought to its end" in warning for warning in document.warnings)
+    """Billable codes with evidence that is in the note; no warning but of the length limit and the code set's rules."""
+    assert all("brought to its end" in text or re.match(r"[A-Z][\w ]+: [A-Z]\d", text) for text in document.warnings)
     assert all(BOOK.is_billable(code.code) and code.evidence for code in document.codes)
     for code in document.codes:
         assert all(item.grounded and document.text[item.start : item.end] == item.text for item in code.evidence)
@@ -377,8 +373,7 @@ def test_a_batch_answers_as_each_note_alone(embedded):
 @pytest.mark.slow
 @pytest.mark.long
 def test_the_command_is_grounded():
-    """Guards the default as a user gets it: on real notes every quotation has its place, every code is billable, and no
-    warning but that of the length limit."""
+    """Guards the default as a user gets it: on real notes every quotation has its place, every code is billable."""
     notes = sorted((ROOT / "examples").glob("*.txt"))
     command = [sys.executable, "-m", "minscl.generate", *map(str, notes), "--no-calibration", "--json"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

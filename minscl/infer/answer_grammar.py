@@ -11,8 +11,7 @@ Nothing here depends on tokens: constrained.py walks the vocabulary along these 
 counts as single spaces, since a quotation is one line (data/prompts.py).
 
 A Quote state holds the note offsets just after each occurrence of what has been written so far: at first all offsets
-where a quotation may start; each further byte keeps those that it continues. A quotation starts later in the note than
-the one before it (at its first possible place), as in training; so no model can go round in circles.
+where a quotation may start; each further byte keeps those that it continues.
 
     note "DM2 and DM1"      written ""  → offsets 0 4 8;      "D" → 1 9;      "DM" → 2 10;      "DM2" → 3
 
@@ -32,6 +31,9 @@ from minscl.data.prompts import one_line, quotation_reads_back
 
 MAX_QUOTATION_BYTES = 300  # a longer quotation must end at the next word boundary
 MAX_BYTES_TO_END = 120  # from any offset where a quotation may start or continue to the next where it may end
+# Times that a quotation may be listed. If a second copy were forbidden, a model that repeats itself would have to go on
+# to a longer quotation than it intended. A third is forbidden, which ends loops.
+MAX_COPIES = 2
 MAX_LINES = 99  # of evidence, and of codes
 
 
@@ -45,10 +47,9 @@ class Text:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Between evidence lines; `quotations` have been written, the last of them from offset `last_start` of the note."""
+    """Between evidence lines; `quotations` have been written."""
 
     quotations: tuple[str, ...] = ()
-    last_start: int = -1
 
 
 @dataclass(frozen=True)
@@ -167,9 +168,8 @@ class Grammar:
     def _after_evidence_line(self, state: Evidence) -> Transitions:
         options: list[tuple[bytes, State]] = []
         count = len(state.quotations)
-        later = self.starts[bisect_right(self.starts, state.last_start) :]  # evidence is in document order
-        if later and count < MAX_LINES and not self.closing:
-            options.append((b"%d. " % (count + 1), Quote(state.quotations, later, 0)))
+        if self.starts and count < MAX_LINES and not self.closing:
+            options.append((b"%d. " % (count + 1), Quote(state.quotations, self.starts, 0)))
         options.append((b"Codes:\n", CodeLine(count)) if count else (b"none\nCodes:\nnone", Closed()))
         return spell(*options)
 
@@ -188,14 +188,14 @@ class Grammar:
             byte: Quote(state.quotations, tuple(offsets), state.length + 1) for byte, offsets in continued.items()
         }
         if may_end and (self._is_preferred(text, state.quotations) or not transitions):
-            transitions[ord("\n")] = Evidence((*state.quotations, text), ends[0] - state.length)
+            transitions[ord("\n")] = Evidence((*state.quotations, text))
         return transitions
 
     @staticmethod
     def _is_preferred(text: str, quotations: tuple[str, ...]) -> bool:
-        """False for a text that is listed already, and for one that the parser would not return unchanged: such a
-        quotation may end only where nothing else can follow."""
-        return text not in quotations and quotation_reads_back(len(quotations) + 1, text)
+        """False for one copy too many, and for a text that the parser would not return unchanged: such a quotation may
+        end only where nothing else can follow."""
+        return quotations.count(text) < MAX_COPIES and quotation_reads_back(len(quotations) + 1, text)
 
     def _at_code_line(self, state: CodeLine) -> Transitions:
         none = {} if state.codes else spell((b"none", Closed()))
