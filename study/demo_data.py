@@ -34,8 +34,8 @@ SEED = 0
 
 def shares(progress: float) -> dict[str, float]:
     """The share of each kind in a step's tokens: more text at first, from which new tokens get their meaning."""
-    text = max(0.05, 0.3 - progress)
-    return {"text": text, "document": 0.65 - text / 2, "span": 0.35 - text / 2}
+    text = max(0.05, 0.3 - 4 * progress)
+    return {"text": text, "document": 0.6 - text / 2, "span": 0.4 - text / 2}
 
 
 def training_documents(codebook: CodeBook) -> dict[str, list[CodedDocument]]:
@@ -76,10 +76,10 @@ def pretraining_stream(tokenizer, seed: int = SEED) -> Stream:
     first_encounters = [pair for pair in gold if not LATER_ENCOUNTERS.search(pair.evidence)]
     known = phrases + evidence_pairs(documents["notes"]) + first_encounters
     sources = [
-        Source("background", labelled_background(codebook, documents["codiesp"] + documents["cases"], known), 4.0, 0.2),
-        Source("codiesp", documents["codiesp"], weight=2.5, replaced=0.4),
-        Source("cases", documents["cases"], weight=1.5, replaced=0.3),
-        Source("notes", documents["notes"], weight=1.5, replaced=0.4),
+        Source("background", labelled_background(codebook, documents["codiesp"] + documents["cases"], known), 2.5, 0.2),
+        Source("codiesp", documents["codiesp"], weight=3.5, replaced=0.4),
+        Source("cases", documents["cases"], weight=2.0, replaced=0.3),
+        Source("notes", documents["notes"], weight=2.0, replaced=0.4),
         Source("invented", documents["invented"], weight=0.4, replaced=0.3),
     ]
     described = [(code, codebook.description(code) or "") for code in codebook.billable]

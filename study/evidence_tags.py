@@ -1,18 +1,24 @@
-"""A second loss of pretraining: where in the note does a phrase end that will be quoted?
+"""Two more losses of pretraining: where in the note does a phrase end that will be quoted, and how did it begin?
 
 Choosing what to quote is learned from one token a quotation, while hundreds of note tokens are read without a loss. So
-a linear head on the decoder's last states says of every note token whether a quotation ends with it, 0 or 1; its
-gradient teaches the layers below what evidence looks like. The head is thrown away when pretraining ends.
+two heads on the decoder's last states give note tokens a loss. Their gradients teach the layers below what evidence
+looks like, and to keep a phrase's first token, which the answer copies first, where the phrase is known to be evidence:
 
-The tags travel in the token ids: a note token has NOTE · V added, the last token of a quotation END · V, for a
-vocabulary of V; `split_tags` takes them off again.
+    end     linear: does a quotation end with this note token, 0 or 1
+    start   linear, then the model's output projection: of a token that ends a quotation, the quotation's first token
+
+The heads are thrown away when pretraining ends. The tags travel in the token ids: V · (sum of NOTE, START, END) is
+added to a token's id, for a vocabulary of V; `split_tags` takes it off again.
 
 Read next: pretrain.py.
 """
 
 import dataclasses
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from minscl.data.loss import IGNORE, masked_loss
@@ -20,28 +26,45 @@ from minscl.data.packing import Pack, Step
 from minscl.data.sample_types import Sample
 from minscl.model import Decoder, SharedPrefixMask
 
-NOTE, END = 1, 2
-WEIGHT = 0.5  # of this loss beside the tokens' loss
-END_WEIGHT = 4.0  # of a tag 1: about one note token in fifty ends a quotation
+NOTE, START, END = 1, 2, 4  # bits of a token's tag: in the note; first, last token of a quotation
+WEIGHTS = {"end": 1.0, "start": 0.3}  # of these losses beside the tokens' loss
+END_WEIGHT = 4.0  # of a token that ends a quotation in the loss "end": about one note token in fifty does
 LOGIT_CHUNK = 512  # target positions whose logits exist at a time
 
 
-def mark_note(sample: Sample, pieces: list[bytes | None], note: str, prompt: str, ends: set[int]) -> Sample:
-    """`sample` with tags in the prompt's ids. `ends`: half-open ends of quotations, in characters of `note`."""
-    byte_ends = {len(note[:end].encode()) for end in ends}
+class Losses(NamedTuple):
+    """Means over target tokens, note tokens, tokens that end a quotation."""
+
+    token: float
+    end: float
+    start: float
+
+
+def tag_heads(hidden_size: int) -> nn.ModuleDict:
+    """The two heads, with random weights."""
+    return nn.ModuleDict({"end": nn.Linear(hidden_size, 1), "start": nn.Linear(hidden_size, hidden_size, bias=False)})
+
+
+def mark_note(
+    sample: Sample, pieces: list[bytes | None], note: str, prompt: str, spans: Iterable[tuple[int, int]]
+) -> Sample:
+    """`sample` with tags in the prompt's ids. `spans`: half-open quotations, in characters of `note`."""
+    offsets = [(len(note[:start].encode()), len(note[:end].encode())) for start, end in spans]
     position, vocabulary = len(note.encode()) - len(prompt.encode()), len(pieces)  # 0 where the note begins
     tagged = []
     for token in sample.prompt_ids:
         length = len(pieces[token] or b"")
         in_note = length > 0 and position >= 0
-        is_end = in_note and any(position < end <= position + length for end in byte_ends)
-        tagged.append(token + vocabulary * (END if is_end else NOTE if in_note else 0))
-        position += length
+        after = position + length
+        starts = in_note and any(position <= start < after for start, _ in offsets)
+        ends = in_note and any(position < end <= after for _, end in offsets)
+        tagged.append(token + vocabulary * (NOTE * in_note + START * starts + END * ends))
+        position = after
     return dataclasses.replace(sample, prompt_ids=tuple(tagged))
 
 
 def split_tags(step: Step, vocabulary: int) -> tuple[Step, list[torch.Tensor]]:
-    """(the step with plain ids, tags (T,) of each pack: 0, NOTE or END)."""
+    """(the step with plain ids, tags (T,) of each pack: sums of NOTE, START, END)."""
     packs, tags = [], []
     for pack in step.packs:
         tag = torch.where(pack.input_ids >= 0, pack.input_ids // vocabulary, 0)
@@ -50,12 +73,20 @@ def split_tags(step: Step, vocabulary: int) -> tuple[Step, list[torch.Tensor]]:
     return dataclasses.replace(step, packs=tuple(packs)), tags
 
 
+def first_tokens(input_ids: torch.Tensor, tags: torch.Tensor) -> torch.Tensor:
+    """Of each END token, the token of the last START up to it: input_ids, tags (T,) → (N,)."""
+    places = torch.arange(len(tags), device=tags.device)
+    starts = torch.where((tags & START) > 0, places, 0).cummax(0).values
+    return input_ids[starts[(tags & END) > 0]]
+
+
 def forward_backward(
-    model: Decoder, head: torch.nn.Linear, step: Step, tags: list[torch.Tensor], device: torch.device
-) -> tuple[float, float]:
-    """As training.loop.forward_backward, with the second loss: (mean over target tokens, mean over note tokens)."""
-    token_loss = tag_loss = torch.zeros((), device=device)
+    model: Decoder, heads: nn.ModuleDict, step: Step, tags: list[torch.Tensor], device: torch.device
+) -> Losses:
+    """As training.loop.forward_backward, with the two losses more."""
+    sums = {name: torch.zeros((), device=device) for name in Losses._fields}
     note_tokens = max(1, sum(int((tag > 0).sum()) for tag in tags))
+    quotations = max(1, sum(int(((tag & END) > 0).sum()) for tag in tags))
     for pack, tag in zip(step.packs, tags, strict=True):
         pack, tag = pack.to(device), tag.to(device)
         is_target = pack.labels != IGNORE
@@ -67,15 +98,24 @@ def forward_backward(
         ):
             loss = masked_loss(model.lm_head(states_chunk), labels) / step.target_tokens
             loss.backward(retain_graph=True)
-            token_loss = token_loss + loss.detach()
+            sums["token"] += loss.detach()
         if len(notes):
-            labels = (tag[tag > 0] == END).to(notes.dtype)
-            weight = torch.where(labels > 0, END_WEIGHT, 1.0)
-            loss = F.binary_cross_entropy_with_logits(head(notes)[:, 0], labels, weight, reduction="sum") / note_tokens
-            (WEIGHT * loss).backward()
-            tag_loss = tag_loss + loss.detach()
+            is_end = (tag[tag > 0] & END) > 0
+            end_loss = tag_loss(heads["end"](notes)[:, 0], is_end) / note_tokens
+            logits = model.lm_head(heads["start"](notes[is_end]))
+            start_loss = F.cross_entropy(logits, first_tokens(pack.input_ids, tag), reduction="sum") / quotations
+            (WEIGHTS["end"] * end_loss + WEIGHTS["start"] * start_loss).backward()
+            sums["end"] += end_loss.detach()
+            sums["start"] += start_loss.detach()
         hidden.backward(leaf.grad)
-    return token_loss.item(), tag_loss.item()
+    return Losses(**{name: value.item() for name, value in sums.items()})
+
+
+def tag_loss(logits: torch.Tensor, is_end: torch.Tensor) -> torch.Tensor:
+    """Summed binary cross-entropy of `logits` (N,), with END_WEIGHT where `is_end` (N,) is true."""
+    labels = is_end.to(logits.dtype)
+    weight = torch.where(is_end, END_WEIGHT, 1.0)
+    return F.binary_cross_entropy_with_logits(logits, labels, weight, reduction="sum")
 
 
 def states(model: Decoder, pack: Pack, needed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,7 +24,7 @@ from minscl.model.ops import rope_frequencies
 from minscl.training.checkpoint import ADAMW_STATE, load_checkpoint, save_checkpoint
 from minscl.training.metrics_log import truncate_metrics
 from study.error_injection import prepare_step
-from study.evidence_tags import forward_backward, split_tags
+from study.evidence_tags import forward_backward, split_tags, tag_heads
 from study.induction_head_init import in_circuit, write_induction_heads
 from study.muon import Muon
 from study.stream import Stream
@@ -159,8 +159,8 @@ def pretrain(
     out.mkdir(parents=True, exist_ok=True)
     model = model.to(device).train()
     torch.manual_seed(seed)
-    head = torch.nn.Linear(model.config.hidden_size, 1).to(device)
-    named = dict(model.named_parameters()) | {f"tags.{name}": value for name, value in head.named_parameters()}
+    heads = tag_heads(model.config.hidden_size).to(device)
+    named = dict(model.named_parameters()) | {f"tags.{name}": value for name, value in heads.named_parameters()}
     optimizer = Optimizers(named)
     settings = {"seed": seed, "config": model.config.to_dict()}
     keys = {name: optimizer.state_keys(parameter) for name, parameter in named.items()}
@@ -182,15 +182,16 @@ def pretrain(
             step, tags = split_tags(step, model.config.vocab_size)
             step = prepare_step(step, random.Random(f"{seed}-{number}-errors"))
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                loss, tag_loss = forward_backward(model, head, step, tags, device)
+                losses = forward_backward(model, heads, step, tags, device)
             norm = torch.nn.utils.clip_grad_norm_(named.values(), 1.0).item()
             optimizer.step()
             optimizer.zero_grad()
             kinds = Counter(sample.kind for sample in samples)
             record = {
                 "step": number + 1,
-                "loss": loss,
-                "tag_loss": tag_loss,
+                "loss": losses.token,
+                "end_loss": losses.end,
+                "start_loss": losses.start,
                 "lr": rate,
                 "grad_norm": norm,
                 **kinds,
@@ -200,7 +201,7 @@ def pretrain(
             }
             metrics.write(json.dumps(record) + "\n")
             metrics.flush()
-            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+            bar.set_postfix_str(f"loss {losses.token:.3f}", refresh=False)
             if time.monotonic() - last_save > save_seconds or number + 1 == total:
                 save_checkpoint(out / "checkpoints", number + 1, named, optimizer, settings)
                 last_save = time.monotonic()

@@ -1,7 +1,7 @@
 """The samples of each pretraining step: text, coded documents and span pairs, in shares that change over the run.
 
     text      a passage of a note, every token a target: language modelling
-    document  note → evidence → codes (prompts.py), the note an excerpt at first and whole later (augment.py)
+    document  note → evidence → codes (prompts.py), the note whole or an excerpt (augment.py)
     span      phrase → code
 
 The samples of a step are a pure function of (seed, step), so an interrupted run resumes as if it had not stopped.
@@ -10,6 +10,8 @@ Read next: augment.py; pretrain.py.
 """
 
 import dataclasses
+import itertools
+import math
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -19,12 +21,13 @@ from minscl.data.prompts import render_document_prompt, render_document_target
 from minscl.data.sample_types import Sample, TextSample
 from minscl.data.samples import encode_sample, span_sample
 from minscl.data.types import CodedDocument, Pair
-from study.augment import excerpt, join_lines, replace_findings
+from study.augment import evidence_spans, excerpt, join_lines, replace_findings
 from study.error_injection import inject_line_errors, mark_unlabelled
 from study.evidence_tags import mark_note
 from study.quoting import Vocabulary, quote_any, quote_findings
 
 TOKENS_PER_STEP = 6144
+WHOLE = 0.15  # of the documents; the others are excerpts, as a small model codes a note (passages in docs/decoding.md)
 PASSAGE = 512  # tokens of a text sample at most
 DESCRIPTIONS_UNLABELLED = 0.7  # of the samples: a description follows from its code, and the grammar writes it
 DESCRIPTION = re.compile(r"^(?:\[[\d, ]*\] )?[A-Z]\d[0-9A-Z](?:\.[0-9A-Z]{1,4})?( .+?)(?: \[[\d, ]+\])?$", re.MULTILINE)
@@ -43,7 +46,7 @@ class Source:
 
 
 class PairPool:
-    """Span pairs to draw from. `groups`: (pairs, weight); within a group each code has the same weight."""
+    """Span pairs to draw from. `groups`: (pairs, weight); a code weighs the root of its number of pairs."""
 
     def __init__(self, groups: Sequence[tuple[Sequence[Pair], float]]):
         self.groups = []
@@ -51,12 +54,13 @@ class PairPool:
             by_code: dict[str, list[Pair]] = {}
             for pair in pairs:
                 by_code.setdefault(pair.code, []).append(pair)
-            self.groups.append((list(by_code.values()), weight))
+            roots = itertools.accumulate(math.sqrt(len(pairs_of_code)) for pairs_of_code in by_code.values())
+            self.groups.append((list(by_code.values()), list(roots), weight))
 
     def draw(self, rng: random.Random) -> Pair:
         """A group by weight, one of its codes, one of that code's pairs."""
-        by_code, _ = rng.choices(self.groups, weights=[weight for _, weight in self.groups])[0]
-        return rng.choice(rng.choice(by_code))
+        [(by_code, roots, _)] = rng.choices(self.groups, weights=[weight for *_, weight in self.groups])
+        return rng.choice(rng.choices(by_code, cum_weights=roots)[0])
 
 
 class Stream:
@@ -122,7 +126,7 @@ class Stream:
         """A coded document, changed as augment.py says, with wrong evidence lines marked as unlabelled."""
         source = rng.choices(self.sources, weights=[source.weight for source in self.sources])[0]
         document = rng.choice(source.documents)
-        if rng.random() > 1.5 * progress:  # excerpts first
+        if rng.random() >= WHOLE:
             document = excerpt(document, rng.choice((1, 2, 3, 5, 8, 12)), rng)
         if rng.random() < 0.5:
             document = join_lines(document, rng.choice((0.5, 1.0)), rng)
@@ -138,8 +142,8 @@ class Stream:
         target = render_document_target(document, reference_first=self.reference_first)
         target, offsets = inject_line_errors(target, document.text, self.phrases, rng)
         sample = self.encode(TextSample(prompt, target, "document"), target, offsets, rng)
-        ends = {item.end for code in document.codes for item in code.evidence if item.end is not None}
-        return mark_note(sample, self.pieces, document.text, prompt, ends)
+        spans = {(start, end) for start, end, _ in evidence_spans(document)}
+        return mark_note(sample, self.pieces, document.text, prompt, spans)
 
     def encode(self, text: TextSample, target: str, offsets: list[tuple[int, int]], rng: random.Random) -> Sample:
         """`text` with `target`, unlabelled at `offsets`; so are, mostly, descriptions, which follow from codes."""
