@@ -9,9 +9,9 @@ import time
 import torch
 
 from minscl.data.types import Note
-from minscl.infer.coder import note_prompt
 from minscl.infer.constrained import Guide
 from minscl.infer.engine import Engine, Request
+from minscl.infer.jobs import note_prompt
 
 GROUNDED_TOKENS = 700  # of the answers with which grounded decoding is timed
 

@@ -24,9 +24,9 @@ from benchmarks.report import provenance, write_section
 from minscl.config import DEMO
 from minscl.data.types import CodedDocument, Note
 from minscl.infer.cache import KVCache
-from minscl.infer.coder import MAX_NEW_TOKENS, note_prompt
 from minscl.infer.constrained import Guide
 from minscl.infer.engine import Engine, Request, decode_step
+from minscl.infer.jobs import MAX_NEW_TOKENS, note_prompt
 from minscl.infer.linear import pack_weights
 from minscl.infer.sequence import Generation
 from minscl.infer.speculate import Drafter

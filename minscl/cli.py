@@ -10,9 +10,9 @@
         ...
 
 A field's default is the flag's default and decides its type: a str, int or float takes one value, False makes a switch,
-() makes a flag that may be repeated, None one that takes a number or is left out. So each default is written once, and
-`--help` is generated from it. So are the checks: a number's range, and the role of a path. No command writes over its
-inputs (check_outputs).
+() makes a flag that may be repeated, None one that may be left out and takes what the field's type, `int | None`, says.
+So each default is written once, and `--help` is generated from it. So are the checks: a number's range, and the role of
+a path. No command writes over its inputs (check_outputs).
 
 Read next: command.py, which runs a command; export.py, the shortest one.
 """
@@ -23,6 +23,7 @@ import math
 import os
 import re
 import sys
+import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
@@ -116,7 +117,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Dataclass]) ->
         elif isinstance(default, tuple):
             parser.add_argument(name, action="append", default=argparse.SUPPRESS, help=help, metavar=metavar)
         else:
-            kind = float if default is None else type(default)
+            kind = typing.get_args(item.type)[0] if default is None else type(default)  # of a field `int | None`
             parser.add_argument(name, type=kind, default=argparse.SUPPRESS, help=help, metavar=metavar)
 
 

@@ -11,6 +11,7 @@ pairs (Figure 4). `--calibrate` fits a calibration of the scores and a threshold
 Read next: score/codes.py, evidence.py and code_groups.py, which define the scores; score/systems.py.
 """
 
+import dataclasses
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pathlib import Path
 from minscl.cli import flag, parse_flags, path_flag, require, warn
 from minscl.collection import collection_paused
 from minscl.command import print_json, run_command
-from minscl.data.calibration import decoding_name, settings_to_calibrate, write_calibration
+from minscl.data.calibration import PASSAGE, decoding_name, settings_to_calibrate, write_calibration
 from minscl.data.corpora.mdace_charts import read_charts
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
@@ -202,7 +203,9 @@ def calibrate(config: EvaluateConfig) -> str:
     predicted = read_documents(path, "--pred", codebook)
     try:
         made = settings_to_calibrate(predicted)
-        calibration = fit(gold, predicted, Path(config.gold).absolute().name)
+        calibration = dataclasses.replace(
+            fit(gold, predicted, Path(config.gold).absolute().name), passage=int(made.get(PASSAGE, 0))
+        )
     except InputError as error:
         raise InputError(f"--calibrate: {path}: {error}") from error
     if not made_by(made, config.calibrate):

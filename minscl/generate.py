@@ -27,7 +27,7 @@ from minscl.cli import flag, flag_name, parse_flags, positional
 from minscl.command import print_json, run_command
 from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog
-from minscl.data.calibration import NONE, SETTING, Calibration, threshold
+from minscl.data.calibration import NONE, PASSAGE, SETTING, Calibration, passage_length, threshold
 from minscl.data.checks import breaks_rules, check_document
 from minscl.data.icd import CodeBook
 from minscl.data.notes import Skip, read_evidence, read_notes
@@ -81,6 +81,12 @@ class GenerateConfig:
     no_calibration: bool = flag(
         False, "ignore calibration.json: raw scores, no threshold; evaluate --calibrate needs predictions made so"
     )
+    passage: int | None = flag(
+        None,
+        "code a longer note in passages of at most this many tokens; 0: all of it at once; none: as the model's "
+        "calibration.json says, 0 without one",
+        minimum=0,
+    )
     system: str = flag("scl", "SCL, or a baseline (infer/systems)", choices=(*SYSTEMS, LOOKUP))
     documents: str = flag(
         "", "lookup: coded documents, JSONL, whose evidence phrases are looked up", metavar="FILE", role="input"
@@ -124,6 +130,9 @@ class GenerateConfig:
         if self.grounded and not self.is_grounded:
             other = "--free" if self.free else f"--system {self.system}"
             raise InputError(f"{other} --grounded: exclude each other; leave out --grounded, which is SCL's default")
+        if self.passage and (self.evidence or self.system != "scl"):
+            other = "--evidence" if self.evidence else f"--system {self.system}"
+            raise InputError(f"--passage {self.passage}: needs SCL's own evidence; leave out --passage or {other}")
         self.sampling()  # its ranges are those of Sampling, and are checked before any work
 
     @property
@@ -158,7 +167,9 @@ def settings_of(config: GenerateConfig, codebook: CodeBook, calibration: Calibra
     _, dtype = choose_device(config.device, config.dtype)
     values = dataclasses.asdict(config) | {"dtype": str(dtype).removeprefix("torch."), "grounded": config.is_grounded}
     values |= {SETTING: calibration or NONE, "min_score": threshold(calibration, config.min_score)}
-    code_set = {EDITION: codebook.edition.id}
+    passage = passage_length(calibration, config.passage)
+    code_set = {PASSAGE: str(passage)} if passage else {}
+    code_set |= {EDITION: codebook.edition.id}
     if codebook.date:
         code_set["date"] = str(codebook.date)
     return describe_weights(config.model, config.adapter) | {name: str(values[name]) for name in names} | code_set
@@ -201,6 +212,7 @@ def code(
         codebook=codebook,
         calibration=calibration,
         min_score=config.min_score,
+        passage=config.passage,
     )
     with memory_errors("a smaller --memory"):
         yield from tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1)

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from minscl.data.chains import join_chains, split_chains
+from minscl.data.chains import CHAIN, join_answers, split_answers
 from minscl.data.icd import CodeBook
 from minscl.data.types import Assignment, CodedDocument, Pair
 from minscl.score.answer_quality import rates
@@ -185,8 +185,10 @@ def test_rates_parse_an_answer_as_generate_did():
 def test_chains_are_equal_parts_of_their_document():
     """Guards: several chains parsed as one answer, whose first heading hides that a later chain has none."""
     chains = ["Because.\nCodes:\nI10 x", "I think I10.", "Codes:\n250.00 y", ""]
-    assert join_chains(chains[:2]) == ("--- chain 1 of 2\nBecause.\nCodes:\nI10 x\n--- chain 2 of 2\nI think I10.")
-    assert split_chains(join_chains(chains)) == chains and split_chains("Codes:\nI10") == ["Codes:\nI10"]
-    rates_by_name = rates_of(answer(join_chains(chains), ["I10"], truncated=1))
+    assert join_answers(chains[:2], CHAIN) == (
+        "--- chain 1 of 2\nBecause.\nCodes:\nI10 x\n--- chain 2 of 2\nI think I10."
+    )
+    assert split_answers(join_answers(chains, CHAIN)) == chains and split_answers("Codes:\nI10") == ["Codes:\nI10"]
+    rates_by_name = rates_of(answer(join_answers(chains, CHAIN), ["I10"], truncated=1))
     assert rates_by_name["sectionless"] == 0.5 and rates_by_name["with malformed lines"] == 0.25
     assert rates_by_name["truncated"] == 0.25

@@ -7,7 +7,7 @@ import pytest
 
 from minscl.data.types import Note
 from minscl.errors import InputError
-from minscl.infer.coder import FIRST_CHARACTERS, MAX_COMPOSITION, exceeds_context, make_jobs, note_prompt
+from minscl.infer.jobs import FIRST_CHARACTERS, MAX_COMPOSITION, exceeds_context, make_jobs, note_prompt
 from minscl.infer.systems import SCL
 
 

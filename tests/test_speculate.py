@@ -5,8 +5,8 @@ import random
 import pytest
 
 from minscl.data.types import Note
-from minscl.infer.coder import note_prompt
 from minscl.infer.decode import generate, greedy
+from minscl.infer.jobs import note_prompt
 from minscl.infer.speculate import Drafter, prompt_lookup
 from tests.tiny_models import LENGTHS, V, decoder, make_prompts, naive
 

@@ -11,8 +11,9 @@ from minscl.data.prompts import REASONING_INSTRUCTION, parse_codes, render_reaso
 from minscl.data.samples import document_sample
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
-from minscl.infer.coder import code_notes, note_prompt
+from minscl.infer.coder import code_notes
 from minscl.infer.engine import Engine, Request
+from minscl.infer.jobs import note_prompt
 from minscl.infer.sequence import Generation
 from minscl.infer.systems import SYSTEMS, Sampling, choose_system, count_votes, vote
 

@@ -30,6 +30,7 @@ FORMAT = 1
 DIGITS = 6  # of scores before and after; how many notes are decoded together changes the seventh
 SETTING = "calibration"  # the key of CodedDocument.coded_with: "none", or a Calibration as text
 NONE = "none"
+PASSAGE = "passage"  # the key of coded_with that says how long passages are; not there for whole notes
 REMEDY = "write it again with evaluate --calibrate, or remove it"
 
 
@@ -39,7 +40,8 @@ class Calibration:
 
     `points`: (score, calibrated score) from 0 to 1, scores ascending, calibrated ones not descending; linear in
     between, constant outside. `min_score`: the calibrated score below which codes are left out. `fitted_on`: a name of
-    the notes; `documents` and `codes`: how many of them, and of the codes predicted for them.
+    the notes; `documents` and `codes`: how many of them, and of the codes predicted for them. `passage`: the notes were
+    coded in passages of at most that many tokens; 0: at once.
     """
 
     points: tuple[tuple[float, float], ...]
@@ -47,6 +49,7 @@ class Calibration:
     fitted_on: str
     documents: int
     codes: int
+    passage: int = 0
 
     def __call__(self, score: float) -> float:
         """The calibrated score."""
@@ -55,7 +58,7 @@ class Calibration:
 
     def __str__(self) -> str:
         """What it was fitted on, and a digest of its values: the setting of documents whose scores it made."""
-        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self)).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(json.dumps(_to_dict(self)).encode()).hexdigest()[:16]
         return f"{self.fitted_on} ({self.documents:,} documents) {digest}"
 
     def apply(self, document: CodedDocument) -> CodedDocument:
@@ -69,6 +72,21 @@ class Calibration:
 def threshold(calibration: Calibration | None, min_score: float | None = None) -> float:
     """The score below which codes are left out: `min_score` if it is set, else the calibration's, 0 without one."""
     return min_score if min_score is not None else calibration.min_score if calibration else 0.0
+
+
+def passage_length(calibration: Calibration | None, passage: int | None = None) -> int:
+    """The tokens of a passage, 0 for whole notes: `passage` if it is set, else the calibration's, 0 without one.
+
+    Raises InputError where both differ: scores of other passages mean something else.
+    """
+    of_calibration = calibration.passage if calibration else 0
+    if calibration and passage not in (None, of_calibration):
+        fitted = f"passages of {of_calibration} tokens" if of_calibration else "whole notes"
+        raise InputError(
+            f"--passage {passage}: the model's {FILE} was fitted on {fitted}; leave out --passage, or add "
+            "--no-calibration"
+        )
+    return of_calibration if passage is None else passage
 
 
 def read_calibrations(folder: str | Path) -> dict[str, Calibration]:
@@ -100,7 +118,13 @@ def _read_entry(entry: Settings) -> Calibration:
         entry.string("fitted_on"),
         entry.integer("documents", minimum=1),
         entry.integer("codes", minimum=1),
+        entry.integer(PASSAGE, minimum=1) if PASSAGE in entry.values else 0,
     )
+
+
+def _to_dict(calibration: Calibration) -> dict:
+    """The entry of the file; whole notes, the usual case, are not mentioned."""
+    return {name: value for name, value in dataclasses.asdict(calibration).items() if (name, value) != (PASSAGE, 0)}
 
 
 def write_calibration(folder: str | Path, decoding: str, calibration: Calibration) -> Path:
@@ -110,7 +134,7 @@ def write_calibration(folder: str | Path, decoding: str, calibration: Calibratio
     """
     entries = read_calibrations(folder) | {decoding: calibration}
     lines = [f'"format": {FORMAT}']
-    lines += [f"{json.dumps(name)}: {json.dumps(dataclasses.asdict(entry))}" for name, entry in entries.items()]
+    lines += [f"{json.dumps(name)}: {json.dumps(_to_dict(entry))}" for name, entry in entries.items()]
     path = Path(folder) / FILE
     with replace_file(path) as file:
         file.write("{\n " + ",\n ".join(lines) + "\n}\n")

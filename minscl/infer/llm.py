@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from minscl.infer import BATCH_SIZE, MAX_ANSWER_TOKENS
-from minscl.infer.coder import exceeds_context, slots_for
 from minscl.infer.engine import Engine, Request
+from minscl.infer.jobs import exceeds_context, slots_for
 
 
 class LLM(Protocol):

@@ -7,7 +7,7 @@ Read next: data/parse.py, which reads an answer; infer/coder.py, which sets the 
 
 from collections.abc import Sequence
 
-from minscl.data.chains import split_chains
+from minscl.data.chains import split_answers
 from minscl.data.icd import CodeBook
 from minscl.data.parse import parse_document
 from minscl.data.types import CodedDocument
@@ -53,7 +53,7 @@ def answer_defects(document: CodedDocument, codebook: CodeBook) -> tuple[float, 
     truncated_answers = document.truncated or 0
     if document.output is None:
         return float(truncated_answers > 0), 0.0, 0.0
-    answers = split_chains(document.output)
+    answers = split_answers(document.output)
     if document.continued:  # the human evidence in the prompt ended with the heading "Codes:"
         answers = [f"Codes:\n{answer}" for answer in answers]
     truncated = truncated_answers / len(answers)

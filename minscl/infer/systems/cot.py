@@ -17,7 +17,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from minscl.data.chains import join_chains
+from minscl.data.chains import CHAIN, join_answers
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import parse_codes, render_reasoning_prompt
 from minscl.data.types import Assignment, CodedDocument, Note
@@ -82,7 +82,7 @@ def count_votes(note: Note, chains: list[Generation], tokenizer, codebook: CodeB
     )
     truncated = sum(answer.truncated for answer in parsed)
     warnings = [f"{truncated} of {len(chains)} chains stopped at their length limit"] if truncated else []
-    output = join_chains(texts)
+    output = join_answers(texts, CHAIN)
     return CodedDocument(
         note.id, note.text, codes, output=output, warnings=tuple(warnings), truncated=truncated or None
     )
