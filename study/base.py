@@ -36,7 +36,11 @@ def train_base(size: str, tokenizer_folder: Path, out: Path, *, steps: int, seed
     if (out / "model.safetensors").exists():
         return out
     codebook, tokenizer = CodeBook.load(), load_tokenizer(tokenizer_folder)
-    texts = [document.text for document in codiesp("train", codebook)] + background() + aci_bench_train() * 6
+    texts = (
+        [document.text for document in codiesp("train", codebook)]
+        + [note.text for note in background()]
+        + aci_bench_train() * 6
+    )
     vocabulary = Vocabulary([pair.evidence for pair in gold_pairs(codebook)], texts)
     stream = Stream(
         tokenizer, texts, [], PairPool([]), lambda progress: {"text": 0.5, "quote": 0.5}, seed, vocabulary=vocabulary

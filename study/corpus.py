@@ -1,6 +1,7 @@
 """The texts that the embedded model and the study learn from, all in resources/ (its README has sources and licences).
 
-    codiesp         case reports with codes and projected evidence (docs/codiesp_en.md); background: texts alone
+    codiesp         case reports with codes and projected evidence (docs/codiesp_en.md)
+    background      more case reports, texts alone; annotated_background: those that a large language model coded
     aci_bench_train outpatient notes, texts alone
     written         invented outpatient notes and case reports with marked evidence, by a large language model
     invented        notes around MDACE's code lists, by templates (as of version 0.2)
@@ -22,7 +23,7 @@ from minscl.data.jsonl import read_jsonl
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note, Pair
 from minscl.errors import InputError
 from study.augment import evidence_spans
-from study.marked_notes import read_marked_notes
+from study.marked_notes import read_marked_notes, read_phrase_lists
 
 RESOURCES = Path(__file__).parent / "resources"
 NOT_OF_THE_PATIENT_NOW = frozenset({"denied", "family"})
@@ -63,9 +64,15 @@ def for_coding_today(document: CodedDocument, codebook: CodeBook) -> CodedDocume
     return dataclasses.replace(document, codes=codes)
 
 
-def background() -> list[str]:
+def background() -> list[Note]:
     """CodiEsp's 2,751 background texts in English, without codes."""
-    return [note.text for note in gzip_records("codiesp_background_en.jsonl.gz", Note)]
+    return gzip_records("codiesp_background_en.jsonl.gz", Note)
+
+
+def annotated_background(codebook: CodeBook) -> list[CodedDocument]:
+    """The background texts that a large language model coded, in the manner of CodiEsp's coders."""
+    texts = {note.id: note.text for note in background()}
+    return read_phrase_lists(RESOURCES / "background_annotations.txt", texts, codebook)
 
 
 def aci_bench_train() -> list[str]:

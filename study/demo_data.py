@@ -1,9 +1,10 @@
 """What the embedded model learns: its tokenizer's corpus, the stream of its pretraining, the data of its adapter.
 
-Trained on: CodiEsp's training split with evidence; its background texts, labelled by looking up the evidence phrases
-of everything else (infer/systems/lookup.py); ACI-Bench's training notes as text; notes and case reports written by a
-large language model, invented notes, phrases, and the code set's own words. Never on
-CodiEsp's dev and test splits, ACI-Bench's other splits, or the written notes after HELD_OUT, which calibrate it.
+Trained on: CodiEsp's training split with evidence; its background texts, some coded by a large language model, the
+others by looking up the evidence phrases of everything else (infer/systems/lookup.py); ACI-Bench's training notes as
+text; notes and case reports written by a large language model, invented notes, phrases, and the code set's own words.
+Never on CodiEsp's dev and test splits, ACI-Bench's other splits, or the written notes after HELD_OUT, which calibrate
+it.
 
 Read next: stream.py; build_demo.py.
 """
@@ -17,9 +18,18 @@ from minscl.data.icd import CodeBook
 from minscl.data.jsonl import write_jsonl
 from minscl.data.prompts import render_document_prompt, render_span_prompt
 from minscl.data.spans.gold import gold_pairs
-from minscl.data.types import CodedDocument, Note, Pair
+from minscl.data.types import CodedDocument, Pair
 from minscl.infer.systems.lookup import PhraseTable
-from study.corpus import aci_bench_train, background, codiesp, common_phrases, for_coding_today, invented, written
+from study.corpus import (
+    aci_bench_train,
+    annotated_background,
+    background,
+    codiesp,
+    common_phrases,
+    for_coding_today,
+    invented,
+    written,
+)
 from study.stream import PairPool, Source, Stream
 
 HELD_OUT = re.compile(r"E-0(2[5-9]|[3-9])")  # written notes that calibrate the scores
@@ -42,6 +52,7 @@ def training_documents(codebook: CodeBook) -> dict[str, list[CodedDocument]]:
     """{origin: documents}."""
     return {
         "codiesp": [for_coding_today(document, codebook) for document in codiesp("train", codebook)],
+        "annotated": [for_coding_today(document, codebook) for document in annotated_background(codebook)],
         "cases": written("cases", codebook),
         "notes": [note for note in written("notes", codebook) if not HELD_OUT.match(note.id)],
         "invented": invented("train"),
@@ -58,11 +69,16 @@ def evidence_pairs(documents: Iterable[CodedDocument]) -> list[Pair]:
     ]
 
 
-def labelled_background(codebook: CodeBook, documents: list[CodedDocument], pairs: list[Pair]) -> list[CodedDocument]:
-    """CodiEsp's background texts with the evidence that a look-up finds: half of what a coder would, 3/4 right."""
+def labelled_background(
+    codebook: CodeBook, documents: list[CodedDocument], pairs: list[Pair], annotated: set[str]
+) -> list[CodedDocument]:
+    """The background texts but the `annotated` (ids), with the evidence that a look-up finds.
+
+    It knows the phrases of `documents` and `pairs`, and finds half of what a coder would, 3/4 right.
+    """
     long_enough = [pair for pair in pairs if len(pair.evidence) >= SHORTEST_PHRASE]
     table = PhraseTable.build(documents, long_enough)
-    looked_up = [table.code(Note(f"background-{number}", text), codebook) for number, text in enumerate(background())]
+    looked_up = [table.code(note, codebook) for note in background() if note.id not in annotated]
     return [document for document in (for_coding_today(item, codebook) for item in looked_up) if document.codes]
 
 
@@ -70,13 +86,16 @@ def pretraining_stream(tokenizer, seed: int = SEED) -> Stream:
     """The samples of the base's pretraining."""
     codebook = CodeBook.load()
     documents = training_documents(codebook)
-    texts = [document.text for document in documents["codiesp"]] + background() + aci_bench_train() * ACI_WEIGHT
-    annotated = [document for name in ("codiesp", "cases", "notes") for document in documents[name]]
+    texts = [document.text for document in documents["codiesp"]]
+    texts += [note.text for note in background()] + aci_bench_train() * ACI_WEIGHT
+    with_evidence = [document for name in ("codiesp", "annotated", "cases", "notes") for document in documents[name]]
     phrases, gold = common_phrases(codebook), gold_pairs(codebook)
     first_encounters = [pair for pair in gold if not LATER_ENCOUNTERS.search(pair.evidence)]
     known = phrases + evidence_pairs(documents["notes"]) + first_encounters
+    coded, annotated_ids = documents["codiesp"] + documents["cases"], {item.id for item in documents["annotated"]}
     sources = [
-        Source("background", labelled_background(codebook, documents["codiesp"] + documents["cases"], known), 2.5, 0.2),
+        Source("background", labelled_background(codebook, coded, known, annotated_ids), weight=1.5, replaced=0.2),
+        Source("annotated", documents["annotated"], weight=2.5, replaced=0.3),
         Source("codiesp", documents["codiesp"], weight=3.5, replaced=0.4),
         Source("cases", documents["cases"], weight=2.0, replaced=0.3),
         Source("notes", documents["notes"], weight=2.0, replaced=0.4),
@@ -85,7 +104,7 @@ def pretraining_stream(tokenizer, seed: int = SEED) -> Stream:
     described = [(code, codebook.description(code) or "") for code in codebook.billable]
     pairs = PairPool(
         [
-            (evidence_pairs(annotated), 0.5),
+            (evidence_pairs(with_evidence), 0.5),
             (phrases, 0.35),
             (first_encounters, 0.1),
             ([Pair(text, code, "gold") for code, text in described if len(text) < LONGEST_DESCRIPTION], 0.05),
@@ -99,7 +118,7 @@ def tokenizer_texts() -> Iterator[str]:
     """The tokenizer's corpus."""
     codebook = CodeBook.load()
     yield from (document.text for document in codiesp("train", codebook))
-    yield from background()
+    yield from (note.text for note in background())
     yield from aci_bench_train() * 4
     yield from (codebook.description(code) or "" for code in codebook.billable[::3])
     yield from (pair.evidence for pair in gold_pairs(codebook)[::2])
@@ -110,7 +129,10 @@ def tokenizer_texts() -> Iterator[str]:
 
 
 def write_adapter_data(folder: Path) -> None:
-    """documents.jsonl and spans.jsonl for minscl.train: every training document and a sample of the spans."""
+    """documents.jsonl and spans.jsonl for minscl.train: a sample of the spans, and the documents.
+
+    Without those of the background texts, so that CodiEsp's own coders have the last word on what is coded.
+    """
     codebook, rng = CodeBook.load(), random.Random(SEED)
     documents = training_documents(codebook)
     chosen = documents["codiesp"] + documents["cases"] + documents["notes"] + documents["invented"][:200]

@@ -55,4 +55,5 @@ ROWS = (
     Row("scl-small", "SCL, small base", "evidence", ALL_SPANS, size="small"),
     Row("scl-large", "SCL, large base", "evidence", ALL_SPANS, size="large"),
 )
+FIGURE_4 = ("evidence", "gold", "gold-silver", "scl")
 FAST = ("lookup", "zero-shot", "codes", "evidence", "gold", "scl", "scl-evidence", "sft")

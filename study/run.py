@@ -17,12 +17,14 @@ from pathlib import Path
 
 from minscl.cli import require
 from minscl.command import run_command
+from minscl.data.jsonl import read_jsonl
+from minscl.data.types import CodedDocument
 from minscl.errors import InputError
 from minscl.files import replace_file
 from minscl.model import load_tokenizer
 from study.base import train_base
 from study.data_files import write_data_files
-from study.rows import FAST, ROWS, Row
+from study.rows import ALL_SPANS, FAST, FIGURE_4, ROWS, Row
 from study.steps import run_step
 from study.tables import write_tables
 
@@ -101,10 +103,22 @@ class Study:
                 folder / "dev.jsonl", "minscl.generate", dev, "--out", str(folder / "dev.jsonl"), *system,
                 "--no-calibration", "--min-score", "0",
             )  # fmt: skip
-            calibrate = ["minscl.evaluate", "--gold", dev, "--pred", str(folder / "dev.jsonl")]
-            run_step(Path(adapter) / "calibration.json", *calibrate, "--calibrate", adapter)
+            if any(document.codes for document in read_jsonl(folder / "dev.jsonl", CodedDocument)):
+                calibrate = ["minscl.evaluate", "--gold", dev, "--pred", str(folder / "dev.jsonl")]
+                run_step(Path(adapter) / "calibration.json", *calibrate, "--calibrate", adapter)
         given = ["--evidence", test] if row.given else []
         run_step(folder / "test.jsonl", "minscl.generate", test, "--out", str(folder / "test.jsonl"), *system, *given)
+
+    def figure_four(self, rows: list[Row], seed: int) -> None:
+        """Seen and unseen codes by the source of their spans, for those of `rows` that add a source each."""
+        spans = self.spans(next(row for row in rows if row.spans == ALL_SPANS))
+        command = ["minscl.evaluate", "--gold", str(self.data / "test.jsonl"), "--spans", str(spans)]
+        command += ["--train", str(self.data / "evidence.jsonl"), "--plot", str(self.out / "figure4.svg")]
+        for row in rows:
+            command += (
+                ["--pred", str(self.out / row.name / f"seed{seed}" / "test.jsonl")] if row.name in FIGURE_4 else []
+            )
+        run_step(self.out / "figure4.svg", *command)
 
     def system_flags(self, row: Row, seed: int) -> list[str]:
         """generate's flags for a row."""
@@ -148,6 +162,8 @@ def main() -> int:
         for row in rows:
             study.code(row, seed if row.adapter_row else 0)
     write_tables(study.out, study.data, rows, seeds)
+    if any(row.spans == ALL_SPANS for row in rows):
+        study.figure_four(rows, seeds[0])
     return 0
 
 

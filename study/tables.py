@@ -6,6 +6,7 @@ intervals are about cases and seeds average out; a star marks a row whose differ
 Read next: figures.py.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from minscl.files import replace_file
 from minscl.score.bootstrap import ROUNDS, bootstrap, bootstrap_rows
 from minscl.score.code_groups import GroupName, code_groups
 from minscl.score.systems import CODES, EVIDENCE, Metric, count_system
+from study.costs import Cost, training_cost
+from study.figures import draw_costs, draw_rows
 from study.rows import Row
 from study.steps import seconds_file, seconds_of
 
@@ -89,20 +92,47 @@ def table(results: dict[str, dict], rows: list[Row], titles: list[str]) -> str:
     return "\n".join(lines)
 
 
+def mean_costs(out: Path, rows: list[Row], seeds: list[int]) -> dict[str, Cost]:
+    """{row: its training's cost, the mean over seeds} of the rows with an adapter of their own."""
+    costs = {}
+    for row in rows:
+        folders = [out / row.name / f"seed{seed}" for seed in seeds]
+        of_seeds = [
+            training_cost(out / f"base-{row.size}", folder)
+            for folder in folders
+            if row.adapter_row == row.name and (folder / "adapter_model.safetensors").exists()
+        ]
+        if of_seeds:
+            numbers = np.mean([dataclasses.astuple(cost) for cost in of_seeds], axis=0)
+            costs[row.name] = Cost(numbers[0], int(numbers[1]), numbers[2])
+    return costs
+
+
+def cost_table(results: dict[str, dict], rows: list[Row], costs: dict[str, Cost]) -> str:
+    """Table 2: what training and coding the test cases cost."""
+    lines = [
+        "| system | seeds | s to train | tokens | TFLOPs | s to code the test cases | micro-F1 |",
+        "|-|-|-|-|-|-|-|",
+    ]
+    for row in rows:
+        if row.name in results:
+            cost, result = costs.get(row.name), results[row.name]
+            trained = f"{cost.seconds:,.0f} | {cost.tokens:,} | {cost.flops / 1e12:,.0f}" if cost else "- | - | -"
+            f1 = 100 * result["value"][MICRO][2]
+            coding = np.nanmean(result["seconds"])
+            lines.append(f"| {row.title} | {result['seeds']} | {trained} | {coding:,.0f} | {f1:.1f} |")
+    return "\n".join(lines)
+
+
 def write_tables(out: Path, data: Path, rows: list[Row], seeds: list[int]) -> None:
-    """Print the tables and write them to out/tables.md."""
-    results = measure(out, data, rows, seeds)
+    """Print the tables and write them to out/tables.md, the pictures beside it."""
+    results, costs = measure(out, data, rows, seeds), mean_costs(out, rows, seeds)
     codes = table(results, rows, ["micro-F1", "precision", "recall", "macro-F1", "seen", "unseen", "unseen recall"])
     evidence = table(results, rows, ["evidence recall", "evidence F1", "exact", "CodiEsp-X"])
-    seconds = "\n".join(
-        f"| {row.title} | {results[row.name]['seeds']} | {np.nanmean(results[row.name]['seconds']):.0f} |"
-        for row in rows
-        if row.name in results
-    )
-    text = (
-        f"## Codes\n\n{codes}\n\n## Evidence\n\n{evidence}\n\n"
-        f"## Seconds\n\n| system | seeds | to code the test cases |\n|-|-|-|\n{seconds}\n"
-    )
+    text = f"## Codes\n\n{codes}\n\n## Evidence\n\n{evidence}\n\n## Cost\n\n{cost_table(results, rows, costs)}\n"
     with replace_file(out / "tables.md") as file:
         file.write(text)
     print(text)
+    panels = {title: COLUMNS[title] for title in ("micro-F1", "unseen recall", "evidence F1")}
+    draw_rows(out / "rows.svg", results, rows, panels)
+    draw_costs(out / "costs.svg", results, rows, costs, MICRO)

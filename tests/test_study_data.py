@@ -13,7 +13,7 @@ from minscl.data.types import Assignment, CodedDocument, Evidence, Pair
 from minscl.errors import InputError
 from study import corpus, quoting
 from study.augment import evidence_spans, excerpt, join_lines, mentions, replace_findings, with_case_of
-from study.marked_notes import read_marked, read_marked_notes
+from study.marked_notes import read_marked, read_marked_notes, read_phrase_lists
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,38 @@ def test_wrong_marks(content, words, codebook, tmp_path):
     assert "secret" not in message.removeprefix(str(path))
 
 
+def test_phrase_lists(codebook, tmp_path):
+    """Guards: a place inside a word, the first place alone for a star, a second code that is lost, evidence twice."""
+    path = tmp_path / "phrases.txt"
+    path.write_text("=== a\nCKD | N18.9\n* pain | R52;I10\npain | R52\n\n=== b\n", encoding="utf-8")
+    first, second = read_phrase_lists(path, {"a": "NoCKD, CKD. Pain, pain or pain.", "b": "Well."}, codebook)
+    assert [(item.code, [(e.start, e.end) for e in item.evidence]) for item in first.codes] == [
+        ("N18.9", [(7, 10)]),
+        ("R52", [(18, 22), (26, 30)]),
+        ("I10", [(18, 22), (26, 30)]),
+    ]
+    assert_slices(first)
+    assert not second.codes and second.text == "Well."
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("secret", ["note a: phrase 1", "PHRASE | CODE"]),
+        ("secret | I10", ["note a: phrase 1", "does not have this phrase"]),
+        ("pain | R52;E11", ["note a: phrase 1", "E11 is not billable"]),
+    ],
+)
+def test_wrong_phrase_lists(line, words, codebook, tmp_path):
+    """Guards: an annotation that is silently lost, messages with note text."""
+    path = tmp_path / "phrases.txt"
+    path.write_text(f"=== a\n{line}\n", encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        read_phrase_lists(path, {"a": "Has pain."}, codebook)
+    message = str(error.value)
+    assert all(word in message for word in words) and "secret" not in message.removeprefix(str(path))
+
+
 def test_written_notes(written):
     """Guards: files cut short, ids that two files share, a mark that takes in white space, a note without a code."""
     assert len(written["notes"]) > 400 and len(written["cases"]) > 280
@@ -130,7 +162,7 @@ def test_invented_notes():
 def test_texts_without_codes():
     """Guards: notes of examples/ among the training texts, background texts that are missing."""
     notes, examples = corpus.aci_bench_train(), Path(corpus.__file__).parents[1] / "examples"
-    assert len(notes) == 64 and len(corpus.background()) == 2751
+    assert len(notes) == 64 and len({note.id for note in corpus.background()}) == 2751
     assert not {" ".join(note.split()) for note in notes} & {
         " ".join(path.read_text(encoding="utf-8").split()) for path in examples.glob("*.txt")
     }

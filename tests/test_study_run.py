@@ -23,7 +23,7 @@ def cases(monkeypatch):
     for module in (base, data_files):
         monkeypatch.setattr(module, "codiesp", lambda split, codebook: splits[split])
         monkeypatch.setattr(module, "gold_pairs", lambda codebook: pairs)
-    monkeypatch.setattr(base, "background", lambda: [document.text for document in documents[9:20]])
+    monkeypatch.setattr(base, "background", lambda: documents[9:20])
     monkeypatch.setattr(data_files, "EVIDENCE_CASES", 2)
     return splits
 
