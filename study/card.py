@@ -11,8 +11,10 @@ from pathlib import Path
 
 import torch
 
+from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument
+from study.corpus import annotated_background
 from study.steps import seconds_file, seconds_of
 
 COLUMNS = (
@@ -37,9 +39,10 @@ It demonstrates the method. **Not for clinical use.** Rebuild it with `python -m
 - Base: {steps:,} steps, {tokens:,} tokens, {minutes:.0f} minutes in {runs} runs (pretraining.json). The first
   {earlier:,} steps are those of version 0.2, on invented notes with another tokenizer; its weights were carried over
   (study/growth.py). Since then real text: CodiEsp's English training and background texts, ACI-Bench's training notes;
-  and with codes: CodiEsp's 500 training cases with projected evidence (docs/codiesp_en.md), {written} outpatient notes
-  and case reports written by a large language model (Claude), notes invented by templates, and spans: the evidence of
-  all these, phrases by hand and by the same model, the Alphabetic Index.
+  and with codes: CodiEsp's 500 training cases with projected evidence (docs/codiesp_en.md), {annotated:,} of its
+  background texts coded by a large language model (Claude), {written} outpatient notes and case reports written by it,
+  notes invented by templates, and spans: the evidence of all these, phrases by hand and by the same model, the
+  Alphabetic Index.
 - Adapter, by minscl's own trainer (`minscl.train`): {documents:,} documents, {spans:,} spans; {scl_steps:,} steps.
 - A finding that the note denies or has of a relative is not coded, although CodiEsp's coders often did; headings such
   as R51 became the billable code below that says no more (study/corpus.py).
@@ -119,6 +122,7 @@ def model_card(scores: dict[str, dict], work: Path, runs: list[dict]) -> str:
         **{name: sum(run[name] for run in runs) for name in ("steps", "tokens", "minutes")},
         runs=len(runs),
         earlier=sum(run["steps"] for run in runs if not run.get("real_text", False)),
+        annotated=len(annotated_background(CodeBook.load())),
         written=sum(name[1:2] == "-" for name in documents),
         documents=len(documents),
         spans=len((work / "spans.jsonl").read_bytes().splitlines()),
