@@ -17,7 +17,7 @@ from minscl.config import DEMO, parse_run
 from minscl.errors import InputError
 from minscl.evaluate import EvaluateConfig
 from minscl.export import ExportConfig
-from minscl.generate import GenerateConfig
+from minscl.generate_config import GenerateConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
