@@ -33,6 +33,7 @@ from study.tokenizer import train_tokenizer
 
 VOCABULARY = 8192
 LAYERS = 5
+DECAY_SHARE = 0.5  # of the pretraining steps, over which the learning rate falls to 0
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 BUNDLED = {"documents.jsonl": 24, "spans.jsonl": 240}  # records that `train --cfg tiny` finds in the package
 MAX_DEMO_BYTES = 25_000_000
@@ -65,7 +66,7 @@ def train_base(base: Path, args: argparse.Namespace) -> None:
             starting_model(base, args.start, args.seed),
             base,
             total=args.steps,
-            decay=args.steps // 3,
+            decay=int(DECAY_SHARE * args.steps),
             seed=args.seed,
             gentle=0 if args.start else CIRCUIT_STEPS,
             device=device,
