@@ -51,7 +51,11 @@ def excerpt(document: CodedDocument, sentences: int, rng: random.Random) -> Code
     if len(bounds) - 1 <= sentences:
         return document
     first = rng.randrange(len(bounds) - sentences)
-    start, end = bounds[first], bounds[first + sentences]
+    return part(document, bounds[first], bounds[first + sentences])
+
+
+def part(document: CodedDocument, start: int, end: int) -> CodedDocument:
+    """The text from `start` to `end` with the codes that have evidence in it."""
     codes = []
     for assignment in document.codes:
         inside = tuple(

@@ -25,7 +25,14 @@ from minscl.files import replace_file
 from minscl.hardware import choose_device
 from minscl.model import load_model, load_tokenizer
 from study.card import history, model_card
-from study.demo_data import SEED, pretraining_stream, tokenizer_texts, write_adapter_data, write_evaluation_data
+from study.demo_data import (
+    PASSAGE,
+    SEED,
+    pretraining_stream,
+    tokenizer_texts,
+    write_adapter_data,
+    write_evaluation_data,
+)
 from study.growth import with_depth, with_vocabulary
 from study.pretrain import CIRCUIT_STEPS, bfloat16_is_faster, new_model, pretrain
 from study.steps import run_step
@@ -80,14 +87,16 @@ def train_and_score(work: Path, gold: dict[str, Path]) -> dict[str, dict]:
     model = ["--model", str(base), "--adapter", str(adapter)]
     data = ["--documents", str(work / "documents.jsonl"), "--spans", str(work / "spans.jsonl")]
     if not (work / "codiesp-test.jsonl").exists():
-        write_adapter_data(work)
+        write_adapter_data(work, load_tokenizer(base))
         write_evaluation_data(work)
     done = adapter / "adapter_model.safetensors"
     run_step(done, "minscl.train", "--model", str(base), *data, "--out", str(adapter), "--resume", *ADAPTER)
     notes = str(work / "calibration.jsonl")
     for flags in (["--free"], []):
         predicted = work / f"calibration{''.join(flags)}.jsonl"
-        run_step(predicted, "minscl.generate", notes, "--out", str(predicted), *model, "--no-calibration", *flags)
+        run_step(
+            predicted, "minscl.generate", notes, "--out", str(predicted), *model, "--no-calibration", *passages, *flags
+        )
         fitted = work / f"calibrated{''.join(flags)}"
         evaluate = ["minscl.evaluate", "--gold", notes, "--pred", str(predicted), "--calibrate", str(adapter)]
         run_step(fitted, *evaluate, "--plot", str(work / f"reliability{''.join(flags)}.png"), stdout=fitted)

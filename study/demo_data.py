@@ -9,6 +9,7 @@ it.
 Read next: stream.py; build_demo.py.
 """
 
+import dataclasses
 import random
 import re
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,9 @@ from minscl.data.jsonl import write_jsonl
 from minscl.data.prompts import render_document_prompt, render_span_prompt
 from minscl.data.spans.gold import gold_pairs
 from minscl.data.types import CodedDocument, Pair
+from minscl.infer.passages import split_passages
 from minscl.infer.systems.lookup import PhraseTable
+from study.augment import part
 from study.corpus import (
     aci_bench_train,
     annotated_background,
@@ -39,6 +42,7 @@ LONGEST_DESCRIPTION = 60  # characters, of a description as a span
 ACI_WEIGHT = 6  # how often an ACI-Bench note stands for one CodiEsp text
 CALIBRATION_CASES = 60  # of CodiEsp's dev split: the scores are to fit other notes as well
 ADAPTER_SPANS = 4000
+PASSAGE = 150  # tokens of a passage, in the adapter's training and in `generate`, chosen on CodiEsp's dev split
 SEED = 0
 
 
@@ -128,15 +132,23 @@ def tokenizer_texts() -> Iterator[str]:
     yield from [render_document_prompt(""), render_span_prompt("")] * 2000
 
 
-def write_adapter_data(folder: Path) -> None:
-    """documents.jsonl and spans.jsonl for minscl.train: a sample of the spans, and the documents.
+def in_passages(documents: Iterable[CodedDocument], tokenizer) -> Iterator[CodedDocument]:
+    """The passages of the documents, as `generate --passage PASSAGE` codes them."""
+    for document in documents:
+        for number, (start, text) in enumerate(split_passages(document.text, tokenizer, PASSAGE), 1):
+            passage = part(document, start, start + len(text))
+            yield dataclasses.replace(passage, id=f"{document.id} passage {number}")
 
-    Without those of the background texts, so that CodiEsp's own coders have the last word on what is coded.
+
+def write_adapter_data(folder: Path, tokenizer) -> None:
+    """documents.jsonl and spans.jsonl for minscl.train: passages of the documents, and a sample of the spans.
+
+    Without the background texts, so that CodiEsp's own coders have the last word on what is coded.
     """
     codebook, rng = CodeBook.load(), random.Random(SEED)
     documents = training_documents(codebook)
     chosen = documents["codiesp"] + documents["cases"] + documents["notes"] + documents["invented"][:200]
-    write_jsonl(folder / "documents.jsonl", [document for document in chosen if document.codes])
+    write_jsonl(folder / "documents.jsonl", list(in_passages(chosen, tokenizer)))
     spans = rng.sample(gold_pairs(codebook), ADAPTER_SPANS // 2) + rng.sample(
         common_phrases(codebook), ADAPTER_SPANS // 2
     )
