@@ -93,9 +93,8 @@ def train_and_score(work: Path, gold: dict[str, Path]) -> dict[str, dict]:
     notes = str(work / "calibration.jsonl")
     for flags in (["--free"], []):
         predicted = work / f"calibration{''.join(flags)}.jsonl"
-        run_step(
-            predicted, "minscl.generate", notes, "--out", str(predicted), *model, "--no-calibration", *passages, *flags
-        )
+        raw = ["--no-calibration", "--passage", str(PASSAGE)]
+        run_step(predicted, "minscl.generate", notes, "--out", str(predicted), *model, *raw, *flags)
         fitted = work / f"calibrated{''.join(flags)}"
         evaluate = ["minscl.evaluate", "--gold", notes, "--pred", str(predicted), "--calibrate", str(adapter)]
         run_step(fitted, *evaluate, "--plot", str(work / f"reliability{''.join(flags)}.png"), stdout=fitted)
