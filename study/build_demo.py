@@ -26,6 +26,7 @@ from minscl.hardware import choose_device
 from minscl.model import load_model, load_tokenizer
 from study.card import history, model_card
 from study.demo_data import (
+    PASSAGE,
     SEED,
     pretraining_stream,
     tokenizer_texts,
