@@ -9,8 +9,8 @@ const INFORMATIONAL = ["Excludes1 (different sides)", "Excludes2", "Use addition
 
 /**
  * What a card shows.
- * @typedef {{item: Item, origin: string, poa: string|null, rules: string[], rulesAreOld: boolean, assertions: string[],
- *   places: string[], info: Object|null}} Card
+ * @typedef {{item: Item, origin: string, poa: string|null, rules: string[], assertions: string[], places: string[],
+ *   info: Object|null}} Card
  */
 class CodeView {
   /** @param {HTMLElement} list @param {(command: string, key: string, index?: number) => void} onAct */
@@ -32,7 +32,7 @@ class CodeView {
     this.cards = new Map(cards.map((card) => [card.item.key, card]));
     const elements = cards.map((card) => {
       const { key } = card.item;
-      const signature = JSON.stringify(card);
+      const signature = JSON.stringify({ ...card, info: card.info && card.info.valid });
       if (!this.elements.has(key) || this.signatures.get(key) !== signature) this.elements.set(key, newCard(card));
       this.signatures.set(key, signature);
       return this.elements.get(key);
@@ -171,16 +171,14 @@ function newQuotations({ item, assertions, places }) {
   return list;
 }
 
-function newRules({ rules, rulesAreOld }) {
-  const box = newElement("div", "rules");
+function newRules({ rules }) {
   const list = newList(rules.map(visibleText));
+  list.classList.add("rules");
   rules.forEach((rule, index) => {
     const informs = INFORMATIONAL.some((name) => rule.startsWith(`${name}:`));
     list.children[index].className = informs ? "note-rule" : "problem";
   });
-  box.append(list);
-  if (rulesAreOld) box.append(newElement("p", "place", "Rules were checked for the machine's codes; not again."));
-  return box;
+  return list;
 }
 
 function newPath(nodes) {

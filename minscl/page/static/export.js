@@ -114,10 +114,10 @@ function csvCell(value) {
 /**
  * The entries of a decisions.jsonl. A log is read whole or not at all.
  * @param {string} text the file
- * @param {(id: string) => string|undefined} textOf the text of a note of this page
+ * @param {(id: string) => Object|undefined} noteOf a note of this page by its id, as noteText() reads it
  * @returns {{entries?: Entry[], problem?: string}} the problem names the line, and no note text
  */
-function readLog(text, textOf) {
+function readLog(text, noteOf) {
   const entries = [];
   for (const [index, line] of text.replace(/^\uFEFF/, "").split("\n").entries()) {
     if (!line.trim()) continue;
@@ -127,7 +127,7 @@ function readLog(text, textOf) {
     } catch {
       return { problem: `Line ${index + 1} is not JSON; choose a decisions.jsonl.` };
     }
-    const problem = entryProblem(entry, textOf);
+    const problem = entryProblem(entry, noteOf);
     if (problem) return { problem: `Line ${index + 1}: ${problem}` };
     entries.push(entry);
   }
@@ -135,17 +135,16 @@ function readLog(text, textOf) {
 }
 
 /** What is wrong with a log entry; "" if nothing is. @returns {string} */
-function entryProblem(entry, textOf) {
+function entryProblem(entry, noteOf) {
   const isObject = entry !== null && typeof entry === "object";
   if (!isObject || ENTRY_KEYS.some((key) => !Object.hasOwn(entry, key))) return "not an entry of a decision log.";
   const texts = [entry.entry, entry.at, entry.who, entry.document];
   if (!texts.every((value) => typeof value === "string" && value)) return "an entry without id, time, name or note.";
   if (!Object.hasOwn(PLANS, entry.act) && !["undo", "redo"].includes(entry.act)) return "an act that this page does not know.";
-  const text = textOf(entry.document);
-  if (text === undefined) return "a decision about a note that is not on this page; open the page with that note.";
+  const note = noteOf(entry.document);
+  if (!note) return "a decision about a note that is not on this page; open the page with that note.";
   if (![entry.before, entry.after].every(isPatch)) return "a change that this page cannot read.";
   const items = [entry.before, entry.after].flatMap((patch) => Object.values(patch.codes ?? {})).filter(Boolean);
-  const note = noteText(text);
   const isInPlace = (evidence) => !isLocated(evidence) || note.slice(evidence.start, evidence.end) === evidence.text;
   const inPlace = items.every((item) => item.evidence.every(isInPlace));
   return inPlace ? "" : "evidence that is not at its place; the note has changed since.";
