@@ -24,6 +24,7 @@ const app = {
   store: null,
   noteView: null,
   codeView: null,
+  cursor: null, // WordCursor of the shown note, once the arrow keys are used
   coding: null, // the model's buttons, on a served page that has a model
   toPrint: null,
 };

@@ -4,11 +4,10 @@
    Quotations that overlap are cut into pieces. Each quotation has a lane, and in a piece one layer per quotation draws
    its underline in that lane, so overlapping ones are told apart. Characters that one does not see are empty boxes with
    a label from the style sheet: they are never in the page's text. A block is built again only where its marks change.
-   Read next: code_view.js. */
+   Read next: word_cursor.js, selecting by keyboard. */
 
 const BLOCK_LINES = 40; // the style sheet's guess of a block's height counts on it
 const LANES = 4;
-const WORD = /[\p{L}\p{N}\p{M}_]+(?:['’.\/-][\p{L}\p{N}\p{M}_]+)*/gu;
 
 /**
  * @typedef {{id: string, key: string, start: number, end: number, decision: string, code: string}} Span one quotation;
@@ -20,6 +19,8 @@ class NoteView {
     this.container = container;
     this.focused = new Set();
     this.blocks = [];
+    this.selected = null; // {start, end} of the words selected last; a click elsewhere does not lose them
+    document.addEventListener("selectionchange", () => this.remember());
     container.addEventListener("click", (event) => {
       const piece = event.target.closest(".piece");
       if (piece && getSelection().isCollapsed) onPick(piece.dataset.spans.split(" "));
@@ -30,8 +31,7 @@ class NoteView {
   show(note) {
     this.note = note;
     this.units = new WeakMap(); // text node or box → its first UTF-16 unit
-    this.words = null;
-    this.cursor = null;
+    this.forgetSelection();
     this.spans = [];
     this.blocks = [];
     for (let first = 0; first < note.lines.length; first += BLOCK_LINES) {
@@ -129,6 +129,23 @@ class NoteView {
     return start < end ? this.note.trimToWords(this.note.toPlace(start), this.note.toPlace(end)) : null;
   }
 
+  /* Browsers drop a selection when one clicks on a card; here it stays, shown as a highlight where they can. */
+  remember() {
+    const range = this.selection();
+    const anchor = getSelection().anchorNode;
+    if (range) this.selected = range;
+    else if (anchor && this.container.contains(anchor)) this.selected = null;
+    if (!CSS.highlights) return;
+    if (range) CSS.highlights.set("selected-words", new Highlight(getSelection().getRangeAt(0).cloneRange()));
+    else if (!this.selected) CSS.highlights.delete("selected-words");
+  }
+
+  forgetSelection() {
+    if (this.selected) getSelection().removeAllRanges();
+    this.selected = null;
+    CSS.highlights?.delete("selected-words");
+  }
+
   /* The UTF-16 unit of a boundary of a DOM range: that of the first leaf at or behind it. */
   unitAt(node, offset) {
     if (this.units.has(node)) return this.units.get(node) + (node.nodeType === Node.TEXT_NODE ? offset : 0);
@@ -144,46 +161,6 @@ class NoteView {
       if (this.units.has(leaf) && boundary.comparePoint(leaf, 0) >= 0) return this.units.get(leaf);
     }
     return this.note.text.length;
-  }
-
-  /** Select the word `step` words (or, with `lines`, lines) further; `extend` keeps the selection's other end. */
-  moveWord(step, { lines = false, extend = false } = {}) {
-    this.words ??= [...this.note.text.matchAll(WORD)].map(({ index, 0: word }) => [index, index + word.length]);
-    if (!this.words.length) return null;
-    const { anchor, head } = this.cursor ?? { anchor: null, head: null };
-    const next = head === null ? this.firstWord() : this.wordFrom(head, step, lines);
-    this.cursor = { anchor: extend && anchor !== null ? anchor : next, head: next };
-    const [from, to] = [this.cursor.anchor, next].sort((one, other) => one - other);
-    this.selectUnits(this.words[from][0], this.words[to][1], this.words[next][0]);
-    return this.selection();
-  }
-
-  /* The first word of the lit quotation, else of the note. */
-  firstWord() {
-    const lit = this.spans.find((span) => this.focused.has(span.id));
-    const unit = lit ? this.note.toUnit(lit.start) : 0;
-    return Math.max(0, this.words.findIndex(([, end]) => end > unit));
-  }
-
-  wordFrom(word, step, lines) {
-    const clamp = (index) => Math.max(0, Math.min(this.words.length - 1, index));
-    if (!lines) return clamp(word + step);
-    const { line, column } = this.note.lineColumn(this.note.toPlace(this.words[word][0]));
-    for (let number = line - 1 + step; this.note.lines[number]; number += step) {
-      const { start, end } = this.note.lines[number];
-      const unit = this.note.toUnit(Math.min(start + column - 1, end));
-      const reached = this.words.findIndex(([, wordEnd]) => wordEnd > unit);
-      const last = this.words.findLastIndex(([wordStart]) => wordStart < this.note.toUnit(end));
-      const found = reached < 0 ? last : Math.min(reached, last);
-      if (found >= 0 && this.words[found][0] >= this.note.toUnit(start)) return found; // a line without words is skipped
-    }
-    return word;
-  }
-
-  selectUnits(startUnit, endUnit, shownUnit) {
-    const [from, to] = [this.leafAt(startUnit), this.leafAt(endUnit - 1)];
-    getSelection().setBaseAndExtent(from, startUnit - this.units.get(from), to, endUnit - this.units.get(to));
-    this.leafAt(shownUnit).parentElement.closest(".piece, .line").scrollIntoView({ block: "nearest" });
   }
 
   leafAt(unit) {

@@ -98,9 +98,9 @@ function hitOf(code) {
 }
 
 /** A code by search. @returns {Promise<Hit|null>} */
-function searchDialog(about) {
+function searchDialog(about, query) {
   const find = (query) => (query ? app.search.search(query, MOST_HITS) : []);
-  return pickCode("Add a code", "Search Index and Tabular List (words or a code)", find, about);
+  return pickCode("Add a code", "Search Index and Tabular List (words or a code)", find, about, query);
 }
 
 /** Another code of the category of `code`, which comes first itself. @returns {Promise<Hit|null>} */

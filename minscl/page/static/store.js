@@ -44,6 +44,12 @@ class ServerStore {
     this.send();
   }
 
+  /** A review was folded anew: what is sent of its document is that of this one. */
+  adopt(review) {
+    const queue = this.queues.get(review.document.id);
+    if (queue) queue.review = review;
+  }
+
   /** Say that this tab works on a note. @returns {Promise<{owner: boolean, since?: string}>} */
   async open(document, take = false) {
     try {
