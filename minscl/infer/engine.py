@@ -48,9 +48,9 @@ class Request:
 class Engine:
     """Decodes `slots` sequences at a time, each of at most `length` tokens, prompt and answer.
 
-    cuda_graphs: passes of one token per slot are recorded as CUDA graphs and replayed (cuda_graph.py). on_tokens(index of
-    the request, ids of its answer so far) is called after each pass, for an answer to be shown as it grows; what it
-    raises ends the run.
+    cuda_graphs: passes of one token per slot are recorded as CUDA graphs and replayed (cuda_graph.py).
+    on_tokens: called after each pass with the index of a request and the ids of its answer so far, for an answer to be
+    shown as it grows; an exception that it raises ends the run.
     `prompt_tokens` counts the tokens of all prompts, `computed_tokens` those of them that were not shared.
     """
 
