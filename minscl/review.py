@@ -177,9 +177,9 @@ def serve(config: ReviewConfig, folder: ReviewFolder, codebook: CodeBook, server
         timeout_graceful_shutdown=1,  # seconds; an answer that streams is given up
     )
     address = f"http://127.0.0.1:{port}/?token={token}"
-    print(
-        f"review of {len(folder.documents):,} documents, kept in {config.out}; Ctrl-C stops it\n{address}", flush=True
-    )
+    number = len(folder.documents)
+    print(f"review of {number:,} document{'s' * (number != 1)}, kept in {config.out}; Ctrl-C stops it")
+    print(address, flush=True)
     with start_page(folder.path / START, address, not config.no_browser):
         try:
             uvicorn.Server(server_config).run(sockets=[server_socket])

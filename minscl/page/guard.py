@@ -21,6 +21,7 @@ from minscl.page.coding import report_failure
 
 MAX_BODY = 5_000_000  # bytes
 MAX_REQUESTS = 100  # a second
+TOO_LARGE = f"more than {MAX_BODY / 1e6:g} MB; send fewer decisions at a time"
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -50,7 +51,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request: by `app`, or with a line where it is refused or fails."""
-        started = False
+        started, body = False, Body(receive)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
@@ -63,12 +64,14 @@ class Guard:
 
         try:
             self.check(scope)
-            await self.app(scope, limited(receive), send_with_headers)
+            await self.app(scope, body.limited, send_with_headers)
             return
         except ClientDisconnect:
             return
         except Refused as error:
             status, line = error.status, str(error)
+            if status == 413:
+                await body.drain()
         except InputError as error:
             status, line = 400, str(error)
         except Exception as error:
@@ -95,19 +98,30 @@ class Guard:
             raise Refused(403, "the review was started anew; open the address that is printed in the terminal")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length[:20]) > MAX_BODY:
-            raise Refused(413, f"more than {MAX_BODY / 1e6:g} MB; keep fewer decisions at a time")
+            raise Refused(413, TOO_LARGE)
 
 
-def limited(receive: Receive) -> Receive:
-    """`receive`, which raises Refused where a body is larger than MAX_BODY, whatever its headers say."""
-    total = 0
+class Body:
+    """The messages of a request, its body limited to MAX_BODY, whatever its headers say."""
 
-    async def receive_limited() -> Message:
-        nonlocal total
-        message = await receive()
-        total += len(message.get("body", b""))
-        if total > MAX_BODY:
-            raise Refused(413, f"more than {MAX_BODY / 1e6:g} MB; keep fewer decisions at a time")
+    def __init__(self, receive: Receive):
+        self.receive, self.bytes, self.ended = receive, 0, False
+
+    async def limited(self) -> Message:
+        """The next message. Raises Refused."""
+        message = await self.next()
+        if self.bytes > MAX_BODY:
+            raise Refused(413, TOO_LARGE)
         return message
 
-    return receive_limited
+    async def next(self) -> Message:
+        """The next message, of any size."""
+        message = await self.receive()
+        self.bytes += len(message.get("body", b""))
+        self.ended = not message.get("more_body", False)
+        return message
+
+    async def drain(self) -> None:
+        """Read the rest, up to ten times what is allowed: a browser that still sends would not see the answer."""
+        while not self.ended and self.bytes < 10 * MAX_BODY:
+            await self.next()

@@ -2,7 +2,7 @@
 
     documents.jsonl   the documents as they were first shown, so that a later start goes on
     decisions.jsonl   the journal: one Entry a line, appended and fsynced
-    reviewed.jsonl    the accepted codes, a coded document each, for `evaluate` and `train`; replaced when one changes
+    reviewed.jsonl    finished documents with their accepted codes, for `evaluate` and `train`; replaced with each
 
 One server has the folder open (lock), nothing outside it is written, and the files are private. A kill can leave only
 the journal's last line incomplete, and that one was never answered.
@@ -84,18 +84,20 @@ class ReviewFolder:
             raise InputError("CodedDocument: its id or text is not that of the document; reload the page")
         return records, result
 
-    def keep(self, entries: Iterable[Entry], reviewed: CodedDocument | None) -> None:
+    def keep(self, document: str, entries: Iterable[Entry], reviewed: CodedDocument | None) -> None:
         """Return once both are on the disk; entries that the journal has already are left out.
 
-        Raises InputError where that fails; calling it again with the same is safe.
+        `reviewed` None: `document` is not finished, or not any more. Raises InputError where writing fails; calling it
+        again with the same is safe.
         """
         with self._lock:
             new = {entry.entry: entry for entry in entries if entry.entry not in self._entries}
             if new:
                 self._log.append(new.values())
                 self._entries |= new
-            if reviewed and self._reviewed.get(reviewed.id) != reviewed:
-                changed = self._reviewed | {reviewed.id: reviewed}
+            if self._reviewed.get(document) != reviewed:
+                changed = {name: record for name, record in self._reviewed.items() if name != document}
+                changed |= {document: reviewed} if reviewed else {}
                 # a document of an earlier review whose record in documents.jsonl is gone stays, at the end
                 order = dict.fromkeys([*(name for name in self._order if name in changed), *changed])
                 write_jsonl(self.path / REVIEWED, (changed[name] for name in order))

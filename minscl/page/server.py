@@ -123,7 +123,7 @@ class Review:
         if owner[0] != body["tab"]:
             raise Refused(409, "another tab decides about this note now; nothing of this tab is kept, reload it")
         try:
-            await run_in_threadpool(self.folder.keep, records, reviewed)
+            await run_in_threadpool(self.folder.keep, name, records, reviewed)
         except InputError as error:
             line = " ".join(str(error).split())
             if line != self.last_error:  # the page tries again and again
