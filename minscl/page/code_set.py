@@ -9,7 +9,8 @@
 
 A row of the Index is [titles in common with the row before, [other titles], codes, modifiers, see], later empty fields
 left out; `codes` is an entry's, or a list with one for each column (null: none there). An entry's code is the code it
-leads to ("" for none), or [code, code as printed] where these differ.
+leads to ("" for none), or [code, code as printed] where these differ, with a third member 1 where the term has both a
+code of its own and a reference (`see`), which does not count then.
 
 Read next: static/codes.js.
 """
@@ -109,5 +110,7 @@ def _index_list(name: str, entries: list[IndexEntry]) -> dict:
     return {"book": name, "columns": columns if has_columns else None, "rows": packed}
 
 
-def _entry_codes(entry: IndexEntry) -> str | list[str]:
+def _entry_codes(entry: IndexEntry) -> str | list:
+    if entry.term.see and entry.term.default_code:
+        return [entry.code, entry.printed_codes, 1]
     return entry.code if entry.code == entry.printed_codes else [entry.code, entry.printed_codes]

@@ -96,6 +96,11 @@ class CodeSet {
     return this._children.get(code) || [];
   }
 
+  /* The notes of one kind (NOTE_TITLES) at this node itself. */
+  notes(node, kind) {
+    return (this._notes.has(node) && this._notes.get(node)[kind]) || [];
+  }
+
   /* The billable codes at or below a node, in the List's order. */
   billableBelow(node) {
     if (this.isBillable(node)) return [node];
@@ -147,13 +152,13 @@ class CodeSet {
     const base = above.length && this.isSeventh(code) ? above.slice(0, 1) : [];
     return Object.keys(NOTE_TITLES).flatMap((kind) =>
       [code, ...(kind === "inclusionTerm" ? base : above)]
-        .filter((node) => this._notes.has(node) && this._notes.get(node)[kind])
+        .filter((node) => this.notes(node, kind).length)
         .map((node) => ({
           kind,
           title: NOTE_TITLES[kind],
           code: node,
           name: nodeName(node),
-          texts: this._notes.get(node)[kind],
+          texts: this.notes(node, kind),
         })),
     );
   }
