@@ -103,14 +103,7 @@ class DocumentRecord:
     @classmethod
     def from_dict(cls, record) -> CodedDocument:
         """The document in `record`; raises InputError."""
-        if isinstance(record, dict) and "codes" in record:
-            return CodedDocument.from_dict(record)
-        return uncoded(Note.from_dict(record))
-
-
-def uncoded(note: Note) -> CodedDocument:
-    """A note as a document without codes."""
-    return CodedDocument(note.id, note.text)
+        return CodedDocument.from_dict({"codes": [], **record} if isinstance(record, dict) else record)
 
 
 def read_documents(paths: tuple[str, ...], codebook: CodeBook) -> list[CodedDocument]:
@@ -120,8 +113,11 @@ def read_documents(paths: tuple[str, ...], codebook: CodeBook) -> list[CodedDocu
     """
     documents: dict[str, CodedDocument] = {}
     for path in paths:
-        is_jsonl = Path(path).suffix.lower() == ".jsonl"
-        for document in read_jsonl(path, DocumentRecord) if is_jsonl else map(uncoded, read_notes([path])):
+        if Path(path).suffix.lower() == ".jsonl":
+            records = read_jsonl(path, DocumentRecord)
+        else:
+            records = [CodedDocument(note.id, note.text) for note in read_notes([path])]
+        for document in records:
             if document.id in documents:
                 raise InputError(f"{show_id(document.id)}: two documents have this id; give each its own")
             if len(document.text.encode()) > MAX_NOTE:

@@ -32,7 +32,7 @@ def server(tmp_path_factory):
 def refusals(server):
     """(what is wrong, expected status, method, path, body, headers)."""
     big = json.dumps({"document": "a", "tab": "1", "entries": [], "pad": "x" * 5_000_000})
-    note_in_it = {"document": "a", "tab": "1", "entries": [{"pneumonia": "She denies chest pain"}]}
+    note_in_it = {"document": "a", "tab": "1", "entries": [entry(1, act="She denies chest pain")]}
     shifted = {**QUOTATION, "start": QUOTATION["start"] + 1, "end": QUOTATION["end"] + 1}
     moved = entry(900, after={"codes": {"0": {**entry(0)["after"]["codes"]["0"], "evidence": [shifted]}}})
     yield "another host's name", 403, "GET", f"/?token={server.token}", None, {"Host": f"evil.example:{server.port}"}
