@@ -29,19 +29,28 @@ class CodeView {
   /** Show these cards, in order. @param {Card[]} cards */
   show(cards) {
     const focusedPart = this.focusedPart();
-    for (const key of this.elements.keys()) if (!cards.some(({ item }) => item.key === key)) this.elements.delete(key);
     this.cards = new Map(cards.map((card) => [card.item.key, card]));
-    const elements = cards.map((card) => {
-      const { key } = card.item;
-      const signature = JSON.stringify({ ...card, info: card.info && card.info.valid });
-      if (!this.elements.has(key) || this.signatures.get(key) !== signature) this.elements.set(key, newCard(card));
-      this.signatures.set(key, signature);
-      return this.elements.get(key);
-    });
-    const isInPlace = elements.length === this.list.children.length
-      && elements.every((element, index) => element === this.list.children[index]);
-    if (!isInPlace) this.list.replaceChildren(...elements);
+    for (const [key, element] of this.elements) {
+      if (this.cards.has(key)) continue;
+      element.remove();
+      this.elements.delete(key);
+    }
+    cards.forEach((card, position) => this.place(card, position));
     if (focusedPart) this.restoreFocus(focusedPart);
+  }
+
+  /* Touches only what has changed: a list that is emptied for a moment loses its place. */
+  place(card, position) {
+    const { key } = card.item;
+    const signature = JSON.stringify({ ...card, info: card.info && card.info.valid });
+    const before = this.elements.get(key);
+    if (!before || this.signatures.get(key) !== signature) {
+      this.elements.set(key, newCard(card));
+      before?.replaceWith(this.elements.get(key));
+    }
+    this.signatures.set(key, signature);
+    const element = this.elements.get(key);
+    if (this.list.children[position] !== element) this.list.insertBefore(element, this.list.children[position] ?? null);
   }
 
   /** Mark the card of `key` as the one that acts are about, and a quotation of it. */

@@ -20,6 +20,7 @@ function buildHeader() {
   note.tabIndex = 0;
   note.setAttribute("role", "region");
   note.setAttribute("aria-label", "Text of the note; arrow keys select words");
+  document.getElementById("review").before(document.getElementById("print")); // on paper the summary comes first
   const noCodes = newElement("p");
   noCodes.id = "no-codes";
   document.getElementById("codes").before(noCodes);

@@ -174,7 +174,7 @@ async function act(name, details, review = currentNote().review) {
   const changed = Object.keys(entry.after.codes ?? {}).filter((key) => review.state.codes[key]);
   if (changed.length === 1) [app.key] = changed;
   refresh();
-  if (["undo", "redo", "add-code", "move"].includes(name)) app.codeView.focus(app.key);
+  if (["undo", "redo", "add-code", "change-code", "move", "principal"].includes(name)) app.codeView.focus(app.key);
   checkSoon(review);
   return say(sentenceOf(review, entry));
 }
@@ -214,7 +214,7 @@ function start() {
   listenToNote();
   listenToPrinter();
   if (documents.length) showNote(Math.min(documents.length, Number(location.hash.slice(1)) || 1) - 1);
-  unpack();
+  setTimeout(unpack); // the note is painted first
 }
 
 /* What the browser's storage had, unless something else wrote there. */

@@ -84,6 +84,11 @@ class NoteView {
       const lit = this.focused.has(layer.dataset.span) ? " lit" : "";
       layer.className = `layer lane-${lane} ${decision}${lit}`;
     }
+    for (const piece of this.container.querySelectorAll(".piece")) {
+      const ending = piece.dataset.ending.split(" ").filter(Boolean).map((id) => byId.get(id));
+      const codes = ending.filter((span) => span.decision !== "rejected").map((span) => span.code);
+      piece.dataset.codes = [...new Set(codes)].join(" ");
+    }
   }
 
   buildBlock(block, spans) {
@@ -201,8 +206,7 @@ function newPiece(spans, end) {
   const piece = newElement("mark", "piece");
   piece.dataset.spans = spans.map((span) => span.id).join(" ");
   piece.title = [...new Set(spans.map((span) => span.code))].join("\n");
-  const closed = spans.filter((span) => span.end === end).map((span) => span.code);
-  if (closed.length) piece.dataset.codes = [...new Set(closed)].join(" ");
+  piece.dataset.ending = spans.filter((span) => span.end === end).map((span) => span.id).join(" ");
   let parent = piece;
   const outerFirst = [...spans].sort((one, other) => other.lane - one.lane); // an inner layer hides no underline below it
   for (const span of outerFirst) {
