@@ -87,6 +87,7 @@ class ServerStore {
     }
     this.isSending = false;
     if (!this.unsaved) this.handlers.onStatus("Saved", 0);
+    else if (!this.nextQueue()) this.handlers.onStatus(`Not saved (${this.unsaved}): another tab has the note`, this.unsaved);
   }
 
   nextQueue() {
