@@ -80,7 +80,9 @@ function askName(name) {
     input.required = true;
     const about = newElement("p", "", "Every decision is logged with it. It is asked once in this tab.");
     const submit = () => close(input.value.trim() || null);
-    body.append(newForm([about, label], [{ label: "Use this name" }, { label: "Cancel", run: () => close(null) }], submit));
+    body.append(
+      newForm([about, label], [{ label: "Use this name" }, { label: "Cancel", run: () => close(null) }], submit),
+    );
   });
 }
 
@@ -100,7 +102,8 @@ async function confirmFinish(state) {
   const accepted = Object.values(state.codes).filter((item) => item.decision === "accepted");
   const doubts = [];
   if (decided < total) doubts.push(`${total - decided} of ${total} codes are undecided; they are left out.`);
-  if (accepted.length && !accepted.some((item) => item.principal)) doubts.push("No accepted code is the principal diagnosis.");
+  if (accepted.length && !accepted.some((item) => item.principal))
+    doubts.push("No accepted code is the principal diagnosis.");
   if (!accepted.length) doubts.push("No code is accepted: the note will say that there is nothing to code.");
   return !doubts.length || confirmDialog("Finish this note?", doubts, "Finish it", "Go on reviewing");
 }
