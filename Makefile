@@ -1,14 +1,17 @@
-# `make run` codes examples/note.txt, `make check` lints and type-checks, `make test` tests in four minutes,
-# `make test-all` runs the long tests too. Needs python3 with venv.
+# `make run` codes examples/note.txt, `make review` opens the three example notes in the browser, `make check` lints and
+# type-checks, `make test` tests in four minutes, `make test-all` runs the long tests too. Needs python3 with venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run check test test-all clean
+.PHONY: run review check test test-all clean
 
 run: $(VENV)/.core
 	$(BIN)/python -m minscl.generate examples/note.txt
+
+review: $(VENV)/.review
+	$(BIN)/python -m minscl.review examples/*.txt
 
 check: $(VENV)/.check
 	$(BIN)/ruff check
@@ -27,6 +30,10 @@ test-all: $(VENV)/.test
 $(VENV)/.core: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -e .
+	touch $@
+
+$(VENV)/.review: $(VENV)/.core
+	$(PIP) -e ".[review]"
 	touch $@
 
 $(VENV)/.check: $(VENV)/.core

@@ -73,9 +73,9 @@ def path_flag(help: str, role: Role = "") -> Any:
     return field(default="", metadata={"help": help, "metavar": "PATH", "required": True, "role": role})
 
 
-def positional(help: str, metavar: str, role: Role = "") -> Any:
-    """One or more positional arguments, as a tuple of str."""
-    return field(default=(), metadata={"help": help, "metavar": metavar, "positional": True, "role": role})
+def positional(help: str, metavar: str, role: Role = "", count: Literal["+", "*"] = "+") -> Any:
+    """One or more positional arguments, as a tuple of str; with `count` "*" there may be none."""
+    return field(default=(), metadata={"help": help, "metavar": metavar, "positional": count, "role": role})
 
 
 class Parser(argparse.ArgumentParser):
@@ -111,7 +111,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Dataclass]) ->
             help += f" (default: {default})"
         metavar = item.metadata.get("metavar") or item.name.upper()
         if item.metadata.get("positional"):
-            parser.add_argument(item.name, nargs="+", help=help, metavar=metavar)
+            parser.add_argument(item.name, nargs=item.metadata["positional"], help=help, metavar=metavar)
         elif isinstance(default, bool):
             parser.add_argument(name, action="store_true", default=argparse.SUPPRESS, help=help)
         elif isinstance(default, tuple):

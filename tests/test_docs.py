@@ -18,6 +18,7 @@ from minscl.errors import InputError
 from minscl.evaluate import EvaluateConfig
 from minscl.export import ExportConfig
 from minscl.generate_config import GenerateConfig
+from minscl.review import ReviewConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -52,9 +53,8 @@ def parse(name, arguments):
             patch.setattr(expand, "COMMANDS", table)
             expand.main(arguments)
         return parsed[0]
-    return parse_flags(
-        {"generate": GenerateConfig, "evaluate": EvaluateConfig, "export": ExportConfig}[name], name, "", arguments
-    )
+    others = {"generate": GenerateConfig, "evaluate": EvaluateConfig, "export": ExportConfig, "review": ReviewConfig}
+    return parse_flags(others[name], name, "", arguments)
 
 
 def paths(config, role):

@@ -113,6 +113,28 @@ def test_a_prompt_is_admitted_as_soon_as_another_is_finished():
     assert order == [1, 2, 3, 4, 0]
 
 
+def test_answers_are_reported_as_they_grow():
+    """Guards streaming: a report under another request's index, a last token that is never reported, and a reader that
+    has gone away but cannot end the run."""
+    prompts, reports = make_prompts((9, 30, 17)), {0: [], 1: [], 2: []}
+
+    def report(index, ids):
+        reports[index].append(list(ids))
+
+    engine = Engine(MODEL, slots=2, length=60, stop_ids=STOP_IDS, on_tokens=report)
+    answers = dict(engine.run(Request(prompt, 12) for prompt in prompts))
+    for index, growing in reports.items():
+        assert growing[-1] == answers[index].ids
+        assert all(later[: len(earlier)] == earlier for earlier, later in zip(growing, growing[1:], strict=False))
+
+    def leave(index, ids):
+        raise InterruptedError
+
+    engine = Engine(MODEL, slots=2, length=60, stop_ids=STOP_IDS, on_tokens=leave)
+    with pytest.raises(InterruptedError):
+        dict(engine.run(Request(prompt, 12) for prompt in prompts))
+
+
 def test_a_shared_prefix_is_read_once():
     """Guards: the instruction read again for each note, a note again for each question about it."""
     note = make_prompts((80,))[0]

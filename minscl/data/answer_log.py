@@ -40,10 +40,17 @@ class AnswerLog:
     def append(self, records: Iterable) -> None:
         """Write `records`, one a line, and return once they are on the disk. Raises InputError on failure."""
         lines = b"".join(json.dumps(record.to_dict(), ensure_ascii=False).encode() + b"\n" for record in records)
-        if self._incomplete_from is not None:
-            self._file.truncate(self._incomplete_from)
+        self.cut_incomplete()
         self._file.append(b"\n" * self._missing_newline + lines)
-        self._incomplete_from, self._missing_newline = None, False
+        self._missing_newline = False
+
+    def cut_incomplete(self) -> bool:
+        """Cut off an incomplete last line now, not only before the next is written; returns whether there was one."""
+        if self._incomplete_from is None:
+            return False
+        self._file.truncate(self._incomplete_from)
+        self._incomplete_from = None
+        return True
 
     def __enter__(self) -> "AnswerLog":
         return self

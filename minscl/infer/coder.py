@@ -24,7 +24,7 @@ from minscl.errors import InputError
 from minscl.infer import BATCH_SIZE
 from minscl.infer.answer import filter_by_score, read_answer
 from minscl.infer.constrained import Guide
-from minscl.infer.engine import Engine, Request
+from minscl.infer.engine import Engine, OnTokens, Request
 from minscl.infer.jobs import Job, make_jobs, slots_for
 from minscl.infer.passages import join_passages
 from minscl.infer.sequence import Generation
@@ -81,6 +81,7 @@ def code_notes(
     calibration: Calibration | None = None,
     min_score: float | None = None,
     passage: int | None = None,
+    on_tokens: OnTokens | None = None,
 ) -> Iterator[CodedDocument]:
     """Code many notes; yields a CodedDocument per note, in order, each as soon as it and all before it are finished.
 
@@ -91,6 +92,7 @@ def code_notes(
     to 1; None: the calibration's, 0 without one) are left out before the document is checked against the code set.
     `passage`: a longer note is coded in passages of at most that many tokens (passages.py), except from human evidence;
     0: all of it at once; None: as the calibration was fitted, 0 without one.
+    `on_tokens`: as for Engine; the requests are the passages of all notes, in order.
     Logits that are not finite raise InputError, since no other note would fare better.
     """
     if batch_size < 1:
@@ -113,6 +115,7 @@ def code_notes(
         length=length,
         stop_ids=tokenizer.stop_ids,
         cuda_graphs=cuda_graphs,
+        on_tokens=on_tokens,
     )
     # With several answers at once the machine is busy enough without draft tokens.
     speculate = slots == 1 and not cuda_graphs and system.names_evidence

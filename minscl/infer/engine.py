@@ -13,7 +13,7 @@ Letters: B slots in use, T new tokens, S cached positions, C hidden, V vocabular
 Read next: sequence.py, then cache.py.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from minscl.infer.sequence import Generation, NotFinite, Sequence, common_prefix
 MAX_PREFILL_TOKENS = 2048  # per pass; with more, activations no longer fit in a CPU's caches
 MAX_ATTENTION_PAIRS = 2**26  # (query, key) pairs per prefill pass; bounds the masks of long notes
 MIN_SHARED_PREFIX = 16  # tokens; prompts that share fewer are prefilled together
+OnTokens = Callable[[int, list[int]], None]
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,26 @@ class Engine:
     """Decodes `slots` sequences at a time, each of at most `length` tokens, prompt and answer.
 
     cuda_graphs: passes of one token per slot are recorded as CUDA graphs and replayed (cuda_graph.py).
+    on_tokens: called after each pass with the index of a request and the ids of its answer so far, for an answer to be
+    shown as it grows; an exception that it raises ends the run.
     `prompt_tokens` counts the tokens of all prompts, `computed_tokens` those of them that were not shared.
     """
 
-    def __init__(self, model, *, slots: int, length: int, stop_ids, cuda_graphs: bool = False):
+    def __init__(
+        self,
+        model,
+        *,
+        slots: int,
+        length: int,
+        stop_ids,
+        cuda_graphs: bool = False,
+        on_tokens: OnTokens | None = None,
+    ):
         weight = model.model.embed_tokens.weight
         grows = weight.device.type == "cpu" and weight.dtype != torch.float32 and not cuda_graphs
         with torch.inference_mode():
             self.cache = KVCache(model.config, slots, length, device=weight.device, dtype=weight.dtype, grows=grows)
-        self.model, self.stop_ids = model, frozenset(stop_ids)
+        self.model, self.stop_ids, self.on_tokens = model, frozenset(stop_ids), on_tokens
         self.graphs = Graphs(model, self.cache) if cuda_graphs else None
         self.active: dict[int, tuple[int, Sequence]] = {}  # slot → (index of its request, its sequence)
         self.waiting: tuple[int, Sequence] | None = None  # fetched from the requests, not yet admitted
@@ -160,6 +172,8 @@ class Engine:
                 raise InputError(not_finite_message(sequence.name, dtype)) from None
             start = stop
             self.cache.rollback(slot, len(own) - 1 - accepted)
+            if self.on_tokens:
+                self.on_tokens(index, sequence.ids)
             if sequence.done:
                 finished.append((index, sequence.generation))
                 del self.active[slot]

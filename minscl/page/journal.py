@@ -1,0 +1,140 @@
+"""The folder of a review: what coders decided, on the disk before they are told that it is kept.
+
+    documents.jsonl   the documents as they were first shown, so that a later start goes on
+    decisions.jsonl   the journal: one Entry a line, appended and fsynced
+    reviewed.jsonl    finished documents with their accepted codes, for `evaluate` and `train`; replaced with each
+
+One server has the folder open (lock), nothing outside it is written, and the files are private. A kill can leave only
+the journal's last line incomplete, and that one was never answered.
+
+Read next: entry.py, an entry; server.py, which is told of them by the page.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from minscl.data.answer_log import AnswerLog
+from minscl.data.jsonl import read_jsonl, write_jsonl
+from minscl.data.record_checks import show_id
+from minscl.data.types import CodedDocument
+from minscl.errors import InputError
+from minscl.files import lock_folder, path_kind, write_errors
+from minscl.page.entry import Entry, check_evidence
+
+LOG = logging.getLogger("minscl")
+DOCUMENTS, JOURNAL, REVIEWED = "documents.jsonl", "decisions.jsonl", "reviewed.jsonl"
+START = "start.html"  # while the server runs: leads the browser to it, so that the token is in no list of processes
+
+
+class ReviewFolder:
+    """The folder `path` open for a review of `documents`, to be used as a context manager.
+
+    Without `documents`, the review of all those in the folder goes on. `documents`: id → document as the page shows it,
+    which is as it was first shown where a decision about it is in the journal. Raises InputError where the folder is
+    open elsewhere, cannot be written or read, and where a document's text has changed since.
+    """
+
+    def __init__(self, path: str | Path, documents: Sequence[CodedDocument] = ()):
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        if not documents and path_kind(self.path / DOCUMENTS) == "missing":
+            raise InputError(f"{path}: no review to go on with; name notes or coded documents, or another --out")
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(lock_folder(path))
+            self._clean()
+            self._log = stack.enter_context(AnswerLog(self.path / JOURNAL, Entry))
+            if self._log.cut_incomplete():
+                LOG.warning("minscl: %s: the last line was incomplete and is cut off", self.path / JOURNAL)
+            self._entries: dict[str, Entry] = {entry.entry: entry for entry in self._log.records}
+            stored, self._reviewed = self._read(DOCUMENTS), self._read(REVIEWED)
+            first_shown = self._merge(stored, documents)
+            if first_shown != stored:
+                write_jsonl(self.path / DOCUMENTS, first_shown.values())
+            shown = [document.id for document in documents] or list(first_shown)
+            self.documents = {name: first_shown[name] for name in shown}
+            self._order = list(first_shown)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> "ReviewFolder":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stack.close()
+
+    def entries(self, document: str | None = None) -> list[Entry]:
+        """The entries about the document with that id, None: about all that are shown, in the journal's order."""
+        with self._lock:
+            names = self.documents if document is None else {document}
+            return [entry for entry in self._entries.values() if entry.document in names]
+
+    def check(self, document: str, entries: Iterable, reviewed) -> tuple[list[Entry], CodedDocument | None]:
+        """JSON objects that a page sent about `document` as records. Raises InputError where they are not of it."""
+        text, records = self.documents[document].text, []
+        for value in entries:
+            entry = Entry.from_dict(value)
+            if entry.document != document:
+                raise InputError("Entry: of another document; send each document's by itself")
+            check_evidence(entry, text)
+            records.append(entry)
+        result = None if reviewed is None else CodedDocument.from_dict(reviewed)
+        if result and (result.id, result.text) != (document, text):
+            raise InputError("CodedDocument: its id or text is not that of the document; reload the page")
+        return records, result
+
+    def keep(self, document: str, entries: Iterable[Entry], reviewed: CodedDocument | None) -> None:
+        """Return once both are on the disk; entries that the journal has already are left out.
+
+        `reviewed` None: `document` is not finished, or not any more. Raises InputError where writing fails; calling it
+        again with the same is safe.
+        """
+        with self._lock:
+            new = {entry.entry: entry for entry in entries if entry.entry not in self._entries}
+            if new:
+                self._log.append(new.values())
+                self._entries |= new
+            if self._reviewed.get(document) != reviewed:
+                changed = {name: record for name, record in self._reviewed.items() if name != document}
+                changed |= {document: reviewed} if reviewed else {}
+                # a document of an earlier review whose record in documents.jsonl is gone stays, at the end
+                order = dict.fromkeys([*(name for name in self._order if name in changed), *changed])
+                write_jsonl(self.path / REVIEWED, (changed[name] for name in order))
+                self._reviewed = changed
+
+    def _read(self, name: str) -> dict[str, CodedDocument]:
+        path = self.path / name
+        records = [] if path_kind(path) == "missing" else read_jsonl(path, CodedDocument)
+        return {document.id: document for document in records}
+
+    def _merge(self, stored: dict[str, CodedDocument], documents: Sequence[CodedDocument]) -> dict[str, CodedDocument]:
+        """Id → the document as it was first shown, which one without decisions yet was not."""
+        merged, begun = dict(stored), {entry.document for entry in self._entries.values()}
+        for document in documents:
+            name, known = document.id, stored.get(document.id)
+            reviewed = self._reviewed.get(name, document)
+            if document.text != (known or document).text or document.text != reviewed.text:
+                raise InputError(
+                    f"{self.path}: {show_id(name)} was reviewed with another text; name another --out, or give it a "
+                    "new id"
+                )
+            if known is None or (name not in begun and document.codes):
+                merged[name] = document
+            elif document.codes and document.codes != known.codes:
+                LOG.warning(
+                    "minscl: %s: %s had other codes when its review began, which goes on with those; another --out "
+                    "begins anew",
+                    self.path,
+                    show_id(name),
+                )
+        return merged
+
+    def _clean(self) -> None:
+        """Remove what a kill has left of files.replace_file. Raises InputError for a link out of the folder."""
+        for name in (DOCUMENTS, JOURNAL, REVIEWED, START):
+            if (self.path / name).is_symlink():
+                raise InputError(f"{self.path / name}: a link; a review writes nothing outside its folder, remove it")
+        with write_errors(self.path, "name a folder that can be written"):
+            for path in self.path.glob(".minscl-*.tmp"):
+                path.unlink()

@@ -1,0 +1,234 @@
+"use strict";
+/* What the commands of keys.js run: they find the code, quotation or selection in focus and call act() of main.js. */
+
+const NAME_KEY = "minscl.reviewer"; // in sessionStorage: a reload of the tab does not ask again; no patient text
+
+/** Accept, reject or undecide the code in focus, if its card is on the screen; else bring it there. */
+function decide(name) {
+  const item = focusedItem();
+  if (!item) return say("No code is in focus.");
+  if (!bringToScreen(item, "decide")) return undefined;
+  return act(name, { key: item.key });
+}
+
+/* Whether the card was on the screen when the key was pressed. */
+function bringToScreen(item, what) {
+  if (app.codeView.isOnScreen(item.key)) return true;
+  showPane("codes");
+  app.codeView.focus(item.key);
+  say(`${item.code} was not on the screen. Look at it, then press again to ${what}.`);
+  return false;
+}
+
+function focusedItem() {
+  return currentNote().review.state.codes[app.key];
+}
+
+function actOnCode(name, details = {}) {
+  return app.key === null ? say("No code is in focus.") : act(name, { ...details, key: app.key });
+}
+
+/** The next or previous code in the list gets the focus. */
+function stepCode(step) {
+  const keys = listedItems(currentNote().review.state).map((item) => item.key);
+  if (!keys.length) return say("This note has no codes; press / to add one.");
+  const place = keys.indexOf(app.key) + step;
+  say("");
+  if (place < 0 || place >= keys.length) say(step < 0 ? "This is the first code." : "This is the last code.");
+  const key = keys[Math.max(0, Math.min(keys.length - 1, place))];
+  showPane("codes");
+  app.codeView.focus(key);
+  return lookAt(key);
+}
+
+function stepNote(step) {
+  const index = app.index + step;
+  if (!app.documents[index]) return say(step < 0 ? "This is the first note." : "This is the last note.");
+  showNote(index);
+  return say(`Note ${index + 1} of ${app.documents.length}: ${visibleText(app.documents[index].id)}`);
+}
+
+/** From the codes to the note, where the arrow keys select words, and back. */
+function changePane() {
+  const isNarrow = matchMedia("(max-width: 899px)").matches; // as in style.css: one pane is shown
+  const isNote = isNarrow
+    ? document.body.dataset.pane === "note"
+    : document.getElementById("note").contains(document.activeElement);
+  showPane(isNote ? "codes" : "note");
+  if (isNote) app.codeView.focus(app.key);
+  else document.getElementById("note").focus();
+}
+
+/** On a narrow page, which of note and codes is shown. */
+function showPane(name) {
+  document.body.dataset.pane = name;
+  document.getElementById("pane-switch").textContent = name === "note" ? "Show codes" : "Show note";
+}
+
+/** The selected words become evidence of the code in focus. */
+function addEvidence() {
+  const evidence = selectedEvidence();
+  if (!evidence) return say("Select words in the note first.");
+  if (app.key === null) return say("No code is in focus; press / to add one with the selected words.");
+  app.noteView.forgetSelection();
+  return act("add-evidence", { key: app.key, evidence });
+}
+
+function selectedEvidence() {
+  const { note } = currentNote();
+  const range = app.noteView.selected;
+  return range ? { text: note.slice(range.start, range.end), start: range.start, end: range.end } : null;
+}
+
+function removeEvidence() {
+  if (app.key === null || app.quotation === null) return say("Put a quotation in focus first: Tab, or click it.");
+  return act("remove-evidence", { key: app.key, index: app.quotation });
+}
+
+/** Search a code and add it, with the selected words as evidence. */
+async function addCode() {
+  if (!app.search) return say("The search is still being prepared.");
+  const evidence = selectedEvidence();
+  const words = evidence && visibleText(oneLine(evidence.text)).slice(0, 200);
+  const hit = await searchDialog(
+    evidence ? `Evidence: “${words}”` : "Without evidence: no words are selected.",
+    words ?? "",
+  );
+  if (!hit) return undefined;
+  const same = itemWithCode(currentNote().review.state, hit.code);
+  if (same) {
+    lookAt(same.key);
+    app.codeView.focus(same.key);
+  } else app.noteView.forgetSelection();
+  return act("add-code", { code: hit.code, description: hit.description, evidence: evidence ? [evidence] : [] });
+}
+
+/** Change the code in focus to another of its category. */
+async function changeCode() {
+  const item = focusedItem();
+  if (!item) return say("No code is in focus.");
+  if (!app.codeSet) return say("The code set is still being read.");
+  if (!bringToScreen(item, "change it")) return undefined;
+  const hit = await siblingDialog(item.code);
+  return hit && act("change-code", { key: item.key, code: hit.code, description: hit.description });
+}
+
+function setPoa(poa) {
+  const item = focusedItem();
+  if (item && isExempt(item.code)) return say(`${item.code} is exempt from present-on-admission reporting.`);
+  return actOnCode("present-on-admission", { poa });
+}
+
+/** Finish the note, after asking where codes are undecided; reopen a finished one. */
+async function finishNote() {
+  const { review } = currentNote();
+  if (review.state.finished) return act("reopen", {}, review);
+  return (await confirmFinish(review.state)) ? act("finish", {}, review) : undefined;
+}
+
+function showHelp() {
+  const { version, about, edition, date } = app.page;
+  const codeSet = about || `ICD-10-CM edition ${edition}${date ? `, date of service ${date}` : ""}`;
+  const where = app.server
+    ? "Every decision is written to the server's folder before it counts as saved."
+    : "Decisions are in this page only, until you download the log (X) or switch on the browser's storage there.";
+  return helpDialog({ about: [where, codeSet, `minscl ${version}; not for clinical use without review.`] });
+}
+
+/** Ask for the reviewer's name; whether there is one. @returns {Promise<boolean>} */
+async function nameReviewer() {
+  const name = await askName(app.reviewer);
+  if (name) {
+    app.reviewer = name;
+    try {
+      sessionStorage.setItem(NAME_KEY, name);
+    } catch {
+      // the browser forbids storage: the name is asked again after a reload
+    }
+    showReviewer();
+  }
+  return Boolean(app.reviewer);
+}
+
+function rememberedName() {
+  try {
+    return sessionStorage.getItem(NAME_KEY) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+/* What happens on a card: a look at it, or a button of it. */
+function cardCommand(command, key, index) {
+  if (command === "look") return lookAt(key, index);
+  if (command === "focus") {
+    lookAt(key);
+    return app.codeView.focus(key);
+  }
+  return act(command, { key, index });
+}
+
+/** Arrow keys select words of the note, Enter shows the code that quotes them. @param {HTMLElement} note */
+function listenToNote() {
+  const note = document.getElementById("note");
+  const steps = { ArrowRight: [1, false], ArrowLeft: [-1, false], ArrowDown: [1, true], ArrowUp: [-1, true] };
+  note.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Enter") {
+      const ids = wordCursor().spans();
+      if (ids.length) pickSpans(ids);
+    } else if (event.key in steps) {
+      const [step, lines] = steps[event.key];
+      const range = wordCursor().move(step, { lines, extend: event.shiftKey });
+      if (range) say(visibleText(oneLine(currentNote().note.slice(range.start, range.end))));
+    } else return;
+    event.preventDefault();
+  });
+}
+
+/* The keyboard's cursor in the shown note. */
+function wordCursor() {
+  if (app.cursor?.note !== app.noteView.note) app.cursor = new WordCursor(app.noteView);
+  return app.cursor;
+}
+
+/** The printer gets a summary of the shown note and the note itself, or the summaries that were asked for. */
+function listenToPrinter() {
+  const place = document.getElementById("print");
+  window.addEventListener("beforeprint", () => {
+    if (!app.documents.length) return;
+    document.body.classList.toggle("print-note", app.toPrint === null);
+    fillPrint(app.toPrint ?? [currentNote().review], place);
+  });
+  window.addEventListener("afterprint", () => {
+    app.toPrint = null;
+    place.replaceChildren();
+  });
+}
+
+/* What the page says after an act, by its name. */
+const DONE = {
+  accept: "Accepted",
+  reject: "Rejected",
+  undecide: "Undecided again:",
+  "add-code": "Added",
+  "change-code": "Changed to",
+  "add-evidence": "Evidence added to",
+  "remove-evidence": "Quotation removed from",
+  principal: "Principal diagnosis:",
+  "present-on-admission": "Present on admission:",
+  move: "Moved",
+  "code-again": "Coded by the model",
+  finish: "Finished; N shows the next note",
+  reopen: "Reopened",
+};
+
+function sentenceOf(review, entry) {
+  const { decided, total } = progressOf(review.state);
+  const original = originalEntry(review, entry);
+  const turned = { undo: "Undone: ", redo: "Done again: " }[entry.act] ?? "";
+  const item = entry.after.codes?.[app.key];
+  const value = { principal: item?.principal ? "set" : "not set", "present-on-admission": item?.poa ?? "not said" };
+  const what = [DONE[original.act], original.code, turned ? "" : value[original.act]].filter(Boolean).join(" ");
+  return `${turned}${what}. ${decided} of ${total} decided.`;
+}

@@ -1,0 +1,205 @@
+"use strict";
+/* Files out of the reviews, and the log back in.
+
+   reviewed.jsonl   coded documents of DESIGN section 3: what `train --documents` and `evaluate` read
+   decisions.jsonl  the log entries, one a line
+   codes.csv        a row per code, for spreadsheets
+   print summary    codes, evidence and a signature line, for the printer
+
+   Everything but printSummary and download works without a browser. Read next: store.js, where the log is kept. */
+
+const CSV_COLUMNS = [
+  "document",
+  "order",
+  "code",
+  "description",
+  "principal",
+  "present_on_admission",
+  "decision",
+  "added",
+  "score",
+  "evidence",
+  "reviewer",
+  "decided_at",
+];
+const KEY_SHAPE = /^(\d{1,9}|[a-z]-[0-9a-z]{1,40})$/; // no key is "__proto__"
+const ENTRY_KEYS = ["entry", "at", "who", "document", "act", "code", "before", "after", "undoes"];
+const DECISIONS = ["undecided", "accepted", "rejected"];
+
+/**
+ * The accepted codes of a review as a coded document, the principal diagnosis first. Evidence that was not found in the
+ * note is left out.
+ * @param {Review} review
+ */
+function reviewedDocument(review) {
+  const accepted = listedItems(review.state).filter((item) => item.decision === "accepted");
+  const codes = accepted.map(({ code, description, evidence }) => ({
+    code,
+    description,
+    evidence: evidence.filter(isLocated).map(({ text, start, end }) => ({ text, start, end })),
+  }));
+  return { id: review.document.id, text: review.document.text, codes };
+}
+
+/** Whether a quotation was found in the note. @returns {boolean} */
+function isLocated(evidence) {
+  return Number.isInteger(evidence.start) && Number.isInteger(evidence.end);
+}
+
+/** JSON Lines. @returns {string} */
+function toJsonLines(records) {
+  return records.map((record) => `${JSON.stringify(record)}\n`).join("");
+}
+
+/** Who decided each code last, and when: key → entry. A code back at undecided is not in it. @returns {Map} */
+function deciders(review) {
+  const entries = new Map();
+  for (const entry of review.entries) {
+    for (const [key, item] of Object.entries(entry.after.codes ?? {})) {
+      const before = entry.before.codes?.[key]?.decision ?? "undecided";
+      if (!item || item.decision === "undecided") entries.delete(key);
+      else if (item.decision !== before) entries.set(key, entry);
+    }
+  }
+  return entries;
+}
+
+/** codes.csv. @param {Review[]} reviews @param {(code: string) => boolean} isExempt from present on admission */
+function codesCsv(reviews, isExempt) {
+  const rows = [CSV_COLUMNS, ...reviews.flatMap((review) => csvRows(review, isExempt))];
+  return `\uFEFF${rows.map((row) => row.map(csvCell).join(",")).join("\r\n")}\r\n`; // with the mark Excel reads UTF-8
+}
+
+function csvRows(review, isExempt) {
+  const decided = deciders(review);
+  const note = noteText(review.document.text);
+  return listedItems(review.state).map((item, position) => [
+    review.document.id,
+    position + 1,
+    item.code,
+    item.description,
+    item.principal ? "yes" : "no",
+    poaOf(item, isExempt) ?? "",
+    item.decision,
+    originOf(review, item),
+    item.score ?? "",
+    item.evidence.map((evidence) => quotationWithPlace(note, evidence)).join(" | "),
+    decided.get(item.key)?.who ?? "",
+    decided.get(item.key)?.at ?? "",
+  ]);
+}
+
+/** "yes" for a reviewer's code, "changed from I10" for one of the machine's that was changed, else "no". */
+function originOf(review, item) {
+  if (item.added) return "yes";
+  const code = machineCode(review, item.key);
+  return code && code !== item.code ? `changed from ${code}` : "no";
+}
+
+/** The code that the machine gave to an item; null for an added one. @returns {string|null} */
+function machineCode(review, key) {
+  if (key.startsWith("a-")) return null;
+  if (/^\d+$/.test(key)) return review.document.codes[Number(key)]?.code ?? null;
+  const entry = review.entries.find(({ after }) => after.codes?.[key]);
+  return entry ? entry.after.codes[key].code : null;
+}
+
+/** Present on admission as it is reported: "exempt" where the List says so. */
+function poaOf(item, isExempt) {
+  return isExempt(item.code) ? "exempt" : item.poa;
+}
+
+/** “quotation” (line:column), its white space as single blanks. @returns {string} */
+function quotationWithPlace(note, evidence) {
+  const quotation = `“${evidence.text
+    .split(/[^\S\uFEFF]+/)
+    .filter(Boolean)
+    .join(" ")}”`;
+  if (!isLocated(evidence)) return `${quotation} (not found in the note)`;
+  const { line, column } = note.lineColumn(evidence.start);
+  return `${quotation} (${line}:${column})`;
+}
+
+/* A cell that a spreadsheet would compute begins with an apostrophe. */
+function csvCell(value) {
+  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+/**
+ * The entries of a decisions.jsonl. A log is read whole or not at all.
+ * @param {string} text the file
+ * @param {(id: string) => Object|undefined} noteOf a note of this page by its id, as noteText() reads it
+ * @returns {{entries?: Entry[], problem?: string}} the problem names the line, and no note text
+ */
+function readLog(text, noteOf) {
+  const entries = [];
+  for (const [index, line] of text
+    .replace(/^\uFEFF/, "")
+    .split("\n")
+    .entries()) {
+    if (!line.trim()) continue;
+    let entry;
+    try {
+      entry = JSON.parse(line);
+    } catch {
+      return { problem: `Line ${index + 1} is not JSON; choose a decisions.jsonl.` };
+    }
+    const problem = entryProblem(entry, noteOf);
+    if (problem) return { problem: `Line ${index + 1}: ${problem}` };
+    entries.push(entry);
+  }
+  return entries.length ? { entries } : { problem: "The file has no decisions." };
+}
+
+/** What is wrong with a log entry; "" if nothing is. @returns {string} */
+function entryProblem(entry, noteOf) {
+  const isObject = entry !== null && typeof entry === "object";
+  if (!isObject || ENTRY_KEYS.some((key) => !Object.hasOwn(entry, key))) return "not an entry of a decision log.";
+  const texts = [entry.entry, entry.at, entry.who, entry.document];
+  if (!texts.every((value) => typeof value === "string" && value)) return "an entry without id, time, name or note.";
+  if (!Object.hasOwn(PLANS, entry.act) && !["undo", "redo"].includes(entry.act))
+    return "an act that this page does not know.";
+  const note = noteOf(entry.document);
+  if (!note) return "a decision about a note that is not on this page; open the page with that note.";
+  if (![entry.before, entry.after].every(isPatch)) return "a change that this page cannot read.";
+  const items = [entry.before, entry.after].flatMap((patch) => Object.values(patch.codes ?? {})).filter(Boolean);
+  const isInPlace = (evidence) => !isLocated(evidence) || note.slice(evidence.start, evidence.end) === evidence.text;
+  const inPlace = items.every((item) => item.evidence.every(isInPlace));
+  return inPlace ? "" : "evidence that is not at its place; the note has changed since.";
+}
+
+function isPatch(patch) {
+  if (patch === null || typeof patch !== "object") return false;
+  const { codes = {}, order = [], finished = false } = patch;
+  const isKeyed = ([key, item]) => KEY_SHAPE.test(key) && (item === null || isItem(item, key));
+  if (codes === null || typeof codes !== "object" || !Object.entries(codes).every(isKeyed)) return false;
+  return Array.isArray(order) && order.every((key) => KEY_SHAPE.test(key)) && typeof finished === "boolean";
+}
+
+function isItem(item, key) {
+  const isText = (value) => typeof value === "string";
+  const isOffset = (value) => value === null || (Number.isInteger(value) && value >= 0);
+  return (
+    item.key === key &&
+    isText(item.code) &&
+    isText(item.description) &&
+    DECISIONS.includes(item.decision) &&
+    Array.isArray(item.evidence) &&
+    item.evidence.every(({ text, start, end }) => isText(text) && isOffset(start) && isOffset(end)) &&
+    (item.score === null || typeof item.score === "number") &&
+    (item.rules === null || (Array.isArray(item.rules) && item.rules.every(isText))) &&
+    [null, "exempt", ...POA_VALUES].includes(item.poa) &&
+    typeof item.added === "boolean" &&
+    typeof item.principal === "boolean"
+  );
+}
+
+/** Give the browser a file to save. */
+function download(name, text, type = "application/x-ndjson") {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // Firefox reads it after the click
+}

@@ -1,0 +1,188 @@
+"""What a review keeps: nothing that was answered is lost, whatever ends the server, and nothing is kept that is not the
+document's."""
+
+import contextlib
+import http.client
+import json
+import random
+import resource
+import signal
+import threading
+import time
+
+import pytest
+
+from minscl.data.icd import CodeBook
+from minscl.data.types import CodedDocument
+from minscl.errors import InputError
+from minscl.page.entry import Entry
+from minscl.page.journal import ReviewFolder
+from tests.review_process import CODED, ITEM, NOTE, QUOTATION, ReviewProcess, entry, write_notes
+
+pytest.importorskip("uvicorn", reason="the review extra is not installed")
+DOCUMENT = CodedDocument.from_dict({"id": "a", "text": NOTE, "codes": [CODED]})
+
+
+def keep(folder, *entries, reviewed=None):
+    folder.keep("a", *folder.check("a", entries, reviewed))
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_loses_nothing_that_was_answered(tmp_path):
+    """Guards decisions that are answered before they are on the disk, and a folder that a kill leaves locked."""
+    answered, number, arguments = [], 0, [write_notes(tmp_path / "coded.jsonl", "a")]  # number: of entries sent
+    reviewed = {"id": "a", "text": NOTE, "codes": [CODED]}
+    for count in (1, 30):
+        with ReviewProcess(tmp_path / "review", *arguments, "--model", "none") as server:
+            first, sent = number + 1, ""
+            with contextlib.suppress(OSError, http.client.HTTPException):  # the kill
+                while True:
+                    number += 1
+                    sent = f"e-{number}"
+                    if number == first + count:
+                        threading.Timer(random.random() / 10, server.process.kill).start()
+                    time.sleep(0.01)  # fewer than a hundred a second
+                    answer = server.post("log", document="a", tab="1", entries=[entry(number)], reviewed=reviewed)
+                    assert answer == (200, {"kept": 1})
+                    answered.append(sent)
+        with ReviewFolder(tmp_path / "review") as folder:
+            kept = [item.entry for item in folder.entries()]
+        assert kept in (answered, [*answered, sent])
+        answered, arguments = kept, []  # the second server goes on with the folder
+    assert len(answered) > 30
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_loses_nothing_and_ctrl_c_ends_in_order(tmp_path):
+    """Guards half a line in the journal, an answer that claims more than is there, and a server that must be started
+    again once there is space; and an end by Ctrl-C with a traceback. The limit on a file's size stands in for the
+    disk."""
+    CodeBook.load()  # its cache is there before the limit
+    limit = 20_000
+
+    def limit_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    notes = write_notes(tmp_path / "coded.jsonl", "a")
+    with ReviewProcess(tmp_path / "review", notes, "--model", "none", preexec_fn=limit_files) as server:
+        for number in range(100):
+            status, answer = server.post("log", document="a", tab="1", entries=[entry(number)])
+            if status != 200:
+                break
+        assert status == 507 and "decisions.jsonl" in answer and len(answer.splitlines()) == 1
+        assert "pneumonia" not in answer
+        kept = [f"e-{item}" for item in range(number)]
+        assert server.entries() == kept and number > 5
+        lines = (tmp_path / "review" / "decisions.jsonl").read_text().splitlines()
+        assert [json.loads(line)["entry"] for line in lines] == kept
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert server.post("log", document="a", tab="1", entries=[entry(number)]) == (200, {"kept": 1})
+        assert server.entries() == [*kept, f"e-{number}"]
+        server.process.send_signal(signal.SIGINT)
+        stdout, stderr = server.process.communicate(timeout=30)
+        assert server.process.returncode == 0 and stdout.startswith("stopped; everything is in ")
+        assert len(stderr.splitlines()) == 1 and "decisions.jsonl" in stderr  # one line in the terminal, too
+
+
+def test_a_torn_last_line_is_cut_off_with_a_line(tmp_path, caplog):
+    """Guards a journal that cannot be opened after a power failure, and a next entry glued to half a line."""
+    with ReviewFolder(tmp_path, [DOCUMENT]) as folder:
+        keep(folder, entry(1), entry(2))
+    path = tmp_path / "decisions.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + json.dumps(entry(3)).encode()[:100])
+    with ReviewFolder(tmp_path) as folder:
+        assert [item.entry for item in folder.entries()] == ["e-1", "e-2"]
+        assert path.read_bytes() == whole
+        keep(folder, entry(4))
+    assert [record.getMessage().count("cut off") for record in caplog.records] == [1]
+    with ReviewFolder(tmp_path) as folder:
+        assert [item.to_dict() for item in folder.entries()] == [entry(1), entry(2), entry(4)]
+
+
+def test_a_review_goes_on_where_it_stopped(tmp_path, caplog):
+    """Guards decisions about codes that have become others: keys are positions in the document as it was first shown.
+    Without a decision yet, the newer codes are shown."""
+    note, other = CodedDocument("a", NOTE), CodedDocument("b", NOTE)
+    with ReviewFolder(tmp_path, [note, other]) as folder:
+        assert list(folder.documents) == ["a", "b"]
+    with ReviewFolder(tmp_path, [DOCUMENT]) as folder:
+        assert list(folder.documents.values()) == [DOCUMENT]
+        keep(folder, entry(1), reviewed=DOCUMENT.to_dict())
+    changed = CodedDocument.from_dict({"id": "a", "text": NOTE, "codes": [{**CODED, "code": "I15.9"}]})
+    for documents in ([changed], [note], []):
+        with ReviewFolder(tmp_path, documents) as folder:
+            assert folder.documents["a"] == DOCUMENT and [item.entry for item in folder.entries()] == ["e-1"]
+            assert list(folder.documents) == (["a"] if documents else ["a", "b"])
+    assert len(caplog.records) == 1 and "other codes" in caplog.text
+
+
+def test_another_text_under_a_known_id_is_refused(tmp_path):
+    """Guards offsets that would mark other words than the coder saw."""
+    with ReviewFolder(tmp_path, [DOCUMENT]) as folder:
+        keep(folder, entry(1), reviewed=DOCUMENT.to_dict())
+    for name in ("documents.jsonl", "none is missing"):
+        with pytest.raises(InputError, match="another text") as error:
+            ReviewFolder(tmp_path, [CodedDocument("a", "x")])
+        assert "pneumonia" not in str(error.value)
+        (tmp_path / name).unlink(missing_ok=True)  # then reviewed.jsonl alone knows the text
+
+
+def test_nothing_is_written_outside_the_folder(tmp_path):
+    """Guards a link in the folder, which would be written through, and what a kill has left of a replaced file."""
+    (tmp_path / "review").mkdir()
+    (tmp_path / "review" / ".minscl-abc.tmp").write_text(NOTE)
+    with ReviewFolder(tmp_path / "review", [DOCUMENT]):
+        assert not (tmp_path / "review" / ".minscl-abc.tmp").exists()
+    (tmp_path / "elsewhere.jsonl").write_text("")
+    (tmp_path / "review" / "reviewed.jsonl").symlink_to(tmp_path / "elsewhere.jsonl")
+    with pytest.raises(InputError, match="link"):
+        ReviewFolder(tmp_path / "review", [DOCUMENT])
+
+
+def test_a_folder_is_open_once(tmp_path):
+    """Guards two servers that append to one journal; after a refusal the folder is free as before."""
+    with ReviewFolder(tmp_path, [DOCUMENT]), pytest.raises(InputError, match="another run"):
+        ReviewFolder(tmp_path, [DOCUMENT])
+    (tmp_path / "reviewed.jsonl").write_text("{}\n")
+    for _ in range(2):
+        with pytest.raises(InputError, match="reviewed.jsonl:1"):
+            ReviewFolder(tmp_path, [DOCUMENT])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"act": "accept-all"},
+        {"at": "yesterday"},
+        {"entry": ""},
+        {"who": "x" * 201},
+        {"document": "b"},
+        {"note": NOTE},
+        {"after": {"codes": {"1": ITEM}}},
+        {"after": {"codes": {"0": {**ITEM, "decision": "maybe"}}}},
+        {"after": {"codes": {"0": {**ITEM, "poa": "1"}}}},
+        {"after": {"codes": {"0": {**ITEM, "score": float("nan")}}}},
+        {"after": {"codes": {"0": {**ITEM, "evidence": [{**QUOTATION, "text": "pneumonia"}]}}}},
+        {"after": {"codes": None}},
+        {"after": {"order": [1]}},
+        {"after": {"text": NOTE}},
+        {"who": "\ud800"},
+        {"after": {"codes": {"0": {**ITEM, "description": "\ud800"}}}},
+    ],
+)
+def test_an_entry_is_checked_before_it_is_kept(changes, tmp_path):
+    """Guards a journal that the next start cannot read or the page cannot fold; the message shows nothing of it."""
+    with ReviewFolder(tmp_path, [DOCUMENT]) as folder:
+        with pytest.raises(InputError) as error:
+            keep(folder, {**entry(1), **changes})
+        assert "pneumonia" not in str(error.value) and folder.entries() == []
+
+
+def test_every_act_of_the_page_is_an_entry():
+    """Guards an act that the page knows and the journal refuses."""
+    removed = entry(1, act="code-again", code=None, after={"codes": {"0": None}, "order": [], "finished": False})
+    assert Entry.from_dict(removed).to_dict() == removed
+    missing = {"text": "no such words", "start": None, "end": None, "grounded": False}
+    unlocated = entry(2, after={"codes": {"0": {**ITEM, "evidence": [missing], "rules": None, "score": None}}})
+    assert Entry.from_dict(unlocated).to_dict() == unlocated
