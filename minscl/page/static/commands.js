@@ -126,13 +126,14 @@ async function finishNote() {
   return (await confirmFinish(review.state)) ? act("finish", {}, review) : undefined;
 }
 
-function showHelp() {
+async function showHelp() {
   const { version, about, edition, date } = app.page;
   const codeSet = about || `ICD-10-CM edition ${edition}${date ? `, date of service ${date}` : ""}`;
   const where = app.server
     ? "Every decision is written to the server's folder before it counts as saved."
     : "Decisions are in this page only, until you download the log (X) or switch on the browser's storage there.";
-  return helpDialog({ about: [where, codeSet, `minscl ${version}; not for clinical use without review.`] });
+  const name = await helpDialog({ about: [where, codeSet, `minscl ${version}; not for clinical use without review.`] });
+  if (name && name !== "help") run(name);
 }
 
 /** Ask for the reviewer's name; whether there is one. @returns {Promise<boolean>} */

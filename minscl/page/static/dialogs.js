@@ -108,7 +108,10 @@ async function confirmFinish(state) {
   return !doubts.length || confirmDialog("Finish this note?", doubts, "Finish it", "Go on reviewing");
 }
 
-/** The keys, and whether single letters act. @param {{about: string[]}} page sentences on code set and version */
+/**
+ * The keys, each command also as a button, and whether single letters act; resolves to a command's name or null.
+ * @param {{about: string[]}} page sentences on code set and version
+ */
 function helpDialog(page) {
   return openDialog("Keys and help", (body, close) => {
     const [label, input] = newCheckBox("Single letters act (Ctrl+Z and the buttons always do)", app.lettersAct);
@@ -117,15 +120,17 @@ function helpDialog(page) {
     });
     body.append(label);
     for (const group of [...new Set(Object.values(COMMANDS).map((command) => command.group))]) {
-      const rows = Object.values(COMMANDS).filter((command) => command.group === group && command.keys.length);
+      const rows = Object.entries(COMMANDS).filter(([, command]) => command.group === group);
       const table = newElement("table", "keys");
       table.append(newElement("caption", "", group));
-      for (const { keys, label, about } of rows) {
+      for (const [name, { keys, label, about }] of rows) {
         const row = table.insertRow();
         const header = row.appendChild(newElement("th"));
         header.scope = "row";
         keys.forEach((key, index) => header.append(index ? " or " : "", newElement("kbd", "", key)));
-        row.insertCell().textContent = about ?? label;
+        const button = newButton(name, about ?? label);
+        button.addEventListener("click", () => close(name));
+        row.insertCell().append(button);
       }
       body.append(table);
     }

@@ -205,6 +205,7 @@ function start() {
   listenForKeys();
   listenToNote();
   listenToPrinter();
+  app.store.tell?.();
   if (documents.length) showNote(Math.min(documents.length, Number(location.hash.slice(1)) || 1) - 1);
   setTimeout(unpack); // the note is painted first
 }
