@@ -13,7 +13,7 @@ from importlib import resources
 
 import pytest
 
-from minscl.data.icd import CodeBook, parse_edition
+from minscl.data.icd import CodeBook, cache, parse_edition
 from minscl.data.icd.codebook import ROOT, _load
 from minscl.errors import InputError
 
@@ -202,8 +202,8 @@ def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
 
     expected = "1 Essential (primary) hypertension"
     assert load(tmp_path) == expected and len(parses) == 1
-    [cache] = set((tmp_path / "minscl").iterdir()) - {whole}
-    content = cache.read_bytes()
+    [cached] = set((tmp_path / "minscl").iterdir()) - {whole}
+    content = cached.read_bytes()
     assert load(tmp_path) == expected and len(parses) == 1
     damaged = [
         content[:100],
@@ -217,11 +217,11 @@ def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
         b"",
     ]
     for number, damage in enumerate(damaged, 2):
-        cache.write_bytes(damage)
-        assert load(tmp_path) == expected and len(parses) == number and cache.read_bytes() == content
+        cached.write_bytes(damage)
+        assert load(tmp_path) == expected and len(parses) == number and cached.read_bytes() == content
     assert load("/dev/null/nowhere") == expected and len(parses) == len(damaged) + 2
-    cache.unlink()
-    os.mkfifo(cache)
+    cached.unlink()
+    os.mkfifo(cached)
     assert load(tmp_path) == expected and len(parses) == len(damaged) + 3
 
 
@@ -232,7 +232,7 @@ def test_no_home_is_no_cache(monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(parse_edition.Path, "home", raise_as_pathlib_does)
+    monkeypatch.setattr(cache.Path, "home", raise_as_pathlib_does)
     monkeypatch.setattr(parse_edition, "parse_tabular", lambda root: {"nodes": {}, "notes": {}, "billable": ["I10"]})
     assert _load.__wrapped__("2026", None).billable == ["I10"]
 

@@ -15,7 +15,7 @@ from minscl.data.icd.lookup import read_entries
 from minscl.data.icd.tabular import NOTE_KINDS
 from minscl.data.types import Assignment, CodedDocument, Evidence
 from minscl.infer.answer import filter_by_score
-from minscl.page import page_html
+from minscl.page import code_set, page_html
 from minscl.page.build import SCRIPTS, STYLE, TEMPLATE, read_static, resources
 from minscl.page.code_set import codes_elsewhere, pack_code_set
 
@@ -210,9 +210,22 @@ def test_codes_of_another_edition_say_when_they_are_valid():
     assert {valid for _, valid in elsewhere.values()} == {"valid from 2026-10-01"}
 
 
-def test_the_code_set_is_packed_once():
-    """Guards seconds for every reload of a served page."""
-    assert pack_code_set(BOOK) is pack_code_set(CodeBook.load())
+def test_the_code_set_is_packed_once(tmp_path, monkeypatch):
+    """Guards seconds for every page and reload; a damaged file in the cache that spoils the page."""
+    packed = pack_code_set(BOOK)
+    assert packed is pack_code_set(CodeBook.load())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(code_set, "_pack", lambda codebook: "packed")
+    code_set.pack_code_set.cache_clear()
+    assert pack_code_set(BOOK) == "packed"
+    [file] = (tmp_path / "minscl").iterdir()
+    monkeypatch.setattr(code_set, "_pack", lambda codebook: "again")
+    code_set.pack_code_set.cache_clear()
+    assert pack_code_set(BOOK) == "packed"
+    file.write_bytes(file.read_bytes()[:-3])
+    code_set.pack_code_set.cache_clear()
+    assert pack_code_set(BOOK) == "again"
+    code_set.pack_code_set.cache_clear()
 
 
 def remarks_of(document: CodedDocument) -> dict:

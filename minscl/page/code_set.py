@@ -22,16 +22,29 @@ import json
 from os.path import commonprefix
 
 from minscl.data.icd import CodeBook
+from minscl.data.icd.cache import cache_folder, read_cache, write_cache
 from minscl.data.icd.editions import BUNDLED
 from minscl.data.icd.lookup import IndexEntry, read_entries
 from minscl.data.icd.tabular import NOTE_KINDS
 
+_FORMAT = 1  # increase when what is packed changes, or another edition is bundled
 _COMPRESSION = 6  # gzip level: 9 takes four times as long for 1% less
 
 
 @functools.lru_cache(maxsize=2)
 def pack_code_set(codebook: CodeBook) -> str:
-    """The code set of `codebook`, in ASCII; the same object is packed once."""
+    """The code set of `codebook`, in ASCII; from the cache folder, where it is after the first time."""
+    folder, name = cache_folder(), f"page-{_FORMAT}-{codebook.edition.digest}-{codebook.date or 'undated'}.json"
+    packed = read_cache(folder / name) if folder else None
+    if not isinstance(packed, str):
+        packed = _pack(codebook)
+        if folder:
+            write_cache(folder / name, packed)
+    return packed
+
+
+def _pack(codebook: CodeBook) -> str:
+    """Reads the Index, which takes seconds."""
     text = json.dumps(code_set(codebook), ensure_ascii=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), _COMPRESSION, mtime=0)).decode("ascii")
 
@@ -49,7 +62,7 @@ def code_set(book: CodeBook) -> dict:
         if of_node:
             notes[node] = of_node
     return {
-        "format": 1,
+        "format": _FORMAT,
         "edition": book.edition.id,
         "label": book.label,
         "date": str(book.date) if book.date else None,

@@ -1,0 +1,45 @@
+"""What takes seconds to compute from an edition's files, kept in the user's cache folder as checked JSON.
+
+A file that is absent, damaged or forbidden is as good as none: everything in it can be computed again.
+
+Read next: parse_edition.py.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from minscl.errors import InputError
+from minscl.files import read_bytes, replace_file
+
+
+def cache_folder() -> Path | None:
+    """$XDG_CACHE_HOME/minscl or ~/.cache/minscl; None where there is no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minscl"
+    except RuntimeError:  # HOME is not set and the user has no passwd entry, as in some containers
+        return None
+
+
+def read_cache(path: Path) -> Any:
+    """What write_cache wrote; None where it is absent, unreadable, or not as it was written."""
+    try:
+        digest, _, content = read_bytes(path).partition(b"\n")
+    except InputError:
+        return None
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        return None
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def write_cache(path: Path, value: Any) -> None:
+    """A line with the digest of what follows, then `value` as JSON; nothing where `path` cannot be written."""
+    content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    with contextlib.suppress(InputError), replace_file(path, "wb") as file:
+        file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
