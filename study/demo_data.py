@@ -41,8 +41,9 @@ SHORTEST_PHRASE = 5  # characters of a span that labels background texts: "DR" i
 LONGEST_DESCRIPTION = 60  # characters, of a description as a span
 ACI_WEIGHT = 6  # how often an ACI-Bench note stands for one CodiEsp text
 CALIBRATION_CASES = 60  # of CodiEsp's dev split: the scores are to fit other notes as well
+ADAPTER_DOCUMENTS = {"codiesp": 500, "notes": 250, "cases": 100, "invented": 60}  # drawn from each origin
 ADAPTER_SPANS = 4000
-PASSAGE = 150  # tokens of a passage, in the adapter's training and in `generate`, chosen on CodiEsp's dev split
+PASSAGE = 100  # tokens of a passage, in the adapter's training and in `generate`, chosen on CodiEsp's dev split
 SEED = 0
 
 
@@ -147,7 +148,11 @@ def write_adapter_data(folder: Path, tokenizer) -> None:
     """
     codebook, rng = CodeBook.load(), random.Random(SEED)
     documents = training_documents(codebook)
-    chosen = documents["codiesp"] + documents["cases"] + documents["notes"] + documents["invented"][:200]
+    chosen = [
+        document
+        for name, number in ADAPTER_DOCUMENTS.items()
+        for document in rng.sample(documents[name], min(number, len(documents[name])))
+    ]
     write_jsonl(folder / "documents.jsonl", list(in_passages(chosen, tokenizer)))
     spans = rng.sample(gold_pairs(codebook), ADAPTER_SPANS // 2) + rng.sample(
         common_phrases(codebook), ADAPTER_SPANS // 2
