@@ -20,6 +20,7 @@ class CodeView {
     this.elements = new Map(); // key → its <li>
     this.signatures = new Map();
     this.cards = new Map();
+    this.isRestoring = false;
     list.addEventListener("click", (event) => this.tell(event.target));
     list.addEventListener("focusin", (event) => this.tellFocus(event.target));
     list.addEventListener("toggle", (event) => this.fillNotes(event.target), true); // toggle does not bubble
@@ -90,7 +91,7 @@ class CodeView {
   tellFocus(target) {
     const key = target.closest(".card-place")?.dataset.key;
     const index = target.closest("[data-index]")?.dataset.index;
-    if (key) this.onAct("look", key, index && Number(index));
+    if (key && !this.isRestoring) this.onAct("look", key, index && Number(index));
   }
 
   focusedPart() {
@@ -101,7 +102,9 @@ class CodeView {
   restoreFocus({ key, part }) {
     const element = this.elements.get(key);
     if (!element || element.contains(document.activeElement)) return;
+    this.isRestoring = true; // no look at the card by the coder
     (element.querySelector(`[data-part="${part}"]`) ?? element.firstElementChild).focus({ preventScroll: true });
+    this.isRestoring = false;
   }
 
   /* The notes of the Tabular List, built when they are unfolded. */
@@ -164,9 +167,10 @@ function newQuotations({ item, assertions, places }) {
     const remove = newButton("remove-evidence", "Remove", `remove-${index}`);
     remove.setAttribute("aria-label", `Remove quotation ${index + 1} of ${item.code}`);
     remove.dataset.index = index;
-    row.append(quotation, newElement("span", places[index] ? "place" : "problem", place));
-    if (status) row.append(newElement("span", status === "affirmed" ? "place" : "problem", status));
-    row.append(remove);
+    const words = newElement("div");
+    words.append(quotation, " ", newElement("span", places[index] ? "place" : "problem", place));
+    if (status) words.append(" ", newElement("span", status === "affirmed" ? "place" : "problem", status));
+    row.append(words, remove);
   });
   return list;
 }
@@ -228,6 +232,7 @@ function visibleText(text) {
   return visiblePieces(text).map((piece) => (piece.label ? `[${piece.label}]` : piece.text)).join("");
 }
 
+/** `text` with its white space as single blanks; a byte order mark is none. @returns {string} */
 function oneLine(text) {
-  return text.split(/\s+/).filter(Boolean).join(" ");
+  return text.split(/[^\S\uFEFF]+/).filter(Boolean).join(" ");
 }

@@ -33,6 +33,7 @@ function stepCode(step) {
   const keys = listedItems(currentNote().review.state).map((item) => item.key);
   if (!keys.length) return say("This note has no codes; press / to add one.");
   const place = keys.indexOf(app.key) + step;
+  say("");
   if (place < 0 || place >= keys.length) say(step < 0 ? "This is the first code." : "This is the last code.");
   const key = keys[Math.max(0, Math.min(keys.length - 1, place))];
   showPane("codes");
@@ -49,7 +50,9 @@ function stepNote(step) {
 
 /** From the codes to the note, where the arrow keys select words, and back. */
 function changePane() {
-  const isNote = document.getElementById("note").contains(document.activeElement);
+  const isNarrow = matchMedia("(max-width: 899px)").matches; // as in style.css: one pane is shown
+  const isNote = isNarrow ? document.body.dataset.pane === "note"
+    : document.getElementById("note").contains(document.activeElement);
   showPane(isNote ? "codes" : "note");
   if (isNote) app.codeView.focus(app.key);
   else document.getElementById("note").focus();
@@ -121,7 +124,7 @@ async function finishNote() {
 
 function showHelp() {
   const { version, about, edition, date } = app.page;
-  const codeSet = `ICD-10-CM edition ${edition}${date ? `, date of service ${date}` : ""}. ${about}`;
+  const codeSet = about || `ICD-10-CM edition ${edition}${date ? `, date of service ${date}` : ""}`;
   const where = app.server
     ? "Every decision is written to the server's folder before it counts as saved."
     : "Decisions are in this page only, until you download the log (X) or switch on the browser's storage there.";

@@ -108,6 +108,11 @@ async function confirmFinish(state) {
 /** The keys, and whether single letters act. @param {{about: string[]}} page sentences on code set and version */
 function helpDialog(page) {
   return openDialog("Keys and help", (body, close) => {
+    const [label, input] = newCheckBox("Single letters act (Ctrl+Z and the buttons always do)", app.lettersAct);
+    input.addEventListener("change", () => {
+      app.lettersAct = input.checked;
+    });
+    body.append(label);
     for (const group of [...new Set(Object.values(COMMANDS).map((command) => command.group))]) {
       const rows = Object.values(COMMANDS).filter((command) => command.group === group && command.keys.length);
       const table = newElement("table", "keys");
@@ -122,12 +127,8 @@ function helpDialog(page) {
       body.append(table);
     }
     const selecting = "In the note, arrow keys select a word, and with Shift more words; Enter shows its code.";
-    const [label, input] = newCheckBox("Single letters act (Ctrl+Z and the buttons always do)", app.lettersAct);
-    input.addEventListener("change", () => {
-      app.lettersAct = input.checked;
-    });
     const texts = [selecting, "Keys rest while you type in a field.", ...page.about];
-    body.append(...texts.map((text) => newElement("p", "", text)), label);
+    body.append(...texts.map((text) => newElement("p", "", text)));
     body.append(newForm([], [{ label: "Close" }], () => close(null)));
   });
 }

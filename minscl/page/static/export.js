@@ -99,7 +99,7 @@ function poaOf(item, isExempt) {
 
 /** “quotation” (line:column), its white space as single blanks. @returns {string} */
 function quotationWithPlace(note, evidence) {
-  const quotation = `“${evidence.text.split(/\s+/).filter(Boolean).join(" ")}”`;
+  const quotation = `“${evidence.text.split(/[^\S\uFEFF]+/).filter(Boolean).join(" ")}”`;
   if (!isLocated(evidence)) return `${quotation} (not found in the note)`;
   const { line, column } = note.lineColumn(evidence.start);
   return `${quotation} (${line}:${column})`;

@@ -40,8 +40,8 @@ function newFileSection(reviews) {
 function newPrintSection(reviews, close) {
   const finished = reviews.filter(({ state }) => state.finished);
   const buttons = newElement("div", "file-buttons");
-  buttons.append(newAction("Print this note's summary", () => printReviews([currentNote().review], close)));
-  const all = newAction(`Print all finished (${finished.length})`, () => printReviews(finished, close));
+  buttons.append(newAction("Print this note: summary and text", () => printReviews(null, close)));
+  const all = newAction(`Print the summaries of finished notes (${finished.length})`, () => printReviews(finished, close));
   all.disabled = !finished.length;
   buttons.append(all);
   return [newElement("h3", "", "Print"), buttons];
@@ -100,7 +100,7 @@ function importEntries(entries) {
   return added ? `${added} decisions were imported.${apart}` : "This page has all of its decisions already.";
 }
 
-/** Print the summaries of these reviews. */
+/** Print the summaries of these reviews; null: that of the shown note, and its text. */
 function printReviews(reviews, close) {
   close(null);
   app.toPrint = reviews;

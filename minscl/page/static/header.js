@@ -20,12 +20,16 @@ function buildHeader() {
   note.tabIndex = 0;
   note.setAttribute("role", "region");
   note.setAttribute("aria-label", "Text of the note; arrow keys select words");
+  const noCodes = newElement("p");
+  noCodes.id = "no-codes";
+  document.getElementById("codes").before(noCodes);
   showReviewer();
   showPane("note");
   showDocumentNames();
   window.addEventListener("beforeunload", (event) => {
     if (app.isUnsaved) event.preventDefault();
   });
+  window.addEventListener("pagehide", () => app.store.close?.(app.documents[app.index]?.id));
 }
 
 function headerButton(id, label, onClick) {
@@ -84,6 +88,8 @@ function showProgress(review) {
   if (option) [option.textContent, option.selected] = [name, true];
   else showDocumentNames();
   document.body.classList.toggle("finished", review.state.finished);
+  const reason = app.remarks[app.index]?.noCodes || "no codes";
+  document.getElementById("no-codes").textContent = total ? "" : `${visibleText(reason)}; press / to search and add one.`;
 }
 
 function showReviewer() {
@@ -96,18 +102,10 @@ function showStatus(text, unsaved) {
   app.isUnsaved = unsaved > 0;
 }
 
-/** "ICD-10-CM edition 2027, date of service …; score: …" @returns {string} */
+/** Code set, model and what a score is, as the page says it of a document. @returns {string} */
 function aboutDocument(coded) {
-  const parts = [];
-  if (coded.edition) parts.push(`ICD-10-CM edition ${coded.edition}`);
-  if (coded.date) parts.push(`date of service ${coded.date}`);
-  const calibration = coded.coded_with?.calibration;
-  const hasScores = coded.codes.some((code) => typeof code.score === "number");
-  if (hasScores && calibration === "none") parts.push("score: the model's own, not calibrated");
-  else if (hasScores && calibration) {
-    parts.push(`score: calibrated; of codes with 0.70, for example, 70% were right on ${calibration}`);
-  }
-  return visibleText(parts.join("; "));
+  const { about = "" } = app.remarks[app.documents.indexOf(coded)] ?? {};
+  return visibleText(about);
 }
 
 /** Warnings of the document that no card shows, and whether its rules are those of the codes in the list now. */

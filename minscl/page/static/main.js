@@ -6,6 +6,7 @@
 
 const app = {
   documents: [], // coded documents, as in the page
+  remarks: [], // of each document: about, its code set and model; noCodes, why it has none
   server: null,
   page: null, // page-data without documents and entries
   reviews: new Map(), // document id → Review, made when it is first needed
@@ -194,8 +195,8 @@ function sentenceOf(review, entry) {
 }
 
 function start() {
-  const { documents, entries, ...page } = JSON.parse(document.getElementById("page-data").textContent);
-  Object.assign(app, { documents, page, server: page.server });
+  const { documents, entries, remarks = [], ...page } = JSON.parse(document.getElementById("page-data").textContent);
+  Object.assign(app, { documents, remarks, page, server: page.server });
   const handlers = { onStatus: showStatus, onTaken: showTaken };
   app.store = app.server ? new ServerStore(app.server, handlers) : new FileStore(documents, handlers);
   const restored = app.store.restore?.() ?? [];

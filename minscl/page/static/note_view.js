@@ -163,6 +163,13 @@ class NoteView {
     return this.note.text.length;
   }
 
+  /** Select UTF-16 units of the note; `shownUnit` scrolls into view. */
+  selectUnits(startUnit, endUnit, shownUnit) {
+    const [from, to] = [this.leafAt(startUnit), this.leafAt(endUnit - 1)];
+    getSelection().setBaseAndExtent(from, startUnit - this.units.get(from), to, endUnit - this.units.get(to));
+    this.leafAt(shownUnit).parentElement.closest(".piece, .line").scrollIntoView({ block: "nearest" });
+  }
+
   leafAt(unit) {
     const place = this.note.toPlace(unit);
     const { element } = this.blocks.findLast((block) => block.start <= place);
@@ -197,7 +204,8 @@ function newPiece(spans, end) {
   const closed = spans.filter((span) => span.end === end).map((span) => span.code);
   if (closed.length) piece.dataset.codes = [...new Set(closed)].join(" ");
   let parent = piece;
-  for (const span of spans) {
+  const outerFirst = [...spans].sort((one, other) => other.lane - one.lane); // an inner layer hides no underline below it
+  for (const span of outerFirst) {
     const layer = newElement("span", "layer"); // paint() gives it the other classes
     layer.dataset.span = span.id;
     parent = parent.appendChild(layer);

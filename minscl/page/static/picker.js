@@ -22,7 +22,7 @@ function pickCode(title, label, find, about, query = "") {
     list.setAttribute("aria-label", "Codes found");
     const status = newElement("p", "hit-count");
     status.setAttribute("role", "status");
-    for (const [name, value] of Object.entries({ role: "combobox", "aria-controls": list.id, "aria-expanded": "true",
+    for (const [name, value] of Object.entries({ role: "combobox", "aria-controls": list.id,
       "aria-autocomplete": "list" })) input.setAttribute(name, value);
     const picker = { input, list, status, find, hits: [], active: 0, close };
     input.addEventListener("input", () => showFound(picker));
@@ -31,10 +31,13 @@ function pickCode(title, label, find, about, query = "") {
       const option = event.target.closest("[role=option]");
       if (option) chooseHit(picker, Number(option.dataset.index));
     });
-    body.append(newElement("p", "", about), wrapper, status, list);
+    const frame = newElement("div", "hit-frame"); // of constant height: the buttons do not jump
+    frame.append(list);
+    body.append(newElement("p", "", about), wrapper, status, frame);
     body.append(newForm([], [{ label: "Use the marked code" }, { label: "Cancel", run: () => close(null) }],
       () => chooseHit(picker, picker.active)));
     showFound(picker);
+    setTimeout(() => input.select()); // typing replaces the selected words of the note
   });
 }
 
@@ -42,6 +45,8 @@ function showFound(picker) {
   picker.hits = picker.find(picker.input.value.trim());
   picker.list.replaceChildren(...picker.hits.map(newOption));
   const { length } = picker.hits;
+  picker.list.hidden = !length; // an empty list box has no options to go to
+  picker.input.setAttribute("aria-expanded", String(length > 0));
   const none = picker.input.value.trim() ? "No code is found." : "Type words of a diagnosis, or a code.";
   const most = length === MOST_HITS ? " or more" : "";
   picker.status.textContent = length ? `${length}${most} ${length === 1 ? "code" : "codes"}` : none;

@@ -64,6 +64,13 @@ class ServerStore {
     }
   }
 
+  /** This tab is gone; the next one need not ask for the note. */
+  close(document) {
+    const headers = { "X-Minscl-Token": this.server.token, "Content-Type": "application/json" };
+    const body = JSON.stringify({ document, tab: TAB, close: true });
+    fetch("/api/open", { method: "POST", headers, body, keepalive: true }).catch(() => {});
+  }
+
   /** The entries that the server has of a note. @returns {Promise<Entry[]>} */
   async entries(document) {
     const response = await callServer(this.server, `/api/entries?document=${encodeURIComponent(document)}`);
