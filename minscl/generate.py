@@ -41,10 +41,11 @@ from minscl.hardware import choose_device, default_cache_bytes, memory_errors
 from minscl.infer import BATCH_SIZE
 from minscl.infer.coder import code_notes
 from minscl.infer.linear import pack_weights
-from minscl.infer.report import html_page, text_table
+from minscl.infer.report import text_table
 from minscl.infer.systems import CODE_FIRST, SYSTEMS, Sampling, choose_system
 from minscl.infer.systems.lookup import LOOKUP
 from minscl.infer.systems.lookup_notes import check_lookup_flags, look_up_notes, lookup_settings, read_table
+from minscl.page import page_html
 from minscl.pretrained import describe_weights, load_calibration, load_pretrained
 
 
@@ -253,7 +254,7 @@ def main(argv=None) -> int:
     coded_notes = [item if item.edition else check_document(item, codebook) for item in coded_notes]
     if config.html:
         with replace_file(config.html) as handle:
-            handle.write(html_page(coded_notes, f"{codebook.label}: {codebook.edition.about}"))
+            handle.write(page_html(coded_notes, codebook, about=f"{codebook.label}: {codebook.edition.about}"))
     if skipped:
         total = len({*skipped, *(note.id for note in notes)})
         print(

@@ -17,6 +17,7 @@ from importlib import resources
 from minscl import __version__
 from minscl.data.icd import CodeBook
 from minscl.data.types import CodedDocument
+from minscl.infer.report import about_document, no_codes
 from minscl.page.code_set import pack_code_set
 
 TEMPLATE, STYLE = "page.html", "style.css"
@@ -25,8 +26,10 @@ SCRIPTS = (  # in this order: classic scripts that share one global scope
     "state.js",
     "codes.js",
     "words.js",
+    "texts.js",
     "word_index.js",
     "agreement.js",
+    "default_codes.js",
     "search.js",
     "note_view.js",
     "word_cursor.js",
@@ -59,6 +62,7 @@ def page_html(
     `about`: a sentence on the code set. `server`: {"token", "reviewer", "canCode"} where `review` serves the page, None
     for a file. `entries`: the decision log so far, oldest first.
     """
+    documents = list(documents)
     data = {
         "version": __version__,
         "about": about,
@@ -66,6 +70,7 @@ def page_html(
         "date": str(codebook.date) if codebook.date else None,
         "server": server,
         "documents": [document.to_dict() for document in documents],
+        "remarks": [remark(document) for document in documents],
         "entries": list(entries),
     }
     style, scripts = read_static(STYLE), [read_static(name) for name in SCRIPTS]
@@ -77,6 +82,12 @@ def page_html(
         "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
     return re.sub(r"\{\{([a-z-]+)\}\}", lambda match: parts[match[1]], read_static(TEMPLATE))
+
+
+def remark(document: CodedDocument) -> dict[str, str]:
+    """What the page says of a document as it came from the model, in the words of the text table."""
+    is_coded = document.coded_with is not None or document.output is not None  # else a note that nobody has coded
+    return {"about": about_document(document), "noCodes": no_codes(document) if is_coded and not document.codes else ""}
 
 
 def policy(scripts: Iterable[str], style: str, connect: str) -> str:

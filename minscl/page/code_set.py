@@ -77,7 +77,7 @@ def codes_elsewhere(book: CodeBook) -> dict[str, tuple[str, str]]:
 
 def _continued(description: str, above: str) -> str:
     """A description, or a tab and what it adds to that of its parent."""
-    return f"\t{description[len(above):]}" if above and description.startswith(above) else description
+    return f"\t{description[len(above) :]}" if above and description.startswith(above) else description
 
 
 def _by_book(entries: list[IndexEntry]) -> dict[str, list[IndexEntry]]:
@@ -96,7 +96,7 @@ def _index_list(name: str, entries: list[IndexEntry]) -> dict:
     for entry in entries:
         term = entry.term
         key = (term.path, term.modifiers, term.see)
-        number = seen[*key, term.column] = seen.get((*key, term.column), 0) + 1
+        number = seen[(*key, term.column)] = seen.get((*key, term.column), 0) + 1
         rows.setdefault((*key, number), [None] * len(columns))[columns.index(term.column)] = entry
     packed, before = [], ()
     for (path, modifiers, see, _), in_columns in rows.items():

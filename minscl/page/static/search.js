@@ -8,7 +8,8 @@
    Words may come in any order; the last one may be unfinished, unless a blank follows. "e1165" and "E11.65" name codes.
    `where` is the place that leads to the code: "index: Failure, failed > heart", "inclusion term: …", "description",
    "code". `code` is "" for a reference to no single code.
-   Read next: word_index.js and agreement.js, the ranking; words.js, how words are compared. */
+   Read next: word_index.js and agreement.js, the ranking; words.js, how words are compared;
+   default_codes.js, the code below a heading. */
 
 const CODE_BEGINNING = /^[A-Z][0-9][0-9A-Z]{0,5}$/; // without the dot
 const MAX_QUERY_WORDS = 40; // a paste is longer
@@ -32,31 +33,34 @@ async function buildSearch(codeSet) {
   return search;
 }
 
-/* The entries of the packed Index in print order, column after column: {book, path, column, modifiers, see,
-   isReferred, code, printed}. `printed`: the code as printed, with its dash; `isReferred`: it is that of `see`. */
+/* The entries of the packed Index in print order, column after column: {row, column, code, printed, isReferred}, where
+   `row` is {book, path, modifiers, see}, one for all columns of a table. `printed`: the code as printed, with its dash;
+   `isReferred`: it is that of the reference `see`. */
 function* indexEntries(codeSet) {
   for (const { book, columns, rows } of codeSet.index) {
-    let path = [];
-    const terms = rows.map(([shared, titles, codes, modifiers = [], see = ""]) => {
-      path = [...path.slice(0, shared), ...titles];
-      return { path, codes: columns ? codes : [codes ?? ""], modifiers, see };
-    });
+    const read = [];
     for (const [place, column] of (columns || [""]).entries()) {
-      for (const { path, codes, modifiers, see } of terms) {
-        const packed = codes[place];
+      for (let number = 0; number < rows.length; number += 1) {
+        const [shared, titles, codes = "", modifiers = [], see = ""] = rows[number];
+        if (!place) {
+          const path = [...(number ? read[number - 1].path : []).slice(0, shared), ...titles];
+          read.push({ book, path, modifiers, see, titleWords: null });
+        }
+        const packed = columns ? codes[place] : codes;
         if (packed === null) continue;
-        const [code, printed, hasOwn] = Array.isArray(packed) ? packed : [packed, packed];
-        yield { book, path, column, modifiers, see, isReferred: see && !hasOwn, code, printed: printed.split(" [")[0] };
+        const [code, printedCodes, hasOwn] = Array.isArray(packed) ? packed : [packed, packed];
+        const printed = printedCodes.split(" [")[0];
+        yield { row: read[number], column, code, printed, isReferred: see !== "" && !hasOwn };
       }
     }
   }
 }
 
 /* The place of an entry as a coder reads it: "index: Attack > heart, see Infarct, myocardium". */
-function entryPlace({ book, path, column, see, isReferred, code, printed }) {
-  const origin = `${book}: ${path.join(" > ")}${column ? ` | ${column}` : ""}`;
+function entryPlace({ row, column, code, printed, isReferred }) {
+  const origin = `${row.book}: ${row.path.join(" > ")}${column ? ` | ${column}` : ""}`;
   const isOlder = code !== withoutDash(printed);
-  return origin + (isReferred ? `, see ${see}` : "") + (isOlder ? ` (printed ${printed})` : "");
+  return origin + (isReferred ? `, see ${row.see}` : "") + (isOlder ? ` (printed ${printed})` : "");
 }
 
 function withoutDash(code) {
@@ -71,13 +75,16 @@ class Search {
     this._abbreviations = new Abbreviations();
     this._texts = new Map(); // node → number of its description in the index
     this._codes = [];
+    this._headingWords = new Map(); // while building: heading → descriptionWords
+    this._words = new Map(); // while building: rest of a description → descriptionWords
   }
 
   *build() {
     const [codeSet, index] = [this._codeSet, this._index];
     let size = 0;
     for (const entry of indexEntries(codeSet)) {
-      index.add({ entry, node: entry.code }, this._entryAddition(entry), this._entryWords(entry));
+      const words = termWords(index.words, entry.row, entry.column);
+      index.add({ entry, node: entry.code, inclusion: "" }, this._entryAddition(entry), words);
       size += 1;
       if (size % 200 === 0) yield;
     }
@@ -85,16 +92,18 @@ class Search {
       const description = codeSet.description(node);
       const addition = this._nodeAddition(node, description);
       this._texts.set(node, size);
-      index.add({ node, inclusion: "" }, addition, descriptionWords(index.words, description));
+      index.add({ entry: null, node, inclusion: "" }, addition, this._nodeWords(node, description));
       this._abbreviations.learn(description);
       size += 1;
       for (const inclusion of codeSet.notes(node, "inclusionTerm")) {
-        index.add({ node, inclusion }, addition, descriptionWords(index.words, inclusion));
+        index.add({ entry: null, node, inclusion }, addition, descriptionWords(index.words, inclusion));
         this._abbreviations.learn(inclusion);
         size += 1;
       }
       if (size % 200 === 0) yield;
     }
+    this._headingWords.clear();
+    this._words.clear();
     yield* index.freeze();
     this._codes = codeSet.codes.filter((node) => /^[A-Z][0-9]/.test(node)).sort();
     codeSet.children("");
@@ -132,7 +141,8 @@ class Search {
       if (mayBe && this._index.words.numbers.has(word)) {
         const capitals = word.toUpperCase();
         const sources = this._index.sourcesWith(word, MAX_PRINTED);
-        mayBe = sources.some(({ entry, inclusion }) => (entry ? entry.path.join(" ") : inclusion).includes(capitals));
+        const printed = sources.map(({ entry, inclusion }) => (entry ? entry.row.path.join(" ") : inclusion));
+        mayBe = printed.some((text) => text.includes(capitals));
       }
       const expanded = this._abbreviations.expand(word, mayBe ? this._index.phrases(word) : new Map());
       return expanded.length ? expanded : [word];
@@ -183,7 +193,7 @@ class Search {
     let [best, most] = ["", [0, -MAX_QUERY_WORDS]];
     if (rest.length) {
       const context = new Set([...index.wordsOf(index.textAt(fit.rank)), ...index.wordsOf(this._texts.get(node))]);
-      for (const word of splitWords(entry ? entry.see : "")) {
+      for (const word of splitWords(entry ? entry.row.see : "")) {
         const number = index.words.numbers.get(singular(word));
         if (number !== undefined) context.add(number);
       }
@@ -199,13 +209,27 @@ class Search {
     return isWhole && !codeSet.seventhCharacters(node).length ? "" : defaultBelow(codeSet, node);
   }
 
-  _entryWords({ path, column, modifiers }) {
-    return termWords(this._index.words, path, column, modifiers);
+  /* descriptionWords; of one that continues its parent's, the parent's words and those of the rest. */
+  _nodeWords(node, description) {
+    const parent = this._codeSet.parent(node);
+    const above = parent === null ? "" : `${this._codeSet.description(parent)}, `;
+    const rest = description.slice(above.length);
+    const words =
+      above && description.startsWith(above) && !/[()]|without|alignant|econdary/.test(rest)
+        ? this._headingWords.get(parent).map((kind, place) => kind.concat(this._restWords(rest)[place]))
+        : descriptionWords(this._index.words, description);
+    if (!this._codeSet.isBillable(node)) this._headingWords.set(node, words);
+    return words;
   }
 
-  _entryAddition({ book, path, code }) {
+  _restWords(rest) {
+    if (!this._words.has(rest)) this._words.set(rest, descriptionWords(this._index.words, rest));
+    return this._words.get(rest);
+  }
+
+  _entryAddition({ row, code }) {
     if (!code) return ADDITIONS.noCode;
-    const isMainTerm = path.length === 1 && book === "index";
+    const isMainTerm = row.path.length === 1 && row.book === "index";
     const isBillable = this._codeSet.isBillable(code);
     return ADDITIONS.index + isMainTerm * ADDITIONS.mainTerm + isBillable * ADDITIONS.billable;
   }
@@ -215,43 +239,6 @@ class Search {
     const isManifestation = description.includes("in diseases classified elsewhere");
     return this._codeSet.isBillable(node) * ADDITIONS.billable + isManifestation * ADDITIONS.manifestation;
   }
-}
-
-/* The billable code that a heading stands for where the note says no more; "" if the List does not tell. Step by step:
-   an only child; the child that the List calls unspecified; the 7th character of the initial encounter. */
-function defaultBelow(codeSet, heading) {
-  let code = heading;
-  while (code && !codeSet.isBillable(code)) {
-    const seventh = codeSet.seventhCharacters(code);
-    const children = codeSet.children(code);
-    const defaults = seventh.length
-      ? seventh.filter(({ meaning }) => /initial|unspecified/.test(meaning)).map((character) => character.code)
-      : children.filter((child) => addsOnlyUnspecified(codeSet, code, child));
-    if (children.length === 1) [code] = children;
-    else code = defaults.length === 1 || (seventh.length && defaults.length) ? defaults[0] : "";
-  }
-  return code;
-}
-
-/* Whether the child's description says "unspecified" more often than its parent's, and "with" no more often. */
-function addsOnlyUnspecified(codeSet, code, child) {
-  const [above, below] = [code, child].map((node) => {
-    const words = codeSet.description(node).toLowerCase().replaceAll("whether with", "whether").match(/[\p{L}\p{N}_]+/gu);
-    const count = (word) => (words || []).filter((other) => other === word).length;
-    return { unspecified: count("unspecified"), with: count("with") };
-  });
-  return below.unspecified > above.unspecified && below.with <= above.with;
-}
-
-/* The first billable codes at or below a node, in the List's order. */
-function firstBillableBelow(codeSet, node, limit) {
-  const [codes, left] = [[], [node]];
-  while (left.length && codes.length < limit) {
-    const next = left.pop();
-    if (codeSet.isBillable(next)) codes.push(next);
-    left.push(...[...codeSet.children(next)].reverse());
-  }
-  return codes;
 }
 
 function countBelowText(ascending, text) {

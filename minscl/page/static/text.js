@@ -19,11 +19,14 @@
 /* C0 and C1 controls but \t and \n; soft hyphen; zero-width, joiners, direction marks, embeddings, overrides and
    isolates; line and paragraph separators; byte order mark; interlinear annotation; tags. Variation selectors, which
    belong to the sign before them, are left. */
-const INVISIBLE =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+const INVISIBLE = new RegExp(
+  "[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180e\\u200b-\\u200f" +
+    "\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufeff\\uffa0\\ufff9-\\ufffb\\u{e0000}-\\u{e007f}]",
+  "gu",
+);
 const WORD_CHARACTER = /[\p{L}\p{N}\p{M}_]/u;
 const EDGE = /[\s\p{Z}\p{Cc}\p{Cf}.,;:!?…"'“”‘’«»*•·\-–—/\\|]/u; // is no word at either end of a selection
-const CLOSING = { "(": ")", "[": "]", "{": "}" };
+const BRACKETS = { "(": ")", "[": "]", "{": "}", ")": "(", "]": "[", "}": "{" };
 
 function noteText(text) {
   const pairs = []; // places of the characters that take two units, ascending
@@ -67,16 +70,10 @@ function noteText(text) {
     const at = (place) => String.fromCodePoint(text.codePointAt(note.toUnit(place)));
     let first = Math.max(0, Math.min(start, end));
     let last = Math.min(length, Math.max(start, end));
-    while (first < last && EDGE.test(at(first))) first += 1;
-    while (last > first && EDGE.test(at(last - 1))) last -= 1;
-    // a bracket whose other half is not selected is none of the words
-    const selected = () => note.slice(first, last);
-    for (const [open, close] of Object.entries(CLOSING)) {
-      if (first < last && at(first) === open && !selected().includes(close)) first += 1;
-      if (first < last && at(last - 1) === close && !selected().includes(open)) last -= 1;
-    }
-    while (first < last && EDGE.test(at(first))) first += 1;
-    while (last > first && EDGE.test(at(last - 1))) last -= 1;
+    const isEdge = (place, bracket, other) =>
+      EDGE.test(at(place)) || other.includes(at(place)) || isUnpaired(at(place), bracket, note.slice(first, last));
+    while (first < last && isEdge(first, "([{", ")]}")) first += 1;
+    while (last > first && isEdge(last - 1, ")]}", "([{")) last -= 1;
     if (first === last) return null;
     const isWord = (place) => place >= 0 && place < length && WORD_CHARACTER.test(at(place));
     if (isWord(first)) while (isWord(first - 1)) first -= 1;
@@ -86,6 +83,11 @@ function noteText(text) {
   };
 
   return note;
+}
+
+/* Whether `character` is one of `brackets` and `text` has no other half of it: that is none of the words. */
+function isUnpaired(character, brackets, text) {
+  return brackets.includes(character) && !text.includes(BRACKETS[character]);
 }
 
 /* How many of `ascending` are less than `number`. */

@@ -187,23 +187,22 @@ function wordStem(word) {
 }
 
 /* [essential words, synonyms, modifiers] of an entry of the Index with the titles above it. */
-function termWords(words, path, column, modifiers) {
-  let essential = [];
-  let synonyms = [];
-  let titles = path;
+function termWords(words, row, column) {
+  row.titleWords ??= row.path.map((title) => words.ofTitle(title)); // read once for all columns
+  const essential = [];
+  const synonyms = [];
   if (column) {
-    [essential, synonyms] = (COLUMN_WORDS[column] || ["", column]).map((text) => [...words.of(text)]);
-    if (essential.length) {
-      synonyms.push(...words.of(path[0])); // a neoplasm: the main term is "Neoplasm, neoplastic"
-      titles = path.slice(1);
-    }
+    const [named, alike] = COLUMN_WORDS[column] || ["", column];
+    essential.push(...words.of(named));
+    synonyms.push(...words.of(alike));
   }
-  for (const title of titles) {
-    const [first, others] = words.ofTitle(title);
+  const isNeoplasm = essential.length > 0; // the main term is "Neoplasm, neoplastic"
+  if (isNeoplasm) synonyms.push(...words.of(row.path[0]));
+  for (const [first, others] of isNeoplasm ? row.titleWords.slice(1) : row.titleWords) {
     essential.push(...first);
     synonyms.push(...others);
   }
-  return [essential, synonyms, modifiers.flatMap((text) => words.of(text))];
+  return [essential, synonyms, row.modifiers.flatMap((text) => words.of(text))];
 }
 
 /* [essential words, synonyms, modifiers] of a description or inclusion term. */
