@@ -12,12 +12,13 @@ import io
 import os
 import pickle
 import subprocess
+import warnings
 
 import pytest
 
 from minscl.command import run_command
 
-SLOW_FIXTURES = {"gold", "finished_run", "coded"}
+SLOW_FIXTURES = {"gold", "finished_run", "coded", "browser", "codebook_pages"}
 
 
 def pytest_collection_modifyitems(items):
@@ -131,3 +132,73 @@ def build_once(tmp_path_factory, name, build):
         result = build()
         path.write_bytes(pickle.dumps(result))
         return result
+
+
+@pytest.fixture(scope="session")
+def codebook_pages(tmp_path_factory):
+    """(code set, page): the default CodeBook, and page(documents, **options) → HTML; the code set is packed once."""
+    from minscl.data.icd import CodeBook
+    from minscl.page import build
+
+    book = CodeBook.load()
+    packed = build_once(tmp_path_factory, "packed_code_set", lambda: build.pack_code_set(book))
+
+    def page(documents, **options) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(build, "pack_code_set", lambda _: packed)
+            return build.page_html(documents, book, **options)
+
+    return book, page
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, driven by Playwright; one a file, for Playwright's event loop would disturb other tests."""
+    from tests import browser as settings
+
+    if missing := settings.missing():
+        reason = f"NOT TESTED: the coder's page in a browser, for want of {missing}"
+        warnings.warn(reason, stacklevel=1)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=settings.CHROMIUM, args=settings.FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def coders(browser):
+    """The same as `coder`, for pages that several tests share."""
+    with coder_pages(browser) as open_page:
+        yield open_page
+
+
+@pytest.fixture
+def coder(browser):
+    """coder(address, **options of the browser's context) → CoderPage. No test may leave a request to anyone but the
+    page's own server, or an error of the browser; pages from the disk have no network at all."""
+    with coder_pages(browser) as open_page:
+        yield open_page
+
+
+@contextlib.contextmanager
+def coder_pages(browser):
+    """The function of the fixture `coder`."""
+    from tests.browser import CoderPage
+
+    contexts, pages = [], []
+
+    def open_page(address: str, **options) -> CoderPage:
+        context = browser.new_context(offline=address.startswith("file:"), **options)
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        pages.append(CoderPage(context, address))
+        return pages[-1]
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    for page in pages:
+        assert (page.outside_requests(), page.complaints) == ([], [])
