@@ -273,8 +273,10 @@ def test_files_are_read_by_evaluate_and_the_log_goes_on_elsewhere(page, coder, a
     assert "finished" in other.tab.locator("#documents option").first.inner_text()
 
 
-def test_the_browser_keeps_the_log_only_when_that_is_switched_on(page):
+def test_the_browser_keeps_the_log_only_when_that_is_switched_on(coder, address):
     """Guards patient text that stays on a machine unasked, and decisions lost by a reload although it was asked for."""
+    page = coder(address)
+    page.set_reviewer()
     page.press("a")
     assert page.tab.evaluate("() => localStorage.length") == 0
     page.press("x")

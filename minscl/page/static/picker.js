@@ -37,7 +37,6 @@ function pickCode(title, label, find, about, query = "") {
     body.append(newForm([], [{ label: "Use the marked code" }, { label: "Cancel", run: () => close(null) }],
       () => chooseHit(picker, picker.active)));
     showFound(picker);
-    setTimeout(() => input.select()); // typing replaces the selected words of the note
   });
 }
 
