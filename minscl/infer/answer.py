@@ -14,10 +14,9 @@ from minscl.data.icd import CodeBook
 from minscl.data.locate import locate
 from minscl.data.prompts import Parsed, render_evidence
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
+from minscl.infer.report import LEFT_OUT
 from minscl.infer.sequence import Generation
 from minscl.infer.systems import SCL, System
-
-LEFT_OUT = "left out, score below"  # the warning of filter_by_score begins so
 
 
 def read_answer(

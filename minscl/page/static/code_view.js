@@ -1,17 +1,8 @@
 "use strict";
 /* The list of codes: one card an item, built again only where what it shows has changed.
 
-   A card says in words what colour says too: decision, validity, assertion, evidence that was not found. What a click
-   does is told to `onAct(command, key, index)`; nothing is decided here. Read next: keys.js, the commands. */
+   What a click does is told to `onAct(command, key, index)`; nothing is decided here. Read next: card.js, a card. */
 
-const POA_WORDS = { Y: "yes", N: "no", U: "documentation insufficient", W: "clinically undetermined", exempt: "exempt" };
-const INFORMATIONAL = ["Excludes1 (different sides)", "Excludes2", "Use additional code", "Code also"];
-
-/**
- * What a card shows.
- * @typedef {{item: Item, origin: string, poa: string|null, rules: string[], assertions: string[], places: string[],
- *   info: Object|null}} Card
- */
 class CodeView {
   /** @param {HTMLElement} list @param {(command: string, key: string, index?: number) => void} onAct */
   constructor(list, onAct) {
@@ -78,6 +69,11 @@ class CodeView {
     part?.scrollIntoView({ block: "nearest" });
   }
 
+  /** Scroll the card of `key` into view, without the keyboard focus. */
+  reveal(key) {
+    this.elements.get(key)?.scrollIntoView({ block: "nearest" });
+  }
+
   /** Whether most of the card of `key`, or as much as fits, is on the screen now. @returns {boolean} */
   isOnScreen(key) {
     const box = this.elements.get(key)?.getBoundingClientRect();
@@ -124,124 +120,4 @@ class CodeView {
       details.append(newElement("h4", "", `${title} (${name})`), newList(texts.map((text) => visibleText(text))));
     }
   }
-}
-
-/* The <li> of a card. */
-function newCard(card) {
-  const { item, info } = card;
-  const place = newElement("li", `card-place ${item.decision}`);
-  place.dataset.key = item.key;
-  const element = place.appendChild(newElement("article", "card"));
-  element.tabIndex = -1;
-  element.dataset.part = "card";
-  const title = newElement("h3");
-  title.id = `code-${item.key}`;
-  title.append(newElement("span", "code", item.code), ` ${visibleText(item.description) || "(not in the Tabular List)"}`);
-  element.setAttribute("aria-labelledby", title.id);
-  const head = newElement("div", "card-head");
-  head.append(title, newElement("span", "decision", item.decision));
-  element.append(head, newElement("p", "facts", factsOf(card)));
-  if (info?.valid) element.append(newElement("p", "problem", `Not valid as a code: ${info.valid}.`));
-  element.append(newQuotations(card));
-  if (card.rules.length) element.append(newRules(card));
-  if (info?.path.length > 1) element.append(newPath(info.path.slice(0, -1)));
-  if (info?.notes.length) element.append(newNotes(info.notes));
-  element.append(newButtons(item));
-  return place;
-}
-
-/* "principal diagnosis · present on admission: yes (Y) · score 0.82" */
-function factsOf({ item, origin, poa }) {
-  const facts = [];
-  if (item.principal) facts.push("principal diagnosis");
-  if (poa) facts.push(`present on admission: ${poa === "exempt" ? "exempt" : `${POA_WORDS[poa]} (${poa})`}`);
-  if (item.score !== null) facts.push(`score ${item.score.toFixed(2)}`);
-  if (item.added) facts.push("added by a reviewer");
-  else if (origin !== "no") facts.push(origin);
-  return facts.join(" · ");
-}
-
-function newQuotations({ item, assertions, places }) {
-  if (!item.evidence.length) return newElement("p", "problem", "No evidence is named.");
-  const list = newElement("ul", "quotations");
-  list.setAttribute("aria-label", `Evidence of ${item.code}`);
-  item.evidence.forEach((evidence, index) => {
-    const row = list.appendChild(newElement("li"));
-    row.dataset.index = index;
-    const quotation = newButton("look", `“${visibleText(oneLine(evidence.text))}”`, `quotation-${index}`);
-    quotation.classList.add("quotation");
-    quotation.dataset.index = index;
-    const place = places[index] ? `line ${places[index]}` : "not found in the note";
-    const status = assertions[index];
-    const remove = newButton("remove-evidence", "Remove", `remove-${index}`);
-    remove.setAttribute("aria-label", `Remove quotation ${index + 1} of ${item.code}`);
-    remove.dataset.index = index;
-    const words = newElement("div");
-    words.append(quotation, " ", newElement("span", places[index] ? "place" : "problem", place));
-    if (status) words.append(" ", newElement("span", status === "affirmed" ? "place" : "problem", status));
-    row.append(words, remove);
-  });
-  return list;
-}
-
-function newRules({ rules }) {
-  const list = newList(rules.map(visibleText));
-  list.classList.add("rules");
-  rules.forEach((rule, index) => {
-    const informs = INFORMATIONAL.some((name) => rule.startsWith(`${name}:`));
-    list.children[index].className = informs ? "note-rule" : "problem";
-  });
-  return list;
-}
-
-function newPath(nodes) {
-  const path = newElement("ol", "path");
-  path.setAttribute("aria-label", "Place in the Tabular List");
-  for (const { name, description } of nodes) path.append(newElement("li", "", `${name} ${description}`));
-  return path;
-}
-
-function newNotes(notes) {
-  const details = newElement("details", "notes");
-  const kinds = [...new Set(notes.map(({ title }) => title.toLowerCase()))];
-  const summary = newElement("summary", "", `Notes: ${kinds.join(", ")}`);
-  summary.dataset.part = "notes";
-  details.append(summary);
-  return details;
-}
-
-function newButtons(item) {
-  const row = newElement("div", "card-acts");
-  for (const [command, label, decision] of [["accept", "Accept", "accepted"], ["reject", "Reject", "rejected"]]) {
-    const button = newButton(command, label, command);
-    button.setAttribute("aria-label", `${label} ${item.code}`);
-    button.setAttribute("aria-pressed", String(item.decision === decision));
-    row.append(button);
-  }
-  return row;
-}
-
-/** A button that names a command. @returns {HTMLButtonElement} */
-function newButton(command, label, part = command) {
-  const button = newElement("button", "", label);
-  button.type = "button";
-  button.dataset.command = command;
-  button.dataset.part = part;
-  return button;
-}
-
-function newList(texts) {
-  const list = newElement("ul");
-  list.append(...texts.map((text) => newElement("li", "", text)));
-  return list;
-}
-
-/** `text` with its invisible characters named, for all that is not the note. @returns {string} */
-function visibleText(text) {
-  return visiblePieces(text).map((piece) => (piece.label ? `[${piece.label}]` : piece.text)).join("");
-}
-
-/** `text` with its white space as single blanks; a byte order mark is none. @returns {string} */
-function oneLine(text) {
-  return text.split(/[^\S\uFEFF]+/).filter(Boolean).join(" ");
 }

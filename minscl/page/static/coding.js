@@ -37,8 +37,12 @@ function codeAgain() {
   const { review } = currentNote();
   const evidence = listedItems(review.state)
     .filter((item) => item.decision !== "rejected")
-    .flatMap((item) => item.evidence.filter((quotation) => isLocated(quotation)
-      && (item.decision === "accepted" || isCodersOwn(review, item.key, quotation))));
+    .flatMap((item) =>
+      item.evidence.filter(
+        (quotation) =>
+          isLocated(quotation) && (item.decision === "accepted" || isCodersOwn(review, item.key, quotation)),
+      ),
+    );
   const texts = evidence.sort((one, other) => one.start - other.start).map(({ text }) => text);
   if (!texts.length) say("Accept a code with evidence first, or add evidence; then the model codes from it.");
   else codeNote([...new Set(texts)]);
@@ -46,8 +50,9 @@ function codeAgain() {
 
 function isCodersOwn(review, key, { start, end }) {
   const has = (item) => Boolean(item?.evidence.some((quotation) => quotation.start === start && quotation.end === end));
-  return review.entries.some(({ act: name, before, after }) =>
-    name === "add-evidence" && has(after.codes?.[key]) && !has(before.codes?.[key]));
+  return review.entries.some(
+    ({ act: name, before, after }) => name === "add-evidence" && has(after.codes?.[key]) && !has(before.codes?.[key]),
+  );
 }
 
 async function codeNote(evidence) {
@@ -68,7 +73,7 @@ async function codeNote(evidence) {
       coding.answer.append(text);
       coding.answer.scrollTop = coding.answer.scrollHeight;
     });
-    await act("code-again", { codes: document.codes, warnings: document.warnings }, review);
+    await act("code-again", { codes: document.codes }, review);
   } catch (error) {
     say(error.name === "AbortError" ? "Stopped; nothing has changed." : `Not coded: ${error.message}`);
   } finally {
@@ -123,7 +128,8 @@ async function check(review) {
     if (!response.ok || review.state !== asked) return;
     const answer = await response.json();
     const assertions = answer.codes.flatMap(({ code, evidence }) =>
-      evidence.map(({ start, end, assertion }) => [evidenceName(code, start, end), assertion ?? ""]));
+      evidence.map(({ start, end, assertion }) => [evidenceName(code, start, end), assertion ?? ""]),
+    );
     const rules = new Map(answer.codes.map((code) => [code.code, code.rules ?? []]));
     app.checks.set(review.document.id, { rules, assertions: new Map(assertions), warnings: answer.warnings ?? [] });
     refresh();

@@ -51,7 +51,8 @@ function stepNote(step) {
 /** From the codes to the note, where the arrow keys select words, and back. */
 function changePane() {
   const isNarrow = matchMedia("(max-width: 899px)").matches; // as in style.css: one pane is shown
-  const isNote = isNarrow ? document.body.dataset.pane === "note"
+  const isNote = isNarrow
+    ? document.body.dataset.pane === "note"
     : document.getElementById("note").contains(document.activeElement);
   showPane(isNote ? "codes" : "note");
   if (isNote) app.codeView.focus(app.key);
@@ -89,7 +90,10 @@ async function addCode() {
   if (!app.search) return say("The search is still being prepared.");
   const evidence = selectedEvidence();
   const words = evidence && visibleText(oneLine(evidence.text)).slice(0, 200);
-  const hit = await searchDialog(evidence ? `Evidence: “${words}”` : "Without evidence: no words are selected.", words ?? "");
+  const hit = await searchDialog(
+    evidence ? `Evidence: “${words}”` : "Without evidence: no words are selected.",
+    words ?? "",
+  );
   if (!hit) return undefined;
   const same = itemWithCode(currentNote().review.state, hit.code);
   if (same) {
@@ -122,13 +126,14 @@ async function finishNote() {
   return (await confirmFinish(review.state)) ? act("finish", {}, review) : undefined;
 }
 
-function showHelp() {
+async function showHelp() {
   const { version, about, edition, date } = app.page;
   const codeSet = about || `ICD-10-CM edition ${edition}${date ? `, date of service ${date}` : ""}`;
   const where = app.server
     ? "Every decision is written to the server's folder before it counts as saved."
     : "Decisions are in this page only, until you download the log (X) or switch on the browser's storage there.";
-  return helpDialog({ about: [where, codeSet, `minscl ${version}; not for clinical use without review.`] });
+  const name = await helpDialog({ about: [where, codeSet, `minscl ${version}; not for clinical use without review.`] });
+  if (name && name !== "help") run(name);
 }
 
 /** Ask for the reviewer's name; whether there is one. @returns {Promise<boolean>} */
@@ -200,4 +205,31 @@ function listenToPrinter() {
     app.toPrint = null;
     place.replaceChildren();
   });
+}
+
+/* What the page says after an act, by its name. */
+const DONE = {
+  accept: "Accepted",
+  reject: "Rejected",
+  undecide: "Undecided again:",
+  "add-code": "Added",
+  "change-code": "Changed to",
+  "add-evidence": "Evidence added to",
+  "remove-evidence": "Quotation removed from",
+  principal: "Principal diagnosis:",
+  "present-on-admission": "Present on admission:",
+  move: "Moved",
+  "code-again": "Coded by the model",
+  finish: "Finished; N shows the next note",
+  reopen: "Reopened",
+};
+
+function sentenceOf(review, entry) {
+  const { decided, total } = progressOf(review.state);
+  const original = originalEntry(review, entry);
+  const turned = { undo: "Undone: ", redo: "Done again: " }[entry.act] ?? "";
+  const item = entry.after.codes?.[app.key];
+  const value = { principal: item?.principal ? "set" : "not set", "present-on-admission": item?.poa ?? "not said" };
+  const what = [DONE[original.act], original.code, turned ? "" : value[original.act]].filter(Boolean).join(" ");
+  return `${turned}${what}. ${decided} of ${total} decided.`;
 }

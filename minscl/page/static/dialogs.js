@@ -82,7 +82,9 @@ function askName(name) {
     input.required = true;
     const about = newElement("p", "", "Every decision is logged with it. It is asked once in this tab.");
     const submit = () => close(input.value.trim() || null);
-    body.append(newForm([about, label], [{ label: "Use this name" }, { label: "Cancel", run: () => close(null) }], submit));
+    body.append(
+      newForm([about, label], [{ label: "Use this name" }, { label: "Cancel", run: () => close(null) }], submit),
+    );
   });
 }
 
@@ -102,12 +104,16 @@ async function confirmFinish(state) {
   const accepted = Object.values(state.codes).filter((item) => item.decision === "accepted");
   const doubts = [];
   if (decided < total) doubts.push(`${total - decided} of ${total} codes are undecided; they are left out.`);
-  if (accepted.length && !accepted.some((item) => item.principal)) doubts.push("No accepted code is the principal diagnosis.");
+  if (accepted.length && !accepted.some((item) => item.principal))
+    doubts.push("No accepted code is the principal diagnosis.");
   if (!accepted.length) doubts.push("No code is accepted: the note will say that there is nothing to code.");
   return !doubts.length || confirmDialog("Finish this note?", doubts, "Finish it", "Go on reviewing");
 }
 
-/** The keys, and whether single letters act. @param {{about: string[]}} page sentences on code set and version */
+/**
+ * The keys, each command also as a button, and whether single letters act; resolves to a command's name or null.
+ * @param {{about: string[]}} page sentences on code set and version
+ */
 function helpDialog(page) {
   return openDialog("Keys and help", (body, close) => {
     const [label, input] = newCheckBox("Single letters act (Ctrl+Z and the buttons always do)", app.lettersAct);
@@ -116,15 +122,17 @@ function helpDialog(page) {
     });
     body.append(label);
     for (const group of [...new Set(Object.values(COMMANDS).map((command) => command.group))]) {
-      const rows = Object.values(COMMANDS).filter((command) => command.group === group && command.keys.length);
+      const rows = Object.entries(COMMANDS).filter(([, command]) => command.group === group);
       const table = newElement("table", "keys");
       table.append(newElement("caption", "", group));
-      for (const { keys, label, about } of rows) {
+      for (const [name, { keys, label, about }] of rows) {
         const row = table.insertRow();
         const header = row.appendChild(newElement("th"));
         header.scope = "row";
         keys.forEach((key, index) => header.append(index ? " or " : "", newElement("kbd", "", key)));
-        row.insertCell().textContent = about ?? label;
+        const button = newButton(name, about ?? label);
+        button.addEventListener("click", () => close(name));
+        row.insertCell().append(button);
       }
       body.append(table);
     }

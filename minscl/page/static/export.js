@@ -8,8 +8,20 @@
 
    Everything but printSummary and download works without a browser. Read next: store.js, where the log is kept. */
 
-const CSV_COLUMNS = ["document", "order", "code", "description", "principal", "present_on_admission", "decision", "added",
-  "score", "evidence", "reviewer", "decided_at"];
+const CSV_COLUMNS = [
+  "document",
+  "order",
+  "code",
+  "description",
+  "principal",
+  "present_on_admission",
+  "decision",
+  "added",
+  "score",
+  "evidence",
+  "reviewer",
+  "decided_at",
+];
 const KEY_SHAPE = /^(\d{1,9}|[a-z]-[0-9a-z]{1,40})$/; // no key is "__proto__"
 const ENTRY_KEYS = ["entry", "at", "who", "document", "act", "code", "before", "after", "undoes"];
 const DECISIONS = ["undecided", "accepted", "rejected"];
@@ -99,7 +111,10 @@ function poaOf(item, isExempt) {
 
 /** “quotation” (line:column), its white space as single blanks. @returns {string} */
 function quotationWithPlace(note, evidence) {
-  const quotation = `“${evidence.text.split(/[^\S\uFEFF]+/).filter(Boolean).join(" ")}”`;
+  const quotation = `“${evidence.text
+    .split(/[^\S\uFEFF]+/)
+    .filter(Boolean)
+    .join(" ")}”`;
   if (!isLocated(evidence)) return `${quotation} (not found in the note)`;
   const { line, column } = note.lineColumn(evidence.start);
   return `${quotation} (${line}:${column})`;
@@ -119,7 +134,10 @@ function csvCell(value) {
  */
 function readLog(text, noteOf) {
   const entries = [];
-  for (const [index, line] of text.replace(/^\uFEFF/, "").split("\n").entries()) {
+  for (const [index, line] of text
+    .replace(/^\uFEFF/, "")
+    .split("\n")
+    .entries()) {
     if (!line.trim()) continue;
     let entry;
     try {
@@ -140,7 +158,8 @@ function entryProblem(entry, noteOf) {
   if (!isObject || ENTRY_KEYS.some((key) => !Object.hasOwn(entry, key))) return "not an entry of a decision log.";
   const texts = [entry.entry, entry.at, entry.who, entry.document];
   if (!texts.every((value) => typeof value === "string" && value)) return "an entry without id, time, name or note.";
-  if (!Object.hasOwn(PLANS, entry.act) && !["undo", "redo"].includes(entry.act)) return "an act that this page does not know.";
+  if (!Object.hasOwn(PLANS, entry.act) && !["undo", "redo"].includes(entry.act))
+    return "an act that this page does not know.";
   const note = noteOf(entry.document);
   if (!note) return "a decision about a note that is not on this page; open the page with that note.";
   if (![entry.before, entry.after].every(isPatch)) return "a change that this page cannot read.";
@@ -161,13 +180,19 @@ function isPatch(patch) {
 function isItem(item, key) {
   const isText = (value) => typeof value === "string";
   const isOffset = (value) => value === null || (Number.isInteger(value) && value >= 0);
-  return item.key === key && isText(item.code) && isText(item.description) && DECISIONS.includes(item.decision)
-    && Array.isArray(item.evidence)
-    && item.evidence.every(({ text, start, end }) => isText(text) && isOffset(start) && isOffset(end))
-    && (item.score === null || typeof item.score === "number")
-    && (item.rules === null || (Array.isArray(item.rules) && item.rules.every(isText)))
-    && [null, "exempt", ...POA_VALUES].includes(item.poa)
-    && typeof item.added === "boolean" && typeof item.principal === "boolean";
+  return (
+    item.key === key &&
+    isText(item.code) &&
+    isText(item.description) &&
+    DECISIONS.includes(item.decision) &&
+    Array.isArray(item.evidence) &&
+    item.evidence.every(({ text, start, end }) => isText(text) && isOffset(start) && isOffset(end)) &&
+    (item.score === null || typeof item.score === "number") &&
+    (item.rules === null || (Array.isArray(item.rules) && item.rules.every(isText))) &&
+    [null, "exempt", ...POA_VALUES].includes(item.poa) &&
+    typeof item.added === "boolean" &&
+    typeof item.principal === "boolean"
+  );
 }
 
 /** Give the browser a file to save. */

@@ -17,10 +17,11 @@ function newFileSection(reviews) {
   const finished = reviews.filter(({ state }) => state.finished);
   const begun = reviews.filter(({ entries, state }) => entries.length && !state.finished);
   const [label, unfinished] = newCheckBox(`Also the accepted codes of unfinished notes (${begun.length})`);
-  const chosen = () => reviews.filter((review) => finished.includes(review)
-    || (unfinished.checked && begun.includes(review)));
+  const chosen = () =>
+    reviews.filter((review) => finished.includes(review) || (unfinished.checked && begun.includes(review)));
   const reviewed = newAction("Reviewed documents (reviewed.jsonl)", () =>
-    download("reviewed.jsonl", toJsonLines(chosen().map(reviewedDocument))));
+    download("reviewed.jsonl", toJsonLines(chosen().map(reviewedDocument))),
+  );
   const update = () => {
     reviewed.disabled = !chosen().length;
   };
@@ -30,7 +31,9 @@ function newFileSection(reviews) {
     download("decisions.jsonl", toJsonLines(allEntries(reviews)));
     app.store.downloaded?.();
   });
-  const csv = newAction("Codes as a table (codes.csv)", () => download("codes.csv", codesCsv(reviews, isExempt), "text/csv"));
+  const csv = newAction("Codes as a table (codes.csv)", () =>
+    download("codes.csv", codesCsv(reviews, isExempt), "text/csv"),
+  );
   const about = `${finished.length} of ${reviews.length} notes are finished. The files have patient text.`;
   const buttons = newElement("div", "file-buttons");
   buttons.append(log, reviewed, csv);
@@ -41,7 +44,9 @@ function newPrintSection(reviews, close) {
   const finished = reviews.filter(({ state }) => state.finished);
   const buttons = newElement("div", "file-buttons");
   buttons.append(newAction("Print this note: summary and text", () => printReviews(null, close)));
-  const all = newAction(`Print the summaries of finished notes (${finished.length})`, () => printReviews(finished, close));
+  const all = newAction(`Print the summaries of finished notes (${finished.length})`, () =>
+    printReviews(finished, close),
+  );
   all.disabled = !finished.length;
   buttons.append(all);
   return [newElement("h3", "", "Print"), buttons];
@@ -65,8 +70,9 @@ function newImportSection(close) {
 
 function newStorageSection(reviews) {
   const [label, input] = newCheckBox("Keep my decisions in this browser", app.store.isOn);
-  const about = "This keeps patient text (quotations, ids) unencrypted on this machine until you switch it off; other "
-    + "pages opened from this machine's disk with this browser can read it. It is off unless you switch it on.";
+  const about =
+    "This keeps patient text (quotations, ids) unencrypted on this machine until you switch it off; other " +
+    "pages opened from this machine's disk with this browser can read it. It is off unless you switch it on.";
   const text = newElement("p", "", about);
   text.id = randomId("s");
   input.setAttribute("aria-describedby", text.id);
@@ -117,16 +123,26 @@ function newSheet(review) {
   const sheet = newElement("article", "sheet");
   const { decided, total } = progressOf(state);
   const status = state.finished ? "Review finished" : `Review not finished: ${decided} of ${total} codes decided`;
-  const decisions = [["Codes", "accepted"], ["Undecided", "undecided"], ["Rejected", "rejected"]];
-  sheet.append(newElement("h2", "", `Coding summary: ${visibleText(coded.id)}`), newElement("p", "", aboutDocument(coded)),
-    newElement("p", "", `${status}. Printed ${new Date().toLocaleString("en-GB")}.`));
+  const decisions = [
+    ["Codes", "accepted"],
+    ["Undecided", "undecided"],
+    ["Rejected", "rejected"],
+  ];
+  sheet.append(
+    newElement("h2", "", `Coding summary: ${visibleText(coded.id)}`),
+    newElement("p", "", aboutDocument(coded)),
+    newElement("p", "", `${status}. Printed ${new Date().toLocaleString("en-GB")}.`),
+  );
   for (const [title, decision] of decisions) {
     const items = listedItems(state).filter((item) => item.decision === decision);
     if (items.length || decision === "accepted") sheet.append(newCodeTable(review, title, items));
   }
   const signature = newElement("div", "signature");
-  signature.append(newElement("p", "", `Reviewer: ${reviewersOf(review)}`), newElement("p", "", "Date:"),
-    newElement("p", "", "Signature:"));
+  signature.append(
+    newElement("p", "", `Reviewer: ${reviewersOf(review)}`),
+    newElement("p", "", "Date:"),
+    newElement("p", "", "Signature:"),
+  );
   sheet.append(signature);
   return sheet;
 }
@@ -146,7 +162,9 @@ function newCodeTable(review, title, items) {
   for (const item of items) {
     const row = body.insertRow();
     const entry = decided.get(item.key);
-    const evidence = item.evidence.map((quotation) => visibleText(quotationWithPlace(noteOf(review.document.id), quotation)));
+    const evidence = item.evidence.map((quotation) =>
+      visibleText(quotationWithPlace(noteOf(review.document.id), quotation)),
+    );
     const principal = item.principal ? " (principal diagnosis)" : "";
     const by = entry ? `${entry.who}, ${entry.at.slice(0, 16).replace("T", " ")} UTC` : "";
     const cells = [item.code, visibleText(item.description) + principal, poaOf(item, isExempt) ?? "", "", by];

@@ -11,8 +11,13 @@ function buildHeader() {
   status.id = "kept";
   const reviewer = headerButton("reviewer", "", nameReviewer);
   const panes = headerButton("pane-switch", "Show codes", changePane);
-  actions.append(status, panes, reviewer, headerButton("to-export", "Export", exportDialog),
-    headerButton("to-help", "Help", showHelp));
+  actions.append(
+    status,
+    panes,
+    reviewer,
+    headerButton("to-export", "Export", exportDialog),
+    headerButton("to-help", "Help", showHelp),
+  );
   const notice = document.getElementById("notice") ?? document.getElementById("bar").appendChild(newElement("div"));
   notice.id = "notice";
   notice.hidden = true;
@@ -53,7 +58,10 @@ function buildPicker(place) {
   filter.setAttribute("aria-label", "Filter the list of notes; “unfinished” shows those");
   filter.hidden = app.documents.length < FILTER_FROM;
   filter.addEventListener("input", showDocumentNames);
-  const [before, after] = [headerButton("note-before", "‹", () => stepNote(-1)), headerButton("note-after", "›", () => stepNote(1))];
+  const [before, after] = [
+    headerButton("note-before", "‹", () => stepNote(-1)),
+    headerButton("note-after", "›", () => stepNote(1)),
+  ];
   before.setAttribute("aria-label", "Previous note");
   after.setAttribute("aria-label", "Next note");
   place.append(before, select, after, filter);
@@ -90,11 +98,15 @@ function showProgress(review) {
   else showDocumentNames();
   document.body.classList.toggle("finished", review.state.finished);
   const reason = app.remarks[app.index]?.noCodes || "no codes";
-  document.getElementById("no-codes").textContent = total ? "" : `${visibleText(reason)}; press / to search and add one.`;
+  document.getElementById("no-codes").textContent = total
+    ? ""
+    : `${visibleText(reason)}; press / to search and add one.`;
 }
 
 function showReviewer() {
-  document.getElementById("reviewer").textContent = app.reviewer ? `Reviewer: ${visibleText(app.reviewer)}` : "Set reviewer";
+  document.getElementById("reviewer").textContent = app.reviewer
+    ? `Reviewer: ${visibleText(app.reviewer)}`
+    : "Set reviewer";
 }
 
 /** What the store says of the log. */
@@ -129,7 +141,11 @@ function showWarnings(coded, review) {
 
 function haveCodesChanged(coded, review) {
   const left = Object.values(review.state.codes).filter((item) => item.decision !== "rejected");
-  const names = (items) => items.map((item) => item.code).sort().join();
+  const names = (items) =>
+    items
+      .map((item) => item.code)
+      .sort()
+      .join();
   return names(left) !== names(coded.codes);
 }
 
@@ -157,8 +173,10 @@ function showNotice(id, since = "") {
   notice.hidden = id === null;
   if (id === null) return;
   const when = since ? ` since ${since.slice(0, 16).replace("T", " ")}` : "";
-  const text = id === "" ? "This page is open in another tab too, which has decided since. Reload to see it."
-    : `This note is open in another tab${when}. Here it can be read only.`;
+  const text =
+    id === ""
+      ? "This page is open in another tab too, which has decided since. Reload to see it."
+      : `This note is open in another tab${when}. Here it can be read only.`;
   notice.append(newElement("p", "", text));
   if (id !== "") notice.append(headerButton("take-over", "Work on it here instead", () => takeOver(id)));
   document.getElementById("alert").textContent = text;

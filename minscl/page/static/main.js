@@ -76,7 +76,8 @@ function showNote(index) {
   app.index = index;
   const { document: coded, review, note } = currentNote();
   app.noteView.show(note);
-  app.key = listedItems(review.state).find((item) => item.decision === "undecided")?.key ?? review.state.order[0] ?? null;
+  app.key =
+    listedItems(review.state).find((item) => item.decision === "undecided")?.key ?? review.state.order[0] ?? null;
   app.quotation = null;
   document.getElementById("note-title").textContent = visibleText(coded.id);
   document.getElementById("note-about").textContent = aboutDocument(coded);
@@ -84,6 +85,7 @@ function showNote(index) {
   document.getElementById("code-pane").scrollTop = 0;
   history.replaceState(null, "", `#${index + 1}`); // a reload shows the same note
   refresh();
+  app.codeView.reveal(app.key);
   openNote(coded.id);
   checkSoon(review);
 }
@@ -111,7 +113,8 @@ function spansOf(item) {
   return item.evidence.flatMap(({ start, end, ...evidence }, index) =>
     isLocated({ start, end, ...evidence })
       ? [{ id: `${item.key}.${index}`, key: item.key, start, end, decision: item.decision, code: item.code }]
-      : []);
+      : [],
+  );
 }
 
 function cardOf(review, note, item) {
@@ -122,8 +125,9 @@ function cardOf(review, note, item) {
     origin: originOf(review, item),
     poa: poaOf(item, isExempt),
     rules: checked?.rules.get(item.code) ?? item.rules ?? [],
-    assertions: item.evidence.map(({ start, end, assertion }) =>
-      checked?.assertions.get(evidenceName(item.code, start, end)) ?? assertion ?? ""),
+    assertions: item.evidence.map(
+      ({ start, end, assertion }) => checked?.assertions.get(evidenceName(item.code, start, end)) ?? assertion ?? "",
+    ),
     places: item.evidence.map((evidence) => (isLocated(evidence) ? place(note.lineColumn(evidence.start)) : "")),
     info: app.codeSet?.info(item.code) ?? null,
   };
@@ -136,7 +140,10 @@ function showFocus(scroll = false) {
   if (app.quotation !== null && app.quotation >= count) app.quotation = count ? count - 1 : null;
   const indexes = app.quotation === null ? [...Array(count).keys()] : [app.quotation];
   app.codeView.mark(app.key, app.quotation);
-  app.noteView.focus(indexes.map((index) => `${app.key}.${index}`), scroll);
+  app.noteView.focus(
+    indexes.map((index) => `${app.key}.${index}`),
+    scroll,
+  );
 }
 
 /** Put a code, or one of its quotations, in focus; its evidence lights up and scrolls into view. */
@@ -179,21 +186,6 @@ async function act(name, details, review = currentNote().review) {
   return say(sentenceOf(review, entry));
 }
 
-const DONE = { accept: "Accepted", reject: "Rejected", undecide: "Undecided again:", "add-code": "Added",
-  "change-code": "Changed to", "add-evidence": "Evidence added to", "remove-evidence": "Quotation removed from",
-  principal: "Principal diagnosis:", "present-on-admission": "Present on admission:", move: "Moved",
-  "code-again": "Coded again", finish: "Finished; N shows the next note", reopen: "Reopened" };
-
-function sentenceOf(review, entry) {
-  const { decided, total } = progressOf(review.state);
-  const original = originalEntry(review, entry);
-  const turned = { undo: "Undone: ", redo: "Done again: " }[entry.act] ?? "";
-  const item = entry.after.codes?.[app.key];
-  const value = { principal: item?.principal ? "set" : "not set", "present-on-admission": item?.poa ?? "not said" };
-  const what = [DONE[original.act], original.code, turned ? "" : value[original.act]].filter(Boolean).join(" ");
-  return `${turned}${what}. ${decided} of ${total} decided.`;
-}
-
 function start() {
   const { documents, entries, remarks = [], ...page } = JSON.parse(document.getElementById("page-data").textContent);
   Object.assign(app, { documents, remarks, page, server: page.server });
@@ -213,6 +205,7 @@ function start() {
   listenForKeys();
   listenToNote();
   listenToPrinter();
+  app.store.tell?.();
   if (documents.length) showNote(Math.min(documents.length, Number(location.hash.slice(1)) || 1) - 1);
   setTimeout(unpack); // the note is painted first
 }

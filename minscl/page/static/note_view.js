@@ -73,7 +73,9 @@ class NoteView {
   }
 
   pieceAt(span) {
-    return [...this.container.querySelectorAll(".piece")].find((piece) => piece.dataset.spans.split(" ").includes(span.id));
+    return [...this.container.querySelectorAll(".piece")].find((piece) =>
+      piece.dataset.spans.split(" ").includes(span.id),
+    );
   }
 
   /* Decisions and focus are classes alone: a selection of text outlives them. */
@@ -85,7 +87,10 @@ class NoteView {
       layer.className = `layer lane-${lane} ${decision}${lit}`;
     }
     for (const piece of this.container.querySelectorAll(".piece")) {
-      const ending = piece.dataset.ending.split(" ").filter(Boolean).map((id) => byId.get(id));
+      const ending = piece.dataset.ending
+        .split(" ")
+        .filter(Boolean)
+        .map((id) => byId.get(id));
       const codes = ending.filter((span) => span.decision !== "rejected").map((span) => span.code);
       piece.dataset.codes = [...new Set(codes)].join(" ");
     }
@@ -96,7 +101,12 @@ class NoteView {
       const element = newElement("div", "line");
       element.dataset.number = block.first + index + 1;
       const end = Math.min(line.end + 1, this.note.length); // with its \n, which a copy of the text keeps
-      this.fillLine(element, line.start, end, spans.filter((span) => span.start < end && span.end > line.start));
+      this.fillLine(
+        element,
+        line.start,
+        end,
+        spans.filter((span) => span.start < end && span.end > line.start),
+      );
       return element;
     });
     block.element.replaceChildren(...lines);
@@ -206,9 +216,13 @@ function newPiece(spans, end) {
   const piece = newElement("mark", "piece");
   piece.dataset.spans = spans.map((span) => span.id).join(" ");
   piece.title = [...new Set(spans.map((span) => span.code))].join("\n");
-  piece.dataset.ending = spans.filter((span) => span.end === end).map((span) => span.id).join(" ");
+  piece.dataset.ending = spans
+    .filter((span) => span.end === end)
+    .map((span) => span.id)
+    .join(" ");
   let parent = piece;
-  const outerFirst = [...spans].sort((one, other) => other.lane - one.lane); // an inner layer hides no underline below it
+  // the lowest underline outermost: the background of an inner layer hides none
+  const outerFirst = [...spans].sort((one, other) => other.lane - one.lane);
   for (const span of outerFirst) {
     const layer = newElement("span", "layer"); // paint() gives it the other classes
     layer.dataset.span = span.id;
@@ -227,12 +241,4 @@ function newBox(label) {
   box.setAttribute("role", "img");
   box.setAttribute("aria-label", `invisible character ${label}`);
   return box;
-}
-
-/** An element with a class and, if `text` is given, that text. @returns {HTMLElement} */
-function newElement(tag, className = "", text = undefined) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
 }

@@ -22,8 +22,12 @@ function pickCode(title, label, find, about, query = "") {
     list.setAttribute("aria-label", "Codes found");
     const status = newElement("p", "hit-count");
     status.setAttribute("role", "status");
-    for (const [name, value] of Object.entries({ role: "combobox", "aria-controls": list.id,
-      "aria-autocomplete": "list" })) input.setAttribute(name, value);
+    for (const [name, value] of Object.entries({
+      role: "combobox",
+      "aria-controls": list.id,
+      "aria-autocomplete": "list",
+    }))
+      input.setAttribute(name, value);
     const picker = { input, list, status, find, hits: [], active: 0, close };
     input.addEventListener("input", () => showFound(picker));
     input.addEventListener("keydown", (event) => movePicker(picker, event));
@@ -34,8 +38,11 @@ function pickCode(title, label, find, about, query = "") {
     const frame = newElement("div", "hit-frame"); // of constant height: the buttons do not jump
     frame.append(list);
     body.append(newElement("p", "", about), wrapper, status, frame);
-    body.append(newForm([], [{ label: "Use the marked code" }, { label: "Cancel", run: () => close(null) }],
-      () => chooseHit(picker, picker.active)));
+    body.append(
+      newForm([], [{ label: "Use the marked code" }, { label: "Cancel", run: () => close(null) }], () =>
+        chooseHit(picker, picker.active),
+      ),
+    );
     showFound(picker);
   });
 }
@@ -112,7 +119,9 @@ function siblingDialog(code) {
   const siblings = app.codeSet.siblings(code).map(hitOf);
   const find = (query) => {
     const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-    return siblings.filter((hit) => words.every((word) => `${hit.code} ${hit.description}`.toLowerCase().includes(word)));
+    return siblings.filter((hit) =>
+      words.every((word) => `${hit.code} ${hit.description}`.toLowerCase().includes(word)),
+    );
   };
   const about = `The codes of category ${code.slice(0, 3)} other than ${code}.`;
   return pickCode(`Change ${code}`, "Words or a code, to shorten the list", find, about);

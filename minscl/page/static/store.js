@@ -1,7 +1,7 @@
 "use strict";
 /* Where the decision log is kept.
 
-   served page   the server's journal: an entry counts as saved once the server has answered; until then it is sent again
+   served page   the server's journal: an entry is saved once the server has answered; until then it is sent again
    page in a file   nowhere, until it is downloaded; in the browser's storage only if the reviewer switches that on
 
    Read next: main.js. */
@@ -87,6 +87,8 @@ class ServerStore {
     }
     this.isSending = false;
     if (!this.unsaved) this.handlers.onStatus("Saved", 0);
+    else if (!this.nextQueue())
+      this.handlers.onStatus(`Not saved (${this.unsaved}): another tab has the note`, this.unsaved);
   }
 
   nextQueue() {
@@ -118,7 +120,10 @@ class ServerStore {
   retry(reason) {
     const seconds = RETRY_SECONDS[Math.min(this.failures, RETRY_SECONDS.length - 1)];
     this.failures += 1;
-    this.handlers.onStatus(`Not saved (${this.unsaved}): ${reason}. Trying again; the export has everything.`, this.unsaved);
+    this.handlers.onStatus(
+      `Not saved (${this.unsaved}): ${reason}. Trying again; the export has everything.`,
+      this.unsaved,
+    );
     setTimeout(() => this.send(), seconds * 1000);
     return false;
   }
@@ -126,7 +131,7 @@ class ServerStore {
 
 /** The log of a page in a file. */
 class FileStore {
-  /** @param {Object[]} documents @param {{onStatus: (text: string, unsaved: number) => void, onTaken: () => void}} handlers */
+  /** @param {Object[]} documents @param {Object} handlers those of ServerStore; onTaken without a document */
   constructor(documents, handlers) {
     this.handlers = handlers;
     this.unsaved = 0; // decisions since the log was downloaded

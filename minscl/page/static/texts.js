@@ -43,8 +43,8 @@ class WordTexts {
     this.light = numbers(LIGHT_WORDS);
     this._functionWords = numbers(FUNCTION_WORDS);
     const letters = this.words.names.map((name) => name.charCodeAt(0) % 128);
-    const tokens = (this._tokens = Uint32Array.from(this._tokens));
-    const starts = (this._starts = Uint32Array.from(this._starts));
+    const tokens = (this._tokens = new Uint32Array(this._tokens));
+    const starts = (this._starts = new Uint32Array(this._starts));
     yield;
     const counts = new Uint32Array(this.words.names.length);
     this._initials = new Uint8Array(tokens.length);
@@ -67,7 +67,10 @@ class WordTexts {
       keys[text] = Math.round((weight - this._added[text] + 10) * 1e5) * 2 ** 20 + text;
     }
     yield;
-    this._order = Uint32Array.from(keys.sort(), (key) => key % 2 ** 20); // rank → text
+    keys.sort();
+    yield;
+    this._order = new Uint32Array(size); // rank → text
+    for (let rank = 0; rank < size; rank += 1) this._order[rank] = keys[rank] % 2 ** 20;
     yield;
     yield* this._fillPostings(counts);
   }

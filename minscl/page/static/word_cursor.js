@@ -39,7 +39,10 @@ class WordCursor {
   firstWord() {
     const lit = this.view.spans.find((span) => this.view.focused.has(span.id));
     const unit = lit ? this.note.toUnit(lit.start) : 0;
-    return Math.max(0, this.words.findIndex(([, end]) => end > unit));
+    return Math.max(
+      0,
+      this.words.findIndex(([, end]) => end > unit),
+    );
   }
 
   next(step, lines) {

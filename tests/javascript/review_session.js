@@ -1,0 +1,171 @@
+"use strict";
+/* Random reviews: state.js against a naive replay, then what export.js makes of them, as JSON on stdout.
+
+   test_page_state.py runs it and reads the exports with minscl's own readers. Usage: node review_session.js SESSIONS */
+
+const assert = require("node:assert");
+const { loadScripts, plain } = require("./scripts.js");
+
+const evaluate = loadScripts("text.js", "state.js", "export.js");
+const page = evaluate(
+  `({ noteText, newReview, perform, listedItems, reviewedDocument, toJsonLines, codesCsv, readLog, entryProblem,
+    PLANS })`,
+  { crypto: globalThis.crypto },
+);
+const TEXT = '=cmd| 😀 Type 2 diabetes\r\nwith "neuropathy"; no chest\u200b pain 🩺, A1c 9.4\n';
+const WORDS = ['Type 2 diabetes\r\nwith "neuropathy"', "😀 Type", "no chest\u200b pain 🩺", "A1c 9.4", "=cmd|"];
+const CODES = ["E11.40", "E11.9", "I10", "R07.9", "Z79.4", "N18.9"];
+
+/* A generator of numbers in [0, 1) that a seed repeats (mulberry32). */
+function randomNumbers(seed) {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+/* A quotation with its place in code points, as Python counts. */
+function quote(words) {
+  const start = [...TEXT.slice(0, TEXT.indexOf(words))].length;
+  return { text: words, start, end: start + [...words].length };
+}
+
+function newDocument(id) {
+  const codes = CODES.slice(0, 3).map((code, index) => ({
+    code,
+    description: index ? `description of ${code}` : '@a "quoted", description',
+    score: index / 4,
+    rules: [],
+    evidence: [
+      { ...quote(WORDS[index]), grounded: true },
+      { text: "not there", start: null, end: null, grounded: false },
+    ],
+  }));
+  return { id, text: TEXT, codes };
+}
+
+function randomDetails(act, review, pick) {
+  const key = pick(review.state.order);
+  const code = { code: pick(CODES), description: 'another, "described"' };
+  const details = {
+    "add-code": { ...code, evidence: [quote(pick(WORDS))] },
+    "change-code": { key, ...code },
+    "add-evidence": { key, evidence: quote(pick(WORDS)) },
+    "remove-evidence": { key, index: pick([0, 1]) },
+    "present-on-admission": { key, poa: pick(["Y", "N", "U", "W", "exempt", null]) },
+    move: { key, direction: pick([1, -1]) },
+    "code-again": { codes: [{ ...code, evidence: [quote(pick(WORDS))], score: 0.5 }] },
+    finish: {},
+    reopen: {},
+    undo: {},
+    redo: {},
+  };
+  return details[act] ?? { key };
+}
+
+/* Naive: every state is remembered whole, and undo and redo move a cursor over them. */
+function playSession(seed, id) {
+  const random = randomNumbers(seed);
+  const pick = (values) => values[Math.floor(random() * values.length)];
+  const acts = [...Object.keys(page.PLANS), "undo", "undo", "undo", "redo", "redo", "reopen", "reopen"];
+  const review = page.newReview(newDocument(id));
+  let states = [plain(review.state)];
+  let cursor = 0;
+  for (let step = 0; step < 150; step += 1) {
+    const act = pick(acts);
+    const before = plain(review.state);
+    const { entry } = page.perform(review, act, randomDetails(act, review, pick), 'Ann, "A"');
+    if (act === "undo" || act === "redo")
+      cursor = Math.max(0, Math.min(states.length - 1, cursor + (act === "undo" ? -1 : 1)));
+    else if (entry) {
+      states = [...states.slice(0, cursor + 1), plain(review.state)];
+      cursor += 1;
+      assert.notDeepStrictEqual(plain(review.state), before, `${act} was logged without an effect`);
+    }
+    assert.deepStrictEqual(plain(review.state), states[cursor], `seed ${seed}, step ${step}: ${act}`);
+  }
+  const folded = page.newReview(newDocument(id), plain(review.entries));
+  assert.deepStrictEqual(plain(folded.state), plain(review.state), "the log does not give the state");
+  assert.deepStrictEqual(plain(folded.undone), plain(review.undone), "redo is lost by a reload");
+  while (review.done.length) page.perform(review, "undo", {}, "Ann");
+  assert.deepStrictEqual(plain(review.state), states[0], "undo does not lead back to the machine's document");
+  return folded;
+}
+
+/* What an import must refuse, made of an entry that it takes. */
+function checkImport(log, noteOf) {
+  assert.deepStrictEqual(
+    plain(page.readLog(log, noteOf)).entries,
+    log
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line)),
+  );
+  const good = log
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line))
+    .find((entry) =>
+      Object.values(entry.after.codes ?? {}).some((item) => item?.evidence.some(({ start }) => start !== null)),
+    );
+  const spoil = (change) => {
+    const entry = plain(good);
+    change(
+      entry,
+      Object.values(entry.after.codes).find((item) => item?.evidence.some(({ start }) => start !== null)),
+    );
+    return page.entryProblem(entry, noteOf);
+  };
+  assert.strictEqual(
+    spoil(() => {}),
+    "",
+  );
+  assert.match(
+    spoil((_, item) => {
+      item.evidence.find(({ start }) => start !== null).start -= 1;
+    }),
+    /not at its place/,
+  );
+  assert.match(
+    spoil((entry) => {
+      entry.document = "other";
+    }),
+    /not on this page/,
+  );
+  assert.match(
+    spoil((entry) => {
+      entry.act = "constructor";
+    }),
+    /does not know/,
+  );
+  assert.match(
+    spoil((entry) => {
+      entry.after.codes = JSON.parse('{"__proto__": null}');
+    }),
+    /cannot read/,
+  );
+  assert.match(
+    spoil((_, item) => {
+      item.decision = "perhaps";
+    }),
+    /cannot read/,
+  );
+  assert.match(page.readLog("{", noteOf).problem, /^Line 1 is not JSON/);
+}
+
+const reviews = [];
+for (let seed = 1; seed <= Number(process.argv[2]); seed += 1) reviews.push(playSession(seed, `=note ${seed}`));
+const log = page.toJsonLines(reviews.flatMap((review) => review.entries));
+const note = page.noteText(TEXT);
+checkImport(log, (id) => (id.startsWith("=note ") ? note : undefined));
+process.stdout.write(
+  JSON.stringify({
+    log,
+    reviewed: page.toJsonLines(reviews.map(page.reviewedDocument)),
+    csv: page.codesCsv(reviews, (code) => code === "Z79.4"),
+    items: reviews.map((review) => page.listedItems(review.state)),
+  }),
+);
