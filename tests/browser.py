@@ -96,6 +96,7 @@ class CoderPage:
         self.address = address.split("#")[0]
         self.requests: list[str] = []
         self.complaints: list[str] = []  # of the browser: errors, refused scripts and styles
+        self.forgives = False  # what the browser complains about is part of the test
         self.tab.on("request", lambda request: self.requests.append(request.url))
         self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.tab.on("console", lambda message: self.complaints.append(message.text))

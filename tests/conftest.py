@@ -201,4 +201,5 @@ def coder_pages(browser):
     for context in contexts:
         context.close()
     for page in pages:
-        assert (page.outside_requests(), page.complaints) == ([], [])
+        assert page.outside_requests() == []
+        assert page.forgives or page.complaints == []
