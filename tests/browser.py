@@ -92,6 +92,9 @@ class CoderPage:
     """A tab with the coder's page, and a coder's hands. Playwright's page is `tab`."""
 
     def __init__(self, context, address: str):
+        from playwright.sync_api import expect
+
+        self.expect = expect
         self.tab = context.new_page()
         self.address = address.split("#")[0]
         self.requests: list[str] = []

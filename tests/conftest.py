@@ -18,7 +18,7 @@ import pytest
 
 from minscl.command import run_command
 
-SLOW_FIXTURES = {"gold", "finished_run", "coded", "browser", "codebook_pages"}
+SLOW_FIXTURES = {"gold", "finished_run", "coded", "browser"}
 
 
 def pytest_collection_modifyitems(items):
@@ -181,6 +181,32 @@ def coder(browser):
     page's own server, or an error of the browser; pages from the disk have no network at all."""
     with coder_pages(browser) as open_page:
         yield open_page
+
+
+@pytest.fixture(scope="session")
+def examples_page(codebook_pages, tmp_path_factory):
+    """(documents, address): a page with browser.example_documents, on the disk."""
+    from tests.browser import example_documents
+
+    documents = example_documents(codebook_pages[0])
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    path.write_text(codebook_pages[1](documents, about="ICD-10-CM FY2027"))
+    return documents, path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def opened_page(coders, examples_page):
+    """The page with the examples, open for all tests of a file, with a reviewer's name given."""
+    page = coders(examples_page[1])
+    page.set_reviewer()
+    return page
+
+
+@pytest.fixture
+def page(opened_page):
+    """`opened_page` as it was opened: nothing is decided."""
+    opened_page.start_again()
+    return opened_page
 
 
 @contextlib.contextmanager

@@ -1,48 +1,14 @@
-"""The coder's page from the disk, in a real browser without a network: what a coder decides, undoes, adds, finishes and
-takes away as files. test_review_browser.py has the served page, test_page_browser_safety.py hostile notes and access.
-"""
+"""The coder's page from the disk, in a real browser without a network: what a coder decides, undoes and adds.
 
-import csv
-import json
-import re
+test_page_browser_files.py has the files, test_page_browser_safety.py hostile notes and who can use the page,
+test_review_browser.py the served page.
+"""
 
 import pytest
 
-from minscl import evaluate
-from minscl.data.jsonl import read_jsonl, write_jsonl
-from minscl.data.types import CodedDocument
-from tests.browser import CODES, REVIEWER, example_documents
-from tests.conftest import call_command
+from tests.browser import CODES
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def documents(codebook_pages):
-    return example_documents(codebook_pages[0])
-
-
-@pytest.fixture(scope="module")
-def address(codebook_pages, documents, tmp_path_factory):
-    """The page's file."""
-    path = tmp_path_factory.mktemp("page") / "page.html"
-    path.write_text(codebook_pages[1](documents, about="ICD-10-CM FY2027"))
-    return path.as_uri()
-
-
-@pytest.fixture(scope="module")
-def opened(coders, address):
-    """The page, open for all tests, with a reviewer's name given."""
-    page = coders(address)
-    page.set_reviewer()
-    return page
-
-
-@pytest.fixture
-def page(opened):
-    """The page as it is when it is opened; nothing is decided."""
-    opened.start_again()
-    return opened
 
 
 def decisions(page) -> list[str]:
@@ -50,17 +16,8 @@ def decisions(page) -> list[str]:
     return page.tab.locator("#codes .decision").all_inner_texts()
 
 
-def export(page, button: str):
-    """The text of the file that a button of the export dialog saves."""
-    page.press("x")
-    with page.tab.expect_download() as download:
-        page.tab.locator("dialog button", has_text=button).click()
-    page.press("Escape")
-    return download.value.path().read_bytes().decode()
-
-
 def test_decisions_by_key_and_undo_back_to_the_start_and_forth_again(page):
-    """Guards a key that acts on another code than the one in focus, and an undo that forgets something on a long way."""
+    """Guards a key that acts on another code than the one in focus, and an undo that forgets something."""
     start = page.state
     page.press("a", "j", "r", "j", "a", "1", "j", "r", "d", "Shift+J", "j", "a", "2", "Shift+K", "k", "k", "p")
     decided = page.state
@@ -82,12 +39,12 @@ def test_decisions_by_key_and_undo_back_to_the_start_and_forth_again(page):
     assert page.message() == "Nothing to redo."
 
 
-def test_selected_words_become_evidence_at_python_s_places(page, documents):
+def test_selected_words_become_evidence_at_python_s_places(page, examples_page):
     """Guards half words, evidence on the wrong code, and a quotation that cannot be taken away again."""
     page.look_at("I34.0")
     page.select("bnormal diastolic fillin")
     page.press("e")
-    text, words = documents[0].text, "abnormal diastolic filling"
+    text, words = examples_page[0][0].text, "abnormal diastolic filling"
     start = text.index(words)
     evidence = page.item("I34.0")["evidence"]
     assert {"text": words, "start": start, "end": start + len(words)} in evidence and len(evidence) == 3
@@ -105,7 +62,7 @@ def test_selected_words_become_evidence_at_python_s_places(page, documents):
 
 
 def test_note_and_codes_lead_to_each_other(page):
-    """Guards highlights that say something about another code, and overlapping quotations of which one cannot be had."""
+    """Guards highlights that say something about another code, and overlapping quotations one cannot be had of."""
     page.look_at("R32")
     assert page.tab.locator("#note .lit").all_inner_texts() == CODES["R32"]
     overlapping = page.tab.locator("#note .piece", has_text="mitral regurgitation")
@@ -213,94 +170,3 @@ def test_keys_rest_while_one_types(page):
     page.press("Escape", "Tab")
     page.press("u")
     assert page.state != decided
-
-
-def test_the_name_is_asked_once_and_without_one_nothing_is_decided(coder, address):
-    """Guards a log that does not say who."""
-    page = coder(address)
-    page.press("a", "Escape")
-    assert page.item("I11.0")["decision"] == "undecided" and "needs a name" in page.message()
-    page.press("a")
-    page.name_reviewer()
-    page.press("j", "a")
-    assert page.tab.locator("dialog").count() == 0
-    assert [entry["who"] for entry in page.tab.evaluate("() => currentNote().review.entries")] == [REVIEWER] * 2
-
-
-def finish(page):
-    """Finish the note although codes are undecided, after a first answer that goes on."""
-    page.press("f")
-    assert "are undecided" in page.tab.locator("dialog").inner_text()
-    page.press("Enter")  # the button in focus changes nothing
-    assert not page.state["finished"]
-    page.press("f")
-    page.tab.get_by_role("button", name="Finish it").click()
-    page.wait("currentNote().review.state.finished")
-
-
-def test_files_are_read_by_evaluate_and_the_log_goes_on_elsewhere(page, coder, address, documents, tmp_path):
-    """Guards files that nothing else reads, undecided codes in them, and a log whose import decides something else."""
-    page.press("a", "p", "1", "j", "a", "j", "r")
-    page.press("x")
-    assert page.tab.get_by_role("button", name="Reviewed documents").is_disabled()
-    page.press("Escape")
-    finish(page)
-    page.press("a")
-    assert "is finished" in page.message()
-    page.press("n")
-    assert page.tab.locator("#note-title").inner_text() == "diabetes_epilepsy.txt"
-    page.press("r", "b")
-    (tmp_path / "reviewed.jsonl").write_text(export(page, "Reviewed documents"))
-    [reviewed] = read_jsonl(tmp_path / "reviewed.jsonl", CodedDocument)
-    assert [code.code for code in reviewed.codes] == ["I11.0", "I50.9"] and reviewed.text == documents[0].text
-    write_jsonl(tmp_path / "machine.jsonl", documents[:1])
-    files = ("--gold", tmp_path / "reviewed.jsonl", "--pred", tmp_path / "machine.jsonl")
-    report = call_command(evaluate.main, *files)
-    assert report.returncode == 0, report.stderr
-    assert report.stdout.split("\n")[1].split()[:2] == ["micro", "40.0"]  # F1 of 2 codes, both among the machine's 8
-    rows = list(csv.DictReader(export(page, "Codes as a table").removeprefix("\ufeff").splitlines()))
-    assert [row["decision"] for row in rows if row["document"] == "note.txt"][:3] == ["accepted", "accepted", "rejected"]
-    assert (rows[0]["principal"], rows[0]["present_on_admission"], rows[0]["reviewer"]) == ("yes", "Y", REVIEWER)
-    assert rows[0]["evidence"].startswith("“Congestive heart failure” (")
-    log = export(page, "Decision log")
-    assert [json.loads(line)["act"] for line in log.splitlines()].count("accept") == 2
-    other = coder(address)
-    other.press("x")
-    file = {"name": "decisions.jsonl", "mimeType": "application/x-ndjson", "buffer": log.encode()}
-    other.tab.locator("dialog input[type=file]").set_input_files(file)
-    other.wait("!document.querySelector('dialog')")
-    assert other.state == page.state
-    assert "finished" in other.tab.locator("#documents option").first.inner_text()
-
-
-def test_the_browser_keeps_the_log_only_when_that_is_switched_on(coder, address):
-    """Guards patient text that stays on a machine unasked, and decisions lost by a reload although it was asked for."""
-    page = coder(address)
-    page.set_reviewer()
-    page.press("a")
-    assert page.tab.evaluate("() => localStorage.length") == 0
-    page.press("x")
-    dialog = page.tab.locator("dialog")
-    assert "keeps patient text" in dialog.inner_text()
-    dialog.get_by_label("Keep my decisions in this browser").check()
-    page.press("Escape", "j", "r")
-    decided = page.state
-    page.tab.reload()
-    assert page.state == decided and page.tab.locator("#reviewer").inner_text() == f"Reviewer: {REVIEWER}"
-    page.press("x")
-    dialog.get_by_label("Keep my decisions in this browser").uncheck()
-    assert page.tab.evaluate("() => localStorage.length") == 0
-
-
-def test_paper_has_a_summary_with_a_signature_and_the_note(page):
-    """Guards a printout with the screen's buttons, without the note, or without a line to sign."""
-    page.press("a", "j", "r")
-    page.tab.emulate_media(media="print")
-    page.tab.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
-    sheet = page.tab.locator("#print .sheet").inner_text()
-    assert "I11.0" in sheet and "Signature:" in sheet and f"Reviewer: {REVIEWER}" in sheet
-    assert "Review not finished: 2 of 8 codes decided" in sheet
-    assert page.tab.locator("#note").is_visible() and not page.tab.locator("#hints").is_visible()
-    pdf = page.tab.pdf(prefer_css_page_size=True)
-    page.tab.emulate_media(media="screen")
-    assert 2 <= len(re.findall(rb"/Type /Page\b", pdf)) <= 4

@@ -15,7 +15,6 @@ from tests.browser import REVIEWER, example_documents
 from tests.review_process import ReviewProcess
 
 pytest.importorskip("uvicorn", reason="the review extra is not installed")
-expect = pytest.importorskip("playwright.sync_api", reason="NOT TESTED: the page in a browser, for want of playwright").expect
 pytestmark = pytest.mark.slow
 
 SAVED = "document.getElementById('kept').textContent === 'Saved'"
@@ -80,17 +79,17 @@ def test_a_note_is_coded_as_one_watches_and_again_from_the_coder_s_evidence(code
 
 
 def test_rules_are_checked_again_after_a_change(coder, server):
-    """Guards a finding that stays after its cause is rejected, and evidence of the coder's whose denial nobody names."""
+    """Guards a finding that stays after its cause is rejected, and denied evidence of the coder's."""
     page = coder(address_of(server))
     page.look_at("R32")
     assert "Excludes1" in page.card("R32").inner_text()
     page.look_at("N39.41")
     page.press("r")
-    expect(page.card("R32")).not_to_contain_text("Excludes1: ")
+    page.expect(page.card("R32")).not_to_contain_text("Excludes1: ")
     page.look_at("I10")
     page.select("dyspnea")
     page.press("e")
-    expect(page.card("I10").locator("li", has_text="“dyspnea”")).to_contain_text("denied")
+    page.expect(page.card("I10").locator("li", has_text="“dyspnea”")).to_contain_text("denied")
     page.press("u", "u")
 
 
@@ -108,7 +107,7 @@ def test_the_finished_note_is_a_file_before_the_page_says_saved(coder, server):
 
 
 def test_the_second_tab_is_told_and_takes_over_without_loss(coder, server):
-    """Guards two tabs that decide about one note: the second reads only until it takes over, and then the first does."""
+    """Guards two tabs that decide about one note: the second only reads until it takes over."""
     first = coder(address_of(server))
     first.press("a")
     first.wait(SAVED)
