@@ -88,6 +88,13 @@ FIND_WORDS = """words => {
 }"""
 
 
+# A page whose code set is still to come; it takes the browser seconds, and decisions do not need it.
+NO_CODE_SET = """window.DecompressionStream = class {
+  readable = new ReadableStream();
+  writable = new WritableStream();
+};"""
+
+
 class CoderPage:
     """A tab with the coder's page, and a coder's hands. Playwright's page is `tab`."""
 
@@ -123,9 +130,10 @@ class CoderPage:
         self.tab.evaluate(script % condition)
 
     def press(self, *keys: str):
-        """Press keys, one after another."""
+        """Press keys, one after another, and wait for the next frame: what a closed dialog starts comes after it."""
         for key in keys:
             self.tab.keyboard.press(key)
+        self.tab.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
 
     def name_reviewer(self):
         """Answer the question for the reviewer's name, and wait until it is gone."""

@@ -135,17 +135,25 @@ def build_once(tmp_path_factory, name, build):
 
 
 @pytest.fixture(scope="session")
-def codebook_pages(tmp_path_factory):
-    """(code set, page): the default CodeBook, and page(documents, **options) → HTML; the code set is packed once."""
+def packed_code_set(tmp_path_factory):
+    """The default code set as pages carry it; it takes seconds to pack."""
+    from minscl.data.icd import CodeBook
+    from minscl.page.code_set import pack_code_set
+
+    return build_once(tmp_path_factory, "packed_code_set", lambda: pack_code_set(CodeBook.load()))
+
+
+@pytest.fixture(scope="session")
+def codebook_pages(packed_code_set):
+    """(code set, page): the default CodeBook, and page(documents, **options) → HTML."""
     from minscl.data.icd import CodeBook
     from minscl.page import build
 
     book = CodeBook.load()
-    packed = build_once(tmp_path_factory, "packed_code_set", lambda: build.pack_code_set(book))
 
     def page(documents, **options) -> str:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(build, "pack_code_set", lambda _: packed)
+            patch.setattr(build, "pack_code_set", lambda _: packed_code_set)
             return build.page_html(documents, book, **options)
 
     return book, page
@@ -177,8 +185,9 @@ def coders(browser):
 
 @pytest.fixture
 def coder(browser):
-    """coder(address, **options of the browser's context) → CoderPage. No test may leave a request to anyone but the
-    page's own server, or an error of the browser; pages from the disk have no network at all."""
+    """coder(address, has_codes=True, **options of the browser's context) → CoderPage. `has_codes` False: its code set
+    does not come, which spares seconds. No test may leave a request to anyone but the page's own server, or an error of
+    the browser; pages from the disk have no network at all."""
     with coder_pages(browser) as open_page:
         yield open_page
 
@@ -212,12 +221,14 @@ def page(opened_page):
 @contextlib.contextmanager
 def coder_pages(browser):
     """The function of the fixture `coder`."""
-    from tests.browser import CoderPage
+    from tests.browser import NO_CODE_SET, CoderPage
 
     contexts, pages = [], []
 
-    def open_page(address: str, **options) -> CoderPage:
+    def open_page(address: str, has_codes=True, **options) -> CoderPage:
         context = browser.new_context(offline=address.startswith("file:"), **options)
+        if not has_codes:
+            context.add_init_script(NO_CODE_SET)
         context.set_default_timeout(15_000)
         contexts.append(context)
         pages.append(CoderPage(context, address))

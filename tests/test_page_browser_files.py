@@ -28,7 +28,7 @@ def export(page, button: str):
 
 def test_the_name_is_asked_once_and_without_one_nothing_is_decided(coder, examples_page):
     """Guards a log that does not say who."""
-    page = coder(examples_page[1])
+    page = coder(examples_page[1], has_codes=False)
     page.press("a", "Escape")
     assert page.item("I11.0")["decision"] == "undecided" and "needs a name" in page.message()
     page.press("a")
@@ -75,7 +75,7 @@ def test_files_are_read_by_evaluate_and_the_log_goes_on_elsewhere(page, coder, e
     assert rows[0]["evidence"].startswith("“Congestive heart failure” (")
     log = export(page, "Decision log")
     assert [json.loads(line)["act"] for line in log.splitlines()].count("accept") == 2
-    other = coder(examples_page[1])
+    other = coder(examples_page[1], has_codes=False)
     other.press("x")
     file = {"name": "decisions.jsonl", "mimeType": "application/x-ndjson", "buffer": log.encode()}
     other.tab.locator("dialog input[type=file]").set_input_files(file)
@@ -86,7 +86,7 @@ def test_files_are_read_by_evaluate_and_the_log_goes_on_elsewhere(page, coder, e
 
 def test_the_browser_keeps_the_log_only_when_that_is_switched_on(coder, examples_page):
     """Guards patient text that stays on a machine unasked, and decisions lost by a reload although it was asked for."""
-    page = coder(examples_page[1])
+    page = coder(examples_page[1], has_codes=False)
     page.set_reviewer()
     page.press("a")
     assert page.tab.evaluate("() => localStorage.length") == 0

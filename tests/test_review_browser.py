@@ -11,27 +11,35 @@ import pytest
 
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.types import CodedDocument
-from tests.browser import REVIEWER, example_documents
+from tests.browser import REVIEWER
 from tests.review_process import ReviewProcess
 
 pytest.importorskip("uvicorn", reason="the review extra is not installed")
 pytestmark = pytest.mark.slow
 
+# `minscl.review` with the code set packed already, which takes seconds at each start
+PROGRAM = (
+    "import sys; from pathlib import Path; from minscl.page import build; from minscl import review; "
+    "packed = Path(sys.argv.pop(1)).read_text(); build.pack_code_set = lambda book: packed; sys.exit(review.main())"
+)
 SAVED = "document.getElementById('kept').textContent === 'Saved'"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, browser):
-    """A folder with the coded examples in coded.jsonl; the review's is in it. Asked for after the browser: without one
-    nothing is built."""
-    return tmp_path_factory.mktemp("review")
+def start(browser, packed_code_set, tmp_path_factory):
+    """start(*arguments): a server of a review that all tests share. `browser`: without one nothing is built."""
+    folder = tmp_path_factory.mktemp("review")
+    (folder / "code_set").write_text(packed_code_set)
+    program = ("-c", PROGRAM, folder / "code_set")
+    return lambda *arguments: ReviewProcess(folder / "review", *arguments, "--reviewer", REVIEWER, program=program)
 
 
 @pytest.fixture(scope="module")
-def server(folder, codebook_pages):
+def server(start, examples_page, tmp_path_factory):
     """A server of the examples, one without codes, with the embedded model."""
-    write_jsonl(folder / "coded.jsonl", example_documents(codebook_pages[0]))
-    with ReviewProcess(folder / "review", folder / "coded.jsonl", "--reviewer", REVIEWER) as process:
+    coded = tmp_path_factory.mktemp("coded") / "coded.jsonl"
+    write_jsonl(coded, examples_page[0])
+    with start(coded) as process:
         yield process
 
 
@@ -47,7 +55,7 @@ def journal(process) -> list[dict]:
 def test_a_note_is_coded_as_one_watches_and_again_from_the_coder_s_evidence(coder, server):
     """Guards an answer that shows only at its end, codes that cannot be undone, and evidence of the coder's that the
     model does not get."""
-    page = coder(address_of(server, 3))
+    page = coder(address_of(server, 3), has_codes=False)
     assert page.tab.locator("#note-title").inner_text() == "urinary_coronary.txt" and page.codes() == []
     answer = page.tab.locator(".answer")
     page.tab.get_by_role("button", name="Code this note").click()
@@ -80,7 +88,7 @@ def test_a_note_is_coded_as_one_watches_and_again_from_the_coder_s_evidence(code
 
 def test_rules_are_checked_again_after_a_change(coder, server):
     """Guards a finding that stays after its cause is rejected, and denied evidence of the coder's."""
-    page = coder(address_of(server))
+    page = coder(address_of(server), has_codes=False)
     page.look_at("R32")
     assert "Excludes1" in page.card("R32").inner_text()
     page.look_at("N39.41")
@@ -95,7 +103,7 @@ def test_rules_are_checked_again_after_a_change(coder, server):
 
 def test_the_finished_note_is_a_file_before_the_page_says_saved(coder, server):
     """Guards a reviewed note that is written later or not at all, and one that stays there when it is opened again."""
-    page = coder(address_of(server, 2))
+    page = coder(address_of(server, 2), has_codes=False)
     page.press("a", "f")
     page.tab.get_by_role("button", name="Finish it").click()
     page.wait(f"currentNote().review.state.finished && {SAVED}")
@@ -108,10 +116,10 @@ def test_the_finished_note_is_a_file_before_the_page_says_saved(coder, server):
 
 def test_the_second_tab_is_told_and_takes_over_without_loss(coder, server):
     """Guards two tabs that decide about one note: the second only reads until it takes over."""
-    first = coder(address_of(server))
+    first = coder(address_of(server), has_codes=False)
     first.press("a")
     first.wait(SAVED)
-    second = coder(address_of(server))
+    second = coder(address_of(server), has_codes=False)
     notice = second.tab.locator("#notice")
     second.wait("!document.getElementById('notice').hidden")
     assert "open in another tab" in notice.inner_text()
@@ -132,9 +140,9 @@ def test_the_second_tab_is_told_and_takes_over_without_loss(coder, server):
     first.forgives = True  # the browser reports the refusal, 409
 
 
-def test_a_killed_server_has_lost_nothing_and_the_page_says_so(coder, server, folder):
+def test_a_killed_server_has_lost_nothing_and_the_page_says_so(coder, server, start):
     """Guards decisions that were called saved and are not there after kill -9, and a page that calls others saved."""
-    page = coder(address_of(server, 2))
+    page = coder(address_of(server, 2), has_codes=False)
     page.press("a", "p", "2")
     page.wait(SAVED)
     saved = page.state
@@ -144,8 +152,8 @@ def test_a_killed_server_has_lost_nothing_and_the_page_says_so(coder, server, fo
     page.wait("document.getElementById('kept').textContent.startsWith('Not saved (1)')")
     assert page.tab.evaluate("() => app.isUnsaved")
     page.forgives = True  # connections that are refused
-    with ReviewProcess(server.folder) as again:
-        other = coder(address_of(again, 2))
+    with start() as again:
+        other = coder(address_of(again, 2), has_codes=False)
         assert other.state == saved
         assert other.tab.locator("#codes .decision").all_inner_texts() == ["accepted"]
         other.press("x")
