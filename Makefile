@@ -1,5 +1,6 @@
 # `make run` codes examples/note.txt, `make review` opens the three example notes in the browser, `make check` lints and
-# type-checks, `make test` tests in four minutes, `make test-all` runs the long tests too. Needs python3 with venv.
+# type-checks, `make test` tests in four minutes, `make test-all` runs the long tests too. Needs python3 with venv; the
+# tests of the coder's page need Chromium (apt-get install chromium), and are skipped with a warning without it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

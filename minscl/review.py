@@ -65,7 +65,7 @@ class ReviewConfig:
     adapter: str = flag("", "LoRA adapter folder (the embedded model has its own); none: the model alone", role="input")
     out: str = flag(
         "review",
-        "folder of the review: decisions.jsonl, reviewed.jsonl and documents.jsonl; nothing else is written",
+        "folder of the review: decisions.jsonl, reviewed.jsonl and documents.jsonl; nothing is written outside it",
         role="output folder",
     )
     port: int | None = flag(None, "port of 127.0.0.1; none: a free one", metavar="N", minimum=1024, maximum=65535)
@@ -81,7 +81,7 @@ def main(argv=None) -> int:
     check_config(config)
     codebook = load_codebook(config)
     documents = read_documents(config.documents, codebook)
-    with ReviewFolder(config.out, documents) as folder, listen(config.port) as server_socket:
+    with listen(config.port) as server_socket, ReviewFolder(config.out, documents) as folder:
         serve(config, folder, codebook, server_socket)
     print(f"stopped; everything is in {config.out}")
     return 0

@@ -12,12 +12,13 @@ import io
 import os
 import pickle
 import subprocess
+import warnings
 
 import pytest
 
 from minscl.command import run_command
 
-SLOW_FIXTURES = {"gold", "finished_run", "coded"}
+SLOW_FIXTURES = {"gold", "finished_run", "coded", "browser"}
 
 
 def pytest_collection_modifyitems(items):
@@ -131,3 +132,111 @@ def build_once(tmp_path_factory, name, build):
         result = build()
         path.write_bytes(pickle.dumps(result))
         return result
+
+
+@pytest.fixture(scope="session")
+def packed_code_set(tmp_path_factory):
+    """The default code set as pages carry it; it takes seconds to pack."""
+    from minscl.data.icd import CodeBook
+    from minscl.page.code_set import pack_code_set
+
+    return build_once(tmp_path_factory, "packed_code_set", lambda: pack_code_set(CodeBook.load()))
+
+
+@pytest.fixture(scope="session")
+def codebook_pages(packed_code_set):
+    """(code set, page): the default CodeBook, and page(documents, **options) → HTML."""
+    from minscl.data.icd import CodeBook
+    from minscl.page import build
+
+    book = CodeBook.load()
+
+    def page(documents, **options) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(build, "pack_code_set", lambda _: packed_code_set)
+            return build.page_html(documents, book, **options)
+
+    return book, page
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, driven by Playwright; one a file, for Playwright's event loop would disturb other tests."""
+    from tests import browser as settings
+
+    if missing := settings.missing():
+        reason = f"NOT TESTED: the coder's page in a browser, for want of {missing}"
+        warnings.warn(reason, stacklevel=1)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=settings.CHROMIUM, args=settings.FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def coders(browser):
+    """The same as `coder`, for pages that several tests share."""
+    with coder_pages(browser) as open_page:
+        yield open_page
+
+
+@pytest.fixture
+def coder(browser):
+    """coder(address, has_codes=True, **options of the browser's context) → CoderPage. `has_codes` False: its code set
+    does not come, which spares seconds. No test may leave a request to anyone but the page's own server, or an error of
+    the browser; pages from the disk have no network at all."""
+    with coder_pages(browser) as open_page:
+        yield open_page
+
+
+@pytest.fixture(scope="session")
+def examples_page(codebook_pages, tmp_path_factory):
+    """(documents, address): a page with browser.example_documents, on the disk."""
+    from tests.browser import example_documents
+
+    documents = example_documents(codebook_pages[0])
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    path.write_text(codebook_pages[1](documents, about="ICD-10-CM FY2027"))
+    return documents, path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def opened_page(coders, examples_page):
+    """The page with the examples, open for all tests of a file, with a reviewer's name given."""
+    page = coders(examples_page[1])
+    page.set_reviewer()
+    return page
+
+
+@pytest.fixture
+def page(opened_page):
+    """`opened_page` as it was opened: nothing is decided."""
+    opened_page.start_again()
+    return opened_page
+
+
+@contextlib.contextmanager
+def coder_pages(browser):
+    """The function of the fixture `coder`."""
+    from tests.browser import NO_CODE_SET, CoderPage
+
+    contexts, pages = [], []
+
+    def open_page(address: str, has_codes=True, **options) -> CoderPage:
+        context = browser.new_context(offline=address.startswith("file:"), **options)
+        if not has_codes:
+            context.add_init_script(NO_CODE_SET)
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        pages.append(CoderPage(context, address))
+        return pages[-1]
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    for page in pages:
+        assert page.outside_requests() == []
+        assert page.forgives or page.complaints == []

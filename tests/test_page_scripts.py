@@ -10,7 +10,6 @@ import pytest
 
 from minscl.data.icd import CodeBook
 from minscl.data.icd.lookup import Search
-from minscl.page.code_set import pack_code_set
 
 FILES = sorted((Path(__file__).parent / "javascript").glob("*_test.js"))
 CODE_SET_TEST = "code_set_test.js"
@@ -32,19 +31,18 @@ def test_scripts(file):
 
 
 @pytest.mark.slow
-def test_code_set_and_search(tmp_path):
+def test_code_set_and_search(packed_code_set, tmp_path):
     """Guards cards and search results of the page; see the file."""
-    (tmp_path / "code_set").write_text(pack_code_set(CodeBook.load()))
+    (tmp_path / "code_set").write_text(packed_code_set)
     run_node(FILES[0].parent / CODE_SET_TEST, CODE_SET=str(tmp_path / "code_set"))
 
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_search_finds_what_the_lookup_command_finds(tmp_path):
+def test_search_finds_what_the_lookup_command_finds(packed_code_set, tmp_path):
     """Guards two searches that come apart: the page's ranking is that of `expand lookup`, rewritten in JavaScript."""
     queries = QUERIES.read_text().splitlines()
-    book = CodeBook.load()
-    (tmp_path / "code_set").write_text(pack_code_set(book))
+    (tmp_path / "code_set").write_text(packed_code_set)
     (tmp_path / "queries").write_text(json.dumps(queries))
     run_node(
         FILES[0].parent / CODE_SET_TEST,
@@ -53,7 +51,7 @@ def test_search_finds_what_the_lookup_command_finds(tmp_path):
         ANSWERS=str(tmp_path / "answers"),
     )
     answers = json.loads((tmp_path / "answers").read_text())
-    search = Search(book)
+    search = Search(CodeBook.load())
     differing = []
     for query, hits in zip(queries, answers, strict=True):
         expected = [(hit.code, hit.where, round(hit.score, 3)) for hit in search.search(query, 20)[:5]]

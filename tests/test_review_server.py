@@ -147,6 +147,7 @@ def test_a_folder_and_a_port_have_one_server(server):
     notes = server.folder.parent / "coded.jsonl"
     other = call_command(main, "--out", server.folder.parent / "new", notes, "--port", server.port)
     assert other.returncode == 2 and "--port" in other.stderr and len(other.stderr.splitlines()) == 1
+    assert not (server.folder.parent / "new").exists()
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ function addEvidence() {
 
 function selectedEvidence() {
   const { note } = currentNote();
+  app.noteView.remember(); // the browser's event of the last keystroke may still be to come
   const range = app.noteView.selected;
   return range ? { text: note.slice(range.start, range.end), start: range.start, end: range.end } : null;
 }

@@ -28,7 +28,9 @@ function openDialog(title, build) {
     });
     build(body, close);
     dialog.showModal();
-    (body.querySelector("[autofocus]") ?? body.querySelector("input, button, select"))?.focus();
+    const first = body.querySelector("[autofocus]") ?? body.querySelector("input, button, select");
+    first?.focus();
+    first?.select?.(); // at once: what is typed next replaces it
   });
 }
 

@@ -44,7 +44,6 @@ function pickCode(title, label, find, about, query = "") {
       ),
     );
     showFound(picker);
-    setTimeout(() => input.select()); // typing replaces the selected words of the note
   });
 }
 

@@ -1,0 +1,117 @@
+"""What leaves the coder's page and comes back: names, files, the log, the browser's storage, paper. In a real browser
+without a network. Read test_page_browser.py first.
+"""
+
+import csv
+import json
+import re
+
+import pytest
+
+from minscl import evaluate
+from minscl.data.jsonl import read_jsonl, write_jsonl
+from minscl.data.types import CodedDocument
+from tests.browser import REVIEWER
+from tests.conftest import call_command
+
+pytestmark = pytest.mark.slow
+
+
+def export(page, button: str):
+    """The text of the file that a button of the export dialog saves."""
+    page.press("x")
+    with page.tab.expect_download() as download:
+        page.tab.locator("dialog button", has_text=button).click()
+    page.press("Escape")
+    return download.value.path().read_bytes().decode()
+
+
+def test_the_name_is_asked_once_and_without_one_nothing_is_decided(coder, examples_page):
+    """Guards a log that does not say who."""
+    page = coder(examples_page[1], has_codes=False)
+    page.press("a", "Escape")
+    assert page.item("I11.0")["decision"] == "undecided" and "needs a name" in page.message()
+    page.press("a")
+    page.name_reviewer()
+    page.press("j", "a")
+    assert page.tab.locator("dialog").count() == 0
+    assert [entry["who"] for entry in page.tab.evaluate("() => currentNote().review.entries")] == [REVIEWER] * 2
+
+
+def finish(page):
+    """Finish the note although codes are undecided, after a first answer that goes on."""
+    page.press("f")
+    assert "are undecided" in page.tab.locator("dialog").inner_text()
+    page.press("Enter")  # the button in focus changes nothing
+    assert not page.state["finished"]
+    page.press("f")
+    page.tab.get_by_role("button", name="Finish it").click()
+    page.wait("currentNote().review.state.finished")
+
+
+def test_files_are_read_by_evaluate_and_the_log_goes_on_elsewhere(page, coder, examples_page, tmp_path):
+    """Guards files that nothing else reads, undecided codes in them, and a log whose import decides something else."""
+    page.press("a", "p", "1", "j", "a", "j", "r")
+    page.press("x")
+    assert page.tab.get_by_role("button", name="Reviewed documents").is_disabled()
+    page.press("Escape")
+    finish(page)
+    page.press("a")
+    assert "is finished" in page.message()
+    page.press("n")
+    assert page.tab.locator("#note-title").inner_text() == "diabetes_epilepsy.txt"
+    page.press("r", "b")
+    (tmp_path / "reviewed.jsonl").write_text(export(page, "Reviewed documents"))
+    [reviewed] = read_jsonl(tmp_path / "reviewed.jsonl", CodedDocument)
+    assert [code.code for code in reviewed.codes] == ["I11.0", "I50.9"] and reviewed.text == examples_page[0][0].text
+    write_jsonl(tmp_path / "machine.jsonl", examples_page[0][:1])
+    files = ("--gold", tmp_path / "reviewed.jsonl", "--pred", tmp_path / "machine.jsonl")
+    report = call_command(evaluate.main, *files)
+    assert report.returncode == 0, report.stderr
+    assert report.stdout.split("\n")[1].split()[:2] == ["micro", "40.0"]  # F1 of 2 codes, both among the machine's 8
+    rows = list(csv.DictReader(export(page, "Codes as a table").removeprefix("\ufeff").splitlines()))
+    assert [row["decision"] for row in rows[:3]] == ["accepted", "accepted", "rejected"]
+    assert (rows[0]["principal"], rows[0]["present_on_admission"], rows[0]["reviewer"]) == ("yes", "Y", REVIEWER)
+    assert rows[0]["evidence"].startswith("“Congestive heart failure” (")
+    log = export(page, "Decision log")
+    assert [json.loads(line)["act"] for line in log.splitlines()].count("accept") == 2
+    other = coder(examples_page[1], has_codes=False)
+    other.press("x")
+    file = {"name": "decisions.jsonl", "mimeType": "application/x-ndjson", "buffer": log.encode()}
+    other.tab.locator("dialog input[type=file]").set_input_files(file)
+    other.wait("!document.querySelector('dialog')")
+    assert other.state == page.state
+    assert "finished" in other.tab.locator("#documents option").first.inner_text()
+
+
+def test_the_browser_keeps_the_log_only_when_that_is_switched_on(coder, examples_page):
+    """Guards patient text that stays on a machine unasked, and decisions lost by a reload although it was asked for."""
+    page = coder(examples_page[1], has_codes=False)
+    page.set_reviewer()
+    page.press("a")
+    assert page.tab.evaluate("() => localStorage.length") == 0
+    page.press("x")
+    dialog = page.tab.locator("dialog")
+    assert "keeps patient text" in dialog.inner_text()
+    dialog.get_by_label("Keep my decisions in this browser").check()
+    page.press("Escape", "j", "r")
+    decided = page.state
+    page.tab.reload()
+    assert page.state == decided and page.tab.locator("#reviewer").inner_text() == f"Reviewer: {REVIEWER}"
+    page.press("x")
+    dialog.get_by_label("Keep my decisions in this browser").uncheck()
+    assert page.tab.evaluate("() => localStorage.length") == 0
+
+
+def test_paper_has_a_summary_with_a_signature_and_the_note(page):
+    """Guards a printout with the screen's buttons, without the note, or without a line to sign."""
+    page.press("a", "j", "r")
+    page.tab.emulate_media(media="print")
+    page.tab.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
+    sheet = page.tab.locator("#print .sheet").inner_text()
+    assert "I11.0" in sheet and "Signature:" in sheet and f"Reviewer: {REVIEWER}" in sheet
+    assert "Review not finished: 2 of 8 codes decided" in sheet
+    assert page.tab.locator("#note").is_visible() and not page.tab.locator("#hints").is_visible()
+    pdf = page.tab.pdf(prefer_css_page_size=True)
+    page.tab.emulate_media(media="screen")
+    assert 2 <= len(re.findall(rb"/Type /Page\b", pdf)) <= 4

@@ -1,0 +1,169 @@
+"""`python -m minscl.review` as a coder sees it: a real server, a real browser, the embedded model.
+
+test_page_browser.py has what the page does without a server, test_review_server.py what others send.
+"""
+
+import json
+import os
+import signal
+
+import pytest
+
+from minscl.data.jsonl import read_jsonl, write_jsonl
+from minscl.data.types import CodedDocument
+from tests.browser import REVIEWER
+from tests.review_process import ReviewProcess
+
+pytest.importorskip("uvicorn", reason="the review extra is not installed")
+pytestmark = pytest.mark.slow
+
+# `minscl.review` with the code set packed already, which takes seconds at each start
+PROGRAM = (
+    "import sys; from pathlib import Path; from minscl.page import build; from minscl import review; "
+    "packed = Path(sys.argv.pop(1)).read_text(); build.pack_code_set = lambda book: packed; sys.exit(review.main())"
+)
+SAVED = "document.getElementById('kept').textContent === 'Saved'"
+
+
+@pytest.fixture(scope="module")
+def start(browser, packed_code_set, tmp_path_factory):
+    """start(*arguments): a server of a review that all tests share. `browser`: without one nothing is built."""
+    folder = tmp_path_factory.mktemp("review")
+    (folder / "code_set").write_text(packed_code_set)
+    program = ("-c", PROGRAM, folder / "code_set")
+    return lambda *arguments: ReviewProcess(folder / "review", *arguments, "--reviewer", REVIEWER, program=program)
+
+
+@pytest.fixture(scope="module")
+def server(start, examples_page, tmp_path_factory):
+    """A server of the examples, one without codes, with the embedded model."""
+    coded = tmp_path_factory.mktemp("coded") / "coded.jsonl"
+    write_jsonl(coded, examples_page[0])
+    with start(coded) as process:
+        yield process
+
+
+def address_of(process, note=1) -> str:
+    return f"http://127.0.0.1:{process.port}/?token={process.token}#{note}"
+
+
+def journal(process) -> list[dict]:
+    """The decisions on the disk."""
+    return [json.loads(line) for line in (process.folder / "decisions.jsonl").read_text().splitlines()]
+
+
+def test_a_note_is_coded_as_one_watches_and_again_from_the_coder_s_evidence(coder, server):
+    """Guards an answer that shows only at its end, codes that cannot be undone, and evidence of the coder's that the
+    model does not get."""
+    page = coder(address_of(server, 3), has_codes=False)
+    assert page.tab.locator("#note-title").inner_text() == "urinary_coronary.txt" and page.codes() == []
+    answer = page.tab.locator(".answer")
+    page.tab.get_by_role("button", name="Code this note").click()
+    page.wait("document.querySelector('.answer').textContent.length > 10")
+    early = answer.inner_text()
+    assert page.codes() == [] and page.tab.get_by_role("button", name="Stop").is_visible()
+    page.wait(f"document.querySelector('.answer').textContent.length > {len(early) + 20}")
+    page.wait("document.querySelector('#codes article') !== null")
+    coded = page.codes()
+    assert coded and not answer.is_visible()
+    assert page.tab.locator("#progress").inner_text() == f"0 of {len(coded)} decided"
+    page.press("u")
+    assert page.codes() == []
+    page.press("Shift+U")
+    assert page.codes() == coded
+    page.press("j", "a")
+    kept = page.tab.locator("#codes .card-place.accepted h3 .code").all_inner_texts()
+    page.select("urinary")
+    page.press("e")
+    sent = []
+    page.tab.on("request", lambda request: sent.append(request.post_data_json) if "/api/code" in request.url else None)
+    page.tab.get_by_role("button", name="Code again from my evidence").click()
+    page.wait("currentNote().review.entries.at(-1).act === 'code-again' && currentNote().review.entries.length > 4")
+    assert len(kept) == 1 and page.item(kept[0])["decision"] == "accepted"
+    expected = {quotation["text"] for quotation in page.item(kept[0])["evidence"] if quotation["start"] is not None}
+    assert expected and set(sent[0]["evidence"]) == expected
+    page.wait(SAVED)
+    assert {entry["who"] for entry in journal(server)} == {REVIEWER}
+
+
+def test_rules_are_checked_again_after_a_change(coder, server):
+    """Guards a finding that stays after its cause is rejected, and denied evidence of the coder's."""
+    page = coder(address_of(server), has_codes=False)
+    page.look_at("R32")
+    assert "Excludes1" in page.card("R32").inner_text()
+    page.look_at("N39.41")
+    page.press("r")
+    page.expect(page.card("R32")).not_to_contain_text("Excludes1: ")
+    page.look_at("I10")
+    page.select("dyspnea")
+    page.press("e")
+    page.expect(page.card("I10").locator("li", has_text="“dyspnea”")).to_contain_text("denied")
+    page.press("u", "u")
+
+
+def test_the_finished_note_is_a_file_before_the_page_says_saved(coder, server):
+    """Guards a reviewed note that is written later or not at all, and one that stays there when it is opened again."""
+    page = coder(address_of(server, 2), has_codes=False)
+    page.press("a", "f")
+    page.tab.get_by_role("button", name="Finish it").click()
+    page.wait(f"currentNote().review.state.finished && {SAVED}")
+    [reviewed] = read_jsonl(server.folder / "reviewed.jsonl", CodedDocument)
+    assert reviewed.id == "diabetes_epilepsy.txt" and [code.code for code in reviewed.codes] == ["G40.909"]
+    page.press("f")
+    page.wait(f"!currentNote().review.state.finished && {SAVED}")
+    assert (server.folder / "reviewed.jsonl").read_text() == ""
+
+
+def test_the_second_tab_is_told_and_takes_over_without_loss(coder, server):
+    """Guards two tabs that decide about one note: the second only reads until it takes over."""
+    first = coder(address_of(server), has_codes=False)
+    first.press("a")
+    first.wait(SAVED)
+    second = coder(address_of(server), has_codes=False)
+    notice = second.tab.locator("#notice")
+    second.wait("!document.getElementById('notice').hidden")
+    assert "open in another tab" in notice.inner_text()
+    second.look_at("I11.0")
+    second.press("r")
+    assert second.item("I11.0")["decision"] == "accepted" and "Another tab" in second.message()
+    first.press("j", "r")
+    first.wait(SAVED)
+    notice.get_by_role("button").click()
+    second.wait("document.getElementById('notice').hidden")
+    assert second.state == first.state  # with what the first tab has decided since
+    second.press("p")
+    second.wait(SAVED)
+    before = len(journal(server))
+    first.press("d")
+    first.wait("!document.getElementById('notice').hidden")
+    assert len(journal(server)) == before and "not" in first.tab.locator("#kept").inner_text().lower()
+    first.forgives = True  # the browser reports the refusal, 409
+
+
+def test_a_killed_server_has_lost_nothing_and_the_page_says_so(coder, server, start):
+    """Guards decisions that were called saved and are not there after kill -9, and a page that calls others saved."""
+    page = coder(address_of(server, 2), has_codes=False)
+    page.press("a", "p", "2")
+    page.wait(SAVED)
+    saved = page.state
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    page.press("r")
+    page.wait("document.getElementById('kept').textContent.startsWith('Not saved (1)')")
+    assert page.tab.evaluate("() => app.isUnsaved")
+    page.forgives = True  # connections that are refused
+    with start() as again:
+        other = coder(address_of(again, 2), has_codes=False)
+        assert other.state == saved
+        assert other.tab.locator("#codes .decision").all_inner_texts() == ["accepted"]
+        other.press("x")
+        log = {"name": "decisions.jsonl", "mimeType": "application/x-ndjson"}
+        page.press("x")
+        with page.tab.expect_download() as download:
+            page.tab.locator("dialog button", has_text="Decision log").click()
+        log["buffer"] = download.value.path().read_bytes()  # the first page still has what it could not save
+        other.tab.locator("dialog input[type=file]").set_input_files(log)
+        other.wait(f"!document.querySelector('dialog') && {SAVED}")
+        assert other.state == page.state
+        assert journal(again)[-1]["act"] == "reject"
+        other.forgives = True  # its goodbye meets a server that is gone
