@@ -24,7 +24,6 @@ from tqdm import tqdm
 
 from minscl.cli import parse_flags
 from minscl.command import print_json, run_command
-from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog
 from minscl.data.calibration import NONE, PASSAGE, SETTING, Calibration, passage_length, threshold
 from minscl.data.checks import breaks_rules, check_document
@@ -35,13 +34,13 @@ from minscl.data.resuming import EDITION, already_coded, evidence_setting
 from minscl.data.types import CodedDocument, Note
 from minscl.edition_flags import load_codebook
 from minscl.errors import InputError, printable
-from minscl.files import replace_file, same_file
+from minscl.files import replace_file
 from minscl.generate_config import GenerateConfig
 from minscl.hardware import choose_device, default_cache_bytes, memory_errors
 from minscl.infer.coder import code_notes
 from minscl.infer.linear import pack_weights
 from minscl.infer.report import text_table
-from minscl.infer.systems import CODE_FIRST, choose_system
+from minscl.infer.systems import choose_system
 from minscl.infer.systems.lookup import LOOKUP
 from minscl.infer.systems.lookup_notes import look_up_notes, lookup_settings, read_table
 from minscl.page import page_html
@@ -85,8 +84,6 @@ def code(
         yield from look_up_notes(table, notes, codebook, config.min_score or 0.0, skip)
         return
     system = choose_system(config.system, config.sampling())
-    if config.system == "scl" and same_file(config.model, DEMO):
-        system = CODE_FIRST  # until the embedded model is trained with the numbers first
     device, _ = choose_device(config.device, config.dtype)
     if config.compile and device.type != "cuda":
         raise InputError(f"--compile: needs a GPU for CUDA graphs, and the model is on {device}; leave the flag out")

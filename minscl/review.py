@@ -208,11 +208,9 @@ def load_coder(config: ReviewConfig, codebook: CodeBook) -> "CodeNote":
     """Load the model, which takes seconds to minutes; returns the function that codes a note as `generate` does."""
     from minscl.data.calibration import NONE, PASSAGE, SETTING, passage_length, threshold
     from minscl.data.resuming import EDITION, evidence_setting
-    from minscl.files import same_file
     from minscl.hardware import choose_device, default_cache_bytes, memory_errors
     from minscl.infer.coder import code_notes
     from minscl.infer.linear import pack_weights
-    from minscl.infer.systems import CODE_FIRST, SCL
     from minscl.pretrained import describe_weights, load_calibration, load_pretrained
 
     weights = describe_weights(config.model, config.adapter)
@@ -220,7 +218,6 @@ def load_coder(config: ReviewConfig, codebook: CodeBook) -> "CodeNote":
     device, dtype = choose_device("auto", "auto")
     model, tokenizer = load_pretrained(config.model, config.adapter)
     pack_weights(model)
-    system = CODE_FIRST if same_file(config.model, DEMO) else SCL
 
     def code(note: Note, quotations: list[str] | None, on_answer) -> CodedDocument:
         evidence = None if quotations is None else {note.id: quotations}
@@ -230,7 +227,6 @@ def load_coder(config: ReviewConfig, codebook: CodeBook) -> "CodeNote":
                 model,
                 tokenizer,
                 [note],
-                system=system,
                 evidence=evidence,
                 grounded=True,
                 batch_size=1,  # the answer to one passage after another, as they are shown
@@ -239,7 +235,7 @@ def load_coder(config: ReviewConfig, codebook: CodeBook) -> "CodeNote":
                 calibration=calibration,
                 on_tokens=lambda passage, ids: on_answer(passage, tokenizer.decode(ids)),
             )
-        settings = weights | {"system": system.name, "grounded": "True", SETTING: str(calibration or NONE)}
+        settings = weights | {"system": "scl", "grounded": "True", SETTING: str(calibration or NONE)}
         settings |= {"min_score": str(threshold(calibration)), "dtype": str(dtype).removeprefix("torch.")}
         settings |= {PASSAGE: str(passage)} if (passage := passage_length(calibration)) else {}
         settings |= {EDITION: codebook.edition.id} | ({"date": str(codebook.date)} if codebook.date else {})

@@ -21,7 +21,6 @@ from minscl.errors import InputError
 from minscl.infer.answer import filter_by_score
 from minscl.infer.coder import code_notes
 from minscl.infer.report import about_document, text_table
-from minscl.infer.systems import CODE_FIRST
 from minscl.pretrained import describe_weights, load_calibration
 from minscl.score.calibration import best_min_score, fit, isotonic, reliability, scored_codes
 from minscl.score.codes import code_scores
@@ -228,8 +227,7 @@ def test_generate_calibrates_and_leaves_out(adapter, note, generate, embedded):
     assert run("--grounded") == run()
     free, document = run("--free")
     assert document["coded_with"]["calibration"] == "none" and document["coded_with"]["grounded"] == "False"
-    # the order is the old one until the embedded model is trained with the numbers first
-    settings = {"system": CODE_FIRST, "grounded": True, "calibration": load_calibration(DEMO, str(adapter))}
+    settings = {"grounded": True, "calibration": load_calibration(DEMO, str(adapter))}
     [in_python] = code_notes(*embedded, [Note("note", SHORT)], **settings)
     assert {code.code: code.score for code in in_python.codes} == pytest.approx(default, abs=1e-6)
     assert load_calibration(DEMO, str(adapter), grounded=False) is load_calibration(DEMO, "none", system="sft") is None

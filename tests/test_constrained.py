@@ -24,7 +24,6 @@ from minscl.infer import answer_grammar
 from minscl.infer.answer_grammar import Grammar, Quote, word_boundaries
 from minscl.infer.coder import code_notes
 from minscl.infer.constrained import Guide
-from minscl.infer.systems import CODE_FIRST
 from minscl.model import Decoder, ModelConfig, load_tokenizer
 from tests.test_tokenizer import make_folder
 from tests.tiny_models import SIZE
@@ -361,9 +360,8 @@ def test_a_batch_answers_as_each_note_alone(embedded):
     """Guards: rows that read different numbers of tokens, one guide asked about another's row."""
     texts = ["Pt with DM2 and HTN.", "Admitted for pneumonia; history of CKD, no fever.", "AF."]
     notes = [Note(str(number), text) for number, text in enumerate(texts)]
-    system = CODE_FIRST  # until the embedded model is trained with the numbers first
-    alone = [next(code_notes(*embedded, [note], system=system, grounded=True)) for note in notes]
-    together = list(code_notes(*embedded, notes, system=system, grounded=True, batch_size=3))
+    alone = [next(code_notes(*embedded, [note], grounded=True)) for note in notes]
+    together = list(code_notes(*embedded, notes, grounded=True, batch_size=3))
     assert [document.output for document in together] == [document.output for document in alone]
     assert any(document.codes for document in alone)
     for document in together:

@@ -12,7 +12,6 @@ from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.infer.coder import code_notes, in_order
 from minscl.infer.passages import join_passages, split_passages
-from minscl.infer.systems import CODE_FIRST
 from minscl.model import load_tokenizer
 
 TOKENIZER = load_tokenizer(DEMO)
@@ -79,7 +78,7 @@ def test_passages_are_coded_as_notes_of_their_own(embedded):
     """Guards: quotations of another passage, places of the passage, answers in the wrong passage."""
     model, tokenizer = embedded
     notes = [Note("a", NOTE), Note("b", "Gout."), Note("c", NOTE + " Gout.")]
-    settings = {"system": CODE_FIRST, "grounded": True}  # until the embedded model is trained with the numbers first
+    settings = {"grounded": True}
     documents = list(code_notes(model, tokenizer, notes, passage=16, batch_size=3, **settings))
     for note, document in zip(notes, documents, strict=True):
         parts = split_passages(note.text, tokenizer, 16)
