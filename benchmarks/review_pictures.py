@@ -68,7 +68,7 @@ def take_pictures(browser, address: str) -> None:
     page.tab.emulate_media(media="print")
     page.tab.set_viewport_size({"width": 680, "height": 960})  # A4 less its margins
     page.tab.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
-    page.tab.screenshot(path=DOCS / "review_print.png")
+    page.tab.locator("#print .sheet").screenshot(path=DOCS / "review_print.png")
     if page.complaints or page.outside_requests():
         raise SystemExit(f"the browser complains: {page.complaints} {page.outside_requests()}")
 

@@ -93,7 +93,7 @@ def train_and_score(work: Path, gold: dict[str, Path]) -> dict[str, dict]:
     run_step(done, "minscl.train", "--model", str(base), *data, "--out", str(adapter), "--resume", *ADAPTER)
     notes = str(work / "calibration.jsonl")
     for flags in (["--free"], []):
-        predicted = work / f"calibration{''.join(flags)}.jsonl"
+        predicted = work / f"calibration-coded{''.join(flags)}.jsonl"
         raw = ["--no-calibration", "--passage", str(PASSAGE)]
         run_step(predicted, "minscl.generate", notes, "--out", str(predicted), *model, *raw, *flags)
         fitted = work / f"calibrated{''.join(flags)}"
@@ -102,7 +102,7 @@ def train_and_score(work: Path, gold: dict[str, Path]) -> dict[str, dict]:
     rows = {}
     for (name, path), flags in itertools.product(gold.items(), ([], ["--free"])):
         row = " ".join([name, *flags])
-        predicted = work / f"{name}{''.join(flags)}.jsonl"
+        predicted = work / f"{name}-coded{''.join(flags)}.jsonl"
         run_step(predicted, "minscl.generate", str(path), "--out", str(predicted), *model, *flags)
         scores = predicted.with_suffix(".scores.json")
         train = ["--train", str(work / "documents.jsonl")]

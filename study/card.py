@@ -140,7 +140,8 @@ def model_card(scores: dict[str, dict], work: Path, runs: list[dict]) -> str:
 
 def card_row(name: str, report: dict, work: Path) -> str:
     """A line of the table."""
-    path = work / f"{name.replace(' ', '')}.jsonl"
+    notes, _, flags = name.partition(" ")
+    path = work / f"{notes}-coded{flags}.jsonl"
     predicted = read_jsonl(path, CodedDocument)
     quotations = [item for document in predicted for code in document.codes for item in code.evidence]
     grounded = sum(bool(item.grounded) for item in quotations) / max(1, len(quotations))

@@ -60,7 +60,7 @@ const COMMANDS = {
     about: "Search and add a code; selected words become its evidence",
   },
   change: {
-    label: "Change code",
+    label: "Change",
     keys: ["C"],
     group: "Evidence and codes",
     bar: true,
