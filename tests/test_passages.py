@@ -113,7 +113,7 @@ def test_the_command_codes_passages(generate, tmp_path):
     assert document["coded_with"]["passage"] == "16" and document["output"].startswith("--- passage 1 of ")
     for flags, message in (
         (("--passage", "16", "--system", "cot"), "--passage 16: needs SCL's own evidence"),
-        (("--passage", "16"), "calibration.json was fitted on whole notes"),
+        (("--passage", "16"), "calibration.json was fitted on passages of 100"),
         (("--passage", "1.5"), "--passage"),
     ):
         run = generate(note, *flags)

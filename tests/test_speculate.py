@@ -29,7 +29,7 @@ def test_drafts_are_the_description_and_what_the_note_says(embedded):
     [plain] = greedy(model, [prompt], max_new_tokens=120, stop_ids=tokenizer.stop_ids)
     [drafted] = greedy(model, [prompt], max_new_tokens=120, stop_ids=tokenizer.stop_ids, drafters=[drafter])
     assert drafted.ids == plain.ids and plain.forwards == len(plain.ids) + plain.stopped
-    assert drafted.forwards < 0.7 * plain.forwards
+    assert drafted.forwards < 0.75 * plain.forwards
 
 
 def imperfect_drafter(answer: list[int], rng):
