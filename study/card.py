@@ -14,7 +14,8 @@ import torch
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument
-from study.corpus import annotated_background
+from study.corpus import annotated_background, written
+from study.demo_data import HELD_OUT, PASSAGE
 from study.steps import seconds_file, seconds_of
 
 COLUMNS = (
@@ -40,10 +41,11 @@ It demonstrates the method. **Not for clinical use.** Rebuild it with `python -m
   {earlier:,} steps are those of version 0.2, on invented notes with another tokenizer; its weights were carried over
   (study/growth.py). Since then real text: CodiEsp's English training and background texts, ACI-Bench's training notes;
   and with codes: CodiEsp's 500 training cases with projected evidence (docs/codiesp_en.md), {annotated:,} of its
-  background texts coded by a large language model (Claude), {written} outpatient notes and case reports written by it,
-  notes invented by templates, and spans: the evidence of all these, phrases by hand and by the same model, the
+  background texts coded by a large language model (Claude), {written:,} outpatient notes and case reports written by
+  it, notes invented by templates, and spans: the evidence of all these, phrases by hand and by the same model, the
   Alphabetic Index.
-- Adapter, by minscl's own trainer (`minscl.train`): {documents:,} documents, {spans:,} spans; {scl_steps:,} steps.
+- Adapter, by minscl's own trainer (`minscl.train`): {passages:,} passages of {documents:,} documents, {spans:,} spans;
+  {scl_steps:,} steps. A longer note is coded in such passages, of at most {passage} tokens (docs/decoding.md).
 - A finding that the note denies or has of a relative is not coded, although CodiEsp's coders often did; headings such
   as R51 became the billable code below that says no more (study/corpus.py).
 - Never trained on: CodiEsp's dev and test splits, ACI-Bench's valid and test splits. Held out for calibration:
@@ -69,8 +71,8 @@ saw. {also}
 
 ![reliability](reliability.png)
 
-Calibrated on {calibration}: of the codes with a score near p, about the share p was right there. On other notes it may
-be otherwise.
+Calibrated on the notes named above: of the codes with a score near p, about the share p was right there. On other notes
+it may be otherwise.
 
 ## What it cannot do
 
@@ -79,8 +81,8 @@ commoner codes and phrasings of its training text, misses what is said otherwise
 """
 
 ACI_BENCH = (
-    "aci-bench: the 67 notes of ACI-Bench's train and valid splits with the codes of Yuan et al. (2025), which name "
-    "what the visit was coded for; their evidence is not published."
+    "aci-bench: the 67 notes of ACI-Bench's train\nand valid splits with the codes of Yuan et al. (2025), which name "
+    "what the visit was coded for; their evidence is not\npublished. The texts of the train split are among the base's."
 )
 
 
@@ -110,7 +112,9 @@ def model_card(scores: dict[str, dict], work: Path, runs: list[dict]) -> str:
     calibration = read_jsonl(work / "calibration.jsonl", CodedDocument)
     kinds = {"cases of CodiEsp's dev split": "S", "invented notes": "val", "written notes": "E"}
     counts = {kind: sum(document.id.startswith(letter) for document in calibration) for kind, letter in kinds.items()}
-    documents = [document.id for document in read_jsonl(work / "documents.jsonl", CodedDocument)]
+    passages = [document.id for document in read_jsonl(work / "documents.jsonl", CodedDocument)]
+    codebook = CodeBook.load()
+    written_notes = [document.id for name in ("notes", "cases") for document in written(name, codebook)]
     return CARD.format(
         parameters=config["vocab_size"] * config["hidden_size"]
         + config["num_hidden_layers"] * block_parameters(config)
@@ -122,9 +126,11 @@ def model_card(scores: dict[str, dict], work: Path, runs: list[dict]) -> str:
         **{name: sum(run[name] for run in runs) for name in ("steps", "tokens", "minutes")},
         runs=len(runs),
         earlier=sum(run["steps"] for run in runs if not run.get("real_text", False)),
-        annotated=len(annotated_background(CodeBook.load())),
-        written=sum(name[1:2] == "-" for name in documents),
-        documents=len(documents),
+        annotated=len(annotated_background(codebook)),
+        written=sum(not HELD_OUT.match(name) for name in written_notes),
+        passages=len(passages),
+        documents=len({name.partition(" passage ")[0] for name in passages}),
+        passage=PASSAGE,
         spans=len((work / "spans.jsonl").read_bytes().splitlines()),
         scl_steps=len(read_metrics(work / "adapter")),
         calibration=", ".join(f"{count} {kind}" for kind, count in counts.items() if count),
