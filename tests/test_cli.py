@@ -290,7 +290,9 @@ def test_ctrl_c_during_imports_is_one_line():
     assert process.returncode == 130 and rest[0] == ""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [name if name == "generate" else pytest.param(name, marks=pytest.mark.long) for name in COMMANDS]
+)
 @pytest.mark.slow
 def test_every_command_refuses_an_unknown_flag_in_one_line(command):
     """Guards a flag that is ignored, and argparse's usage text in place of one line. As a user runs it."""

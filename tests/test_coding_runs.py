@@ -36,6 +36,7 @@ def lines_of(path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_bad_file_among_several_is_skipped(tmp_path):
     """Guards: ten thousand text files of which none is coded because one is empty."""
     for name, content in (("a.txt", b"Hypertension."), ("b.txt", b""), ("c.txt", b"caf\xe9"), ("d.txt", b"Anxiety.")):

@@ -315,6 +315,7 @@ def test_outputs_are_private_and_say_what_coded_them(tmp_path, generate, short):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_torchs_compiler_is_not_imported(short):
     """Guards an import of torch's compiler on the way, which makes every command start a second later."""
     code = (

@@ -325,6 +325,7 @@ def expand(*arguments, cwd=None):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_coverage_command(tmp_path):
     """Guards: files counted apart, a picture that is none, an error without its file."""
     write_jsonl(tmp_path / "a.jsonl", [Pair("high blood pressure", "I10", "gold")])

@@ -182,6 +182,7 @@ PROGRAM = (
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_cache_can_be_absent_damaged_or_forbidden(tmp_path, monkeypatch):
     """Guards: a damaged, changed or incomplete cache that is trusted; a read-only home that ends in a crash."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}

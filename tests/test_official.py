@@ -48,6 +48,7 @@ def no_collector():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_collector")
+@pytest.mark.long
 def test_archives_of_the_bundled_edition_change_nothing(tmp_path):
     """Guards: codes lost or misplaced between archive and folder; an index that is not stored as it came; a digest of
     something else than the file."""

@@ -134,7 +134,10 @@ def test_accessibility(page, scheme, width):
     assert {name: found for name, found in checked.items() if found} == {}
 
 
-@pytest.mark.parametrize("width, height", [(320, 568), (640, 400), (2560, 1300)])
+@pytest.mark.parametrize(
+    "width, height",
+    [(320, 568), pytest.param(640, 400, marks=pytest.mark.long), pytest.param(2560, 1300, marks=pytest.mark.long)],
+)
 def test_nothing_is_cut_off(page, width, height):
     """Guards a page that must be scrolled sideways on a narrow screen, or on one of 1,280 by 800 at a zoom of 200%, and
     buttons out of reach."""

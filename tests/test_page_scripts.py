@@ -31,6 +31,7 @@ def test_scripts(file):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_code_set_and_search(packed_code_set, tmp_path):
     """Guards cards and search results of the page; see the file."""
     (tmp_path / "code_set").write_text(packed_code_set)

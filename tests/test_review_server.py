@@ -262,6 +262,7 @@ def test_a_failure_of_the_program_shows_no_note_text(capfd):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_answer_streams_and_is_what_generate_writes(tmp_path, generate):
     """Guards a second way of coding: the same settings, the same codes, and the streamed text is the answer. From human
     evidence only the codes are the model's."""

@@ -203,8 +203,8 @@ def write_lines(path, records):
 
 
 def test_codes_of_the_input_are_read_as_evaluate_reads_them(tmp_path, monkeypatch, capsys):
-    """Guards: i10 and E1165 asked about without a description and written as they are spelt; I10 counted as uncovered
-    beside i10; a pair written for a retired code, which train refuses."""
+    """Guards: i10 and E1165 asked about without a description and written as they are spelt; a pair written for a
+    retired code, which train refuses."""
     llm = Scripted()
     llm.answer = lambda prompt: "HTN" if " I10 " in prompt else "DM2 with hyperglycemia"
     monkeypatch.setattr(expand, "load_llm", lambda config: llm)
@@ -218,6 +218,10 @@ def test_codes_of_the_input_are_read_as_evaluate_reads_them(tmp_path, monkeypatc
     assert len(llm.prompts) == 3 and all("Type 2 diabetes" in text or "Essential" in text for text in llm.prompts)
     assert re.search(r"\ncodes not in the Tabular List, not asked about +1\n", capsys.readouterr().out)
 
+
+@pytest.mark.long
+def test_a_code_is_covered_however_it_is_spelt(tmp_path, capsys):
+    """Guards: I10 counted as uncovered, and written a phrase for, beside i10."""
     spelt = [write_lines(tmp_path / f"{code}.jsonl", [span(code)]) for code in ("i10", "I10")]
     assert expand.main(["synthetic", "--template", "--pairs", spelt[0], "--out", f"{spelt[0]}.out"]) == 0
     assert "I10" not in {pair.code for pair in read_jsonl(f"{spelt[0]}.out", Pair)}

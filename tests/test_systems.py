@@ -77,6 +77,7 @@ def test_chains_compute_their_prompt_once(embedded):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_self_consistency_does_not_depend_on_the_batch(embedded):
     """Guards: a seed that gives other codes with other notes beside it, or with more slots."""
     notes = [NOTE, Note("m", "COPD exacerbation, CKD 3."), Note("o", "Fall with hip fracture.")]
