@@ -182,6 +182,7 @@ def test_flags_that_change_a_score(tmp_path):
     assert not {"macro_fixed", "macro_f1_of_averages"} & plain["codes"].keys()
 
 
+@pytest.mark.long
 def test_the_module_prints_what_main_prints(files):
     """Guards the command itself, since the other tests call its main."""
     arguments = ("--gold", "gold.jsonl", "--pred", "a.jsonl", "--json", "--rounds", "2")

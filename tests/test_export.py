@@ -24,6 +24,7 @@ from minscl.pretrained import load_pretrained
 from tests.conftest import call_command
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_merged_folder_answers_as_base_and_adapter_do(tmp_path, embedded):
     """Guards: an adapter merged twice or never, tokenizer files forgotten. bfloat16 weights: 2e-2 of the largest

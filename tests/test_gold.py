@@ -355,6 +355,7 @@ def test_references_are_followed(terms):
     assert references.resolve(Term(("X",), see="Nothing like this"))[1] == "see: no such term"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_picture_replaces_the_old_one_whole_or_not_at_all(tmp_path, monkeypatch):
     """Guards: a picture written in place, lost by a full disk; .PNG refused; another type told only by a traceback."""

@@ -192,6 +192,7 @@ def test_the_keyboard_alone_does_everything(coder, examples_page):
     assert {"accept,true", "reject,true", "hint-search,true"} <= seen
 
 
+@pytest.mark.long
 def test_a_long_note_and_many_notes(coder, write_page, codebook_pages):
     """Guards a page that builds everything at once, or loses its way in 50,000 words: the last quotation is found, and
     one of 500 notes is in the document. benchmarks/review.py has the times."""

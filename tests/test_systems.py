@@ -116,6 +116,7 @@ def test_bad_settings_are_one_line_and_status_2(tmp_path, arguments, words, gene
     assert run.returncode == 2 and words in run.stderr and run.stderr.count("\n") == 1 and not run.stdout
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command_and_an_sft_adapter(tmp_path, generate):
     """Guards the whole of a baseline: trained without evidence, then run without."""
