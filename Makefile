@@ -1,12 +1,12 @@
 # `make run` codes examples/note.txt, `make review` opens the three example notes in the browser, `make check` lints and
-# type-checks, `make test` tests in four minutes, `make test-all` runs the long tests too. Needs python3 with venv; the
-# tests of the coder's page need Chromium (apt-get install chromium), and are skipped with a warning without it.
+# type-checks, `make test` tests in four minutes, `make test-page` tests the coder's page in Chromium (apt-get install
+# chromium; skipped with a warning without it), `make test-all` runs these and the long tests too. Needs python3 with venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run review check test test-all clean
+.PHONY: run review check test test-page test-all clean
 
 run: $(VENV)/.core
 	$(BIN)/python -m minscl.generate examples/note.txt
@@ -22,7 +22,10 @@ check: $(VENV)/.check
 # Two files at a time with one thread each: threads of two processes on two cores would wait for one another.
 # The order of the files is tests/conftest.py's.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long and not browser"
+
+test-page: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "browser and not long"
 
 test-all: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -62,7 +62,7 @@ def embedded():
 
 
 @pytest.fixture(scope="session")
-def generate():
+def generate(packed_code_set):
     """generate(*arguments, cwd=None): `minscl.generate` in this process; the models that it loads are kept."""
     from minscl import generate as command
 
@@ -135,28 +135,37 @@ def build_once(tmp_path_factory, name, build):
 
 
 @pytest.fixture(scope="session")
-def packed_code_set(tmp_path_factory):
-    """The default code set as pages carry it; it takes seconds to pack."""
-    from minscl.data.icd import CodeBook
-    from minscl.page.code_set import pack_code_set
+def index_entries(tmp_path_factory):
+    """The lines of the default edition's Index and its tables; seconds, for the first worker only."""
+    return read_entries_once(tmp_path_factory)
 
-    return build_once(tmp_path_factory, "packed_code_set", lambda: pack_code_set(CodeBook.load()))
+
+def read_entries_once(tmp_path_factory):
+    from minscl.data.icd import CodeBook
+    from minscl.data.icd.lookup import read_entries
+
+    return build_once(tmp_path_factory, "index_entries", lambda: read_entries(CodeBook.load()))
 
 
 @pytest.fixture(scope="session")
-def codebook_pages(packed_code_set):
-    """(code set, page): the default CodeBook, and page(documents, **options) → HTML."""
+def packed_code_set(tmp_path_factory):
+    """The default code set as pages carry it, packed by this code and put where commands look for it: what the user's
+    cache folder had may be older."""
     from minscl.data.icd import CodeBook
-    from minscl.page import build
+    from minscl.data.icd.cache import write_cache
+    from minscl.page import code_set
 
     book = CodeBook.load()
 
-    def page(documents, **options) -> str:
+    def pack() -> str:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(build, "pack_code_set", lambda _: packed_code_set)
-            return build.page_html(documents, book, **options)
+            patch.setattr(code_set, "read_entries", lambda book: read_entries_once(tmp_path_factory))
+            packed = code_set.pack(book)
+        if path := code_set.cache_file(book):
+            write_cache(path, packed)
+        return packed
 
-    return book, page
+    return build_once(tmp_path_factory, "packed_code_set", pack)
 
 
 @pytest.fixture(scope="module")
@@ -193,13 +202,15 @@ def coder(browser):
 
 
 @pytest.fixture(scope="session")
-def examples_page(codebook_pages, tmp_path_factory):
+def examples_page(packed_code_set, tmp_path_factory):
     """(documents, address): a page with browser.example_documents, on the disk."""
+    from minscl.data.icd import CodeBook
+    from minscl.page import page_html
     from tests.browser import example_documents
 
-    documents = example_documents(codebook_pages[0])
+    documents = example_documents(CodeBook.load())
     path = tmp_path_factory.mktemp("page") / "page.html"
-    path.write_text(codebook_pages[1](documents, about="ICD-10-CM FY2027"))
+    path.write_text(page_html(documents, CodeBook.load(), about="ICD-10-CM FY2027"))
     return documents, path.as_uri()
 
 

@@ -47,14 +47,11 @@ def write_notes(path, *ids):
 
 
 class ReviewProcess:
-    """A running server; `folder` is its --out. Used as a context manager, which kills it at the end.
+    """A running server; `folder` is its --out. Used as a context manager, which kills it at the end."""
 
-    `program`: what runs it instead of `-m minscl.review`.
-    """
-
-    def __init__(self, folder, *arguments, program=("-m", "minscl.review"), **settings):
+    def __init__(self, folder, *arguments, **settings):
         self.folder = folder
-        command = [sys.executable, *map(str, program), "--no-browser", "--out", str(folder), *map(str, arguments)]
+        command = [sys.executable, "-m", "minscl.review", "--no-browser", "--out", str(folder), *map(str, arguments)]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder.parent, **settings
         )

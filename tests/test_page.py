@@ -11,7 +11,6 @@ from html.parser import HTMLParser
 import pytest
 
 from minscl.data.icd import CodeBook
-from minscl.data.icd.lookup import read_entries
 from minscl.data.icd.tabular import NOTE_KINDS
 from minscl.data.types import Assignment, CodedDocument, Evidence
 from minscl.infer.answer import filter_by_score
@@ -65,26 +64,17 @@ def documents() -> list[CodedDocument]:
     return [hostile, CodedDocument("b", "x")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def entries():
-    """The Index, read once for the page and for what it is compared with."""
-    entries = read_entries(BOOK)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minscl.page.code_set.read_entries", lambda book: entries if book is BOOK else read_entries(book))
-        yield entries
-
-
 @pytest.fixture(scope="module")
-def page() -> str:
+def page(packed_code_set) -> str:
     return page_html(documents(), BOOK, about=HOSTILE, entries=[{"entry": "e-1", "before": HOSTILE}])
 
 
 @pytest.fixture(scope="module")
-def packed() -> dict:
-    return json.loads(gzip.decompress(base64.b64decode(pack_code_set(BOOK))))
+def packed(packed_code_set) -> dict:
+    return json.loads(gzip.decompress(base64.b64decode(packed_code_set)))
 
 
-def test_notes_are_data_and_arrive_unchanged(page):
+def test_notes_are_data_and_arrive_unchanged(page, packed_code_set):
     """Guards a note that ends the data's element, fills in the template, or changes a character on the way."""
     elements = Elements(page)
     data = json.loads(elements.with_id("page-data"))
@@ -93,7 +83,7 @@ def test_notes_are_data_and_arrive_unchanged(page):
     assert (data["about"], data["edition"], data["date"], data["server"]) == (HOSTILE, "2027", None, None)
     assert data["entries"] == [{"entry": "e-1", "before": HOSTILE}]
     assert "alert(1)" not in re.sub('<script type="application/json".*?</script>', "", page, flags=re.DOTALL)
-    assert elements.with_id("code-set") == pack_code_set(BOOK)
+    assert elements.with_id("code-set") == packed_code_set
     assert "\u2028" not in elements.with_id("page-data") and "{{" not in elements.with_id("code-set")
 
 
@@ -173,7 +163,7 @@ def test_the_code_set_in_the_page_is_the_code_book(packed):
     assert packed["poaExempt"] is None  # no file of the edition has this list, and none is made up
 
 
-def test_the_index_in_the_page_is_that_of_the_edition(packed, entries):
+def test_the_index_in_the_page_is_that_of_the_edition(packed, index_entries):
     """Guards lines of the Index and its tables that get lost, or lead to another code, where rows share titles."""
     in_page = []
     for table in packed["index"]:
@@ -197,7 +187,7 @@ def test_the_index_in_the_page_is_that_of_the_edition(packed, entries):
             entry.code,
             entry.printed_codes,
         )
-        for entry in entries
+        for entry in index_entries
     )
 
 
@@ -211,21 +201,22 @@ def test_codes_of_another_edition_say_when_they_are_valid():
 
 
 def test_the_code_set_is_packed_once(tmp_path, monkeypatch):
-    """Guards seconds for every page and reload; a damaged file in the cache that spoils the page."""
-    packed = pack_code_set(BOOK)
-    assert packed is pack_code_set(BOOK)
+    """Guards seconds for every page and reload; a damaged file in the cache, or one of another version, in the page."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(code_set, "_pack", lambda codebook: "packed")
-    code_set.pack_code_set.cache_clear()
-    assert pack_code_set(BOOK) == "packed"
+
+    def packed(by: str) -> str:
+        monkeypatch.setattr(code_set, "pack", lambda codebook: by)
+        pack_code_set.cache_clear()  # what this process keeps
+        return pack_code_set(BOOK)
+
+    assert packed("first") == "first" == packed("second")
     [file] = (tmp_path / "minscl").iterdir()
-    monkeypatch.setattr(code_set, "_pack", lambda codebook: "again")
-    code_set.pack_code_set.cache_clear()
-    assert pack_code_set(BOOK) == "packed"
     file.write_bytes(file.read_bytes()[:-3])
-    code_set.pack_code_set.cache_clear()
-    assert pack_code_set(BOOK) == "again"
-    code_set.pack_code_set.cache_clear()
+    assert packed("third") == "third"
+    monkeypatch.setattr(code_set, "__version__", "9.9")
+    assert packed("fourth") == "fourth"
+    assert pack_code_set(BOOK) is pack_code_set(BOOK)
+    pack_code_set.cache_clear()
 
 
 def remarks_of(document: CodedDocument) -> dict:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.browser import CODES
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.browser
 
 
 def decisions(page) -> list[str]:

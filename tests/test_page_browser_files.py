@@ -14,7 +14,7 @@ from minscl.data.types import CodedDocument
 from tests.browser import REVIEWER
 from tests.conftest import call_command
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.browser
 
 
 def export(page, button: str):

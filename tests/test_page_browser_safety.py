@@ -4,10 +4,12 @@ narrow screens, keyboard alone, long notes). Read test_page_browser.py first.
 
 import pytest
 
+from minscl.data.icd import CodeBook
 from minscl.data.types import Assignment, CodedDocument, Evidence
+from minscl.page import page_html
 from tests.browser import code_document
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.browser
 
 HOSTILE = (
     "</script><script>document.body.dataset.hacked = 1</script>\n"
@@ -18,12 +20,12 @@ HOSTILE = (
 
 
 @pytest.fixture(scope="module")
-def write_page(codebook_pages, tmp_path_factory):
+def write_page(packed_code_set, tmp_path_factory):
     """write_page(documents) → address of a page with them."""
 
     def write(documents, **options) -> str:
         path = tmp_path_factory.mktemp("page") / "page.html"
-        path.write_text(codebook_pages[1](documents, **options), "utf-8", "surrogatepass")
+        path.write_text(page_html(documents, CodeBook.load(), **options), "utf-8", "surrogatepass")
         return path.as_uri()
 
     return write
@@ -193,14 +195,14 @@ def test_the_keyboard_alone_does_everything(coder, examples_page):
 
 
 @pytest.mark.long
-def test_a_long_note_and_many_notes(coder, write_page, codebook_pages):
+def test_a_long_note_and_many_notes(coder, write_page):
     """Guards a page that builds everything at once, or loses its way in 50,000 words: the last quotation is found, and
     one of 500 notes is in the document. benchmarks/review.py has the times."""
     words = [f"word{number}" for number in range(50_000)]
     text = "\n".join(" ".join(words[start : start + 12]) for start in range(0, len(words), 12))
     quotations = [f"word{number} word{number + 1}" for number in range(120, 50_000, 252)]
     codes = {"I10": quotations[:100], "I50.9": quotations[100:]}
-    book = codebook_pages[0]
+    book = CodeBook.load()
     long = code_document(text, codes, book, name="long")
     short = [CodedDocument(f"note-{number}", f"Note {number}: cough.") for number in range(499)]
     page = coder(write_page([long, *short]), has_codes=False)

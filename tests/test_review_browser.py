@@ -15,13 +15,8 @@ from tests.browser import REVIEWER
 from tests.review_process import ReviewProcess
 
 pytest.importorskip("uvicorn", reason="the review extra is not installed")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.browser
 
-# `minscl.review` with the code set packed already, which takes seconds at each start
-PROGRAM = (
-    "import sys; from pathlib import Path; from minscl.page import build; from minscl import review; "
-    "packed = Path(sys.argv.pop(1)).read_text(); build.pack_code_set = lambda book: packed; sys.exit(review.main())"
-)
 SAVED = "document.getElementById('kept').textContent === 'Saved'"
 
 
@@ -29,9 +24,7 @@ SAVED = "document.getElementById('kept').textContent === 'Saved'"
 def start(browser, packed_code_set, tmp_path_factory):
     """start(*arguments): a server of a review that all tests share. `browser`: without one nothing is built."""
     folder = tmp_path_factory.mktemp("review")
-    (folder / "code_set").write_text(packed_code_set)
-    program = ("-c", PROGRAM, folder / "code_set")
-    return lambda *arguments: ReviewProcess(folder / "review", *arguments, "--reviewer", REVIEWER, program=program)
+    return lambda *arguments: ReviewProcess(folder / "review", *arguments, "--reviewer", REVIEWER)
 
 
 @pytest.fixture(scope="module")

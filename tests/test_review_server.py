@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow  # a process starts in a second, several of them d
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(packed_code_set, tmp_path_factory):
     """A server of the documents a, b and c, without a model."""
     folder = tmp_path_factory.mktemp("server")
     notes = write_notes(folder / "coded.jsonl", "a", "b", "c")

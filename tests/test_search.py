@@ -12,7 +12,7 @@ from minscl import code_set, expand
 from minscl.data.icd import CodeBook
 from minscl.data.icd.alphabetic_index import Term
 from minscl.data.icd.lookup.default_codes import default_below, seventh_characters
-from minscl.data.icd.lookup.entries import IndexEntry, read_entries
+from minscl.data.icd.lookup.entries import IndexEntry
 from minscl.data.icd.lookup.page import IndexLine, look_up
 from minscl.data.icd.lookup.search import Search
 from minscl.data.icd.lookup.spelling import find_node, nearest_listed, refusal
@@ -29,9 +29,9 @@ QUERIES = [(query, code, int(within)) for query, code, within, *_ in (line.split
 
 
 @pytest.fixture(scope="module")
-def entries():
-    """The lines of the Index and its tables; two seconds."""
-    return read_entries(BOOK)
+def entries(index_entries):
+    """The lines of the Index and its tables."""
+    return index_entries
 
 
 @pytest.fixture(scope="module")

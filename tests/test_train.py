@@ -217,7 +217,6 @@ WATCHED = """
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_a_run_writes_to_its_folder_only_and_starts_nothing(training_folder, tmp_path):
     """Guards: fonts searched, a cache written under HOME, a program started. HOME does not exist."""
     (tmp_path / "watched.py").write_text(textwrap.dedent(WATCHED))
@@ -247,7 +246,6 @@ TWO_PROCESSES = """
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_two_processes_train_what_one_does(training_folder, tmp_path):
     """Guards: gradients averaged or left out, a process that waits for ever, weights split wrongly.
 

@@ -20,31 +20,40 @@ import functools
 import gzip
 import json
 from os.path import commonprefix
+from pathlib import Path
 
+from minscl import __version__
 from minscl.data.icd import CodeBook
 from minscl.data.icd.cache import cache_folder, read_cache, write_cache
 from minscl.data.icd.editions import BUNDLED
 from minscl.data.icd.lookup import IndexEntry, read_entries
 from minscl.data.icd.tabular import NOTE_KINDS
 
-_FORMAT = 1  # increase when what is packed changes, or another edition is bundled
+_FORMAT = 1  # what static/codes.js reads
 _COMPRESSION = 6  # gzip level: 9 takes four times as long for 1% less
 
 
 @functools.lru_cache(maxsize=2)
 def pack_code_set(codebook: CodeBook) -> str:
-    """The code set of `codebook`, in ASCII; from the cache folder, where it is after the first time."""
-    folder, name = cache_folder(), f"page-{_FORMAT}-{codebook.edition.digest}-{codebook.date or 'undated'}.json"
-    packed = read_cache(folder / name) if folder else None
+    """`pack`, from the cache folder, where it is after the first time; another version of minscl packs anew."""
+    path = cache_file(codebook)
+    packed = read_cache(path) if path else None
     if not isinstance(packed, str):
-        packed = _pack(codebook)
-        if folder:
-            write_cache(folder / name, packed)
+        packed = pack(codebook)
+        if path:
+            write_cache(path, packed)
     return packed
 
 
-def _pack(codebook: CodeBook) -> str:
-    """Reads the Index, which takes seconds."""
+def cache_file(codebook: CodeBook) -> Path | None:
+    """Where the packed code set is kept; None where there is no cache folder."""
+    folder = cache_folder()
+    name = f"page-{__version__}-{codebook.edition.digest}-{codebook.date or 'undated'}.json"
+    return folder / name if folder else None
+
+
+def pack(codebook: CodeBook) -> str:
+    """The code set of `codebook`, in ASCII. Reads the Index, which takes seconds."""
     text = json.dumps(code_set(codebook), ensure_ascii=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), _COMPRESSION, mtime=0)).decode("ascii")
 
