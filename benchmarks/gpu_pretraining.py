@@ -19,10 +19,10 @@ from minscl.config import DEMO
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument, Pair
 from minscl.model import load_tokenizer
-from study.build_demo import TOKENIZER, starting_model
-from study.demo_data import pretraining_stream
-from study.pretrain import bfloat16_is_faster, pretrain
-from study.stream import TOKENS_PER_STEP, PairPool, Source, Stream
+from study.build_demo import DECAY_SHARE, TOKENIZER, starting_model
+from study.demo_data import held_out, pretraining_stream
+from study.pretrain import STEP, bfloat16_is_faster, pretrain
+from study.stream import PairPool, Source, Stream
 
 TIMED_STEPS, TOY_STEPS = 20, 2  # TIMED_STEPS: before the run, to choose its length
 SEED = 27  # of the samples; another than the embedded model's, so they are new
@@ -49,7 +49,9 @@ def run_pretraining(record, device: torch.device) -> None:
     base.mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER:  # the embedded model's, so its embeddings stay as they are
         shutil.copyfile(start / name, base / name)
-    stream = (bundled_stream if record.toy else pretraining_stream)(load_tokenizer(base), SEED)
+    tokenizer, step_tokens = load_tokenizer(base), STEP[device.type].tokens
+    stream = bundled_stream(tokenizer, SEED) if record.toy else pretraining_stream(tokenizer, SEED, step_tokens)
+    validation = {} if record.toy else held_out(tokenizer)
     autocast = bfloat16_is_faster(device)
 
     def train(out: Path, total: int) -> None:
@@ -59,11 +61,12 @@ def run_pretraining(record, device: torch.device) -> None:
             starting_model(base, start, SEED),
             out,
             total=total,
-            decay=total // 3,
+            decay=int(DECAY_SHARE * total),
             seed=SEED,
             device=device,
             autocast=autocast,
-            save_seconds=20,
+            save_seconds=60,
+            held_out=validation,
         )
 
     if not plan.exists():
@@ -71,11 +74,11 @@ def run_pretraining(record, device: torch.device) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             train(Path(scratch), timed)
             seconds = [step["step_seconds"] for step in read_metrics(Path(scratch))][timed // 2 :]  # warmed up
-        total = max(100, int(0.8 * record.seconds_left() / (sum(seconds) / len(seconds))))
+        total = max(100, int(0.88 * record.seconds_left() / (sum(seconds) / len(seconds))))
         plan.write_text(json.dumps({"steps": TOY_STEPS if record.toy else total, "seed": SEED}))
     total = json.loads(plan.read_text())["steps"]
     record.add_note(
-        f"{total:,} steps of about {TOKENS_PER_STEP:,} tokens from minscl/demo's base. To finish, score and "
+        f"{total:,} steps of about {step_tokens:,} tokens from minscl/demo's base. To finish, score and "
         f"install: `python -m study.build_demo --work {work} --start {start} --seed {SEED} --steps {total}`."
     )
     if not (base / "model.safetensors").exists():

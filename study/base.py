@@ -10,9 +10,10 @@ from pathlib import Path
 
 from minscl.data.icd import CodeBook
 from minscl.data.spans.gold import gold_pairs
+from minscl.hardware import choose_device
 from minscl.model import load_tokenizer
 from study.corpus import aci_bench_train, background, codiesp
-from study.pretrain import new_model, pretrain
+from study.pretrain import STEP, bfloat16_is_faster, new_model, pretrain
 from study.quoting import Vocabulary
 from study.stream import PairPool, Stream
 
@@ -42,8 +43,25 @@ def train_base(size: str, tokenizer_folder: Path, out: Path, *, steps: int, seed
         + aci_bench_train() * 6
     )
     vocabulary = Vocabulary([pair.evidence for pair in gold_pairs(codebook)], texts)
+    device, _ = choose_device("auto", "auto")
     stream = Stream(
-        tokenizer, texts, [], PairPool([]), lambda progress: {"text": 0.5, "quote": 0.5}, seed, vocabulary=vocabulary
+        tokenizer,
+        texts,
+        [],
+        PairPool([]),
+        lambda progress: {"text": 0.5, "quote": 0.5},
+        seed,
+        vocabulary=vocabulary,
+        step_tokens=STEP[device.type].tokens,
     )
-    model = new_model(tokenizer.vocab_size, seed, **shape(size))
-    return pretrain(stream, model, out, total=steps, decay=int(DECAY_SHARE * steps), seed=seed, gentle=GENTLE_STEPS)
+    return pretrain(
+        stream,
+        new_model(tokenizer.vocab_size, seed, **shape(size)),
+        out,
+        total=steps,
+        decay=int(DECAY_SHARE * steps),
+        seed=seed,
+        gentle=GENTLE_STEPS,
+        device=device,
+        autocast=bfloat16_is_faster(device),
+    )

@@ -28,18 +28,19 @@ from study.card import history, model_card
 from study.demo_data import (
     PASSAGE,
     SEED,
+    held_out,
     pretraining_stream,
     tokenizer_texts,
     write_adapter_data,
     write_evaluation_data,
 )
 from study.growth import with_depth, with_vocabulary
-from study.pretrain import CIRCUIT_STEPS, bfloat16_is_faster, new_model, pretrain
+from study.pretrain import CIRCUIT_STEPS, STEP, bfloat16_is_faster, new_model, pretrain
 from study.steps import run_step
 from study.tokenizer import train_tokenizer
 
 VOCABULARY = 8192
-LAYERS = 5
+LAYERS = 8
 DECAY_SHARE = 0.5  # of the pretraining steps, over which the learning rate falls to 0
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 BUNDLED = {"documents.jsonl": 24, "spans.jsonl": 240}  # records that `train --cfg tiny` finds in the package
@@ -68,8 +69,9 @@ def train_base(base: Path, args: argparse.Namespace) -> None:
         train_tokenizer(tokenizer_texts(), base, VOCABULARY)
     if not (base / "model.safetensors").exists():
         device, _ = choose_device("auto", "auto")
+        tokenizer = load_tokenizer(base)
         pretrain(
-            pretraining_stream(load_tokenizer(base), args.seed),
+            pretraining_stream(tokenizer, args.seed, STEP[device.type].tokens),
             starting_model(base, args.start, args.seed),
             base,
             total=args.steps,
@@ -78,6 +80,7 @@ def train_base(base: Path, args: argparse.Namespace) -> None:
             gentle=0 if args.start else CIRCUIT_STEPS,
             device=device,
             autocast=bfloat16_is_faster(device),
+            held_out=held_out(tokenizer),
         )
 
 
@@ -137,7 +140,7 @@ def read_flags() -> argparse.Namespace:
     """The flags of the command."""
     parser = argparse.ArgumentParser(prog="python -m study.build_demo", description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="folder for the results of the stages")
-    parser.add_argument("--steps", type=int, default=12_000, help="pretraining steps of about 6,144 tokens")
+    parser.add_argument("--steps", type=int, default=12_000, help="pretraining steps, on a GPU larger ones")
     parser.add_argument("--seed", type=int, default=SEED, help="of the samples; another seed continues with new ones")
     parser.add_argument(
         "--start", type=Path, help="model folder (the embedded model, say) whose weights to continue from"

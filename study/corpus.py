@@ -26,6 +26,15 @@ from study.augment import evidence_spans
 from study.marked_notes import read_marked_notes, read_phrase_lists
 
 RESOURCES = Path(__file__).parent / "resources"
+# Background texts that report a case of CodiEsp's test, dev or train split again: they share a twentieth or more of its
+# sequences of 12 words. Two journals published one case, or an abstract and its article.
+REPEATED_CASES = {
+    "S0004-06142006000200010-1",  # test: S0004-06142006000600014-1
+    "S1130-05582011000200007-1",  # test: S1130-05582010000200006-1
+    "S0210-48062007001000004-2",  # test: S0004-06142007000200017-1
+    "S1130-63432013000300009-1",  # test: S1130-63432013000500014-1
+    "S1887-85712013000200013-2",  # dev: S1887-85712013000200013-1
+}
 NOT_OF_THE_PATIENT_NOW = frozenset({"denied", "family"})
 
 
@@ -65,8 +74,8 @@ def for_coding_today(document: CodedDocument, codebook: CodeBook) -> CodedDocume
 
 
 def background() -> list[Note]:
-    """CodiEsp's 2,751 background texts in English, without codes."""
-    return gzip_records("codiesp_background_en.jsonl.gz", Note)
+    """CodiEsp's background texts in English, without codes, but for the REPEATED_CASES."""
+    return [note for note in gzip_records("codiesp_background_en.jsonl.gz", Note) if note.id not in REPEATED_CASES]
 
 
 def annotated_background(codebook: CodeBook) -> list[CodedDocument]:

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import write_jsonl
+from minscl.data.packing import Step
 from minscl.data.prompts import render_document_prompt, render_span_prompt
+from minscl.data.samples import document_sample, encode_sample
 from minscl.data.spans.gold import gold_pairs
 from minscl.data.types import CodedDocument, Pair
 from minscl.infer.passages import split_passages
@@ -33,6 +35,8 @@ from study.corpus import (
     invented,
     written,
 )
+from study.prepared import pack_whole
+from study.pretrain import STEP
 from study.stream import PairPool, Source, Stream
 
 HELD_OUT = re.compile(r"E-0(2[5-9]|[3-9])")  # written notes that calibrate the scores
@@ -40,6 +44,7 @@ LATER_ENCOUNTERS = re.compile(r"sequela|subsequent encounter|fetus \d|initial en
 SHORTEST_PHRASE = 5  # characters of a span that labels background texts: "DR" is a title as well
 LONGEST_DESCRIPTION = 60  # characters, of a description as a span
 ACI_WEIGHT = 6  # how often an ACI-Bench note stands for one CodiEsp text
+HELD_OUT_DOCUMENTS = 40  # of each origin
 CALIBRATION_CASES = 60  # of CodiEsp's dev split: the scores are to fit other notes as well
 ADAPTER_DOCUMENTS = {"codiesp": 500, "notes": 250, "cases": 100, "invented": 60}  # drawn from each origin
 ADAPTER_SPANS = 4000
@@ -87,7 +92,7 @@ def labelled_background(
     return [document for document in (for_coding_today(item, codebook) for item in looked_up) if document.codes]
 
 
-def pretraining_stream(tokenizer, seed: int = SEED) -> Stream:
+def pretraining_stream(tokenizer, seed: int = SEED, step_tokens: int = STEP["cpu"].tokens) -> Stream:
     """The samples of the base's pretraining."""
     codebook = CodeBook.load()
     documents = training_documents(codebook)
@@ -99,24 +104,49 @@ def pretraining_stream(tokenizer, seed: int = SEED) -> Stream:
     known = phrases + evidence_pairs(documents["notes"]) + first_encounters
     coded, annotated_ids = documents["codiesp"] + documents["cases"], {item.id for item in documents["annotated"]}
     sources = [
-        Source("background", labelled_background(codebook, coded, known, annotated_ids), weight=1.5, replaced=0.2),
-        Source("annotated", documents["annotated"], weight=2.5, replaced=0.3),
-        Source("codiesp", documents["codiesp"], weight=3.5, replaced=0.4),
-        Source("cases", documents["cases"], weight=2.0, replaced=0.3),
-        Source("notes", documents["notes"], weight=2.0, replaced=0.4),
-        Source("invented", documents["invented"], weight=0.4, replaced=0.3),
+        Source("background", labelled_background(codebook, coded, known, annotated_ids), weight=0.7, replaced=0.2),
+        Source("annotated", documents["annotated"], weight=4.0, replaced=0.4),
+        Source("codiesp", documents["codiesp"], weight=3.5, replaced=0.5),
+        Source("cases", documents["cases"], weight=2.0, replaced=0.4),
+        Source("notes", documents["notes"], weight=3.0, replaced=0.4),
+        Source("invented", documents["invented"], weight=1.5, replaced=0.4),
     ]
     described = [(code, codebook.description(code) or "") for code in codebook.billable]
     pairs = PairPool(
         [
-            (evidence_pairs(with_evidence), 0.5),
-            (phrases, 0.35),
-            (first_encounters, 0.1),
-            ([Pair(text, code, "gold") for code, text in described if len(text) < LONGEST_DESCRIPTION], 0.05),
+            (evidence_pairs(with_evidence), 0.35),
+            (phrases, 0.3),
+            (first_encounters, 0.25),
+            ([Pair(text, code, "gold") for code, text in described if len(text) < LONGEST_DESCRIPTION], 0.1),
         ]
     )
     names = frozenset(pair.evidence.lower() for pair in phrases)
-    return Stream(tokenizer, texts, sources, pairs, shares, seed, phrases=names)
+    return Stream(tokenizer, texts, sources, pairs, shares, seed, phrases=names, step_tokens=step_tokens)
+
+
+def held_out(tokenizer) -> dict[str, Step]:
+    """Whole documents that pretraining's loss is also computed on, by origin: some of those that calibrate the model.
+
+    They tell when a longer run learns its documents by heart.
+    """
+    codebook = CodeBook.load()
+    documents = {
+        "codiesp": [for_coding_today(document, codebook) for document in codiesp("dev", codebook)],
+        "notes": held_out_notes(codebook),
+        "invented": invented("val"),
+    }
+    return {
+        name: pack_whole(
+            [encode_sample(tokenizer, document_sample(document)) for document in items[:HELD_OUT_DOCUMENTS]],
+            STEP["cpu"].pack_length,
+        )
+        for name, items in documents.items()
+    }
+
+
+def held_out_notes(codebook: CodeBook) -> list[CodedDocument]:
+    """The written notes that are not trained on."""
+    return [note for note in written("notes", codebook) if HELD_OUT.match(note.id)]
 
 
 def tokenizer_texts() -> Iterator[str]:
@@ -163,8 +193,7 @@ def write_adapter_data(folder: Path, tokenizer) -> None:
 def write_evaluation_data(folder: Path) -> None:
     """calibration.jsonl, codiesp-test.jsonl and invented-test.jsonl: gold documents."""
     codebook = CodeBook.load()
-    held_out = [note for note in written("notes", codebook) if HELD_OUT.match(note.id)]
     cases = random.Random(SEED).sample(codiesp("dev", codebook), CALIBRATION_CASES)
-    write_jsonl(folder / "calibration.jsonl", [*cases, *invented("val"), *held_out])
+    write_jsonl(folder / "calibration.jsonl", [*cases, *invented("val"), *held_out_notes(codebook)])
     write_jsonl(folder / "codiesp-test.jsonl", codiesp("test", codebook))
     write_jsonl(folder / "invented-test.jsonl", invented("test"))

@@ -29,7 +29,7 @@ from minscl.model import Decoder, SharedPrefixMask
 NOTE, START, END = 1, 2, 4  # bits of a token's tag: in the note; first, last token of a quotation
 WEIGHTS = {"end": 1.0, "start": 0.3}  # of these losses beside the tokens' loss
 END_WEIGHT = 4.0  # of a token that ends a quotation in the loss "end": about one note token in fifty does
-LOGIT_CHUNK = 512  # target positions whose logits exist at a time
+LOGIT_CHUNK = {"cpu": 512, "cuda": 16_384}  # target positions whose logits exist at a time, by device
 
 
 class Losses(NamedTuple):
@@ -93,9 +93,8 @@ def forward_backward(
         needed = is_target | (tag > 0)
         leaf, hidden = states(model, pack, needed)
         targets, notes = leaf[is_target[needed]], leaf[tag[needed] > 0]
-        for states_chunk, labels in zip(
-            targets.split(LOGIT_CHUNK), pack.labels[is_target].split(LOGIT_CHUNK), strict=True
-        ):
+        chunk = LOGIT_CHUNK[device.type]
+        for states_chunk, labels in zip(targets.split(chunk), pack.labels[is_target].split(chunk), strict=True):
             loss = masked_loss(model.lm_head(states_chunk), labels) / step.target_tokens
             loss.backward(retain_graph=True)
             sums["token"] += loss.detach()
@@ -109,6 +108,20 @@ def forward_backward(
             sums["start"] += start_loss.detach()
         hidden.backward(leaf.grad)
     return Losses(**{name: value.item() for name, value in sums.items()})
+
+
+@torch.no_grad()
+def token_loss(model: Decoder, step: Step, device: torch.device) -> float:
+    """The mean loss of the step's target tokens, without gradients."""
+    total = 0.0
+    for pack in step.packs:
+        pack = pack.to(device)
+        is_target = pack.labels != IGNORE
+        hidden = states(model, pack, is_target)[1]
+        chunk = LOGIT_CHUNK[device.type]
+        for states_chunk, labels in zip(hidden.split(chunk), pack.labels[is_target].split(chunk), strict=True):
+            total += masked_loss(model.lm_head(states_chunk), labels).item()
+    return total / step.target_tokens
 
 
 def tag_loss(logits: torch.Tensor, is_end: torch.Tensor) -> torch.Tensor:

@@ -9,24 +9,24 @@ Read next: stream.py; build_demo.py.
 
 import json
 import math
-import random
 import time
-from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from minscl.data.packing import pack
+from minscl.data.packing import Step
 from minscl.hardware import measure_matmul_rate
 from minscl.model import Decoder, ModelConfig, save_model
 from minscl.model.ops import rope_frequencies
 from minscl.training.checkpoint import ADAMW_STATE, load_checkpoint, save_checkpoint
 from minscl.training.metrics_log import truncate_metrics
-from study.error_injection import prepare_step
-from study.evidence_tags import forward_backward, split_tags, tag_heads
+from study.evidence_tags import forward_backward, tag_heads, token_loss
 from study.induction_head_init import in_circuit, write_induction_heads
 from study.muon import Muon
+from study.prepared import prepared_steps
 from study.stream import Stream
 
 SHAPE = {
@@ -49,11 +49,22 @@ SHAPE = {
     "bos_token_id": 0,
     "eos_token_id": 1,
 }
-PACK_LENGTH = 4096  # about two packs a step; attention does not cross samples
-PEAK_LR = 1.5e-3
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """`tokens`: of a step, about; `pack_length`: of a sequence, within which samples do not see one another."""
+
+    tokens: int
+    pack_length: int
+    peak_lr: float
+
+
+STEP = {"cpu": StepSize(6144, 4096, 1.5e-3), "cuda": StepSize(32_768, 16_384, 2e-3)}  # a GPU needs more to be busy
 WARMUP_STEPS = 100
 CIRCUIT_STEPS = 500  # until the induction heads and the embeddings train at the full learning rate
 SAVE_SECONDS = 300
+VALIDATE_EVERY = 250  # steps
 
 
 def new_model(vocab_size: int, seed: int, **shape) -> Decoder:
@@ -79,7 +90,10 @@ def new_model(vocab_size: int, seed: int, **shape) -> Decoder:
 
 
 class Optimizers:
-    """Muon for the matrices of the blocks and AdamW for embeddings and norms, with the interface of one optimizer."""
+    """Muon for the matrices of the blocks and AdamW for embeddings and norms, with the interface of one optimizer.
+
+    The learning rate is set before every step.
+    """
 
     def __init__(self, named: dict[str, torch.nn.Parameter]):
         matrices: dict[str, torch.nn.Parameter] = {}
@@ -97,8 +111,8 @@ class Optimizers:
             for circuit in (False, True)
         ]
         self.both = (
-            Muon(muon, lr=PEAK_LR),
-            torch.optim.AdamW(adamw, lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.0),
+            Muon(muon, lr=0.0),
+            torch.optim.AdamW(adamw, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0),
         )
         self.owner = {
             parameter: optimizer
@@ -131,9 +145,9 @@ def bfloat16_is_faster(device: torch.device) -> bool:
     return measure_matmul_rate(device, torch.bfloat16) > measure_matmul_rate(device, torch.float32)
 
 
-def learning_rate(step: int, total: int, decay: int) -> float:
+def learning_rate(step: int, total: int, decay: int, peak: float) -> float:
     """The learning rate of a step: linear warm-up, plateau, linear decay to 0 over the last `decay` steps."""
-    return PEAK_LR * min(1.0, (step + 1) / WARMUP_STEPS, (total - step) / max(1, decay))
+    return peak * min(1.0, (step + 1) / WARMUP_STEPS, (total - step) / max(1, decay))
 
 
 def pretrain(
@@ -148,14 +162,17 @@ def pretrain(
     device="cpu",
     autocast: bool = False,
     save_seconds: float = SAVE_SECONDS,
+    held_out: Mapping[str, Step] | None = None,
 ) -> Path:
     """Train `model` (float32) for `total` steps, resuming from `out/checkpoints`; write it in bfloat16 to `out`.
 
     `gentle`: steps until the induction heads and the embeddings train at the full learning rate. `autocast`: bfloat16
     matrix products, for a device that computes them faster. A checkpoint is written every `save_seconds` and can be
-    resumed on another device and with another `total` or `decay`.
+    resumed on another device and with another `total` or `decay`. `held_out`: samples that are not trained on, by name;
+    metrics.jsonl gets their losses every VALIDATE_EVERY steps.
     """
     device = torch.device(device)
+    size = STEP[device.type]
     out.mkdir(parents=True, exist_ok=True)
     model = model.to(device).train()
     torch.manual_seed(seed)
@@ -165,28 +182,24 @@ def pretrain(
     settings = {"seed": seed, "config": model.config.to_dict()}
     keys = {name: optimizer.state_keys(parameter) for name, parameter in named.items()}
     first = load_checkpoint(out / "checkpoints", named, optimizer, settings, total, keys)
-    last_save = time.monotonic()
+    last_save = began = time.monotonic()
     truncate_metrics(out / "metrics.jsonl", first)
-    bar = tqdm(range(first, total), initial=first, total=total, unit="step", dynamic_ncols=True, mininterval=10)
+    vocabulary, pack_length = model.config.vocab_size, size.pack_length
+    steps = prepared_steps(
+        stream, first, total, seed=seed, pack_length=pack_length, vocabulary=vocabulary, device=device
+    )
+    bar = tqdm(steps, initial=first, total=total, unit="step", dynamic_ncols=True, mininterval=10)
     with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
-        for number in bar:
-            began, rate = time.monotonic(), learning_rate(number, total, decay)
+        for number, (step, tags, kinds) in enumerate(bar, first):
+            rate = learning_rate(number, total, decay, size.peak_lr)
             circuit_factor = min(1.0, 0.03 + number / gentle) if gentle else 1.0
             for group in optimizer.param_groups:
                 group["lr"] = rate * (circuit_factor if group["circuit"] else 1.0)
-            samples = stream.samples(number, number / total)
-            longest = max(map(len, samples))
-            step = pack(
-                samples, pack_length=max(PACK_LENGTH, longest), batch_size=len(samples), seed=seed, epoch=number
-            )[0]
-            step, tags = split_tags(step, model.config.vocab_size)
-            step = prepare_step(step, random.Random(f"{seed}-{number}-errors"))
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 losses = forward_backward(model, heads, step, tags, device)
             norm = torch.nn.utils.clip_grad_norm_(named.values(), 1.0).item()
             optimizer.step()
             optimizer.zero_grad()
-            kinds = Counter(sample.kind for sample in samples)
             record = {
                 "step": number + 1,
                 "loss": losses.token,
@@ -199,11 +212,15 @@ def pretrain(
                 "computed_tokens": step.computed_tokens,
                 "step_seconds": time.monotonic() - began,
             }
+            if held_out and ((number + 1) % VALIDATE_EVERY == 0 or number + 1 == total):
+                with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+                    record["held_out_loss"] = {name: token_loss(model, part, device) for name, part in held_out.items()}
             metrics.write(json.dumps(record) + "\n")
             metrics.flush()
             bar.set_postfix_str(f"loss {losses.token:.3f}", refresh=False)
             if time.monotonic() - last_save > save_seconds or number + 1 == total:
                 save_checkpoint(out / "checkpoints", number + 1, named, optimizer, settings)
                 last_save = time.monotonic()
+            began = time.monotonic()
     save_model(model.to(torch.bfloat16), out)
     return out

@@ -31,7 +31,7 @@ from study.tables import write_tables
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything. Steps of about stream.TOKENS_PER_STEP tokens; `epochs` of the rows and of the miner."""
+    """How much of everything. Steps of about pretrain.STEP tokens; `epochs` of the rows and of the miner."""
 
     base_steps: int
     gold_spans: int

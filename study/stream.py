@@ -26,7 +26,6 @@ from study.error_injection import inject_line_errors, mark_unlabelled
 from study.evidence_tags import mark_note
 from study.quoting import Vocabulary, quote_any, quote_findings
 
-TOKENS_PER_STEP = 6144
 WHOLE = 0.15  # of the documents; the others are excerpts, as a small model codes a note (passages in docs/decoding.md)
 PASSAGE = 512  # tokens of a text sample at most
 DESCRIPTIONS_UNLABELLED = 0.7  # of the samples: a description follows from its code, and the grammar writes it
@@ -76,22 +75,23 @@ class Stream:
         seed: int,
         *,
         phrases: frozenset[str] = frozenset(),
+        step_tokens: int = 6144,
         reference_first: bool = True,
         vocabulary: Vocabulary | None = None,
     ):
         self.tokenizer, self.sources, self.pairs, self.shares, self.seed = tokenizer, sources, pairs, shares, seed
-        self.phrases, self.reference_first = phrases, reference_first
+        self.phrases, self.step_tokens, self.reference_first = phrases, step_tokens, reference_first
         self.vocabulary, self.texts = vocabulary, texts
         self.pieces = tokenizer.pieces()
         self.codebook = CodeBook.load()
         self.token_ids = [tuple(tokenizer.encode(text)) for text in texts]
 
     def samples(self, step: int, progress: float) -> list[Sample]:
-        """Samples of about TOKENS_PER_STEP tokens; `progress`: 0 to 1."""
+        """Samples of about `step_tokens` tokens; `progress`: 0 to 1."""
         rng = random.Random(f"{self.seed}-{step}")
         samples: list[Sample] = []
         for kind, share in self.shares(progress).items():
-            tokens, budget = 0, share * TOKENS_PER_STEP
+            tokens, budget = 0, share * self.step_tokens
             while tokens < budget:
                 sample = getattr(self, kind)(rng, progress)
                 if tokens + len(sample) / 2 > budget and rng.random() < 0.5 and samples:

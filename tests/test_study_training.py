@@ -15,7 +15,8 @@ from minscl.model import Decoder, ModelConfig, load_tokenizer
 from study import error_injection, pretrain, stream
 from study.growth import with_depth, with_vocabulary
 from study.muon import Muon, orthogonalise
-from study.stream import TOKENS_PER_STEP, PairPool, Source, Stream
+from study.pretrain import STEP
+from study.stream import PairPool, Source, Stream
 from study.tokenizer import train_tokenizer
 from tests.tiny_models import V, decoder
 
@@ -146,7 +147,7 @@ def test_shares_of_a_step(make_stream):
             tokens[sample.kind] += len(sample)
     assert set(tokens) == set(SHARES)
     for kind, share in SHARES.items():
-        assert tokens[kind] / (steps * TOKENS_PER_STEP) == pytest.approx(share, rel=0.15)
+        assert tokens[kind] / (steps * STEP["cpu"].tokens) == pytest.approx(share, rel=0.15)
 
 
 def test_pairs_are_drawn_by_code():

@@ -1,0 +1,79 @@
+"""Steps as they are trained: the stream's samples packed, tags split off, errors injected. Worker processes do it.
+
+    for step, tags, kinds in prepared_steps(stream, first, total, …)
+
+A step is a pure function of (seed, step), so it does not matter which process prepares it. One core prepares 160,000
+tokens a second: more than two cores train, less than a GPU does.
+
+Read next: pretrain.py.
+"""
+
+import os
+import random
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from minscl.data.packing import Step, pack
+from minscl.data.sample_types import Sample
+from study.error_injection import prepare_step
+from study.evidence_tags import split_tags
+from study.stream import Stream
+
+MOST_WORKERS = 7
+
+
+class PreparedStep(NamedTuple):
+    """`tags`: (T,) of each pack, as evidence_tags.split_tags gives them; `kinds`: number of samples by kind."""
+
+    step: Step
+    tags: list[torch.Tensor]
+    kinds: Counter
+
+
+class PreparedSteps(Dataset):
+    """The steps of a run of `total` by their number; `vocabulary`: number of token ids."""
+
+    def __init__(self, stream: Stream, total: int, seed: int, pack_length: int, vocabulary: int):
+        self.stream, self.total, self.seed = stream, total, seed
+        self.pack_length, self.vocabulary = pack_length, vocabulary
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, number: int) -> PreparedStep:
+        samples = self.stream.samples(number, number / self.total)
+        step = pack_whole(samples, self.pack_length, self.seed, number)
+        step, tags = split_tags(step, self.vocabulary)
+        step = prepare_step(step, random.Random(f"{self.seed}-{number}-errors"))
+        return PreparedStep(step, tags, Counter(sample.kind for sample in samples))
+
+
+def pack_whole(samples: list[Sample], pack_length: int, seed: int = 0, epoch: int = 0) -> Step:
+    """One step of all `samples`; a longer sample makes longer packs."""
+    longest = max(pack_length, *map(len, samples))
+    [step] = pack(samples, pack_length=longest, batch_size=len(samples), seed=seed, epoch=epoch)
+    return step
+
+
+def prepared_steps(
+    stream: Stream, first: int, total: int, *, seed: int, pack_length: int, vocabulary: int, device: torch.device
+) -> Iterable[PreparedStep]:
+    """Steps `first` to `total`, in order; prepared ahead by other processes where a GPU trains."""
+    workers = min(MOST_WORKERS, (os.cpu_count() or 1) - 1) if device.type == "cuda" else 0
+    return DataLoader(
+        PreparedSteps(stream, total, seed, pack_length, vocabulary),
+        batch_size=None,
+        sampler=range(first, total),
+        num_workers=workers,
+        collate_fn=as_it_is,
+        multiprocessing_context="fork" if workers else None,  # the stream is shared, not copied
+    )
+
+
+def as_it_is(prepared: PreparedStep) -> PreparedStep:
+    """DataLoader's conversion would make tensors of the counts."""
+    return prepared
