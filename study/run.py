@@ -41,7 +41,7 @@ class Scale:
     test: int
 
 
-FULL = Scale(base_steps=3000, gold_spans=20_000, epochs=8, miner_epochs=2, dev=250, test=250)
+FULL = Scale(base_steps=2000, gold_spans=20_000, epochs=8, miner_epochs=2, dev=250, test=250)
 REDUCED = Scale(base_steps=400, gold_spans=2000, epochs=3, miner_epochs=1, dev=40, test=60)
 LORA = ["--rank", "32", "--alpha", "64", "--lr", "2e-3", "--max-length", "4096", "--pack-length", "4096"]
 
