@@ -1,10 +1,9 @@
 """What the embedded model learns: its tokenizer's corpus, the stream of its pretraining, the data of its adapter.
 
-Trained on: CodiEsp's training split with evidence; its background texts, some coded by a large language model, the
-others by looking up the evidence phrases of everything else (infer/systems/lookup.py); ACI-Bench's training notes as
-text; notes and case reports written by a large language model, invented notes, phrases, and the code set's own words.
-Never on CodiEsp's dev and test splits, ACI-Bench's other splits, or the written notes after HELD_OUT, which calibrate
-it.
+Trained on: CodiEsp's training split with evidence; its background texts, most of them coded by a large language model;
+ACI-Bench's training notes as text; notes and case reports written by a large language model, invented notes, phrases,
+and the code set's own words. Never on CodiEsp's dev and test splits, ACI-Bench's other splits, or the written notes
+after HELD_OUT, which calibrate it.
 
 Read next: stream.py; build_demo.py.
 """
@@ -23,7 +22,6 @@ from minscl.data.samples import document_sample, encode_sample
 from minscl.data.spans.gold import gold_pairs
 from minscl.data.types import CodedDocument, Pair
 from minscl.infer.passages import split_passages
-from minscl.infer.systems.lookup import PhraseTable
 from study.augment import part
 from study.corpus import (
     aci_bench_train,
@@ -41,7 +39,6 @@ from study.stream import PairPool, Source, Stream
 
 HELD_OUT = re.compile(r"E-0(2[5-9]|[3-9])")  # written notes that calibrate the scores
 LATER_ENCOUNTERS = re.compile(r"sequela|subsequent encounter|fetus \d|initial encounter for open")
-SHORTEST_PHRASE = 5  # characters of a span that labels background texts: "DR" is a title as well
 LONGEST_DESCRIPTION = 60  # characters, of a description as a span
 ACI_WEIGHT = 6  # how often an ACI-Bench note stands for one CodiEsp text
 HELD_OUT_DOCUMENTS = 40  # of each origin
@@ -79,19 +76,6 @@ def evidence_pairs(documents: Iterable[CodedDocument]) -> list[Pair]:
     ]
 
 
-def labelled_background(
-    codebook: CodeBook, documents: list[CodedDocument], pairs: list[Pair], annotated: set[str]
-) -> list[CodedDocument]:
-    """The background texts but the `annotated` (ids), with the evidence that a look-up finds.
-
-    It knows the phrases of `documents` and `pairs`, and finds half of what a coder would, 3/4 right.
-    """
-    long_enough = [pair for pair in pairs if len(pair.evidence) >= SHORTEST_PHRASE]
-    table = PhraseTable.build(documents, long_enough)
-    looked_up = [table.code(note, codebook) for note in background() if note.id not in annotated]
-    return [document for document in (for_coding_today(item, codebook) for item in looked_up) if document.codes]
-
-
 def pretraining_stream(tokenizer, seed: int = SEED, step_tokens: int = STEP["cpu"].tokens) -> Stream:
     """The samples of the base's pretraining."""
     codebook = CodeBook.load()
@@ -101,14 +85,11 @@ def pretraining_stream(tokenizer, seed: int = SEED, step_tokens: int = STEP["cpu
     with_evidence = [document for name in ("codiesp", "annotated", "cases", "notes") for document in documents[name]]
     phrases, gold = common_phrases(codebook), gold_pairs(codebook)
     first_encounters = [pair for pair in gold if not LATER_ENCOUNTERS.search(pair.evidence)]
-    known = phrases + evidence_pairs(documents["notes"]) + first_encounters
-    coded, annotated_ids = documents["codiesp"] + documents["cases"], {item.id for item in documents["annotated"]}
     sources = [
-        Source("background", labelled_background(codebook, coded, known, annotated_ids), weight=0.7, replaced=0.2),
-        Source("annotated", documents["annotated"], weight=4.0, replaced=0.4),
+        Source("annotated", documents["annotated"], weight=4.5, replaced=0.4),
         Source("codiesp", documents["codiesp"], weight=3.5, replaced=0.5),
         Source("cases", documents["cases"], weight=2.0, replaced=0.4),
-        Source("notes", documents["notes"], weight=3.0, replaced=0.4),
+        Source("notes", documents["notes"], weight=3.5, replaced=0.4),
         Source("invented", documents["invented"], weight=1.5, replaced=0.4),
     ]
     described = [(code, codebook.description(code) or "") for code in codebook.billable]
