@@ -29,7 +29,7 @@ from minscl.model import Decoder, SharedPrefixMask
 NOTE, START, END = 1, 2, 4  # bits of a token's tag: in the note; first, last token of a quotation
 WEIGHTS = {"end": 1.0, "start": 0.3}  # of these losses beside the tokens' loss
 END_WEIGHT = 4.0  # of a token that ends a quotation in the loss "end": about one note token in fifty does
-LOGIT_CHUNK = {"cpu": 512, "cuda": 16_384}  # target positions whose logits exist at a time, by device
+LOGIT_CHUNK = {"cpu": 512, "cuda": 8192}  # target positions whose logits exist at a time, by device
 
 
 class Losses(NamedTuple):
