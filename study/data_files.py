@@ -30,8 +30,8 @@ CODES_A_CASE = 4  # of a case whose evidence the miner is trained to quote
 CHOICES = 600  # codes for which it is trained to choose
 
 
-def write_data_files(out: Path, tokenizer, *, gold_spans: int, dev: int, test: int) -> None:
-    """Write every file that is not there yet. `dev`, `test`: their first so many cases."""
+def write_data_files(out: Path, tokenizer, sizes: dict[str, int]) -> None:
+    """Write every file that is not there yet. `sizes`: records of "gold", "synthetic", "dev" and "test" at most."""
     codebook, rng = CodeBook.load(), random.Random(SEED)
     train = codiesp("train", codebook)
     with_evidence = {document.id for document in rng.sample(train, EVIDENCE_CASES)}
@@ -42,10 +42,10 @@ def write_data_files(out: Path, tokenizer, *, gold_spans: int, dev: int, test: i
         "all-codes": [without_evidence(document) for document in train],
         "labels": [without_evidence(document) for document in rest],
         "annotators": spans_of(rest, codebook, "silver"),
-        "gold": rng.sample(gold_pairs(codebook), gold_spans),
-        "synthetic": common_phrases(codebook),
-        "dev": codiesp("dev", codebook)[:dev],
-        "test": codiesp("test", codebook)[:test],
+        "gold": rng.sample(gold_pairs(codebook), sizes["gold"]),
+        "synthetic": at_most(sizes["synthetic"], common_phrases(codebook), rng),
+        "dev": codiesp("dev", codebook)[: sizes["dev"]],
+        "test": codiesp("test", codebook)[: sizes["test"]],
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, records in files.items():
@@ -54,6 +54,11 @@ def write_data_files(out: Path, tokenizer, *, gold_spans: int, dev: int, test: i
     if not (out / "miner.jsonl").exists():
         samples = [encode_sample(tokenizer, text) for text in miner_samples(first, codebook, rng)]
         write_jsonl(str(out / "miner.jsonl"), samples)
+
+
+def at_most(number: int, pairs: list[Pair], rng: random.Random) -> list[Pair]:
+    """`number` of the pairs, or all where there are no more."""
+    return rng.sample(pairs, min(number, len(pairs)))
 
 
 def with_located_codes(document: CodedDocument) -> CodedDocument:

@@ -60,7 +60,7 @@ class StepSize:
     peak_lr: float
 
 
-STEP = {"cpu": StepSize(6144, 4096, 1.5e-3), "cuda": StepSize(32_768, 12_288, 2e-3)}  # a GPU needs more to be busy
+STEP = {"cpu": StepSize(6144, 4096, 1.5e-3), "cuda": StepSize(65_536, 49_152, 2.5e-3)}  # a GPU needs more to be busy
 WARMUP_STEPS = 100
 CIRCUIT_STEPS = 500  # until the induction heads and the embeddings train at the full learning rate
 SAVE_SECONDS = 300

@@ -14,6 +14,9 @@ from study import base, data_files, run
 from study.corpus import written
 
 
+SIZES = {"gold": 20, "synthetic": 20, "dev": 2, "test": 1}
+
+
 @pytest.fixture
 def cases(monkeypatch):
     """Three written cases in place of each of CodiEsp's splits, two of which have evidence; few texts and spans."""
@@ -30,7 +33,7 @@ def cases(monkeypatch):
 
 def test_data_files(cases, tmp_path):
     """Guards: evidence where there is to be none, a case in two roles, a miner taught to miss codes."""
-    data_files.write_data_files(tmp_path, load_tokenizer(DEMO), gold_spans=20, dev=2, test=1)
+    data_files.write_data_files(tmp_path, load_tokenizer(DEMO), SIZES)
     documents = {
         name: read_jsonl(tmp_path / f"{name}.jsonl", CodedDocument)
         for name in ("evidence", "labels", "all-codes", "dev", "test")
@@ -57,7 +60,7 @@ def test_data_files(cases, tmp_path):
                 assert (target == "none") == (asked not in own)
     before = (tmp_path / "miner.jsonl").read_bytes()
     (tmp_path / "miner.jsonl").unlink()
-    data_files.write_data_files(tmp_path, load_tokenizer(DEMO), gold_spans=20, dev=2, test=1)
+    data_files.write_data_files(tmp_path, load_tokenizer(DEMO), SIZES)
     assert (tmp_path / "miner.jsonl").read_bytes() == before  # whether or not the other files are there
 
 
@@ -65,7 +68,7 @@ def test_data_files(cases, tmp_path):
 @pytest.mark.slow
 def test_the_study_runs_on_three_cases(cases, tmp_path, monkeypatch):
     """Guards: a step that has never run before it is needed hours into a study; a row without a line in the tables."""
-    scale = run.Scale(base_steps=2, gold_spans=20, epochs=1, miner_epochs=1, dev=2, test=2)
+    scale = run.Scale(2, gold_spans=20, synthetic_spans=20, epochs=1, miner_epochs=1, dev=2, test=2)
     monkeypatch.setattr(run, "REDUCED", scale)
     rows = ["lookup", "zero-shot", "codes", "scl", "scl-evidence"]
     flags = ["--fast", "--out", str(tmp_path), "--tokenizer", str(DEMO), "--rows", ",".join(rows)]

@@ -144,7 +144,8 @@ def dense_attention(
     """`attention` without a mask (causal) or with a bool tensor; shapes as there."""
     B, H, T, D = query.shape
     if T == 1:  # the queries of one key/value head as rows of one matmul, so that its keys and values are read once
-        return one_token_attention(query.view(B, key.shape[1], -1, D), key, value, mask).view(B, H, T, D)
+        grouped = one_token_attention(query.reshape(B, key.shape[1], -1, D), key, value, mask)
+        return grouped.reshape(B, H, T, D)  # a GPU's kernel may give it in another order
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=key.shape[1] != H
     )
