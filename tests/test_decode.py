@@ -10,6 +10,7 @@ from minscl.infer.cache import KVCache
 from minscl.infer.decode import generate, greedy
 from minscl.infer.engine import decode_step, prefill
 from minscl.lora import add_lora, lora_parameters
+from minscl.model import ops
 from minscl.model.ops import attention, causal_attention, chunked_attention, continued_attention
 from tests.tiny_models import FAMILIES, LENGTHS, V, decoder, make_prompts, naive, teacher
 
@@ -134,6 +135,15 @@ def test_attention_of_one_token_equals_torch(dtype, kv_heads):
         for own_mask in (attn_mask,) if attn_mask is not None else (torch.ones(1, 1, 1, 9, dtype=torch.bool), None):
             output = attention(query.to(dtype), key.to(dtype), value.to(dtype), own_mask)
             torch.testing.assert_close(output.float(), expected, **tolerance)
+
+
+def test_one_token_from_a_kernel_with_another_layout(monkeypatch):
+    """Guards: a view of the output where a GPU's kernel stores the heads after the tokens (seen on an H200)."""
+    query, key, value = torch.randn(1, 4, 1, 16), torch.randn(1, 2, 9, 16), torch.randn(1, 2, 9, 16)
+    expected = attention(query, key, value, None)
+    original = ops.one_token_attention
+    monkeypatch.setattr(ops, "one_token_attention", lambda *args: original(*args).mT.contiguous().mT)
+    assert torch.equal(attention(query, key, value, None), expected)
 
 
 @pytest.mark.parametrize("function", [causal_attention, continued_attention])

@@ -13,7 +13,6 @@ from minscl.model import load_tokenizer
 from study import base, data_files, run
 from study.corpus import written
 
-
 SIZES = {"gold": 20, "synthetic": 20, "dev": 2, "test": 1}
 
 
