@@ -47,14 +47,13 @@ from minscl.page import page_html
 from minscl.pretrained import describe_weights, load_pretrained
 
 
-def settings_of(config: GenerateConfig, codebook: CodeBook, calibration: Calibration | None) -> dict[str, str]:
+def settings_of(
+    config: GenerateConfig, weights: dict[str, str], codebook: CodeBook, calibration: Calibration | None
+) -> dict[str, str]:
     """What decides about the codes, but for the note and human evidence: CodedDocument.coded_with.
 
-    Without --batch-size, --memory, --compile and --device, which change no more than the last digits of scores. Raises
-    InputError for a missing model or adapter.
+    `weights`: describe_weights of the model. Without --batch-size, --memory, --compile and --device, which change no more than the last digits of scores.
     """
-    if config.system == LOOKUP:
-        return lookup_settings(config.documents, config.spans, config.min_score or 0.0, codebook)
     names = ["system", "grounded", SETTING, "min_score", "dtype"]
     names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
     _, dtype = choose_device(config.device, config.dtype)
@@ -65,7 +64,7 @@ def settings_of(config: GenerateConfig, codebook: CodeBook, calibration: Calibra
     code_set |= {EDITION: codebook.edition.id}
     if codebook.date:
         code_set["date"] = str(codebook.date)
-    return describe_weights(config.model, config.adapter) | {name: str(values[name]) for name in names} | code_set
+    return weights | {name: str(values[name]) for name in names} | code_set
 
 
 def code(
@@ -126,7 +125,10 @@ def main(argv=None) -> int:
     evidence = read_evidence(config.evidence, notes)
     codebook = load_codebook(config)
     calibration = config.calibration()
-    settings = settings_of(config, codebook, calibration)
+    if config.system == LOOKUP:
+        settings = lookup_settings(config.documents, config.spans, config.min_score or 0.0, codebook)
+    else:
+        settings = settings_of(config, describe_weights(config.model, config.adapter), codebook, calibration)
     with AnswerLog(config.out, CodedDocument) if config.out else contextlib.nullcontext() as log:
         documents = already_coded(log.records, notes, config.out, settings, evidence) if log else {}
         remaining = [note for note in notes if note.id not in documents]

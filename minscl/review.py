@@ -206,8 +206,9 @@ def start_page(path: Path, address: str, opens: bool) -> Iterator[None]:
 
 def load_coder(config: ReviewConfig, codebook: CodeBook) -> "CodeNote":
     """Load the model, which takes seconds to minutes; returns the function that codes a note as `generate` does."""
-    from minscl.data.calibration import NONE, PASSAGE, SETTING, passage_length, threshold
-    from minscl.data.resuming import EDITION, evidence_setting
+    from minscl.data.resuming import evidence_setting
+    from minscl.generate import settings_of
+    from minscl.generate_config import GenerateConfig
     from minscl.hardware import choose_device, default_cache_bytes, memory_errors
     from minscl.infer.coder import code_notes
     from minscl.infer.linear import pack_weights
@@ -215,7 +216,7 @@ def load_coder(config: ReviewConfig, codebook: CodeBook) -> "CodeNote":
 
     weights = describe_weights(config.model, config.adapter)
     own_calibration = load_calibration(config.model, config.adapter)
-    device, dtype = choose_device("auto", "auto")
+    device, _ = choose_device("auto", "auto")
     model, tokenizer = load_pretrained(config.model, config.adapter)
     pack_weights(model)
 
@@ -235,10 +236,7 @@ def load_coder(config: ReviewConfig, codebook: CodeBook) -> "CodeNote":
                 calibration=calibration,
                 on_tokens=lambda passage, ids: on_answer(passage, tokenizer.decode(ids)),
             )
-        settings = weights | {"system": "scl", "grounded": "True", SETTING: str(calibration or NONE)}
-        settings |= {"min_score": str(threshold(calibration)), "dtype": str(dtype).removeprefix("torch.")}
-        settings |= {PASSAGE: str(passage)} if (passage := passage_length(calibration)) else {}
-        settings |= {EDITION: codebook.edition.id} | ({"date": str(codebook.date)} if codebook.date else {})
+        settings = settings_of(GenerateConfig(model=config.model), weights, codebook, calibration)
         return dataclasses.replace(document, coded_with=settings | evidence_setting(evidence, note.id))
 
     return code
