@@ -52,7 +52,8 @@ def settings_of(
 ) -> dict[str, str]:
     """What decides about the codes, but for the note and human evidence: CodedDocument.coded_with.
 
-    `weights`: describe_weights of the model. Without --batch-size, --memory, --compile and --device, which change no more than the last digits of scores.
+    `weights`: describe_weights of the model. Without --batch-size, --memory, --compile and --device, which change no
+    more than the last digits of scores.
     """
     names = ["system", "grounded", SETTING, "min_score", "dtype"]
     names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
