@@ -26,14 +26,14 @@ from study.augment import evidence_spans
 from study.marked_notes import read_marked_notes, read_phrase_lists
 
 RESOURCES = Path(__file__).parent / "resources"
-# Background texts that report a case of CodiEsp's test, dev or train split again: they share a twentieth or more of its
+# Background texts that report a case of CodiEsp's dev or test split again: they share a twentieth or more of its
 # sequences of 12 words. Two journals published one case, or an abstract and its article.
 REPEATED_CASES = {
-    "S0004-06142006000200010-1",  # test: S0004-06142006000600014-1
-    "S1130-05582011000200007-1",  # test: S1130-05582010000200006-1
-    "S0210-48062007001000004-2",  # test: S0004-06142007000200017-1
-    "S1130-63432013000300009-1",  # test: S1130-63432013000500014-1
-    "S1887-85712013000200013-2",  # dev: S1887-85712013000200013-1
+    "S0004-06142006000200010-1": "S0004-06142006000600014-1",
+    "S1130-05582011000200007-1": "S1130-05582010000200006-1",
+    "S0210-48062007001000004-2": "S0004-06142007000200017-1",
+    "S1130-63432013000300009-1": "S1130-63432013000500014-1",
+    "S1887-85712013000200013-2": "S1887-85712013000200013-1",  # of dev, the others of test
 }
 NOT_OF_THE_PATIENT_NOW = frozenset({"denied", "family"})
 

@@ -211,6 +211,7 @@ def pretrain(
                 "tokens": step.tokens,
                 "computed_tokens": step.computed_tokens,
                 "step_seconds": time.monotonic() - began,
+                "device": device.type,
             }
             if held_out and ((number + 1) % VALIDATE_EVERY == 0 or number + 1 == total):
                 with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
