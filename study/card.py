@@ -40,11 +40,11 @@ It demonstrates the method. **Not for clinical use.** Rebuild it with `python -m
 
 - Base: {steps:,} steps, {tokens:,} tokens, {minutes:.0f} minutes in {runs} runs ({gpu_minutes:.0f} minutes and
   {gpu_tokens:,} tokens of them on a GPU; pretraining.json). The first {earlier:,} steps are those of version 0.2, on
-  invented notes with another tokenizer; its weights were carried over (study/growth.py). Since then real text: CodiEsp's English training and background texts, ACI-Bench's training notes;
-  and with codes: CodiEsp's 500 training cases with projected evidence (docs/codiesp_en.md), {annotated:,} of its
-  background texts coded by a large language model (Claude), {written:,} outpatient notes and case reports written by
-  it, notes invented by templates, and spans: the evidence of all these, phrases by hand and by the same model, the
-  Alphabetic Index.
+  invented notes with another tokenizer; its weights were carried over (study/growth.py). Since then real text:
+  CodiEsp's English training and background texts, ACI-Bench's training notes; and with codes: CodiEsp's 500 training
+  cases with projected evidence (docs/codiesp_en.md), {annotated:,} of its background texts coded by a large language
+  model (Claude), {written:,} outpatient notes and case reports written by it, notes invented by templates, and spans:
+  the evidence of all these, phrases by hand and by the same model, the Alphabetic Index.
 - Adapter, by minscl's own trainer (`minscl.train`): {passages:,} passages of {documents:,} documents, {spans:,} spans;
   {scl_steps:,} steps. A longer note is coded in such passages, of at most {passage} tokens (docs/decoding.md).
 - A finding that the note denies or has of a relative is not coded, although CodiEsp's coders often did; headings such
