@@ -17,6 +17,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save
 
 from minscl.command import run_command
 from minscl.config import DEMO
@@ -45,7 +46,7 @@ DECAY_SHARE = 0.5  # of the pretraining steps, over which the learning rate fall
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 BUNDLED = {"documents.jsonl": 24, "spans.jsonl": 240}  # records that `train --cfg tiny` finds in the package
 MAX_DEMO_BYTES = 25_000_000
-ADAPTER = ["--epochs", "1", "--rank", "32", "--alpha", "64", "--lr", "1e-3", "--max-length", "4096", "--pack-length", "4096"]
+ADAPTER = "--epochs 1 --rank 32 --alpha 64 --lr 1e-3 --max-length 4096 --pack-length 4096".split()
 
 
 def starting_model(base: Path, start: Path | None, seed: int):
@@ -94,6 +95,7 @@ def train_and_score(work: Path, gold: dict[str, Path]) -> dict[str, dict]:
         write_evaluation_data(work)
     done = adapter / "adapter_model.safetensors"
     run_step(done, "minscl.train", "--model", str(base), *data, "--out", str(adapter), "--resume", *ADAPTER)
+    to_bfloat16(done)
     notes = str(work / "calibration.jsonl")
     for flags in (["--free"], []):
         predicted = work / f"calibration-coded{''.join(flags)}.jsonl"
@@ -114,6 +116,14 @@ def train_and_score(work: Path, gold: dict[str, Path]) -> dict[str, dict]:
         )
         rows[row] = json.loads(scores.read_text())
     return rows
+
+
+def to_bfloat16(path: Path) -> None:
+    """Store an adapter's tensors, which training writes in float32, as the base's are stored: half the size."""
+    tensors = load_file(path)
+    if any(tensor.dtype != torch.bfloat16 for tensor in tensors.values()):
+        with replace_file(path, "wb") as file:
+            file.write(save({name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}, {"format": "pt"}))
 
 
 def install(work: Path, card: str, runs: list[dict], demo: Path) -> None:
