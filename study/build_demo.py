@@ -46,8 +46,7 @@ DECAY_SHARE = 0.5  # of the pretraining steps, over which the learning rate fall
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 BUNDLED = {"documents.jsonl": 24, "spans.jsonl": 240}  # records that `train --cfg tiny` finds in the package
 MAX_DEMO_BYTES = 25_000_000
-ADAPTER = ["--epochs", "1", "--rank", "32", "--alpha", "64", "--lr", "1e-3"]
-ADAPTER += ["--max-length", "4096", "--pack-length", "4096"]
+ADAPTER = ["--epochs", "1", "--lr", "5e-4", "--max-length", "4096", "--pack-length", "4096"]
 
 
 def starting_model(base: Path, start: Path | None, seed: int):

@@ -44,7 +44,7 @@ ACI_WEIGHT = 6  # how often an ACI-Bench note stands for one CodiEsp text
 HELD_OUT_DOCUMENTS = 40  # of each origin
 CALIBRATION_CASES = 60  # of CodiEsp's dev split: the scores are to fit other notes as well
 ADAPTER_DOCUMENTS = {"codiesp": 500, "notes": 400, "cases": 60, "invented": 150}  # drawn from each origin
-ADAPTER_SPANS = {"codiesp": 6000, "phrases": 1500, "gold": 1500}  # at most, drawn from each origin
+ADAPTER_SPANS = 4000
 PASSAGE = 100  # tokens of a passage, in the adapter's training and in `generate`, chosen on CodiEsp's dev split
 SEED = 0
 
@@ -165,16 +165,9 @@ def write_adapter_data(folder: Path, tokenizer) -> None:
         for document in rng.sample(documents[name], min(number, len(documents[name])))
     ]
     write_jsonl(folder / "documents.jsonl", list(in_passages(chosen, tokenizer)))
-    pairs = {
-        "codiesp": list({(pair.evidence, pair.code): pair for pair in evidence_pairs(documents["codiesp"])}.values()),
-        "phrases": common_phrases(codebook),
-        "gold": gold_pairs(codebook),
-    }
-    spans = [
-        pair
-        for name, number in ADAPTER_SPANS.items()
-        for pair in rng.sample(pairs[name], min(number, len(pairs[name])))
-    ]
+    spans = rng.sample(gold_pairs(codebook), ADAPTER_SPANS // 2) + rng.sample(
+        common_phrases(codebook), ADAPTER_SPANS // 2
+    )
     write_jsonl(folder / "spans.jsonl", spans)
 
 
