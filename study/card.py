@@ -50,9 +50,10 @@ It demonstrates the method. **Not for clinical use.** Rebuild it with `python -m
 - A finding that the note denies or has of a relative is not coded, although CodiEsp's coders often did; headings such
   as R51 became the billable code below that says no more (study/corpus.py).
 - Never trained on: CodiEsp's dev and test splits, ACI-Bench's valid and test splits. Held out for calibration:
-  {calibration}. {repeated} of CodiEsp's background texts report a case of its dev or test split again
-  (`REPEATED_CASES` in study/corpus.py). The runs before the last one read them. Without these cases micro-F1 on
-  codiesp-test is {unrepeated:.3f}.
+  {calibration}.
+- {repeated} of CodiEsp's background texts report a case of its dev or test split again (`REPEATED_CASES` in
+  study/corpus.py). The runs before the last one read them. Without these cases micro-F1 on codiesp-test is
+  {unrepeated:.3f}.
 
 No patient text: CodiEsp's cases are published case reports (CC BY 4.0), ACI-Bench's notes are role-played (CC BY 4.0),
 all others invented. The phrases by hand were written knowing MDACE's code lists, those of its test charts
@@ -70,7 +71,8 @@ One run, greedy decoding, float32. `generate`'s default: grounded, scores calibr
 
 codiesp-test: the 250 English test cases, gold as published, with the codes that are not billable today and those of
 denied findings, which this model cannot or will not assign. invented-test: 61 notes by templates that training never
-saw. {also}
+saw.
+{also}
 
 ![reliability](reliability.png)
 
@@ -84,8 +86,8 @@ commoner codes and phrasings of its training text, misses what is said otherwise
 """
 
 ACI_BENCH = (
-    "aci-bench: the 67 notes of ACI-Bench's train\nand valid splits with the codes of Yuan et al. (2025), which name "
-    "what the visit was coded for; their evidence is not\npublished. The texts of the train split are among the base's."
+    "aci-bench: the 67 notes of ACI-Bench's train and valid splits with the codes of Yuan et al.\n(2025), which name "
+    "what the visit was coded for; their evidence is not published. The texts of the train split are among the base's."
 )
 
 
