@@ -17,7 +17,6 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
 
 from minscl.command import run_command
 from minscl.config import DEMO
@@ -95,7 +94,6 @@ def train_and_score(work: Path, gold: dict[str, Path]) -> dict[str, dict]:
         write_evaluation_data(work)
     done = adapter / "adapter_model.safetensors"
     run_step(done, "minscl.train", "--model", str(base), *data, "--out", str(adapter), "--resume", *ADAPTER)
-    to_bfloat16(done)
     notes = str(work / "calibration.jsonl")
     for flags in (["--free"], []):
         predicted = work / f"calibration-coded{''.join(flags)}.jsonl"
@@ -116,14 +114,6 @@ def train_and_score(work: Path, gold: dict[str, Path]) -> dict[str, dict]:
         )
         rows[row] = json.loads(scores.read_text())
     return rows
-
-
-def to_bfloat16(path: Path) -> None:
-    """Store an adapter's tensors, which training writes in float32, as the base's are stored: half the size."""
-    tensors = load_file(path)
-    if any(tensor.dtype != torch.bfloat16 for tensor in tensors.values()):
-        with replace_file(path, "wb") as file:
-            file.write(save({name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}, {"format": "pt"}))
 
 
 def install(work: Path, card: str, runs: list[dict], demo: Path) -> None:

@@ -86,7 +86,7 @@ commoner codes and phrasings of its training text, misses what is said otherwise
 """
 
 ACI_BENCH = (
-    "aci-bench: the 67 notes of ACI-Bench's train and valid splits with the codes of Yuan et al.\n(2025), which name "
+    "aci-bench: the 67 notes of ACI-Bench's train and valid splits with the codes of Yuan et al. (2025), which name\n"
     "what the visit was coded for; their evidence is not published. The texts of the train split are among the base's."
 )
 
