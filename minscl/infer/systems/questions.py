@@ -130,7 +130,8 @@ def _run_group(
                 if skip is None:
                     raise
                 skip(notes[number], error)
-        answers = iter(asker.ask([question for questions in asked.values() for question in questions]))
+        questions_of_all = [question for questions in asked.values() for question in questions]
+        answers = iter(asker.ask(questions_of_all) if questions_of_all else [])
         replies = {}
         for number, questions in asked.items():
             received = [reply for reply in itertools.islice(answers, len(questions)) if reply is not None]

@@ -27,7 +27,7 @@ from minscl.collection import collection_paused
 from minscl.data.icd import CodeBook
 from minscl.data.icd.lookup.abbreviations import Abbreviations
 from minscl.data.icd.lookup.default_codes import default_below
-from minscl.data.icd.lookup.entries import read_entries
+from minscl.data.icd.lookup.entries import IndexEntry, read_entries
 from minscl.data.icd.lookup.words import FUNCTION_WORDS, singular, split_words
 
 K1, B = 1.5, 0.75
@@ -73,20 +73,23 @@ class BM25:
 
 
 class Retriever:
-    """The billable codes of an edition, by words of a note. Built in seconds."""
+    """The billable codes of an edition, by words of a note; built in seconds.
 
-    def __init__(self, codebook: CodeBook):
+    `entries`: read_entries(codebook), if the caller has them already.
+    """
+
+    def __init__(self, codebook: CodeBook, entries: list[IndexEntry] | None = None):
         self.codebook = codebook
         self.abbreviations = Abbreviations()
         self.nodes: list[str] = []  # number of a text → the node that it leads to
         with collection_paused():
-            self.index = BM25(self._texts())
+            self.index = BM25(self._texts(read_entries(codebook) if entries is None else entries))
         self._billable: dict[str, str] = {}
 
-    def _texts(self) -> Iterable[list[str]]:
+    def _texts(self, entries: Iterable[IndexEntry]) -> Iterable[list[str]]:
         """The words of each text; its node is appended to `nodes`."""
         book = self.codebook
-        for entry in read_entries(book):
+        for entry in entries:
             if entry.code and entry.term.book != DRUGS:
                 self.nodes.append(entry.code)
                 yield words_of(" ".join((*entry.term.path, entry.term.column)))
