@@ -2,7 +2,8 @@
 
     python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE]
                               [--free] [--passage N] [--min-score P] [--no-calibration]
-                              [--system scl | sft | cot | cot-sc]
+                              [--system scl | sft | cot | cot-sc] [--verify]
+    python -m minscl.generate note.txt --system clh | mac [--verify] [--endpoint URL --model NAME]
     python -m minscl.generate note.txt --system lookup --documents train.jsonl [--spans spans.jsonl]
                               [--edition 2026] [--date 2026-09-30] [--strict] [--json | --html FILE | --out FILE]
 
@@ -10,22 +11,23 @@ Decoding is grounded: every quotation is the note's, every code billable. --free
 the model has a calibration.json, scores are calibrated and codes below its threshold are left out.
 
 With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped. Nothing leaves the
-machine: the model is a local folder, and no module used by this command opens a connection.
+machine, unless --endpoint names a server elsewhere and --allow-remote allows it: only then is a connection opened.
 
-Read next: infer/coder.py; infer/systems/lookup.py, the baseline without a model.
+Read next: infer/coder.py; infer/systems/clh.py, a system of several questions; infer/systems/lookup.py, the baseline
+without a model.
 """
 
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
 from minscl.cli import parse_flags
 from minscl.command import print_json, run_command
 from minscl.data.answer_log import AnswerLog
-from minscl.data.calibration import NONE, PASSAGE, SETTING, Calibration, passage_length, threshold
+from minscl.data.calibration import NONE, PASSAGE, SETTING, VERIFIED, Calibration, passage_length, threshold
 from minscl.data.checks import breaks_rules, check_document
 from minscl.data.icd import CodeBook
 from minscl.data.notes import Skip, read_evidence, read_notes
@@ -37,12 +39,21 @@ from minscl.errors import InputError, printable
 from minscl.files import replace_file
 from minscl.generate_config import GenerateConfig
 from minscl.hardware import choose_device, default_cache_bytes, memory_errors
+from minscl.infer.answer import filter_by_score
+from minscl.infer.asker import EndpointAsker, LocalAsker
 from minscl.infer.coder import code_notes
+from minscl.infer.endpoint import EndpointLLM
+from minscl.infer.jobs import MAX_NEW_TOKENS
 from minscl.infer.linear import pack_weights
 from minscl.infer.report import text_table
-from minscl.infer.systems import choose_system
+from minscl.infer.systems import DIALOGUES, choose_system
+from minscl.infer.systems.clh import CLH, code_like_humans
 from minscl.infer.systems.lookup import LOOKUP
 from minscl.infer.systems.lookup_notes import look_up_notes, lookup_settings, read_table
+from minscl.infer.systems.mac import multi_agent_coding
+from minscl.infer.systems.questions import Asker, Dialogue, run_dialogues
+from minscl.infer.systems.retrieval import Retriever
+from minscl.infer.systems.verify import verify_documents
 from minscl.page import page_html
 from minscl.pretrained import describe_weights, load_pretrained
 
@@ -68,6 +79,13 @@ def settings_of(
     return weights | {name: str(values[name]) for name in names} | code_set
 
 
+def weights_of(config: GenerateConfig) -> dict[str, str]:
+    """{"model", "adapter"} of coded_with: name and digest of the folders, or the server and what it calls its model."""
+    if config.endpoint:
+        return {"model": f"{config.model} at {config.endpoint}", "adapter": "none"}
+    return describe_weights(config.model, config.adapter)
+
+
 def code(
     config: GenerateConfig,
     notes: list[Note],
@@ -79,34 +97,75 @@ def code(
     """Load the model and code `notes`; yields their documents in order. The other arguments are as for code_notes."""
     if not notes:
         return
+    device, _ = choose_device(config.device, config.dtype)
+    memory = int(config.memory * 1e9) or default_cache_bytes(device)
+    model = tokenizer = None
+    if config.needs_weights:
+        if config.compile and device.type != "cuda":
+            raise InputError(
+                f"--compile: needs a GPU for CUDA graphs, and the model is on {device}; leave the flag out"
+            )
+        model, tokenizer = load_pretrained(config.model, config.adapter, device=config.device, dtype=config.dtype)
+        pack_weights(model)
+    asker = make_asker(config, model, tokenizer, codebook, memory)
     if config.system == LOOKUP:
         table = read_table(config.documents, config.spans, codebook)
-        yield from look_up_notes(table, notes, codebook, config.min_score or 0.0, skip)
-        return
-    system = choose_system(config.system, config.sampling())
-    device, _ = choose_device(config.device, config.dtype)
-    if config.compile and device.type != "cuda":
-        raise InputError(f"--compile: needs a GPU for CUDA graphs, and the model is on {device}; leave the flag out")
-    model, tokenizer = load_pretrained(config.model, config.adapter, device=config.device, dtype=config.dtype)
-    pack_weights(model)
-    coded = code_notes(
-        model,
-        tokenizer,
-        notes,
-        system=system,
-        evidence=evidence,
-        grounded=config.is_grounded,
-        batch_size=config.batch_size,
-        memory=int(config.memory * 1e9) or default_cache_bytes(device),
-        cuda_graphs=config.compile,
-        skip=skip,
-        codebook=codebook,
-        calibration=calibration,
-        min_score=config.min_score,
-        passage=config.passage,
-    )
+        coded = look_up_notes(table, notes, codebook, config.min_score or 0.0, skip)
+    elif config.system in DIALOGUES:
+        coded = run_dialogues(dialogue_of(config.system, codebook), notes, asker, config.batch_size, skip)
+        coded = (finish(document, codebook, calibration, config.min_score) for document in coded)
+    else:
+        coded = code_notes(
+            model,
+            tokenizer,
+            notes,
+            system=choose_system(config.system, config.sampling()),
+            evidence=evidence,
+            grounded=config.is_grounded,
+            batch_size=config.batch_size,
+            memory=memory,
+            cuda_graphs=config.compile,
+            skip=skip,
+            codebook=codebook,
+            calibration=calibration,
+            min_score=config.min_score,
+            passage=config.passage,
+        )
+    if config.verify:
+        verified = verify_documents(coded, codebook, asker, config.batch_size, skip)
+        coded = (check_document(document, codebook) for document in verified)
     with memory_errors("a smaller --memory"):
-        yield from tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1)
+        yield from tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1 or config.system == LOOKUP)
+
+
+def make_asker(config: GenerateConfig, model, tokenizer, codebook: CodeBook, memory: int) -> Asker:
+    """Who answers the questions of a dialogue: the server of --endpoint, or the local model."""
+    if not config.endpoint:
+        return LocalAsker(model, tokenizer, codebook, config.batch_size, memory)
+    server = EndpointLLM(
+        config.endpoint,
+        config.model,
+        concurrency=config.batch_size,
+        allow_remote=config.allow_remote,
+        max_tokens=MAX_NEW_TOKENS,
+    )
+    return EndpointAsker(server)
+
+
+def dialogue_of(system: str, codebook: CodeBook) -> Callable[[Note], Dialogue]:
+    """What starts the dialogue of a system about a note."""
+    if system == CLH:
+        retriever = Retriever(codebook)
+        return lambda note: code_like_humans(note, codebook, retriever)
+    return lambda note: multi_agent_coding(note, codebook)
+
+
+def finish(
+    document: CodedDocument, codebook: CodeBook, calibration: Calibration | None, min_score: float | None
+) -> CodedDocument:
+    """A dialogue's document as code_notes finishes its own: calibrated, without low scores, checked."""
+    document = calibration.apply(document) if calibration else document
+    return check_document(filter_by_score(document, threshold(calibration, min_score)), codebook)
 
 
 def main(argv=None) -> int:
@@ -128,8 +187,11 @@ def main(argv=None) -> int:
     calibration = config.calibration()
     if config.system == LOOKUP:
         settings = lookup_settings(config.documents, config.spans, config.min_score or 0.0, codebook)
+        settings |= weights_of(config) if config.verify else {}
     else:
-        settings = settings_of(config, describe_weights(config.model, config.adapter), codebook, calibration)
+        settings = settings_of(config, weights_of(config), codebook, calibration)
+    if config.verify:
+        settings[VERIFIED] = "True"
     with AnswerLog(config.out, CodedDocument) if config.out else contextlib.nullcontext() as log:
         documents = already_coded(log.records, notes, config.out, settings, evidence) if log else {}
         remaining = [note for note in notes if note.id not in documents]

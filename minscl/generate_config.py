@@ -13,7 +13,8 @@ from minscl.data.calibration import Calibration
 from minscl.edition_flags import date_flag, edition_flag
 from minscl.errors import InputError
 from minscl.infer import BATCH_SIZE
-from minscl.infer.systems import SYSTEMS, Sampling
+from minscl.infer.endpoint_address import check_address
+from minscl.infer.systems import DIALOGUES, SYSTEMS, Sampling
 from minscl.infer.systems.lookup import LOOKUP
 from minscl.infer.systems.lookup_notes import check_lookup_flags
 from minscl.pretrained import load_calibration
@@ -58,7 +59,16 @@ class GenerateConfig:
         "calibration.json says, 0 without one",
         minimum=0,
     )
-    system: str = flag("scl", "SCL, or a baseline (infer/systems)", choices=(*SYSTEMS, LOOKUP))
+    system: str = flag("scl", "SCL, or a baseline (infer/systems)", choices=(*SYSTEMS, *DIALOGUES, LOOKUP))
+    verify: bool = flag(
+        False, "then expand each code to its siblings and have the model choose, and say yes or no (systems/verify.py)"
+    )
+    endpoint: str = flag(
+        "",
+        "clh, mac: an OpenAI-compatible server that answers, as http://127.0.0.1:8000/v1, and --model is its model's "
+        "name; key: variable MINSCL_API_KEY",
+    )
+    allow_remote: bool = flag(False, "allow notes to leave this machine for the endpoint")
     documents: str = flag(
         "", "lookup: coded documents, JSONL, whose evidence phrases are looked up", metavar="FILE", role="input"
     )
@@ -104,7 +114,32 @@ class GenerateConfig:
         if self.passage and (self.evidence or self.system != "scl"):
             other = "--evidence" if self.evidence else f"--system {self.system}"
             raise InputError(f"--passage {self.passage}: needs SCL's own evidence; leave out --passage or {other}")
+        self._check_dialogue()
         self.sampling()  # its ranges are those of Sampling, and are checked before any work
+
+    def _check_dialogue(self) -> None:
+        """Raises InputError for flags that do not go with --endpoint or with a system of several questions."""
+        if self.system in DIALOGUES:
+            for name, value in (("--evidence", self.evidence), ("--free", self.free), ("--compile", self.compile)):
+                if value:
+                    raise InputError(f"--system {self.system} {name}: it has no such choice; leave {name} out")
+        if not self.endpoint:
+            return
+        check_address(self.endpoint, self.allow_remote)
+        if self.system not in DIALOGUES and not (self.system == LOOKUP and self.verify):
+            raise InputError(
+                f"--endpoint {self.endpoint}: --system {self.system} needs a local model; give --system "
+                f"{' or '.join(DIALOGUES)}, or leave --endpoint out"
+            )
+        if self.model == str(DEMO):
+            raise InputError(f"--endpoint {self.endpoint}: --model is missing; give the name of the server's model")
+        if self.adapter:
+            raise InputError(f"--endpoint {self.endpoint} --adapter: the server has its own; leave --adapter out")
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether a local model answers."""
+        return not self.endpoint and (self.system != LOOKUP or self.verify)
 
     @property
     def is_grounded(self) -> bool:
@@ -116,7 +151,7 @@ class GenerateConfig:
 
         None for codes from human evidence, since it was fitted on codes from the model's own, and without a model.
         """
-        if self.no_calibration or self.evidence or self.system == LOOKUP:
+        if self.no_calibration or self.evidence or self.system == LOOKUP or self.endpoint:
             return None
         return load_calibration(self.model, self.adapter, system=self.system, grounded=self.is_grounded)
 

@@ -103,7 +103,7 @@ def test_a_baseline_names_no_evidence(embedded, name):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--system", "mac"], "--system mac: use scl, sft, cot, cot-sc"),
+        (["--system", "gpt"], "--system gpt: use scl, sft, cot, cot-sc"),
         (["--system", "cot", "--grounded"], "--system cot --grounded: exclude each other"),
         (["--system", "cot-sc", "--temperature", "0"], "--temperature 0.0"),
         (["--system", "cot-sc", "--chains", "0"], "--chains 0"),

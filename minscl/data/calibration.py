@@ -31,6 +31,7 @@ DIGITS = 6  # of scores before and after; how many notes are decoded together ch
 SETTING = "calibration"  # the key of CodedDocument.coded_with: "none", or a Calibration as text
 NONE = "none"
 PASSAGE = "passage"  # the key of coded_with that says how long passages are; not there for whole notes
+VERIFIED = "verified"  # the setting of documents that generate --verify has gone over
 REMEDY = "write it again with evaluate --calibrate, or remove it"
 
 
@@ -164,6 +165,8 @@ def settings_to_calibrate(documents: Iterable[CodedDocument]) -> dict[str, str]:
             raise InputError(f"{name} has scores that are calibrated already; {again}")
         if made.get("min_score") != "0.0":
             raise InputError(f"{name} was coded with --min-score; {again} and without --min-score")
+        if VERIFIED in made:
+            raise InputError(f"{name} was verified (--verify); {again} and without --verify")
         if "evidence" in made:
             raise InputError(f"{name} was coded from human evidence; {again} and without --evidence")
         first = first or made

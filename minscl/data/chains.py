@@ -1,14 +1,18 @@
-"""Several answers to one note as one text, the `output` of its document: sampled chains, or passages of the note.
+"""Several answers to one note as one text, the `output` of its document: sampled chains, passages, or steps.
 
     answers → "--- chain 1 of 3\\n<answer>\\n--- chain 2 of 3\\n…" → answers
+    (stage, question and answer) → "--- step 1: extract\\n<question>\\n> <answer>\\n--- step 2: assign\\n…"
 
-Read next: infer/systems/cot.py and infer/passages.py, which join them; score/answer_quality.py, which splits them.
+Read next: infer/systems/cot.py, infer/passages.py and infer/systems/questions.py, which join them;
+score/answer_quality.py, which splits them.
 """
 
 import re
 from collections.abc import Sequence
 
 CHAIN, PASSAGE = "chain", "passage"  # what an answer is of
+_STEP = "--- step "
+_STEP_HEADER = re.compile(rf"^{_STEP}\d+: ", re.MULTILINE)
 _HEADER = re.compile(rf"^--- (?:{CHAIN}|{PASSAGE}) \d+ of \d+\n", re.MULTILINE)
 
 
@@ -22,3 +26,22 @@ def split_answers(output: str) -> list[str]:
     if not output.startswith((f"--- {CHAIN} 1 of ", f"--- {PASSAGE} 1 of ")):
         return [output]
     return [answer.removesuffix("\n") for answer in _HEADER.split(output)[1:]]
+
+
+def append_steps(output: str | None, steps: Sequence[tuple[str, str]]) -> str:
+    """`output`, then each (stage, text) after a header line with its number; an output without steps is the first."""
+    if output is None:
+        before = []
+    elif has_steps(output):
+        before = [output]
+    else:
+        before = [f"{_STEP}1: generate\n{output}"]
+    first = len(_STEP_HEADER.findall("\n".join(before))) + 1
+    return "\n".join(
+        [*before, *(f"{_STEP}{number}: {stage}\n{text}" for number, (stage, text) in enumerate(steps, first))]
+    )
+
+
+def has_steps(output: str) -> bool:
+    """Whether append_steps made `output`."""
+    return output.startswith(f"{_STEP}1: ")

@@ -9,15 +9,17 @@ tokenisation, and the model reads them in one pass instead of choosing each.
 So, whatever the weights: every quotation occurs in the note; every code is billable, has the Tabular List's description
 and cites evidence; and the answer ends within max_new_tokens.
 
-Read next: sequence.py, which asks a Guide for the allowed tokens.
+Read next: sequence.py, which asks a guide for the allowed tokens; choices.py, an automaton of a few fixed answers.
 """
 
 import functools
+from typing import Any, Protocol
 
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import render_evidence
 from minscl.errors import InputError
 from minscl.infer.answer_grammar import Evidence, Grammar, Quote, State
+from minscl.infer.quotation_grammar import QuotationGrammar
 
 EVIDENCE_SHARE = 0.5  # of max_new_tokens that the evidence section may use
 CLOSING_TOKENS = 320  # reserved for closing the answer: the longest code line has fewer bytes
@@ -69,53 +71,47 @@ def check_max_new_tokens(max_new_tokens: int) -> None:
         )
 
 
-class Guide:
-    """The constraint on one answer: the automaton's state, advanced by each token of the answer.
+class Automaton(Protocol):
+    """What says which bytes may come next in an answer, such as answer_grammar.Grammar; states are its own."""
 
-    `evidence`: human quotations with which the prompt ends ("+ Evid."). `codebook`, `reference_first`: as for Grammar.
-    `closed_by_limit`: whether the length limit forced an end that the model might not have chosen. Raises InputError
-    where `max_new_tokens` is too small (check_max_new_tokens).
+    def transitions(self, state: Any) -> dict[int, Any]:
+        """{next byte: state after it}; empty only where the answer must end."""
+
+    def may_end(self, state: Any) -> bool:
+        """Whether the answer may end in `state`."""
+
+
+class AutomatonGuide:
+    """The constraint on one answer: the state of an automaton, advanced by each token of the answer.
+
+    `prefix`: the part of the answer that is already in the prompt; `state` is the one after it.
     """
 
-    def __init__(
-        self,
-        tokenizer,
-        note: str,
-        max_new_tokens: int,
-        evidence: list[str] | None = None,
-        codebook: CodeBook | None = None,
-        reference_first: bool = True,
-    ) -> None:
-        check_max_new_tokens(max_new_tokens)
-        self.tokenizer, self.trie, self.max_new_tokens = tokenizer, token_trie(tokenizer), max_new_tokens
-        self.grammar = Grammar(note, codebook, reference_first)
-        self.state: State
-        if evidence is None:
-            self.prefix = ""  # the part of the answer that is already in the prompt
-            self.state = self.grammar.start(bool(tokenizer.chat.before_answer))
-        else:
-            self.prefix = render_evidence(evidence)
-            self.state = self.grammar.after_evidence(sum(line != "none" for line in self.prefix.split("\n")[1:-2]))
-        self.ids: list[int] = tokenizer.encode_answer_start(self.prefix) if self.prefix else []  # prefix included
+    closed_by_limit = False
+
+    def __init__(self, tokenizer, automaton: Automaton, state: Any, prefix: str = "") -> None:
+        self.tokenizer, self.trie, self.automaton = tokenizer, token_trie(tokenizer), automaton
+        self.state, self.prefix = state, prefix
+        self.ids: list[int] = tokenizer.encode_answer_start(prefix) if prefix else []  # prefix included
         self.prefix_length = len(self.ids)  # tokens
-        self.answer_bytes, self.closed_by_limit = b"", False
+        self.answer_bytes = b""
 
     @property
     def finished(self) -> bool:
         """Whether the answer must end here."""
-        return self.grammar.may_end(self.state) and not self.grammar.transitions(self.state)
+        return self.automaton.may_end(self.state) and not self.automaton.transitions(self.state)
 
     def allowed(self, stop_ids) -> list[int]:
         """Ids of the tokens that may come next, `stop_ids` among them where the answer may end."""
         self._check_budget()
-        tokens = list(stop_ids) if self.grammar.may_end(self.state) else []
+        tokens = list(stop_ids) if self.automaton.may_end(self.state) else []
         stack = [(self.trie.root, self.state)]
         while stack:
             node, state = stack.pop()
             ending, children = self.trie.children(node)
             tokens += ending
             if children:
-                transitions = self.grammar.transitions(state)
+                transitions = self.automaton.transitions(state)
                 stack += [(children[byte], after) for byte, after in transitions.items() if byte in children]
         return tokens
 
@@ -123,17 +119,17 @@ class Guide:
         """Append `token`, an allowed or forced one, to the answer."""
         piece = self.trie.token_bytes[token] or b""
         for byte in piece:
-            self.state = self.grammar.transitions(self.state)[byte]
+            self.state = self.automaton.transitions(self.state)[byte]
         self.ids.append(token)
         self.answer_bytes += piece
 
     def forced(self) -> list[int]:
         """The only continuation as token ids; empty where there is a choice, or where its tokenisation is ambiguous."""
         self._check_budget()
-        state, text, transitions = self.state, b"", self.grammar.transitions(self.state)
-        while len(transitions) == 1 and not self.grammar.may_end(state):
+        state, text, transitions = self.state, b"", self.automaton.transitions(self.state)
+        while len(transitions) == 1 and not self.automaton.may_end(state):
             [(byte, state)] = transitions.items()
-            text, transitions = text + bytes([byte]), self.grammar.transitions(state)
+            text, transitions = text + bytes([byte]), self.automaton.transitions(state)
         tokens = self._tokenise(text) if len(text) >= MIN_FORCED_BYTES else []
         # A last token that may merge with what follows is left to the model: "a", where "ab" is a token and b may
         # follow.
@@ -153,6 +149,43 @@ class Guide:
         written, tokens = ids[: len(self.ids)], ids[len(self.ids) :]
         same = written == self.ids and b"".join(self.trie.token_bytes[token] or b"" for token in tokens) == text
         return tokens if same else []
+
+    def _check_budget(self) -> None:
+        """Called before each choice; nothing to do where every answer is short."""
+
+
+class Guide(AutomatonGuide):
+    """The constraint on a grounded answer.
+
+    `evidence`: human quotations with which the prompt ends ("+ Evid."). `codebook`, `reference_first`: as for Grammar.
+    `quotations_only`: the answer is the evidence section alone. `closed_by_limit`: whether the length limit forced an
+    end that the model might not have chosen. Raises InputError where `max_new_tokens` is too small
+    (check_max_new_tokens).
+    """
+
+    def __init__(
+        self,
+        tokenizer,
+        note: str,
+        max_new_tokens: int,
+        evidence: list[str] | None = None,
+        codebook: CodeBook | None = None,
+        reference_first: bool = True,
+        quotations_only: bool = False,
+    ) -> None:
+        check_max_new_tokens(max_new_tokens)
+        self.max_new_tokens = max_new_tokens
+        grammar_class = QuotationGrammar if quotations_only else Grammar
+        self.grammar = grammar_class(note, codebook, reference_first)
+        state: State
+        if evidence is None:
+            prefix = ""
+            state = self.grammar.start(bool(tokenizer.chat.before_answer))
+        else:
+            prefix = render_evidence(evidence)
+            state = self.grammar.after_evidence(sum(line != "none" for line in prefix.split("\n")[1:-2]))
+        super().__init__(tokenizer, self.grammar, state, prefix)
+        self.closed_by_limit = False
 
     def _check_budget(self) -> None:
         """Close the answer when its last tokens are reached, and the evidence section when its share is used up."""

@@ -24,9 +24,10 @@ MAX_REPLY_BYTES = 2**22  # read of a server's reply
 class EndpointLLM:
     """An OpenAI-compatible server, such as vLLM or `transformers serve`.
 
-    `concurrency` prompts are sent at a time. The client library repeats a request after 429, 5xx, a broken connection
-    and `timeout` seconds of silence, `retries` times with growing pauses. Raises InputError for an address that
-    check_address refuses, a key that read_api_key refuses, and without the client library.
+    `concurrency` prompts are sent at a time; an answer has at most `max_tokens` tokens. The client library repeats a
+    request after 429, 5xx, a broken connection and `timeout` seconds of silence, `retries` times with growing pauses.
+    Raises InputError for an address that check_address refuses, a key that read_api_key refuses, and without the
+    client library.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class EndpointLLM:
         timeout: float = 120.0,
         retries: int = 5,
         allow_remote: bool = False,
+        max_tokens: int = MAX_ANSWER_TOKENS,
     ):
         check_address(url, allow_remote)
         try:
@@ -52,7 +54,7 @@ class EndpointLLM:
         self.url = url
         self.model = model
         self.name = f"{model} at {url}"
-        self.concurrency = concurrency
+        self.concurrency, self.max_tokens = concurrency, max_tokens
         self.openai = openai
         key = read_api_key()
         try:
@@ -127,7 +129,7 @@ class EndpointLLM:
                 model=self.model,
                 messages=[{"role": "user", "content": prompt}],
                 temperature=0.0,
-                max_tokens=MAX_ANSWER_TOKENS,
+                max_tokens=self.max_tokens,
             )
             return answer_text(reply.http_response.content)
         except self.openai.BadRequestError as error:

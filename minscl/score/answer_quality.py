@@ -7,7 +7,7 @@ Read next: data/parse.py, which reads an answer; infer/coder.py, which sets the 
 
 from collections.abc import Sequence
 
-from minscl.data.chains import split_answers
+from minscl.data.chains import has_steps, split_answers
 from minscl.data.icd import CodeBook
 from minscl.data.parse import parse_document
 from minscl.data.types import CodedDocument
@@ -48,10 +48,11 @@ def rates(
 def answer_defects(document: CodedDocument, codebook: CodeBook) -> tuple[float, float, float]:
     """(truncated, sectionless, with malformed lines) of a prediction, each 0 or 1, or the share of its chains.
 
-    A prediction without the field `truncated` counts as not truncated, one without `output` as well-formed.
+    A prediction without the field `truncated` counts as not truncated, one without `output`, or
+    of several steps, as well-formed.
     """
     truncated_answers = document.truncated or 0
-    if document.output is None:
+    if document.output is None or has_steps(document.output):  # steps are questions, and their replies no whole answer
         return float(truncated_answers > 0), 0.0, 0.0
     answers = split_answers(document.output)
     if document.continued:  # the human evidence in the prompt ended with the heading "Codes:"

@@ -5,9 +5,13 @@
     cot      zero-shot chain of thought: reason, then list the codes   cot.py
     cot-sc   self-consistency: a vote among several sampled chains     cot.py
 
+    clh      Code Like Humans: extract, locate, assign, verify         clh.py, retrieval.py
+    mac      five roles by turns                                       mac.py
+    --verify after any of them: expand to siblings, choose, verify     verify.py
+
     lookup   no generation: phrases of the training data word for word  lookup.py, lookup_notes.py
 
-Of those that generate, only SCL cites evidence. Read scl.py first.
+Of those with one answer, only SCL cites evidence. Read scl.py first; those of several questions begin at questions.py.
 """
 
 from minscl.errors import InputError
@@ -16,9 +20,10 @@ from minscl.infer.systems.scl import CODE_FIRST, SCL
 from minscl.infer.systems.sft import SFT
 from minscl.infer.systems.system import System
 
-__all__ = ["CODE_FIRST", "SCL", "SYSTEMS", "Sampling", "System", "choose_system", "count_votes", "vote"]
+__all__ = ["CODE_FIRST", "DIALOGUES", "SCL", "SYSTEMS", "Sampling", "System", "choose_system", "count_votes", "vote"]
 
-SYSTEMS = ("scl", "sft", "cot", "cot-sc")
+SYSTEMS = ("scl", "sft", "cot", "cot-sc")  # one answer, or several to one prompt
+DIALOGUES = ("clh", "mac")  # several questions, one after another (questions.py)
 
 
 def choose_system(name: str, sampling: Sampling | None = None) -> System:

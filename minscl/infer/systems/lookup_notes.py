@@ -33,8 +33,9 @@ def check_lookup_flags(system: str, flags: Collection[str]) -> None:
             f"--system {LOOKUP}: needs training data to look phrases up; give --documents FILE, coded documents with "
             "evidence, or --spans FILE, span pairs"
         )
+    asks_model = {"--model", "--adapter"} if "--verify" in flags else set()
     for name in MODEL_FLAGS:
-        if system == LOOKUP and name in flags:
+        if system == LOOKUP and name in flags and name not in asks_model:
             raise InputError(f"--system {LOOKUP} {name}: no model is used; leave {name} out")
 
 
