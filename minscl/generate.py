@@ -27,17 +27,17 @@ from tqdm import tqdm
 from minscl.cli import parse_flags
 from minscl.command import print_json, run_command
 from minscl.data.answer_log import AnswerLog
-from minscl.data.calibration import NONE, PASSAGE, SETTING, VERIFIED, Calibration, passage_length, threshold
+from minscl.data.calibration import VERIFIED, Calibration, threshold
 from minscl.data.checks import breaks_rules, check_document
 from minscl.data.icd import CodeBook
 from minscl.data.notes import Skip, read_evidence, read_notes
 from minscl.data.record_checks import show_id
-from minscl.data.resuming import EDITION, already_coded, evidence_setting
+from minscl.data.resuming import already_coded, evidence_setting
 from minscl.data.types import CodedDocument, Note
 from minscl.edition_flags import load_codebook
 from minscl.errors import InputError, printable
 from minscl.files import replace_file
-from minscl.generate_config import GenerateConfig
+from minscl.generate_config import GenerateConfig, settings_of
 from minscl.hardware import choose_device, default_cache_bytes, memory_errors
 from minscl.infer.answer import filter_by_score
 from minscl.infer.asker import EndpointAsker, LocalAsker
@@ -56,27 +56,6 @@ from minscl.infer.systems.retrieval import Retriever
 from minscl.infer.systems.verify import verify_documents
 from minscl.page import page_html
 from minscl.pretrained import describe_weights, load_pretrained
-
-
-def settings_of(
-    config: GenerateConfig, weights: dict[str, str], codebook: CodeBook, calibration: Calibration | None
-) -> dict[str, str]:
-    """What decides about the codes, but for the note and human evidence: CodedDocument.coded_with.
-
-    `weights`: describe_weights of the model. Without --batch-size, --memory, --compile and --device, which change no
-    more than the last digits of scores.
-    """
-    names = ["system", "grounded", SETTING, "min_score", "dtype"]
-    names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
-    _, dtype = choose_device(config.device, config.dtype)
-    values = dataclasses.asdict(config) | {"dtype": str(dtype).removeprefix("torch."), "grounded": config.is_grounded}
-    values |= {SETTING: calibration or NONE, "min_score": threshold(calibration, config.min_score)}
-    passage = passage_length(calibration, config.passage)
-    code_set = {PASSAGE: str(passage)} if passage else {}
-    code_set |= {EDITION: codebook.edition.id}
-    if codebook.date:
-        code_set["date"] = str(codebook.date)
-    return weights | {name: str(values[name]) for name in names} | code_set
 
 
 def weights_of(config: GenerateConfig) -> dict[str, str]:

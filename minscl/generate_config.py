@@ -1,4 +1,4 @@
-"""The flags of `generate`, in the dataclass that holds their defaults.
+"""The flags of `generate`, in the dataclass that holds their defaults, and what of them decides about the codes.
 
 Read next: generate.py.
 """
@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 from minscl.cli import flag, flag_name, positional
 from minscl.config import DEMO
-from minscl.data.calibration import Calibration
+from minscl.data.calibration import NONE, PASSAGE, SETTING, Calibration, passage_length, threshold
+from minscl.data.icd import CodeBook
+from minscl.data.resuming import EDITION
 from minscl.edition_flags import date_flag, edition_flag
 from minscl.errors import InputError
+from minscl.hardware import choose_device
 from minscl.infer import BATCH_SIZE
 from minscl.infer.endpoint_address import check_address
 from minscl.infer.systems import DIALOGUES, SYSTEMS, Sampling
@@ -158,3 +161,24 @@ class GenerateConfig:
     def sampling(self) -> Sampling:
         """The settings of cot-sc. Raises InputError for one out of its range."""
         return Sampling(self.chains, self.temperature, self.top_p, self.seed)
+
+
+def settings_of(
+    config: GenerateConfig, weights: dict[str, str], codebook: CodeBook, calibration: Calibration | None
+) -> dict[str, str]:
+    """What decides about the codes, but for the note and human evidence: CodedDocument.coded_with.
+
+    `weights`: describe_weights of the model. Without --batch-size, --memory, --compile and --device, which change no
+    more than the last digits of scores.
+    """
+    names = ["system", "grounded", SETTING, "min_score", "dtype"]
+    names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
+    _, dtype = choose_device(config.device, config.dtype)
+    values = dataclasses.asdict(config) | {"dtype": str(dtype).removeprefix("torch."), "grounded": config.is_grounded}
+    values |= {SETTING: calibration or NONE, "min_score": threshold(calibration, config.min_score)}
+    passage = passage_length(calibration, config.passage)
+    code_set = {PASSAGE: str(passage)} if passage else {}
+    code_set |= {EDITION: codebook.edition.id}
+    if codebook.date:
+        code_set["date"] = str(codebook.date)
+    return weights | {name: str(values[name]) for name in names} | code_set

@@ -207,8 +207,7 @@ def start_page(path: Path, address: str, opens: bool) -> Iterator[None]:
 def load_coder(config: ReviewConfig, codebook: CodeBook) -> "CodeNote":
     """Load the model, which takes seconds to minutes; returns the function that codes a note as `generate` does."""
     from minscl.data.resuming import evidence_setting
-    from minscl.generate import settings_of
-    from minscl.generate_config import GenerateConfig
+    from minscl.generate_config import GenerateConfig, settings_of
     from minscl.hardware import choose_device, default_cache_bytes, memory_errors
     from minscl.infer.coder import code_notes
     from minscl.infer.linear import pack_weights
