@@ -6,7 +6,7 @@
 const assert = require("node:assert");
 const { loadScripts, plain } = require("./scripts.js");
 
-const evaluate = loadScripts("text.js", "state.js", "export.js");
+const evaluate = loadScripts("text.js", "state.js", "export.js", "log.js");
 const page = evaluate(
   `({ noteText, newReview, perform, listedItems, reviewedDocument, toJsonLines, codesCsv, readLog, entryProblem,
     PLANS })`,
@@ -98,7 +98,7 @@ function playSession(seed, id) {
 /* What an import must refuse, made of an entry that it takes. */
 function checkImport(log, noteOf) {
   assert.deepStrictEqual(
-    plain(page.readLog(log, noteOf)).entries,
+    plain(page.readLog(log, noteOf, newDocument)).entries,
     log
       .trim()
       .split("\n")
@@ -153,7 +153,7 @@ function checkImport(log, noteOf) {
     }),
     /cannot read/,
   );
-  assert.match(page.readLog("{", noteOf).problem, /^Line 1 is not JSON/);
+  assert.match(page.readLog("{", noteOf, newDocument).problem, /^Line 1 is not JSON/);
 }
 
 const reviews = [];
