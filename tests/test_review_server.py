@@ -98,7 +98,9 @@ def test_a_second_tab_on_a_note_is_told(server):
     assert server.post("open", document="b", tab="2", take=True) == (200, {"owner": True, "last": None})
     assert server.post("log", document="b", tab="1", entries=[entry(2, "b")])[0] == 409
     assert server.post("log", document="b", tab="2", entries=[entry(1, "b")]) == (200, {"kept": 1})
-    assert server.post("open", document="c", tab="2")[1]["owner"]  # it has left b
+    server.post("open", document="c", tab="3")
+    assert not server.post("open", document="c", tab="2")[1]["owner"]  # it has left b, though only to read another
+    server.post("open", document="c", tab="3", close=True)
     assert server.post("open", document="b", tab="1") == (200, {"owner": True, "last": "e-1"})
     assert server.post("open", document="b", tab="1", close=True)[1]["owner"]
     assert server.post("open", document="b", tab="3")[1]["owner"]

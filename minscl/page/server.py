@@ -104,10 +104,10 @@ class Review:
         """
         body = await read_body(request, {"document": str, "tab": str}, {"take": bool, "close": bool})
         name, tab = self.find(body["document"]).id, body["tab"]
-        owner = self.owners.get(name)
-        if owner and owner[0] != tab and not body.get("take"):
-            return JSONResponse({"owner": False, "since": owner[1], "last": self.folder.last(name)})
         self.owners = {other: known for other, known in self.owners.items() if known[0] != tab}
+        owner = self.owners.get(name)
+        if owner and not body.get("take"):
+            return JSONResponse({"owner": False, "since": owner[1], "last": self.folder.last(name)})
         if not body.get("close"):
             self.owners[name] = (tab, datetime.now(timezone.utc).isoformat(timespec="seconds"))
         return JSONResponse({"owner": True, "last": self.folder.last(name)})

@@ -1,7 +1,7 @@
 "use strict";
 /* Random reviews: state.js against a naive replay, then what export.js makes of them, as JSON on stdout.
 
-   test_page_state.py runs it and reads the exports with minscl's own readers. Usage: node review_session.js SESSIONS */
+   test_page_state.py runs it and reads the exports with minscl's own readers. Usage: node review_session.js SESSIONS | --entries */
 
 const assert = require("node:assert");
 const { loadScripts, plain } = require("./scripts.js");
@@ -153,7 +153,24 @@ function checkImport(log, noteOf) {
     }),
     /cannot read/,
   );
+  const otherCodes = (id) => {
+    const document = newDocument(id);
+    document.codes.reverse();
+    return document;
+  };
+  const fewerCodes = (id) => ({ ...newDocument(id), codes: newDocument(id).codes.slice(0, 2) });
+  for (const documentOf of [otherCodes, fewerCodes]) {
+    assert.match(page.readLog(log, noteOf, documentOf).problem, /other codes than this page's/);
+  }
   assert.match(page.readLog("{", noteOf, newDocument).problem, /^Line 1 is not JSON/);
+}
+
+if (process.argv[2] === "--entries") {
+  // entries as JSON on stdin → what is wrong with each
+  const note = page.noteText(TEXT);
+  const entries = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
+  process.stdout.write(JSON.stringify(entries.map((entry) => page.entryProblem(entry, () => note))));
+  process.exit();
 }
 
 const reviews = [];

@@ -80,7 +80,7 @@ class FileStore {
   /** Switch the browser's storage on, with the log so far, or off, and empty it. @param {Entry[]} entries so far */
   switchStorage(on, entries) {
     if (on && this.isKeptElsewhere()) {
-      this.handlers.onTaken();
+      this.yield();
       return;
     }
     this.empty();
@@ -163,7 +163,7 @@ class FileStore {
 
   /* Another tab wrote, or switched the storage off. */
   onStorage({ key, newValue }) {
-    if (!this.isOn || !key?.startsWith(this.prefix)) return;
+    if (!(this.isOn || this.isTaken) || !key?.startsWith(this.prefix)) return;
     if (newValue !== null) this.yield();
     else if (key === `${this.prefix}on`) {
       this.leave();
