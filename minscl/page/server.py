@@ -114,7 +114,7 @@ class Review:
 
     async def log(self, request: Request) -> Response:
         """Keep decisions; what is answered with 200 survives a kill. `after`: the last one that the tab has seen."""
-        optional = {"reviewed": dict, "after": str}
+        optional: dict[str, type] = {"reviewed": dict, "after": str}
         body = await read_body(request, {"document": str, "tab": str, "entries": list}, optional)
         name = self.find(body["document"]).id
         records, reviewed = await run_in_threadpool(self.folder.check, name, body["entries"], body.get("reviewed"))
