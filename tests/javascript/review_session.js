@@ -1,7 +1,8 @@
 "use strict";
 /* Random reviews: state.js against a naive replay, then what export.js makes of them, as JSON on stdout.
 
-   test_page_state.py runs it and reads the exports with minscl's own readers. Usage: node review_session.js SESSIONS | --entries */
+   test_page_state.py runs it and reads the exports with minscl's own readers.
+   Usage: node review_session.js SESSIONS | --entries */
 
 const assert = require("node:assert");
 const { loadScripts, plain } = require("./scripts.js");

@@ -64,7 +64,7 @@ class FileStore {
     this.tell();
   }
 
-  /* Where the storage is full or forbidden, nothing stays there: half a log would be patient text that nobody knows of. */
+  /* Where the storage is full or forbidden, nothing stays: half a log would be patient text that nobody expects. */
   write(entries) {
     try {
       for (const entry of entries) {

@@ -68,7 +68,8 @@ class FirstChanges {
 
 /* Whether two items have the same code and quotations; sentences of rules may have changed since. */
 function isSameCode(item, other) {
-  const name = ({ code, evidence }) => JSON.stringify([code, evidence.map(({ text, start, end }) => [text, start, end])]);
+  const places = (evidence) => evidence.map(({ text, start, end }) => [text, start, end]);
+  const name = ({ code, evidence }) => JSON.stringify([code, places(evidence)]);
   return Boolean(item && other) && name(item) === name(other);
 }
 

@@ -45,7 +45,7 @@ function allReviews() {
   return app.documents.map(({ id }) => reviewById(id));
 }
 
-/** All entries, each note's in the order in which they were folded, which is not that of their times. @returns {Entry[]} */
+/** All entries, each note's in the order in which they were folded, not that of their times. @returns {Entry[]} */
 function allEntries(reviews) {
   return reviews.flatMap((review) => review.entries);
 }

@@ -1,6 +1,6 @@
 "use strict";
-/* Where a served page keeps the decision log: the server's journal. An entry is saved once the server has answered; until
-   then it is sent again. What the server refuses is set aside, and the other notes go on.
+/* Where a served page keeps the decision log: the server's journal. An entry is saved once the server has answered;
+   until then it is sent again. What the server refuses is set aside, and the other notes go on.
 
    Read next: file_store.js, for a page in a file; tabs.js, for two tabs. */
 
