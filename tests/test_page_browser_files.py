@@ -11,7 +11,7 @@ import pytest
 from minscl import evaluate
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.types import CodedDocument
-from tests.browser import REVIEWER
+from tests.browser import REVIEWER, CoderPage
 from tests.conftest import call_command
 
 pytestmark = pytest.mark.browser
@@ -101,6 +101,107 @@ def test_the_browser_keeps_the_log_only_when_that_is_switched_on(coder, examples
     page.press("x")
     dialog.get_by_label("Keep my decisions in this browser").uncheck()
     assert page.tab.evaluate("() => localStorage.length") == 0
+
+
+def test_an_imported_log_comes_out_in_its_order_and_leads_to_the_same_state(page, coder, examples_page):
+    """Guards a log sorted by time: an older reject that was imported after a later accept would flip to accepted."""
+    page.press("r")
+    older = export(page, "Decision log")
+    page.start_again()
+    page.press("a")
+    import_log(page, older)
+    assert page.item("I11.0")["decision"] == "rejected"
+    log = export(page, "Decision log")
+    assert [json.loads(line)["act"] for line in log.splitlines()] == ["accept", "reject"]
+    other = coder(examples_page[1], has_codes=False)
+    import_log(other, log)
+    assert other.state == page.state
+
+
+def import_log(page, log: str):
+    """Choose a decision log in the export dialog; the dialog closes where it is taken."""
+    page.press("x")
+    file = {"name": "decisions.jsonl", "mimeType": "application/x-ndjson", "buffer": log.encode()}
+    page.tab.locator("dialog input[type=file]").set_input_files(file)
+    page.wait("!document.querySelector('dialog') || document.querySelector('dialog .problem').textContent")
+
+
+def test_a_log_of_other_codes_is_refused(page):
+    """Guards codes of the machine that are replaced by those of another run, as decided, without a word; and a message
+    that is an exception of the program's."""
+    page.press("j", "a")
+    entry = json.loads(export(page, "Decision log"))
+    page.start_again()
+    before = page.state
+    changed = json.dumps(entry).replace("I50.9", "I50.20")
+    for log, message in ((changed, "other codes"), (json.dumps(entry).replace('"start"', '"begin"'), "cannot read")):
+        import_log(page, log)
+        assert message in page.tab.locator("dialog .problem").inner_text()
+        page.press("Escape")
+        assert page.state == before
+
+
+def keep_in_browser(page):
+    """Switch the browser's storage on, or off."""
+    page.press("x")
+    page.tab.locator("dialog").get_by_label("Keep my decisions in this browser").click()
+    page.press("Escape")
+
+
+def test_of_two_tabs_that_keep_decisions_in_the_browser_one_decides(coder, examples_page):
+    """Guards two tabs that write over each other's decisions in the browser's storage: the second is told on opening,
+    only reads, and takes over with all that was decided; the first is told then."""
+    first = coder(examples_page[1], has_codes=False)
+    first.set_reviewer()
+    apart = CoderPage(first.tab.context, examples_page[1])  # opened before the storage is on: it cannot know
+    keep_in_browser(first)
+    keep_in_browser(apart)
+    assert "another tab" in apart.tab.locator("#notice").inner_text()
+    first.press("a")
+    second = CoderPage(first.tab.context, examples_page[1])
+    second.wait("!document.getElementById('notice').hidden")
+    second.press("j", "r")
+    assert second.item("I50.9")["decision"] == "undecided" and "Another tab" in second.message()
+    first.press("j", "r")
+    with second.tab.expect_navigation():
+        second.tab.locator("#notice button").click()
+    assert second.tab.locator("#notice").is_hidden()
+    assert second.tab.evaluate("() => currentNote().review.entries.length") == 2
+    first.wait("!document.getElementById('notice').hidden")
+    second.set_reviewer()
+    second.look_at("R32")
+    second.press("r")
+    first.press("d")
+    assert first.item("I50.9")["decision"] == "rejected" and "Another tab" in first.message()
+    second.tab.reload()
+    assert [second.item(code)["decision"] for code in ("I11.0", "I50.9", "R32")] == ["accepted", "rejected", "rejected"]
+    keep_in_browser(second)
+    first.wait("document.getElementById('notice').hidden")
+    apart.wait("document.getElementById('notice').hidden && !app.readOnly.size")
+    assert first.tab.evaluate("() => localStorage.length") == 0
+    assert first.complaints == second.complaints == apart.complaints == []
+
+
+def test_a_full_storage_is_emptied_and_told(coder, examples_page):
+    """Guards patient text that stays in the browser although the page says that its storage is off, and decisions that
+    are lost by closing the tab without a question."""
+    page = coder(examples_page[1], has_codes=False)
+    page.set_reviewer()
+    keep_in_browser(page)
+    page.press("a")
+    page.tab.reload()
+    page.tab.evaluate(
+        "() => localStorage.setItem('other', 'x'.repeat(5_242_880 - 2000 - JSON.stringify(localStorage).length))"
+    )
+    page.press("j", "r", "a", "r", "a", "r")
+    notice = page.tab.locator("#notice")
+    assert "takes no more" in notice.inner_text() and "download the log" in notice.inner_text()
+    assert page.tab.evaluate("() => Object.keys(localStorage)") == ["other"]
+    assert page.tab.locator("#kept").inner_text() == "6 decisions not downloaded" and page.tab.evaluate("app.isUnsaved")
+    page.press("n")
+    assert notice.is_visible()
+    page.press("x")
+    assert not page.tab.locator("dialog").get_by_label("Keep my decisions in this browser").is_checked()
 
 
 def test_paper_has_a_summary_with_a_signature_and_the_note(page):

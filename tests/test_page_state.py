@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from minscl.data.assertion import STATUSES
 from minscl.data.types import CodedDocument
+from minscl.errors import InputError
 from minscl.page.entry import Entry, check_evidence
 
 NODE = shutil.which("node")
@@ -55,6 +57,61 @@ def test_log_entries_are_what_the_server_keeps(exports):
         check_evidence(entry, text)
     assert {entry.act for entry in entries} >= {"accept", "change-code", "add-evidence", "code-again", "undo", "redo"}
     assert len({entry.entry for entry in entries}) == len(entries)
+
+
+def spoilt_entries(good: dict):
+    """(what is changed, the entry) of entries that neither the page nor the server may take."""
+
+    def changed(name, value, part="entry"):
+        entry = json.loads(json.dumps(good))
+        [item] = entry["after"]["codes"].values()
+        parts = {"entry": entry, "after": entry["after"], "item": item, "evidence": item["evidence"][0]}
+        parts[part][name] = value
+        return f"{part}: {name} = {value!r}", entry
+
+    for name, value in (("at", "yesterday"), ("at", "2026-11-27 03:00"), ("extra", 1), ("entry", "e" * 201)):
+        yield changed(name, value)
+    for name, value in (("code", 1), ("code", "x" * 201), ("undoes", []), ("who", "\ud800"), ("before", [])):
+        yield changed(name, value)
+    for name, value in (("codes", []), ("order", [1]), ("order", None), ("finished", 1), ("text", "x")):
+        yield changed(name, value, "after")
+    for name, value in (("code", " "), ("score", 1.5), ("score", True), ("extra", 1), ("rules", [1]), ("poa", "1")):
+        yield changed(name, value, "item")
+    for name, value in (("evidence", [None]), ("evidence", [1]), ("description", "\ud800")):
+        yield changed(name, value, "item")
+    for name, value in (("end", None), ("start", None), ("grounded", False), ("grounded", 1), ("assertion", "likely")):
+        yield changed(name, value, "evidence")
+    for name, value in (("extra", 1), ("text", 1), ("end", 10**6), ("start", -1), ("start", True)):
+        yield changed(name, value, "evidence")
+
+
+def test_a_log_is_refused_by_the_page_where_the_server_would_refuse_it(exports):
+    """Guards an import that the page takes and the server then refuses for ever, and a message that is an exception."""
+    text = json.loads(exports["reviewed"].splitlines()[0])["text"]
+    start = text.index("A1c 9.4")
+    quotation = {"text": "A1c 9.4", "start": start, "end": start + 7, "grounded": True, "assertion": None}
+    item = {"key": "0", "code": "I10", "description": "", "evidence": [quotation], "score": 1, "rules": None}
+    item |= {"decision": "accepted", "added": False, "principal": False, "poa": None}
+    good = {"entry": "e-1", "at": "2026-11-26T23:30:05.123Z", "who": "Ann", "document": "=note 1", "act": "accept"}
+    good |= {"code": None, "before": {}, "after": {"codes": {"0": item}}, "undoes": None}
+    fine = [json.loads(json.dumps(good)) for _ in STATUSES]
+    for entry, status in zip(fine, STATUSES, strict=True):
+        entry["after"]["codes"]["0"]["evidence"][0]["assertion"] = status
+    names, spoilt = zip(*spoilt_entries(good), strict=True)
+    script = ROOT / "tests" / "javascript" / "review_session.js"
+    run = subprocess.run(
+        [NODE, script, "--entries"], input=json.dumps([*fine, *spoilt]), capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    problems = json.loads(run.stdout)
+    assert problems[: len(fine)] == [""] * len(fine)
+    for entry in fine:
+        check_evidence(Entry.from_dict(entry), text)
+    for name, entry, problem in zip(names, spoilt, problems[len(fine) :], strict=True):
+        assert problem, name
+        with pytest.raises(InputError):
+            check_evidence(Entry.from_dict(entry), text)
+            pytest.fail(name)
 
 
 def test_csv(exports):

@@ -119,6 +119,8 @@ def test_the_second_tab_is_told_and_takes_over_without_loss(coder, server):
     second.look_at("I11.0")
     second.press("r")
     assert second.item("I11.0")["decision"] == "accepted" and "Another tab" in second.message()
+    second.press("f")  # asks nothing that it could not do
+    assert second.tab.locator("dialog").count() == 0 and "Another tab" in second.message()
     first.press("j", "r")
     first.wait(SAVED)
     notice.get_by_role("button").click()
@@ -131,6 +133,50 @@ def test_the_second_tab_is_told_and_takes_over_without_loss(coder, server):
     first.wait("!document.getElementById('notice').hidden")
     assert len(journal(server)) == before and "not" in first.tab.locator("#kept").inner_text().lower()
     first.forgives = True  # the browser reports the refusal, 409
+
+
+def test_a_tab_left_open_shows_what_another_has_decided_before_it_decides(coder, server):
+    """Guards decisions overwritten by a tab that was open on another note meanwhile, and a finished note that vanishes
+    from the disk with its first key; a key pressed before the note is loaded decides nothing."""
+    stale = coder(address_of(server, 3), has_codes=False)
+    other = coder(address_of(server, 2), has_codes=False)
+    other.press("a", "p", "f")
+    other.wait(f"currentNote().review.state.finished && {SAVED}")
+    other.press("b")
+    other.wait("document.getElementById('note-title').textContent === 'note.txt'")
+    other.tab.evaluate("() => app.opening")
+    before = len(journal(server))
+    [reviewed] = read_jsonl(server.folder / "reviewed.jsonl", CodedDocument)
+    assert reviewed.id == "diabetes_epilepsy.txt"
+    stale.tab.evaluate("() => { stepNote(-1); decide('reject'); }")
+    stale.wait("currentNote().review.state.finished")
+    assert stale.tab.locator("#notice").is_hidden()
+    assert stale.tab.locator("#progress").inner_text() == "Finished: 1 of 1 decided"
+    assert stale.item("G40.909")["decision"] == "accepted" and stale.item("G40.909")["principal"]
+    assert "another tab has decided" in stale.message().lower() and len(journal(server)) == before
+    stale.press("f", "p")
+    stale.wait(f"!currentNote().review.state.finished && {SAVED}")
+    assert stale.item("G40.909")["decision"] == "accepted"
+    assert journal(server)[-2]["act"] == "reopen"
+    stale.press("u", "a")
+
+
+def test_decisions_that_the_server_refuses_are_told_and_block_no_other_note(coder, server):
+    """Guards one entry that the server refuses, after which nothing of any note is saved, and nobody is told why."""
+    page = coder(address_of(server, 3), has_codes=False)
+    page.wait(SAVED)
+    page.tab.evaluate("""() => {
+      const { review } = currentNote();
+      const bad = { entry: "e-bad", at: "yesterday", document: review.document.id, before: {}, after: {} };
+      app.store.keep(review, [bad]);
+    }""")
+    page.wait("!document.getElementById('notice').hidden")
+    assert "urinary_coronary.txt are not saved" in page.tab.locator("#notice").inner_text()
+    before = len(journal(server))
+    page.press("b", "d")
+    page.wait("document.getElementById('kept').textContent === 'Not saved (1): the server refuses them'")
+    assert len(journal(server)) == before + 1 and page.tab.locator("#notice").is_visible()
+    page.forgives = True  # the browser reports the refusal, 400
 
 
 def test_a_killed_server_has_lost_nothing_and_the_page_says_so(coder, server, start):

@@ -24,7 +24,7 @@ DOCUMENT = CodedDocument.from_dict({"id": "a", "text": NOTE, "codes": [CODED]})
 
 
 def keep(folder, *entries, reviewed=None):
-    folder.keep("a", *folder.check("a", entries, reviewed))
+    folder.keep("a", *folder.check("a", entries, reviewed), after=folder.last("a"))
 
 
 @pytest.mark.slow
@@ -42,7 +42,8 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_answered(tmp_path):
                     if number == first + count:
                         threading.Timer(random.random() / 10, server.process.kill).start()
                     time.sleep(0.01)  # fewer than a hundred a second
-                    answer = server.post("log", document="a", tab="1", entries=[entry(number)], reviewed=reviewed)
+                    body = {"entries": [entry(number)], "after": answered[-1] if answered else None}
+                    answer = server.post("log", document="a", tab="1", reviewed=reviewed, **body)
                     assert answer == (200, {"kept": 1})
                     answered.append(sent)
         with ReviewFolder(tmp_path / "review") as folder:
@@ -66,7 +67,8 @@ def test_a_full_disk_is_told_and_loses_nothing_and_ctrl_c_ends_in_order(tmp_path
     notes = write_notes(tmp_path / "coded.jsonl", "a")
     with ReviewProcess(tmp_path / "review", notes, "--model", "none", preexec_fn=limit_files) as server:
         for number in range(100):
-            status, answer = server.post("log", document="a", tab="1", entries=[entry(number)])
+            after = f"e-{number - 1}" if number else None
+            status, answer = server.post("log", document="a", tab="1", after=after, entries=[entry(number)])
             if status != 200:
                 break
         assert status == 507 and "decisions.jsonl" in answer and len(answer.splitlines()) == 1
@@ -76,7 +78,8 @@ def test_a_full_disk_is_told_and_loses_nothing_and_ctrl_c_ends_in_order(tmp_path
         lines = (tmp_path / "review" / "decisions.jsonl").read_text().splitlines()
         assert [json.loads(line)["entry"] for line in lines] == kept
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        assert server.post("log", document="a", tab="1", entries=[entry(number)]) == (200, {"kept": 1})
+        again = server.post("log", document="a", tab="1", after=kept[-1], entries=[entry(number)])
+        assert again == (200, {"kept": 1})
         assert server.entries() == [*kept, f"e-{number}"]
         server.process.send_signal(signal.SIGINT)
         stdout, stderr = server.process.communicate(timeout=30)

@@ -5,12 +5,14 @@ import stat
 import threading
 import webbrowser
 from html import unescape
+from types import SimpleNamespace
 
 import pytest
 
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
+from minscl.page import guard
 from minscl.page.coding import Coding
 from minscl.review import main, start_page
 from tests.conftest import call_command
@@ -88,18 +90,46 @@ def test_the_page_s_policy_is_also_a_header_and_nothing_is_kept(server):
 
 def test_a_second_tab_on_a_note_is_told(server):
     """Guards two tabs that write over each other's decisions: one has the note, the other may take it over."""
-    assert server.post("open", document="b", tab="1") == (200, {"owner": True})
+    assert server.post("open", document="b", tab="1") == (200, {"owner": True, "last": None})
     status, answer = server.post("open", document="b", tab="2")
     assert (status, answer["owner"]) == (200, False) and answer["since"]
     status, line = server.post("log", document="b", tab="2", entries=[entry(1, "b")])
     assert status == 409 and "another tab" in line and server.entries("b") == []
-    assert server.post("open", document="b", tab="2", take=True) == (200, {"owner": True})
+    assert server.post("open", document="b", tab="2", take=True) == (200, {"owner": True, "last": None})
     assert server.post("log", document="b", tab="1", entries=[entry(2, "b")])[0] == 409
     assert server.post("log", document="b", tab="2", entries=[entry(1, "b")]) == (200, {"kept": 1})
-    assert server.post("open", document="c", tab="2") == (200, {"owner": True})  # it has left b
-    assert server.post("open", document="b", tab="1") == (200, {"owner": True})
-    assert server.post("open", document="b", tab="1", close=True) == (200, {"owner": True})
-    assert server.post("open", document="b", tab="3") == (200, {"owner": True})
+    server.post("open", document="c", tab="3")
+    assert not server.post("open", document="c", tab="2")[1]["owner"]  # it has left b, though only to read another
+    server.post("open", document="c", tab="3", close=True)
+    assert server.post("open", document="b", tab="1") == (200, {"owner": True, "last": "e-1"})
+    assert server.post("open", document="b", tab="1", close=True)[1]["owner"]
+    assert server.post("open", document="b", tab="3")[1]["owner"]
+
+
+def test_a_tab_that_has_not_seen_the_last_decision_is_refused(server):
+    """Guards a tab that was left open on an older state: it would write over decisions and un-finish the note on the
+    disk. What was sent once and is sent again, for want of an answer, is no such tab's."""
+    reviewed = {"id": "a", "text": NOTE, "codes": [CODED]}
+
+    def log(tab, after, *numbers, finished=None):
+        entries = [entry(number) for number in numbers]
+        return server.post("log", document="a", tab=tab, after=after, entries=entries, reviewed=finished)
+
+    server.post("open", document="a", tab="1")
+    assert log("1", None, 20, 21, finished=reviewed) == (200, {"kept": 2})
+    server.post("open", document="a", tab="1", close=True)
+    assert server.post("open", document="a", tab="2") == (200, {"owner": True, "last": "e-21"})
+    for after in (None, "e-20", "e-0"):
+        status, line = log("2", after, 22)
+        assert status == 409 and "since" in line, after
+    assert server.entries() == ["e-20", "e-21"]
+    assert '"a"' in (server.folder / "reviewed.jsonl").read_text()
+    assert log("2", None, 20, 21, finished=reviewed) == (200, {"kept": 2})
+    assert log("2", None, 20, 21, 22, finished=reviewed) == (200, {"kept": 3})
+    assert log("2", "e-22", 23) == (200, {"kept": 1})
+    assert server.entries() == ["e-20", "e-21", "e-22", "e-23"]
+    assert (server.folder / "reviewed.jsonl").read_text() == ""
+    server.post("open", document="a", tab="2", close=True)
 
 
 def test_decisions_are_in_the_folder_when_they_are_answered(server):
@@ -116,7 +146,8 @@ def test_decisions_are_in_the_folder_when_they_are_answered(server):
     assert document.to_dict() == reviewed
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     assert server.post("log", document="c", tab="2", entries=[], reviewed={**reviewed, "text": "x"})[0] == 400
-    assert server.post("log", document="c", tab="2", entries=[], reviewed=None) == (200, {"kept": 0})  # reopened
+    reopened = server.post("log", document="c", tab="2", after="e-11", entries=[], reviewed=None)
+    assert reopened == (200, {"kept": 0})
     assert (folder / "reviewed.jsonl").read_text() == ""
 
 
@@ -135,8 +166,25 @@ def test_rules_are_checked_again_in_the_order_sent(server):
     assert any("R07.9 rests on denied evidence" in warning for warning in answer["warnings"])
 
 
-def test_a_flood_of_requests_is_refused_for_a_moment(server):
-    """Guards a page that loops, or a program that tries tokens: a hundred requests a second, then 429."""
+def test_a_flood_of_requests_is_refused_for_a_moment(monkeypatch):
+    """Guards a page that loops: a hundred requests a second, then 429. What comes without the token is refused each
+    time and not counted: another website must not be able to shut the page out."""
+    now = 1000.0
+    monkeypatch.setattr(guard, "time", SimpleNamespace(monotonic=lambda: now))
+    app = guard.Guard(None, token="secret", port=80)
+
+    def refusal(path="/api/check", token="secret", query=b""):
+        headers = [(b"host", b"127.0.0.1:80"), (b"x-minscl-token", token.encode())]
+        try:
+            app.check({"type": "http", "path": path, "query_string": query, "headers": headers})
+        except guard.Refused as error:
+            return error.status
+        return None
+
+    assert {refusal(token="x") for _ in range(300)} == {refusal("/", query=b"token=x") for _ in range(300)} == {403}
+    assert [refusal("/", "", b"token=secret"), *(refusal() for _ in range(100))] == [None] * 100 + [429]
+    now += 1
+    assert refusal() is None
 
 
 def test_a_folder_and_a_port_have_one_server(server):

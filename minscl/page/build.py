@@ -43,8 +43,11 @@ SCRIPTS = (  # in this order: classic scripts that share one global scope
     "commands.js",
     "keys.js",
     "export.js",
+    "log.js",
     "coding.js",
     "store.js",
+    "file_store.js",
+    "tabs.js",
     "main.js",
 )
 # In JSON inside a script element: "<" could end the element; a lone surrogate cannot be written as UTF-8.

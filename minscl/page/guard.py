@@ -1,8 +1,8 @@
 """What the review's server refuses before it looks at a request, and how it says so: one plain line.
 
 Host: another name that leads here (DNS rebinding) is refused. Origin: so is another website's page, where the browser
-says so. Token: so is whoever was not given the start address. Size and rate are limited, and headers tell the browser
-to keep nothing, to send the address nowhere and to load nothing from elsewhere.
+says so. Token: so is whoever was not given the start address. The others are limited in size and rate, and headers tell
+the browser to keep nothing, to send the address nowhere and to load nothing from elsewhere.
 
 Read next: server.py.
 """
@@ -11,7 +11,7 @@ import hmac
 import time
 from collections import deque
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -89,16 +89,27 @@ class Guard:
             raise Refused(403, "use the address that is printed in the terminal")
         if origin is not None and origin != f"http://{host}":
             raise Refused(403, "a request of another website")
+        self.check_token(scope, headers)
         now = time.monotonic()
         if len(self.times) == MAX_REQUESTS and now - self.times[0] < 1:
             raise Refused(429, f"more than {MAX_REQUESTS} requests a second; wait a moment")
-        self.times.append(now)
-        sent = headers.get("x-minscl-token", "").encode()
-        if scope["path"].startswith("/api/") and not hmac.compare_digest(sent, self.token):
-            raise Refused(403, "the review was started anew; open the address that is printed in the terminal")
+        self.times.append(now)  # not what strangers send: they must not be able to shut the page out
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length[:20]) > MAX_BODY:
             raise Refused(413, TOO_LARGE)
+
+    def check_token(self, scope: Scope, headers: Headers) -> None:
+        """Raises Refused. What is neither the page nor the API is nothing here, and needs no token."""
+        if scope["path"] == "/":
+            sent = QueryParams(scope["query_string"]).get("token", "")
+            line = "use the address that is printed in the terminal; it has a token that is new at each start"
+        elif scope["path"].startswith("/api/"):
+            sent = headers.get("x-minscl-token", "")
+            line = "the review was started anew; open the address that is printed in the terminal"
+        else:
+            return
+        if not hmac.compare_digest(sent.encode(), self.token):
+            raise Refused(403, line)
 
 
 class Body:

@@ -29,6 +29,10 @@ DOCUMENTS, JOURNAL, REVIEWED = "documents.jsonl", "decisions.jsonl", "reviewed.j
 START = "start.html"  # while the server runs: leads the browser to it, so that the token is in no list of processes
 
 
+class Diverged(Exception):
+    """The journal has decisions about a document that the page which sent others has not seen."""
+
+
 class ReviewFolder:
     """The folder `path` open for a review of `documents`, to be used as a context manager.
 
@@ -70,6 +74,11 @@ class ReviewFolder:
             names = self.documents if document is None else {document}
             return [entry for entry in self._entries.values() if entry.document in names]
 
+    def last(self, document: str) -> str | None:
+        """The id of the last entry about the document with that id."""
+        entries = self.entries(document)
+        return entries[-1].entry if entries else None
+
     def check(self, document: str, entries: Iterable, reviewed) -> tuple[list[Entry], CodedDocument | None]:
         """JSON objects that a page sent about `document` as records. Raises InputError where they are not of it."""
         text, records = self.documents[document].text, []
@@ -84,14 +93,21 @@ class ReviewFolder:
             raise InputError("CodedDocument: its id or text is not that of the document; reload the page")
         return records, result
 
-    def keep(self, document: str, entries: Iterable[Entry], reviewed: CodedDocument | None) -> None:
+    def keep(
+        self, document: str, entries: Iterable[Entry], reviewed: CodedDocument | None, after: str | None = None
+    ) -> None:
         """Return once both are on the disk; entries that the journal has already are left out.
 
-        `reviewed` None: `document` is not finished, or not any more. Raises InputError where writing fails; calling it
-        again with the same is safe.
+        `reviewed` None: `document` is not finished, or not any more. `after`: the id of the last entry about it that
+        the sender has seen, None: there was none. Raises InputError where writing fails, Diverged where the journal has
+        others since; calling it again with the same is safe.
         """
         with self._lock:
-            new = {entry.entry: entry for entry in entries if entry.entry not in self._entries}
+            sent = {entry.entry: entry for entry in entries}
+            seen = [name for name, entry in self._entries.items() if entry.document == document and name not in sent]
+            if (seen[-1] if seen else None) != after:
+                raise Diverged
+            new = {name: entry for name, entry in sent.items() if name not in self._entries}
             if new:
                 self._log.append(new.values())
                 self._entries |= new

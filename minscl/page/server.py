@@ -11,7 +11,6 @@ Read next: guard.py, what is refused; journal.py; coding.py.
 """
 
 import asyncio
-import hmac
 import json
 import re
 import sys
@@ -33,7 +32,7 @@ from minscl.data.types import MAX_PHRASE, CodedDocument, Note
 from minscl.errors import InputError, printable
 from minscl.page.coding import Coding
 from minscl.page.guard import Guard, Refused
-from minscl.page.journal import ReviewFolder
+from minscl.page.journal import Diverged, ReviewFolder
 
 MAX_CODES = 1000  # of a document to be checked, and quotations to code from; the rules compare all pairs
 CSP_META = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)"')
@@ -82,10 +81,6 @@ class Review:
 
     async def page(self, request: Request) -> Response:
         """The page, with all decisions so far; its Content-Security-Policy is sent as a header, too."""
-        if not hmac.compare_digest(request.query_params.get("token", "").encode(), self.token.encode()):
-            raise Refused(
-                403, "use the address that is printed in the terminal; it has a token that is new at each start"
-            )
         html = await run_in_threadpool(self.render)
         policy = CSP_META.search(html)
         headers = {"Content-Security-Policy": f"{unescape(policy[1])}; frame-ancestors 'none'"} if policy else {}
@@ -103,27 +98,34 @@ class Review:
         return JSONResponse({"entries": [entry.to_dict() for entry in self.folder.entries(document.id)]})
 
     async def open(self, request: Request) -> Response:
-        """Make a tab the one that decides about a note, and about no other; tell it where another tab is that."""
+        """Make a tab the one that decides about a note, and about no other; tell it where another tab is that.
+
+        `last`: the id of the last decision about the note, so that the tab knows whether it has seen all of them.
+        """
         body = await read_body(request, {"document": str, "tab": str}, {"take": bool, "close": bool})
         name, tab = self.find(body["document"]).id, body["tab"]
-        owner = self.owners.get(name)
-        if owner and owner[0] != tab and not body.get("take"):
-            return JSONResponse({"owner": False, "since": owner[1]})
         self.owners = {other: known for other, known in self.owners.items() if known[0] != tab}
+        owner = self.owners.get(name)
+        if owner and not body.get("take"):
+            return JSONResponse({"owner": False, "since": owner[1], "last": self.folder.last(name)})
         if not body.get("close"):
             self.owners[name] = (tab, datetime.now(timezone.utc).isoformat(timespec="seconds"))
-        return JSONResponse({"owner": True})
+        return JSONResponse({"owner": True, "last": self.folder.last(name)})
 
     async def log(self, request: Request) -> Response:
-        """Keep decisions; what is answered with 200 survives a kill."""
-        body = await read_body(request, {"document": str, "tab": str, "entries": list}, {"reviewed": dict})
+        """Keep decisions; what is answered with 200 survives a kill. `after`: the last one that the tab has seen."""
+        optional: dict[str, type] = {"reviewed": dict, "after": str}
+        body = await read_body(request, {"document": str, "tab": str, "entries": list}, optional)
         name = self.find(body["document"]).id
         records, reviewed = await run_in_threadpool(self.folder.check, name, body["entries"], body.get("reviewed"))
         owner = self.owners.setdefault(name, (body["tab"], datetime.now(timezone.utc).isoformat(timespec="seconds")))
         if owner[0] != body["tab"]:
             raise Refused(409, "another tab decides about this note now; nothing of this tab is kept, reload it")
         try:
-            await run_in_threadpool(self.folder.keep, name, records, reviewed)
+            await run_in_threadpool(self.folder.keep, name, records, reviewed, body.get("after"))
+        except Diverged:
+            line = "another tab has decided about this note since; nothing of this tab is kept, reload it"
+            raise Refused(409, line) from None
         except InputError as error:
             line = " ".join(str(error).split())
             if line != self.last_error:  # the page tries again and again

@@ -1,12 +1,13 @@
 "use strict";
 /* Random reviews: state.js against a naive replay, then what export.js makes of them, as JSON on stdout.
 
-   test_page_state.py runs it and reads the exports with minscl's own readers. Usage: node review_session.js SESSIONS */
+   test_page_state.py runs it and reads the exports with minscl's own readers.
+   Usage: node review_session.js SESSIONS | --entries */
 
 const assert = require("node:assert");
 const { loadScripts, plain } = require("./scripts.js");
 
-const evaluate = loadScripts("text.js", "state.js", "export.js");
+const evaluate = loadScripts("text.js", "state.js", "export.js", "log.js");
 const page = evaluate(
   `({ noteText, newReview, perform, listedItems, reviewedDocument, toJsonLines, codesCsv, readLog, entryProblem,
     PLANS })`,
@@ -98,7 +99,7 @@ function playSession(seed, id) {
 /* What an import must refuse, made of an entry that it takes. */
 function checkImport(log, noteOf) {
   assert.deepStrictEqual(
-    plain(page.readLog(log, noteOf)).entries,
+    plain(page.readLog(log, noteOf, newDocument)).entries,
     log
       .trim()
       .split("\n")
@@ -153,7 +154,24 @@ function checkImport(log, noteOf) {
     }),
     /cannot read/,
   );
-  assert.match(page.readLog("{", noteOf).problem, /^Line 1 is not JSON/);
+  const otherCodes = (id) => {
+    const document = newDocument(id);
+    document.codes.reverse();
+    return document;
+  };
+  const fewerCodes = (id) => ({ ...newDocument(id), codes: newDocument(id).codes.slice(0, 2) });
+  for (const documentOf of [otherCodes, fewerCodes]) {
+    assert.match(page.readLog(log, noteOf, documentOf).problem, /other codes than this page's/);
+  }
+  assert.match(page.readLog("{", noteOf, newDocument).problem, /^Line 1 is not JSON/);
+}
+
+if (process.argv[2] === "--entries") {
+  // entries as JSON on stdin → what is wrong with each
+  const note = page.noteText(TEXT);
+  const entries = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
+  process.stdout.write(JSON.stringify(entries.map((entry) => page.entryProblem(entry, () => note))));
+  process.exit();
 }
 
 const reviews = [];

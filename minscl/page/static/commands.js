@@ -122,7 +122,9 @@ function setPoa(poa) {
 
 /** Finish the note, after asking where codes are undecided; reopen a finished one. */
 async function finishNote() {
+  await app.opening;
   const { review } = currentNote();
+  if (app.readOnly.has(review.document.id)) return say(READ_ONLY);
   if (review.state.finished) return act("reopen", {}, review);
   return (await confirmFinish(review.state)) ? act("finish", {}, review) : undefined;
 }

@@ -1,12 +1,12 @@
 "use strict";
-/* Files out of the reviews, and the log back in.
+/* Files out of the reviews.
 
    reviewed.jsonl   coded documents of DESIGN section 3: what `train --documents` and `evaluate` read
    decisions.jsonl  the log entries, one a line
    codes.csv        a row per code, for spreadsheets
    print summary    codes, evidence and a signature line, for the printer
 
-   Everything but printSummary and download works without a browser. Read next: store.js, where the log is kept. */
+   Everything but printSummary and download works without a browser. Read next: log.js, which reads the log back in. */
 
 const CSV_COLUMNS = [
   "document",
@@ -22,9 +22,6 @@ const CSV_COLUMNS = [
   "reviewer",
   "decided_at",
 ];
-const KEY_SHAPE = /^(\d{1,9}|[a-z]-[0-9a-z]{1,40})$/; // no key is "__proto__"
-const ENTRY_KEYS = ["entry", "at", "who", "document", "act", "code", "before", "after", "undoes"];
-const DECISIONS = ["undecided", "accepted", "rejected"];
 
 /**
  * The accepted codes of a review as a coded document, the principal diagnosis first. Evidence that was not found in the
@@ -124,75 +121,6 @@ function quotationWithPlace(note, evidence) {
 function csvCell(value) {
   const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-}
-
-/**
- * The entries of a decisions.jsonl. A log is read whole or not at all.
- * @param {string} text the file
- * @param {(id: string) => Object|undefined} noteOf a note of this page by its id, as noteText() reads it
- * @returns {{entries?: Entry[], problem?: string}} the problem names the line, and no note text
- */
-function readLog(text, noteOf) {
-  const entries = [];
-  for (const [index, line] of text
-    .replace(/^\uFEFF/, "")
-    .split("\n")
-    .entries()) {
-    if (!line.trim()) continue;
-    let entry;
-    try {
-      entry = JSON.parse(line);
-    } catch {
-      return { problem: `Line ${index + 1} is not JSON; choose a decisions.jsonl.` };
-    }
-    const problem = entryProblem(entry, noteOf);
-    if (problem) return { problem: `Line ${index + 1}: ${problem}` };
-    entries.push(entry);
-  }
-  return entries.length ? { entries } : { problem: "The file has no decisions." };
-}
-
-/** What is wrong with a log entry; "" if nothing is. @returns {string} */
-function entryProblem(entry, noteOf) {
-  const isObject = entry !== null && typeof entry === "object";
-  if (!isObject || ENTRY_KEYS.some((key) => !Object.hasOwn(entry, key))) return "not an entry of a decision log.";
-  const texts = [entry.entry, entry.at, entry.who, entry.document];
-  if (!texts.every((value) => typeof value === "string" && value)) return "an entry without id, time, name or note.";
-  if (!Object.hasOwn(PLANS, entry.act) && !["undo", "redo"].includes(entry.act))
-    return "an act that this page does not know.";
-  const note = noteOf(entry.document);
-  if (!note) return "a decision about a note that is not on this page; open the page with that note.";
-  if (![entry.before, entry.after].every(isPatch)) return "a change that this page cannot read.";
-  const items = [entry.before, entry.after].flatMap((patch) => Object.values(patch.codes ?? {})).filter(Boolean);
-  const isInPlace = (evidence) => !isLocated(evidence) || note.slice(evidence.start, evidence.end) === evidence.text;
-  const inPlace = items.every((item) => item.evidence.every(isInPlace));
-  return inPlace ? "" : "evidence that is not at its place; the note has changed since.";
-}
-
-function isPatch(patch) {
-  if (patch === null || typeof patch !== "object") return false;
-  const { codes = {}, order = [], finished = false } = patch;
-  const isKeyed = ([key, item]) => KEY_SHAPE.test(key) && (item === null || isItem(item, key));
-  if (codes === null || typeof codes !== "object" || !Object.entries(codes).every(isKeyed)) return false;
-  return Array.isArray(order) && order.every((key) => KEY_SHAPE.test(key)) && typeof finished === "boolean";
-}
-
-function isItem(item, key) {
-  const isText = (value) => typeof value === "string";
-  const isOffset = (value) => value === null || (Number.isInteger(value) && value >= 0);
-  return (
-    item.key === key &&
-    isText(item.code) &&
-    isText(item.description) &&
-    DECISIONS.includes(item.decision) &&
-    Array.isArray(item.evidence) &&
-    item.evidence.every(({ text, start, end }) => isText(text) && isOffset(start) && isOffset(end)) &&
-    (item.score === null || typeof item.score === "number") &&
-    (item.rules === null || (Array.isArray(item.rules) && item.rules.every(isText))) &&
-    [null, "exempt", ...POA_VALUES].includes(item.poa) &&
-    typeof item.added === "boolean" &&
-    typeof item.principal === "boolean"
-  );
 }
 
 /** Give the browser a file to save. */

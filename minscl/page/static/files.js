@@ -60,7 +60,7 @@ function newImportSection(close) {
   const problem = newElement("p", "problem");
   problem.setAttribute("role", "alert");
   input.addEventListener("change", async () => {
-    const { entries, problem: text } = readLog(await input.files[0].text(), noteOf);
+    const { entries, problem: text } = readLog(await input.files[0].text(), noteOf, (id) => reviewById(id).document);
     if (entries) close(say(importEntries(entries)));
     else problem.textContent = `${text} Nothing was imported.`;
   });
@@ -92,6 +92,8 @@ function newAction(label, run) {
 
 /* Entries that are new here, in the file's order; a sentence on them. */
 function importEntries(entries) {
+  if (entries.some((entry) => app.readOnly.has(entry.document)))
+    return "Another tab has a note of this log; take it over first. Nothing was imported.";
   let added = 0;
   for (const review of new Set(entries.map((entry) => reviewById(entry.document)))) {
     const mine = entries.filter((entry) => entry.document === review.document.id);

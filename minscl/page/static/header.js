@@ -1,5 +1,6 @@
 "use strict";
-/* The bar above the panes and what is said of the whole note: documents, progress, what is saved, notices, warnings. */
+/* The bar above the panes and what is said of the whole note: documents, progress, what is saved, warnings.
+   Read next: tabs.js, the notices under it. */
 
 const FILTER_FROM = 8; // documents, from which on a field filters their list
 
@@ -147,54 +148,4 @@ function haveCodesChanged(coded, review) {
       .sort()
       .join();
   return names(left) !== names(coded.codes);
-}
-
-/** Tell the server that this tab works on a note; say who else does. */
-async function openNote(id) {
-  const answer = await app.store.open(id);
-  if (answer.owner) app.readOnly.delete(id);
-  else app.readOnly.add(id);
-  if (id === app.documents[app.index].id) showNotice(answer.owner ? null : id, answer.since);
-}
-
-/** The store was told that another tab has this note, or writes to this page's storage. */
-function showTaken(id) {
-  if (!id) {
-    showNotice("", "");
-    return;
-  }
-  app.readOnly.add(id);
-  if (id === app.documents[app.index].id) showNotice(id);
-}
-
-function showNotice(id, since = "") {
-  const notice = document.getElementById("notice");
-  notice.replaceChildren();
-  notice.hidden = id === null;
-  if (id === null) return;
-  const when = since ? ` since ${since.slice(0, 16).replace("T", " ")}` : "";
-  const text =
-    id === ""
-      ? "This page is open in another tab too, which has decided since. Reload to see it."
-      : `This note is open in another tab${when}. Here it can be read only.`;
-  notice.append(newElement("p", "", text));
-  if (id !== "") notice.append(headerButton("take-over", "Work on it here instead", () => takeOver(id)));
-  document.getElementById("alert").textContent = text;
-}
-
-/* The entries of the other tab first, then what this one could not save. */
-async function takeOver(id) {
-  try {
-    const entries = await app.store.entries(id);
-    const mine = reviewById(id).entries.filter((entry) => !entries.some((other) => other.entry === entry.entry));
-    app.reviews.set(id, newReview(reviewById(id).document, [...entries, ...mine]));
-    app.store.adopt(reviewById(id));
-    await app.store.open(id, true);
-    app.readOnly.delete(id);
-    showNotice(null);
-    refreshAll();
-    say("This tab has the note now.");
-  } catch (error) {
-    say(`Not taken over: ${error.message}`);
-  }
 }

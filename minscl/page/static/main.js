@@ -15,6 +15,7 @@ const app = {
   checks: new Map(), // document id → {rules, assertions, warnings} of the server, for what is decided now
   diverged: new Set(), // ids of documents whose imported log had other decisions than this page
   readOnly: new Set(), // ids of documents that another tab has
+  opening: Promise.resolve(), // settles once what other tabs decided about the shown note is known
   index: 0, // the document that is shown
   key: null, // the code that acts are about
   quotation: null, // index of its quotation in focus
@@ -44,10 +45,9 @@ function allReviews() {
   return app.documents.map(({ id }) => reviewById(id));
 }
 
-/** All entries in the order they were made. @returns {Entry[]} */
+/** All entries, each note's in the order in which they were folded, not that of their times. @returns {Entry[]} */
 function allEntries(reviews) {
-  const entries = reviews.flatMap((review) => review.entries);
-  return entries.sort((one, other) => one.at.localeCompare(other.at)); // stable: each note's own order stays
+  return reviews.flatMap((review) => review.entries);
 }
 
 /** The note with this id as noteText() reads it; undefined if the page has none. */
@@ -171,8 +171,14 @@ function pickSpans(ids) {
  * @param {string} name @param {Object} details as perform() takes them
  */
 async function act(name, details, review = currentNote().review) {
-  if (app.readOnly.has(review.document.id)) return say("Another tab has this note; take it over first.");
+  await app.opening;
+  const { id } = review.document;
+  if (app.readOnly.has(id)) return say(READ_ONLY);
   if (!app.reviewer && !(await nameReviewer())) return say("Nothing was decided: the log needs a name.");
+  if (reviewById(id) !== review) {
+    if (name !== "code-again") return say("Another tab has decided about this note; look at its codes again.");
+    review = reviewById(id); // the model's answer keeps what is decided
+  }
   const { entry, refused } = perform(review, name, details, app.reviewer);
   if (refused) return say(refused);
   if (!entry) return say("Nothing to change.");
@@ -189,7 +195,13 @@ async function act(name, details, review = currentNote().review) {
 function start() {
   const { documents, entries, remarks = [], ...page } = JSON.parse(document.getElementById("page-data").textContent);
   Object.assign(app, { documents, remarks, page, server: page.server });
-  const handlers = { onStatus: showStatus, onTaken: showTaken };
+  const handlers = {
+    onStatus: showStatus,
+    onTaken: showTaken,
+    onFree: showFree,
+    onFull: showFull,
+    onRefused: showRefused,
+  };
   app.store = app.server ? new ServerStore(app.server, handlers) : new FileStore(documents, handlers);
   const restored = app.store.restore?.() ?? [];
   for (const entry of [...entries, ...readable(restored)]) {

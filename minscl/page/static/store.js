@@ -1,13 +1,12 @@
 "use strict";
-/* Where the decision log is kept.
+/* Where a served page keeps the decision log: the server's journal. An entry is saved once the server has answered;
+   until then it is sent again. What the server refuses is set aside, and the other notes go on.
 
-   served page   the server's journal: an entry is saved once the server has answered; until then it is sent again
-   page in a file   nowhere, until it is downloaded; in the browser's storage only if the reviewer switches that on
+   Read next: file_store.js, for a page in a file; tabs.js, for two tabs. */
 
-   Read next: main.js. */
-
-const STORAGE = "minscl.review.";
-const ENTRIES_AT_ONCE = 200; // keeps a request far below the server's limit
+const ENTRIES_AT_ONCE = 200; // the server checks them before it answers
+const BYTES_AT_ONCE = 2_000_000; // of entries; with the reviewed document the server's limit is 5 MB
+const OPEN_SECONDS = 5; // a coder waits no longer for what another tab has decided
 const RETRY_SECONDS = [1, 2, 5, 10, 30];
 const TAB = randomId("t");
 
@@ -21,15 +20,21 @@ function callServer(server, path, body = undefined, signal = undefined) {
 
 /** The log on the server. */
 class ServerStore {
-  /** @param {Object} server of page-data @param {{onStatus: (text: string, unsaved: number) => void,
-   *  onTaken: (document: string) => void}} handlers */
+  /**
+   * @param {Object} server of page-data
+   * @param {{onStatus: (text: string, unsaved: number) => void, onTaken: (document: string) => void,
+   *   onRefused: (document: string, reason: string) => void}} handlers
+   */
   constructor(server, handlers) {
     this.server = server;
     this.handlers = handlers;
     this.queues = new Map(); // document id → {review, entries}, not yet answered
-    this.blocked = new Set(); // documents that another tab has
+    this.blocked = new Set(); // documents that another tab has, or has decided about
+    this.refused = new Set(); // documents of which the server does not take what is in the queue
+    this.bytes = BYTES_AT_ONCE;
     this.failures = 0;
     this.isSending = false;
+    this.timer = null;
   }
 
   get unsaved() {
@@ -44,24 +49,36 @@ class ServerStore {
     this.send();
   }
 
-  /** A review was folded anew: what is sent of its document is that of this one. */
-  adopt(review) {
-    const queue = this.queues.get(review.document.id);
-    if (queue) queue.review = review;
+  /** A review was folded anew: what is sent of its document is that of this one, without those that the server has. */
+  adopt(review, keptIds) {
+    const { id } = review.document;
+    if (!this.queues.has(id)) return;
+    this.queues.get(id).review = review;
+    this.remove(id, keptIds);
   }
 
-  /** Say that this tab works on a note. @returns {Promise<{owner: boolean, since?: string}>} */
+  /** The id of the last entry of a review that the server has, as far as this tab knows; null: none. */
+  lastKept(review) {
+    const waiting = this.queues.get(review.document.id)?.entries.length ?? 0;
+    return review.entries[review.entries.length - waiting - 1]?.entry ?? null;
+  }
+
+  /** Say that this tab works on a note. @returns {Promise<{owner: boolean, since?: string, last?: string|null}>} */
   async open(document, take = false) {
     try {
-      const response = await callServer(this.server, "/api/open", { document, tab: TAB, ...(take && { take }) });
-      const answer = response.ok ? await response.json() : { owner: true };
-      if (answer.owner) this.blocked.delete(document);
-      else this.blocked.add(document);
-      if (answer.owner) this.send();
-      return answer;
+      const body = { document, tab: TAB, ...(take && { take }) };
+      const response = await callServer(this.server, "/api/open", body, AbortSignal.timeout(OPEN_SECONDS * 1000));
+      return response.ok ? await response.json() : { owner: true };
     } catch {
-      return { owner: true }; // the journal refuses entries of a second tab anyhow
+      return { owner: true }; // the journal refuses what a second tab decides anyhow
     }
+  }
+
+  /** Whether decisions about a note are sent. */
+  setBlocked(document, isBlocked) {
+    if (isBlocked) this.blocked.add(document);
+    else this.blocked.delete(document);
+    this.send();
   }
 
   /** This tab is gone; the next one need not ask for the note. */
@@ -81,139 +98,92 @@ class ServerStore {
   async send() {
     if (this.isSending) return;
     this.isSending = true;
+    clearTimeout(this.timer);
     for (let next = this.nextQueue(); next; next = this.nextQueue()) {
       this.handlers.onStatus("Saving…", this.unsaved);
       if (!(await this.sendSome(next))) break;
     }
     this.isSending = false;
     if (!this.unsaved) this.handlers.onStatus("Saved", 0);
-    else if (!this.nextQueue())
-      this.handlers.onStatus(`Not saved (${this.unsaved}): another tab has the note`, this.unsaved);
+    else if (!this.nextQueue()) this.handlers.onStatus(`Not saved (${this.unsaved}): ${this.reason()}`, this.unsaved);
   }
 
   nextQueue() {
-    return [...this.queues.values()].find(({ review }) => !this.blocked.has(review.document.id));
+    return [...this.queues.values()].find(({ review }) => {
+      const { id } = review.document;
+      return !this.blocked.has(id) && !this.refused.has(id);
+    });
+  }
+
+  /* Why nothing more is sent. */
+  reason() {
+    const ids = [...this.queues.keys()];
+    const isRefused = ids.some((id) => this.refused.has(id));
+    const isBlocked = ids.some((id) => this.blocked.has(id) && !this.refused.has(id));
+    return [isRefused && "the server refuses them", isBlocked && "another tab has the note"].filter(Boolean).join("; ");
   }
 
   /* Whether to go on at once. */
   async sendSome({ review, entries }) {
     const { id } = review.document;
-    const sent = entries.slice(0, ENTRIES_AT_ONCE);
+    const sent = this.firstOf(entries);
     const reviewed = review.state.finished ? reviewedDocument(review) : null;
+    const body = { document: id, tab: TAB, after: this.lastKept(review), entries: sent, reviewed };
     try {
-      const response = await callServer(this.server, "/api/log", { document: id, tab: TAB, entries: sent, reviewed });
-      if (response.status === 409) {
-        this.blocked.add(id);
-        this.handlers.onTaken(id);
-        return true;
-      }
-      if (!response.ok) return this.retry((await response.text()).slice(0, 300));
+      const response = await callServer(this.server, "/api/log", body);
+      if (!response.ok) return this.answerRefusal(id, sent, response.status, (await response.text()).slice(0, 300));
     } catch {
-      return this.retry("the server does not answer");
+      return this.retry(id, "the server does not answer");
     }
-    entries.splice(0, sent.length);
-    if (!entries.length) this.queues.delete(id);
+    this.remove(id, new Set(sent.map(({ entry }) => entry)));
     this.failures = 0;
     return true;
   }
 
-  retry(reason) {
+  /* The entries that go into one request: at least one. */
+  firstOf(entries) {
+    let [count, bytes] = [0, 0];
+    while (count < Math.min(entries.length, ENTRIES_AT_ONCE)) {
+      bytes += new TextEncoder().encode(JSON.stringify(entries[count])).length;
+      if (count && bytes > this.bytes) break;
+      count += 1;
+    }
+    return entries.slice(0, count);
+  }
+
+  /* Whether to go on at once: with less, or with another note. */
+  answerRefusal(id, sent, status, line) {
+    if (status === 409) {
+      this.blocked.add(id);
+      this.handlers.onTaken(id);
+    } else if (status === 413 && sent.length > 1) {
+      this.bytes /= 2;
+    } else if ([400, 404, 413].includes(status)) {
+      this.refused.add(id); // it would refuse the same again
+      this.handlers.onRefused(id, line);
+    } else return this.retry(id, line);
+    return true;
+  }
+
+  /* The queue of a document without these entries. */
+  remove(id, ids) {
+    const queue = this.queues.get(id);
+    if (!queue) return;
+    queue.entries = queue.entries.filter(({ entry }) => !ids.has(entry));
+    if (!queue.entries.length) this.queues.delete(id);
+  }
+
+  retry(id, reason) {
     const seconds = RETRY_SECONDS[Math.min(this.failures, RETRY_SECONDS.length - 1)];
+    const queue = this.queues.get(id);
+    this.queues.delete(id);
+    if (queue) this.queues.set(id, queue); // the next try begins with another note
     this.failures += 1;
     this.handlers.onStatus(
       `Not saved (${this.unsaved}): ${reason}. Trying again; the export has everything.`,
       this.unsaved,
     );
-    setTimeout(() => this.send(), seconds * 1000);
+    this.timer = setTimeout(() => this.send(), seconds * 1000);
     return false;
   }
-}
-
-/** The log of a page in a file. */
-class FileStore {
-  /** @param {Object[]} documents @param {Object} handlers those of ServerStore; onTaken without a document */
-  constructor(documents, handlers) {
-    this.handlers = handlers;
-    this.unsaved = 0; // decisions since the log was downloaded
-    this.prefix = `${STORAGE}${pageId(documents)}.`;
-    this.count = 0;
-    this.isOn = false;
-    window.addEventListener("storage", (event) => {
-      if (this.isOn && event.key?.startsWith(this.prefix)) handlers.onTaken();
-    });
-  }
-
-  /** The entries that the browser kept of this page. @returns {Object[]} */
-  restore() {
-    try {
-      this.isOn = localStorage.getItem(`${this.prefix}on`) !== null;
-      const entries = [];
-      for (let text = this.read(0); text; text = this.read(entries.length)) entries.push(JSON.parse(text));
-      this.count = entries.length;
-      return entries;
-    } catch {
-      return []; // the browser forbids storage, or another page wrote into it
-    }
-  }
-
-  read(number) {
-    return this.isOn ? localStorage.getItem(this.prefix + number) : null;
-  }
-
-  keep(_review, entries) {
-    this.unsaved += entries.length;
-    if (this.isOn) this.write(entries);
-    this.tell();
-  }
-
-  write(entries) {
-    try {
-      for (const entry of entries) {
-        localStorage.setItem(this.prefix + this.count, JSON.stringify(entry));
-        this.count += 1;
-      }
-    } catch {
-      this.isOn = false; // it is full or forbidden
-      say("The browser's storage takes no more; download the log.");
-    }
-  }
-
-  /** Switch the browser's storage on, with the log so far, or off, and empty it. @param {Entry[]} entries so far */
-  switchStorage(on, entries) {
-    for (const key of Object.keys(localStorage)) if (key.startsWith(this.prefix)) localStorage.removeItem(key);
-    this.isOn = on;
-    this.count = 0;
-    if (on) localStorage.setItem(`${this.prefix}on`, "1");
-    if (on) this.write(entries);
-    this.tell();
-  }
-
-  /** The log was downloaded. */
-  downloaded() {
-    this.unsaved = 0;
-    this.tell();
-  }
-
-  tell() {
-    const { unsaved } = this;
-    const inBrowser = this.isOn ? "Kept in this browser" : "";
-    const text = unsaved ? `${unsaved} ${unsaved === 1 ? "decision" : "decisions"} not downloaded` : "";
-    this.handlers.onStatus([inBrowser, text].filter(Boolean).join("; "), this.isOn ? 0 : unsaved);
-  }
-
-  async open() {
-    return { owner: true };
-  }
-}
-
-/* Tells pages apart by ids and texts of their notes (FNV-1a, two halves). */
-function pageId(documents) {
-  let [low, high] = [0x811c9dc5, 0x9747b28c];
-  for (const { id, text } of documents) {
-    for (const character of `${id}\n${text.length}\n${text}\n`) {
-      low = Math.imul(low ^ character.codePointAt(0), 0x01000193);
-      high = Math.imul(high ^ character.codePointAt(0), 0x01000197);
-    }
-  }
-  return [low, high].map((half) => (half >>> 0).toString(16).padStart(8, "0")).join("");
 }
