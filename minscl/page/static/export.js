@@ -2,6 +2,7 @@
 /* Files out of the reviews, and the log back in.
 
    reviewed.jsonl   coded documents of DESIGN section 3: what `train --documents` and `evaluate` read
+   machine.jsonl    what the machine had coded them with, for `evaluate`
    decisions.jsonl  the log entries, one a line
    codes.csv        a row per code, for spreadsheets
    print summary    codes, evidence and a signature line, for the printer
@@ -21,6 +22,8 @@ const CSV_COLUMNS = [
   "evidence",
   "reviewer",
   "decided_at",
+  "edition",
+  "model",
 ];
 const KEY_SHAPE = /^(\d{1,9}|[a-z]-[0-9a-z]{1,40})$/; // no key is "__proto__"
 const ENTRY_KEYS = ["entry", "at", "who", "document", "act", "code", "before", "after", "undoes"];
@@ -30,15 +33,18 @@ const DECISIONS = ["undecided", "accepted", "rejected"];
  * The accepted codes of a review as a coded document, the principal diagnosis first. Evidence that was not found in the
  * note is left out.
  * @param {Review} review
+ * @param {{edition: string, date: string|null}} codeSet that of the page, by which people decided
  */
-function reviewedDocument(review) {
+function reviewedDocument(review, { edition, date }) {
   const accepted = listedItems(review.state).filter((item) => item.decision === "accepted");
   const codes = accepted.map(({ code, description, evidence }) => ({
     code,
     description,
     evidence: evidence.filter(isLocated).map(({ text, start, end }) => ({ text, start, end })),
   }));
-  return { id: review.document.id, text: review.document.text, codes };
+  const made = { edition, ...(date && { date }) };
+  const settings = settingsOf(review);
+  return { id: review.document.id, text: review.document.text, codes, ...made, ...(settings && { coded_with: settings }) };
 }
 
 /** Whether a quotation was found in the note. @returns {boolean} */
@@ -64,13 +70,18 @@ function deciders(review) {
   return entries;
 }
 
-/** codes.csv. @param {Review[]} reviews @param {(code: string) => boolean} isExempt from present on admission */
-function codesCsv(reviews, isExempt) {
-  const rows = [CSV_COLUMNS, ...reviews.flatMap((review) => csvRows(review, isExempt))];
+/**
+ * codes.csv.
+ * @param {Review[]} reviews
+ * @param {(code: string) => boolean} isExempt from present on admission
+ * @param {{edition: string}} codeSet that of the page
+ */
+function codesCsv(reviews, isExempt, { edition }) {
+  const rows = [CSV_COLUMNS, ...reviews.flatMap((review) => csvRows(review, isExempt, edition))];
   return `\uFEFF${rows.map((row) => row.map(csvCell).join(",")).join("\r\n")}\r\n`; // with the mark Excel reads UTF-8
 }
 
-function csvRows(review, isExempt) {
+function csvRows(review, isExempt, edition) {
   const decided = deciders(review);
   const note = noteText(review.document.text);
   return listedItems(review.state).map((item, position) => [
@@ -86,6 +97,8 @@ function csvRows(review, isExempt) {
     item.evidence.map((evidence) => quotationWithPlace(note, evidence)).join(" | "),
     decided.get(item.key)?.who ?? "",
     decided.get(item.key)?.at ?? "",
+    edition,
+    modelOf(review, item.key),
   ]);
 }
 
@@ -163,15 +176,17 @@ function entryProblem(entry, noteOf) {
   const note = noteOf(entry.document);
   if (!note) return "a decision about a note that is not on this page; open the page with that note.";
   if (![entry.before, entry.after].every(isPatch)) return "a change that this page cannot read.";
-  const items = [entry.before, entry.after].flatMap((patch) => Object.values(patch.codes ?? {})).filter(Boolean);
+  const changes = [entry.before, entry.after];
+  const items = changes.flatMap((patch) => [...Object.values(patch.codes ?? {}), ...(patch.answer?.codes ?? []), patch]);
   const isInPlace = (evidence) => !isLocated(evidence) || note.slice(evidence.start, evidence.end) === evidence.text;
-  const inPlace = items.every((item) => item.evidence.every(isInPlace));
+  const inPlace = items.every((item) => (item?.evidence ?? []).every(isInPlace));
   return inPlace ? "" : "evidence that is not at its place; the note has changed since.";
 }
 
 function isPatch(patch) {
   if (patch === null || typeof patch !== "object") return false;
-  const { codes = {}, order = [], finished = false } = patch;
+  const { codes = {}, order = [], finished = false, answer = null, evidence = [] } = patch;
+  if (!isAnswer(answer) || !isEvidenceList(evidence)) return false;
   const isKeyed = ([key, item]) => KEY_SHAPE.test(key) && (item === null || isItem(item, key));
   if (codes === null || typeof codes !== "object" || !Object.entries(codes).every(isKeyed)) return false;
   return Array.isArray(order) && order.every((key) => KEY_SHAPE.test(key)) && typeof finished === "boolean";
@@ -179,20 +194,24 @@ function isPatch(patch) {
 
 function isItem(item, key) {
   const isText = (value) => typeof value === "string";
-  const isOffset = (value) => value === null || (Number.isInteger(value) && value >= 0);
   return (
     item.key === key &&
     isText(item.code) &&
     isText(item.description) &&
     DECISIONS.includes(item.decision) &&
-    Array.isArray(item.evidence) &&
-    item.evidence.every(({ text, start, end }) => isText(text) && isOffset(start) && isOffset(end)) &&
+    isEvidenceList(item.evidence) &&
     (item.score === null || typeof item.score === "number") &&
     (item.rules === null || (Array.isArray(item.rules) && item.rules.every(isText))) &&
     [null, "exempt", ...POA_VALUES].includes(item.poa) &&
     typeof item.added === "boolean" &&
     typeof item.principal === "boolean"
   );
+}
+
+function isEvidenceList(evidence) {
+  const isOffset = (value) => value === null || (Number.isInteger(value) && value >= 0);
+  const isQuotation = (value) => typeof value?.text === "string" && isOffset(value.start) && isOffset(value.end);
+  return Array.isArray(evidence) && evidence.every(isQuotation);
 }
 
 /** Give the browser a file to save. */

@@ -99,7 +99,7 @@ class ServerStore {
   async sendSome({ review, entries }) {
     const { id } = review.document;
     const sent = entries.slice(0, ENTRIES_AT_ONCE);
-    const reviewed = review.state.finished ? reviewedDocument(review) : null;
+    const reviewed = review.state.finished ? reviewedDocument(review, app.page) : null;
     try {
       const response = await callServer(this.server, "/api/log", { document: id, tab: TAB, entries: sent, reviewed });
       if (response.status === 409) {
