@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from minscl.data.checks import check_document
 from minscl.data.icd import CodeBook
 from minscl.data.icd.tabular import NOTE_KINDS
 from minscl.data.types import Assignment, CodedDocument, Evidence
