@@ -5,8 +5,9 @@
                               [--gold-notes-only] [--calibrate ADAPTER]
 
 Gold and predictions are coded documents with the same ids, or MDACE's own JSON: a chart with its notes' text, or a
-folder of charts. `--gold-notes-only` scores a batch of which only some notes are in gold. `--train` adds scores of seen and unseen codes, `--spans` of unseen codes by the source of their span
-pairs (Figure 4). `--calibrate` fits a calibration of the scores and a threshold, and writes both beside the weights.
+folder of charts. `--gold-notes-only` scores a batch of which only some notes are in gold.
+`--train` adds scores of seen and unseen codes, `--spans` of unseen codes by the source of their span pairs (Figure 4).
+`--calibrate` fits a calibration of the scores and a threshold, and writes both beside the weights.
 
 Read next: score/codes.py, evidence.py and code_groups.py, which define the scores; score/systems.py.
 """

@@ -8,8 +8,8 @@ const { loadScripts, plain } = require("./scripts.js");
 
 const evaluate = loadScripts("text.js", "state.js", "answer.js", "export.js");
 const page = evaluate(
-  `({ noteText, newReview, perform, listedItems, reviewedDocument, machineDocument, toJsonLines, codesCsv, readLog, entryProblem,
-    PLANS })`,
+  `({ noteText, newReview, perform, listedItems, reviewedDocument, machineDocument, toJsonLines, codesCsv, readLog,
+    entryProblem, PLANS })`,
   { crypto: globalThis.crypto },
 );
 const TEXT = '=cmd| 😀 Type 2 diabetes\r\nwith "neuropathy"; no chest\u200b pain 🩺, A1c 9.4\n';
@@ -50,7 +50,8 @@ function newDocument(id) {
 /* What the machine says of the note when it is asked. */
 function newAnswer(assignment) {
   const about = { about: "ICD-10-CM edition 2027; model demo", noCodes: "", ownWarnings: ["left out"] };
-  const answer = { codes: [assignment], warnings: ["left out"], edition: "2027", coded_with: { model: "demo" }, ...about };
+  const made = { edition: "2027", coded_with: { model: "demo" } };
+  const answer = { codes: [assignment], warnings: ["left out"], ...made, ...about };
   return { codes: [assignment], answer };
 }
 

@@ -82,7 +82,8 @@ function codeAgain() {
           isLocated(quotation) && (item.decision === "accepted" || isCodersOwn(review, item.key, quotation)),
       ),
     );
-  const texts = [...review.state.evidence, ...evidence].sort((one, other) => one.start - other.start).map(({ text }) => text);
+  const all = [...review.state.evidence, ...evidence].sort((one, other) => one.start - other.start);
+  const texts = all.map(({ text }) => text);
   if (!texts.length) say("Accept a code with evidence first, or add evidence; then the model codes from it.");
   else codeNote([...new Set(texts)]);
 }
@@ -116,7 +117,8 @@ async function codeNote(evidence) {
     return await act("code-again", { codes: document.codes, answer }, review);
   } catch (error) {
     const which = review === currentNote().review ? "" : `${visibleText(id)}: `;
-    return say(`${which}${error.name === "AbortError" ? "Stopped; nothing has changed." : `Not coded: ${error.message}`}`);
+    const what = error.name === "AbortError" ? "Stopped; nothing has changed." : `Not coded: ${error.message}`;
+    return say(which + what);
   } finally {
     coding.abort = null;
     setCoding(null);

@@ -42,9 +42,9 @@ function reviewedDocument(review, { edition, date }) {
     description,
     evidence: evidence.filter(isLocated).map(({ text, start, end }) => ({ text, start, end })),
   }));
-  const made = { edition, ...(date && { date }) };
   const settings = settingsOf(review);
-  return { id: review.document.id, text: review.document.text, codes, ...made, ...(settings && { coded_with: settings }) };
+  const made = { edition, ...(date && { date }), ...(settings && { coded_with: settings }) };
+  return { id: review.document.id, text: review.document.text, codes, ...made };
 }
 
 /** Whether a quotation was found in the note. @returns {boolean} */
