@@ -2,11 +2,12 @@
 
     python -m minscl.evaluate --gold gold.jsonl --pred a.jsonl [--pred b.jsonl] [--train train.jsonl]
                               [--spans spans.jsonl] [--edition 2026] [--json] [--plot scores.png]
-                              [--calibrate ADAPTER]
+                              [--gold-notes-only] [--calibrate ADAPTER]
 
 Gold and predictions are coded documents with the same ids, or MDACE's own JSON: a chart with its notes' text, or a
-folder of charts. `--train` adds scores of seen and unseen codes, `--spans` of unseen codes by the source of their span
-pairs (Figure 4). `--calibrate` fits a calibration of the scores and a threshold, and writes both beside the weights.
+folder of charts. `--gold-notes-only` scores a batch of which only some notes are in gold.
+`--train` adds scores of seen and unseen codes, `--spans` of unseen codes by the source of their span pairs (Figure 4).
+`--calibrate` fits a calibration of the scores and a threshold, and writes both beside the weights.
 
 Read next: score/codes.py, evidence.py and code_groups.py, which define the scores; score/systems.py.
 """
@@ -53,6 +54,9 @@ class EvaluateConfig:
         (),
         "a --pred file coded from gold's evidence: its evidence is not scored; repeat the flag for several",
         metavar="PATH",
+    )
+    gold_notes_only: bool = flag(
+        False, "leave out predictions for notes that gold does not have, as of a batch that is reviewed in part"
     )
     train: str = flag(
         "", "the training documents, which tell seen codes from unseen ones", metavar="FILE", role="input"
@@ -149,7 +153,7 @@ def read_system(
     gold_rules: dict[str, int],
 ) -> System:
     """The counts of one --pred file."""
-    predicted = read_documents(path, "--pred", codebook)
+    predicted = read_predictions(path, config, gold, codebook)
     others = Counter(item.edition for item in predicted if item.edition not in (None, codebook.edition.id))
     for edition, number in others.items():
         of_edition = f"{number} of {len(predicted)} documents were coded with edition {show_id(edition or '')}"
@@ -172,6 +176,22 @@ def read_system(
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def read_predictions(
+    path: str, config: EvaluateConfig, gold: list[CodedDocument], codebook: CodeBook
+) -> list[CodedDocument]:
+    """A --pred file; with --gold-notes-only without the notes that gold lacks, of which a warning says the number."""
+    predicted = read_documents(path, "--pred", codebook)
+    if not config.gold_notes_only:
+        return predicted
+    ids = {document.id for document in gold}
+    remaining = [document for document in predicted if document.id in ids]
+    if not remaining:
+        raise InputError(f"{path}: has no prediction for a note of gold; name the file that was made for its notes")
+    if number := len(predicted) - len(remaining):
+        warn(f"{path}: {number} of {len(predicted)} predictions are left out; gold does not have their notes")
+    return remaining
 
 
 @collection_paused()
@@ -200,7 +220,7 @@ def calibrate(config: EvaluateConfig) -> str:
 
     codebook, path = load_codebook(config), config.pred[0]
     gold = read_documents(config.gold, "--gold", codebook)
-    predicted = read_documents(path, "--pred", codebook)
+    predicted = read_predictions(path, config, gold, codebook)
     try:
         made = settings_to_calibrate(predicted)
         calibration = dataclasses.replace(

@@ -65,7 +65,8 @@ class ReviewConfig:
     adapter: str = flag("", "LoRA adapter folder (the embedded model has its own); none: the model alone", role="input")
     out: str = flag(
         "review",
-        "folder of the review: decisions.jsonl, reviewed.jsonl and documents.jsonl; nothing is written outside it",
+        "folder of the review: decisions.jsonl, reviewed.jsonl, machine.jsonl and documents.jsonl; nothing is written "
+        "outside it",
         role="output folder",
     )
     port: int | None = flag(None, "port of 127.0.0.1; none: a free one", metavar="N", minimum=1024, maximum=65535)

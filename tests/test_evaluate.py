@@ -290,6 +290,26 @@ def test_bad_input_is_one_line_and_status_2(files, change, words):
     ), done.stderr
 
 
+def test_a_batch_of_which_some_notes_are_gold_is_scored_on_those(files):
+    """Guards: the predictions for a batch could not be scored against the part of it that was reviewed."""
+    lines = (files / "gold.jsonl").read_text().splitlines(keepends=True)
+    machine = (files / "a.jsonl").read_text().splitlines(keepends=True)
+    (files / "some.jsonl").write_text("".join(lines[:20]))
+    (files / "machine.jsonl").write_text("".join(machine[:20]))
+    of_batch, of_part = (
+        evaluate("--gold", "some.jsonl", "--pred", path, "--rounds", 0, "--json", "--gold-notes-only", cwd=files)
+        for path in ("a.jsonl", "machine.jsonl")
+    )
+    assert of_batch.returncode == 0 and "10 of 30 predictions are left out" in of_batch.stderr, of_batch.stderr
+    batch, part = (json.loads(done.stdout) | {"system": ""} for done in (of_batch, of_part))
+    assert batch == part and "left out" not in of_part.stderr
+    refused = evaluate("--gold", "some.jsonl", "--pred", "a.jsonl", cwd=files)
+    assert refused.returncode == 2 and "--gold-notes-only" in refused.stderr
+    (files / "other.jsonl").write_text("".join(machine[20:]))
+    none_left = evaluate("--gold", "some.jsonl", "--pred", "other.jsonl", "--gold-notes-only", cwd=files)
+    assert none_left.returncode == 2 and "no prediction for a note of gold" in none_left.stderr
+
+
 def chart(folder, *, spoil=None):
     """Write a chart in MDACE's layout, with the text of its notes; gives the same as a coded document."""
     notes = [

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from minscl.data.checks import check_document
 from minscl.data.icd import CodeBook
 from minscl.data.icd.tabular import NOTE_KINDS
 from minscl.data.types import Assignment, CodedDocument, Evidence
@@ -228,8 +229,10 @@ def test_remarks_say_what_a_document_is():
     codes = (Assignment("I10", "", (), 0.82), Assignment("R52", "", (), 0.1))
     document = CodedDocument("n", "HTN", codes, edition="2027", coded_with={"calibration": "none", "model": "demo"})
     about = "ICD-10-CM edition 2027; model demo; score: the model's own, not calibrated"
-    assert remarks_of(document) == {"about": about, "noCodes": ""}
+    assert remarks_of(document) == {"about": about, "noCodes": "", "ownWarnings": []}
+    remarks = remarks_of(check_document(filter_by_score(document, 0.5), BOOK))
+    assert remarks["ownWarnings"] == ["left out, score below 0.5: R52 (0.10)"]
     left_out = remarks_of(filter_by_score(document, 0.9))["noCodes"]
     assert left_out == "no code is left: 2 scored below the threshold; --min-score 0 keeps all"
     assert remarks_of(dataclasses.replace(document, codes=()))["noCodes"] == "nothing to code was found"
-    assert remarks_of(CodedDocument("n", "HTN")) == {"about": "", "noCodes": ""}
+    assert remarks_of(CodedDocument("n", "HTN")) == {"about": "", "noCodes": "", "ownWarnings": []}

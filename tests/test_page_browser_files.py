@@ -64,11 +64,13 @@ def test_files_are_read_by_evaluate_and_the_log_goes_on_elsewhere(page, coder, e
     (tmp_path / "reviewed.jsonl").write_text(export(page, "Reviewed documents"))
     [reviewed] = read_jsonl(tmp_path / "reviewed.jsonl", CodedDocument)
     assert [code.code for code in reviewed.codes] == ["I11.0", "I50.9"] and reviewed.text == examples_page[0][0].text
-    write_jsonl(tmp_path / "machine.jsonl", examples_page[0][:1])
-    files = ("--gold", tmp_path / "reviewed.jsonl", "--pred", tmp_path / "machine.jsonl")
-    report = call_command(evaluate.main, *files)
-    assert report.returncode == 0, report.stderr
-    assert report.stdout.split("\n")[1].split()[:2] == ["micro", "40.0"]  # F1 of 2 codes, both among the machine's 8
+    (tmp_path / "machine.jsonl").write_text(export(page, "machine.jsonl"))
+    write_jsonl(tmp_path / "batch.jsonl", examples_page[0])  # three notes, of which one is finished (F12)
+    for arguments in (["machine.jsonl"], ["batch.jsonl", "--gold-notes-only"]):
+        report = call_command(evaluate.main, "--gold", "reviewed.jsonl", "--pred", *arguments, cwd=tmp_path)
+        assert report.returncode == 0, report.stderr
+        # F1 of 2 codes, both among the machine's 8
+        assert report.stdout.split("\n")[1].split()[:2] == ["micro", "40.0"]
     rows = list(csv.DictReader(export(page, "Codes as a table").removeprefix("\ufeff").splitlines()))
     assert [row["decision"] for row in rows[:3]] == ["accepted", "accepted", "rejected"]
     assert (rows[0]["principal"], rows[0]["present_on_admission"], rows[0]["reviewer"]) == ("yes", "Y", REVIEWER)
@@ -202,6 +204,21 @@ def test_a_full_storage_is_emptied_and_told(coder, examples_page):
     assert notice.is_visible()
     page.press("x")
     assert not page.tab.locator("dialog").get_by_label("Keep my decisions in this browser").is_checked()
+
+
+def test_search_adds_no_code_for_one_that_is_not_listed(page):
+    """Guards T32.99 that Enter added for "I50.99" (F11), and left-out codes without their descriptions (F4)."""
+    page.wait("app.search")
+    before = page.codes()
+    page.press("/")
+    page.tab.keyboard.type("I50.99")
+    page.press("Enter")
+    assert page.tab.locator("dialog .hit-count").inner_text() == "No code is found."
+    page.press("Escape")
+    assert page.codes() == before
+    warning = "left out, score below 0.21: K21.00 (0.18)"
+    listed = page.tab.evaluate("(warning) => newWarnings([warning]).textContent", warning)
+    assert "K21.00 Gastro-esophageal reflux disease" in listed
 
 
 def test_paper_has_a_summary_with_a_signature_and_the_note(page):

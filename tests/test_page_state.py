@@ -49,6 +49,22 @@ def test_reviewed_documents_are_coded_documents(exports):
     assert quotations > SESSIONS  # that there was something to compare
 
 
+def test_who_coded_is_in_the_exports(exports):
+    """Guards reviewed documents and tables without code set and model (F4), and a machine.jsonl that evaluate refuses
+    or that has a coder's decisions (F12)."""
+    reviewed = [CodedDocument.from_dict(json.loads(line)) for line in exports["reviewed"].splitlines()]
+    assert {(document.edition, document.date) for document in reviewed} == {("2027", "2026-11-02")}
+    assert {"model": "demo"} in [document.coded_with for document in reviewed]
+    rows = list(csv.DictReader(io.StringIO(exports["csv"][1:], newline="")))
+    assert {row["edition"] for row in rows} == {"2027"}
+    assert {row["model"] for row in rows if row["added"] == "yes"} == {""}
+    assert {row["model"] for row in rows if row["added"] != "yes"} == {"", "demo"}  # the document's, the answer's
+    machine = [CodedDocument.from_dict(document) for document in exports["machine"]]
+    assert [[code.score for code in document.codes] for document in machine] == [[0, 0.25, 0.5]] * SESSIONS
+    uncoded = CodedDocument.from_dict(exports["uncoded"])
+    assert [code.description for code in uncoded.codes] == ["first"] and uncoded.coded_with == {"model": "demo"}
+
+
 def test_log_entries_are_what_the_server_keeps(exports):
     """Guards an entry that the page writes and the journal refuses, so that nothing is saved any more."""
     text = json.loads(exports["reviewed"].splitlines()[0])["text"]

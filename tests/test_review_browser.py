@@ -3,6 +3,7 @@
 test_page_browser.py has what the page does without a server, test_review_server.py what others send.
 """
 
+import dataclasses
 import json
 import os
 import signal
@@ -31,7 +32,9 @@ def start(browser, packed_code_set, tmp_path_factory):
 def server(start, examples_page, tmp_path_factory):
     """A server of the examples, one without codes, with the embedded model."""
     coded = tmp_path_factory.mktemp("coded") / "coded.jsonl"
-    write_jsonl(coded, examples_page[0])
+    first, *others = examples_page[0]
+    warnings = (*(first.warnings or ()), "left out, score below 0.21: K21.00 (0.18)")
+    write_jsonl(coded, [dataclasses.replace(first, warnings=warnings), *others])
     with start(coded) as process:
         yield process
 
@@ -47,10 +50,22 @@ def journal(process) -> list[dict]:
 
 def test_a_note_is_coded_as_one_watches_and_again_from_the_coder_s_evidence(coder, server):
     """Guards an answer that shows only at its end, codes that cannot be undone, and evidence of the coder's that the
-    model does not get."""
+    model does not get; codes without edition and model on the page and in the log (F4); an answer that is thrown away
+    for want of a name, and evidence that needs a code (F13)."""
     page = coder(address_of(server, 3), has_codes=False)
     assert page.tab.locator("#note-title").inner_text() == "urinary_coronary.txt" and page.codes() == []
     answer = page.tab.locator(".answer")
+    page.select("urinary")
+    page.press("e")
+    assert "urinary" in page.tab.locator("#own-evidence").inner_text()
+    assert page.tab.get_by_role("button", name="Code again from my evidence").is_visible()
+    page.press("u")
+    assert page.state["evidence"] == [] and page.codes() == []
+    page.tab.evaluate("() => { app.reviewer = ''; }")
+    page.tab.get_by_role("button", name="Code this note").click()
+    page.press("Escape")
+    assert "needs a name" in page.message() and page.tab.evaluate("() => app.coding.abort === null")
+    page.tab.evaluate("(name) => { app.reviewer = name; }", REVIEWER)
     page.tab.get_by_role("button", name="Code this note").click()
     page.wait("document.querySelector('.answer').textContent.length > 10")
     early = answer.inner_text()
@@ -59,6 +74,8 @@ def test_a_note_is_coded_as_one_watches_and_again_from_the_coder_s_evidence(code
     page.wait("document.querySelector('#codes article') !== null")
     coded = page.codes()
     assert coded and not answer.is_visible()
+    about = page.tab.locator("#note-about").inner_text()
+    assert "ICD-10-CM edition 2027; model " in about and "score: " in about and "Not for clinical use" in about
     assert page.tab.locator("#progress").inner_text() == f"0 of {len(coded)} decided"
     page.press("u")
     assert page.codes() == []
@@ -77,6 +94,8 @@ def test_a_note_is_coded_as_one_watches_and_again_from_the_coder_s_evidence(code
     assert expected and set(sent[0]["evidence"]) == expected
     page.wait(SAVED)
     assert {entry["who"] for entry in journal(server)} == {REVIEWER}
+    [answer, *_] = [entry["after"]["answer"] for entry in journal(server) if entry["act"] == "code-again"]
+    assert answer["edition"] == "2027" and answer["coded_with"]["model"] and answer["about"] in about
 
 
 def test_rules_are_checked_again_after_a_change(coder, server):
@@ -91,6 +110,7 @@ def test_rules_are_checked_again_after_a_change(coder, server):
     page.select("dyspnea")
     page.press("e")
     page.expect(page.card("I10").locator("li", has_text="“dyspnea”")).to_contain_text("denied")
+    page.expect(page.tab.locator("#warnings")).to_contain_text("K21.00")  # the machine's, which no check repeats (F4)
     page.press("u", "u")
 
 
@@ -102,6 +122,8 @@ def test_the_finished_note_is_a_file_before_the_page_says_saved(coder, server):
     page.wait(f"currentNote().review.state.finished && {SAVED}")
     [reviewed] = read_jsonl(server.folder / "reviewed.jsonl", CodedDocument)
     assert reviewed.id == "diabetes_epilepsy.txt" and [code.code for code in reviewed.codes] == ["G40.909"]
+    [machine] = read_jsonl(server.folder / "machine.jsonl", CodedDocument)
+    assert machine.id == reviewed.id and machine.codes and reviewed.edition == "2027"
     page.press("f")
     page.wait(f"!currentNote().review.state.finished && {SAVED}")
     assert (server.folder / "reviewed.jsonl").read_text() == ""

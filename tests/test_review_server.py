@@ -281,7 +281,8 @@ def test_one_note_is_coded_at_a_time_and_a_reader_that_leaves_ends_it():
     assert asked.wait(60) and coding.start(Note("b", NOTE), None, Emitted()) is None
     waiting.set()
     text = [{"text": "Evi"}, {"text": "dence"}, {"text": "\nnext"}, {"text": " one"}]
-    assert first.wait() == [*text, {"document": {"id": "a", "text": NOTE, "codes": []}}]
+    answer = {"codes": [], "about": "", "noCodes": "", "ownWarnings": []}
+    assert first.wait() == [*text, {"document": {"id": "a", "text": NOTE, "codes": []}, "answer": answer}]
     for id, line in (("too long", "too long: the note makes a prompt of 9 tokens"), ("bug", "the program failed")):
         emitted = Emitted()
         assert coding.start(Note(id, NOTE), None, emitted)

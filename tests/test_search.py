@@ -11,6 +11,7 @@ import pytest
 from minscl import code_set, expand
 from minscl.data.icd import CodeBook
 from minscl.data.icd.alphabetic_index import Term
+from minscl.data.icd.lookup.abbreviations import CLINICAL
 from minscl.data.icd.lookup.default_codes import default_below, seventh_characters
 from minscl.data.icd.lookup.entries import IndexEntry
 from minscl.data.icd.lookup.page import IndexLine, look_up
@@ -59,9 +60,9 @@ def test_a_coders_query_leads_to_the_code(search, query, code, within):
     assert code in codes(search.search(query))[:within]
 
 
-@pytest.mark.parametrize("query", ["afib", "aki", "cad", "als", "uri", "htn"])
+@pytest.mark.parametrize("query", ["uri", "abi", "tha", "fib"])
 def test_an_unknown_abbreviation_is_not_the_beginning_of_a_word(lookup, query):
-    """Guards afibrinogenemia for "afib", and uricemia for "uri": the command's words are complete."""
+    """Guards uricemia for "uri", and thalassemia for "tha": the command's words are complete."""
     result = lookup(query)
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
 
@@ -81,6 +82,35 @@ def test_an_unknown_abbreviation_is_not_the_beginning_of_a_word(lookup, query):
 def test_a_code_that_says_the_opposite_is_not_first(search, query, code):
     """Guards family history, the other side or stage, a sequela and "without" before what was asked."""
     assert code not in codes(search.search(query))[:1]
+
+
+@pytest.mark.parametrize(
+    "query, code",
+    [
+        *(("CHF", "I50.9"), ("HTN", "I10"), ("T2DM", "E11.9"), ("BPH", "N40.0"), ("HLD", "E78.5"), ("OSA", "G47.33")),
+        *(("afib", "I48.91"), ("AKI", "N17.9"), ("CAD", "I25.10"), ("NSTEMI", "I21.4"), ("OA left knee", "M17.12")),
+    ],
+)
+def test_what_clinicians_write_for_short_is_found(search, query, code):
+    """Guards abbreviations that the books do not print (F11): nothing was found."""
+    assert code in codes(search.search(query))[:3]
+
+
+def test_each_abbreviation_leads_to_a_code(search):
+    """Guards a list in other words than the books'."""
+    assert not [word for word in CLINICAL if not search.search(f"{word} ", 3)]
+
+
+@pytest.mark.parametrize("query", ["I50.99", "I5099", "E11.99", "J18.99", "I10.9", "C99", "C99-"])
+def test_a_code_that_is_not_listed_is_not_read_as_words(search, query):
+    """Guards T32.99 for "I50.99" (F11), whose "99" was a word; but "B12" and "A1c" are words."""
+    assert search.search(query) == []
+
+
+@pytest.mark.parametrize("query, code", [("I50.2-", "I50.2"), ("E11,65", "E11.65"), ("b12 deficiency", "E53.8")])
+def test_a_code_may_be_written_with_dash_or_comma(search, query, code):
+    """Guards queries that found nothing (F11)."""
+    assert code in codes(search.search(query))[:3]
 
 
 def test_every_billable_code_is_among_the_first_three_of_its_own_description(search):

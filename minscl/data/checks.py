@@ -48,9 +48,8 @@ def check_document(document: CodedDocument, codebook: CodeBook) -> CodedDocument
         )
         for item in codes
     ]
-    before = [warning for warning in document.warnings or () if not _FROM_CHECKS.match(warning)]
     code_set = [codebook.label] if codebook.out_of_range else []
-    warnings = (*before, *code_set, *rule_warnings(findings), *assertion_warnings(codes))
+    warnings = (*own_warnings(document), *code_set, *rule_warnings(findings), *assertion_warnings(codes))
     return dataclasses.replace(
         document,
         codes=tuple(codes),
@@ -58,6 +57,11 @@ def check_document(document: CodedDocument, codebook: CodeBook) -> CodedDocument
         edition=codebook.edition.id,
         date=str(codebook.date) if codebook.date else None,
     )
+
+
+def own_warnings(document: CodedDocument) -> list[str]:
+    """The warnings of `document` that check_document did not write: what was left out or could not be read."""
+    return [warning for warning in document.warnings or () if not _FROM_CHECKS.match(warning)]
 
 
 def canonical(code: str, codebook: CodeBook) -> str:

@@ -17,13 +17,14 @@ from importlib import resources
 from minscl import __version__
 from minscl.data.icd import CodeBook
 from minscl.data.types import CodedDocument
-from minscl.infer.report import about_document, no_codes
+from minscl.page.answer import remark
 from minscl.page.code_set import pack_code_set
 
 TEMPLATE, STYLE = "page.html", "style.css"
 SCRIPTS = (  # in this order: classic scripts that share one global scope
     "text.js",
     "state.js",
+    "answer.js",
     "codes.js",
     "words.js",
     "texts.js",
@@ -87,12 +88,6 @@ def page_html(
         "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
     return re.sub(r"\{\{([a-z-]+)\}\}", lambda match: parts[match[1]], read_static(TEMPLATE))
-
-
-def remark(document: CodedDocument) -> dict[str, str]:
-    """What the page says of a document as it came from the model, in the words of the text table."""
-    is_coded = document.coded_with is not None or document.output is not None  # else a note that nobody has coded
-    return {"about": about_document(document), "noCodes": no_codes(document) if is_coded and not document.codes else ""}
 
 
 def policy(scripts: Iterable[str], style: str, connect: str) -> str:

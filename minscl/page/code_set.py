@@ -1,9 +1,10 @@
 """The code set as the page carries it: base64 of gzip of one JSON object, which static/codes.js unpacks.
 
-    {"format": 1, "edition", "label", "date", "poaExempt": null or [codes],
+    {"format": 2, "edition", "label", "date", "poaExempt": null or [codes],
      "codes": [nodes in the List's order], "parents": [how many places before it a node's parent is, 0 for none],
      "descriptions": [as printed; "\\t…" continues the parent's], "billable": "0110…", one digit a node,
      "notes": {node: {kind: [texts]}},
+     "abbreviations": {what clinicians write: in the books' words},
      "elsewhere": {code: [description, "valid until 2026-09-30"]}, codes of other known editions,
      "index": [{"book", "columns": [headings] or null, "rows": [row]}]}
 
@@ -27,9 +28,10 @@ from minscl.data.icd import CodeBook
 from minscl.data.icd.cache import cache_folder, read_cache, write_cache
 from minscl.data.icd.editions import BUNDLED
 from minscl.data.icd.lookup import IndexEntry, read_entries
+from minscl.data.icd.lookup.abbreviations import CLINICAL
 from minscl.data.icd.tabular import NOTE_KINDS
 
-_FORMAT = 1  # what static/codes.js reads
+_FORMAT = 2  # what static/codes.js reads
 _COMPRESSION = 6  # gzip level: 9 takes four times as long for 1% less
 
 
@@ -48,7 +50,7 @@ def pack_code_set(codebook: CodeBook) -> str:
 def cache_file(codebook: CodeBook) -> Path | None:
     """Where the packed code set is kept; None where there is no cache folder."""
     folder = cache_folder()
-    name = f"page-{__version__}-{codebook.edition.digest}-{codebook.date or 'undated'}.json"
+    name = f"page-{_FORMAT}-{__version__}-{codebook.edition.digest}-{codebook.date or 'undated'}.json"
     return folder / name if folder else None
 
 
@@ -81,6 +83,7 @@ def code_set(book: CodeBook) -> dict:
         "descriptions": descriptions,
         "billable": "".join("01"[book.is_billable(node)] for node in nodes),
         "notes": notes,
+        "abbreviations": CLINICAL,
         "elsewhere": codes_elsewhere(book),
         "index": [_index_list(*entries) for entries in _by_book(read_entries(book)).items()],
     }

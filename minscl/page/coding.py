@@ -15,6 +15,7 @@ from typing import Any
 
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
+from minscl.page.answer import answer_of
 
 OnAnswer = Callable[[int, str], None]  # (number of the passage, its answer so far)
 CodeNote = Callable[[Note, list[str] | None, OnAnswer], CodedDocument]
@@ -58,7 +59,8 @@ class Coding:
         self._current: Run | None = None
 
     def start(self, note: Note, evidence: list[str] | None, emit: Emit) -> Run | None:
-        """Begin to code `note`: `emit` gets {"text": ...} records, then {"document"} or {"error"}, then None.
+        """Begin to code `note`: `emit` gets {"text": ...} records, then {"document", "answer"} or {"error"}, then
+        None.
 
         Returns None where another note is being coded.
         """
@@ -91,7 +93,8 @@ class Coding:
         try:
             if self._code is None:
                 self._code = self._load()
-            return {"document": self._code(run.note, run.evidence, run.on_answer).to_dict()}
+            document = self._code(run.note, run.evidence, run.on_answer)
+            return {"document": document.to_dict(), "answer": answer_of(document)}
         except InputError as error:
             return {"error": " ".join(str(error).split())}
         except Abandoned:

@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 from minscl.data.record_checks import checked_record, checked_texts
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError, describe_value
+from minscl.page.answer import read_answer
 
 ACTS = (
     *("accept", "reject", "undecide", "add-code", "change-code", "add-evidence", "remove-evidence", "principal"),
@@ -42,11 +43,16 @@ class Item(TypedDict):
 
 
 class Change(TypedDict, total=False):
-    """The members of a document's state that an act changed; an item that is null is not there."""
+    """The members of a document's state that an act changed; an item that is null is not there.
+
+    `answer`: the machine's latest (answer.py), null before the first; `evidence`: quotations without a code.
+    """
 
     codes: dict[str, Item | None]
     order: list[str]
     finished: bool
+    answer: dict[str, Any] | None
+    evidence: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,9 @@ def items_of(change: Change) -> Iterator[Item]:
 
 def check_change(change: Change) -> None:
     """Raises InputError where `change` has other members or values than Change and Item allow."""
-    checked_record(change, Change, {}, {"codes": dict, "order": list, "finished": bool})
-    if None in change.values():
+    members = {"codes": dict, "order": list, "finished": bool, "answer": dict, "evidence": list}
+    checked_record(change, Change, {}, members)
+    if any(value is None for name, value in change.items() if name != "answer"):
         raise InputError("Change: a member is null; leave it out")
     checked_texts(change.get("order"), Change, "order")
     for key, item in change.get("codes", {}).items():
@@ -122,5 +129,11 @@ def as_assignment(item: Item) -> dict[str, Any]:
 
 def check_evidence(entry: Entry, text: str) -> None:
     """Raises InputError where evidence of `entry` is not what `text`, the note's, has at its offsets."""
-    codes = [as_assignment(item) for change in (entry.before, entry.after) for item in items_of(change)]
+    changes = (entry.before, entry.after)
+    codes = [as_assignment(item) for change in changes for item in items_of(change)]
+    # quotations without a code are checked as those of any code
+    codes += [{"code": "none", "description": "", "evidence": change.get("evidence", [])} for change in changes]
     CodedDocument.from_dict({"id": entry.document, "text": text, "codes": codes})
+    for change in changes:
+        if answer := change.get("answer"):
+            read_answer(answer, entry.document, text)

@@ -3,6 +3,7 @@
     documents.jsonl   the documents as they were first shown, so that a later start goes on
     decisions.jsonl   the journal: one Entry a line, appended and fsynced
     reviewed.jsonl    finished documents with their accepted codes, for `evaluate` and `train`; replaced with each
+    machine.jsonl     what the machine had coded them with, for `evaluate`; replaced with it
 
 One server has the folder open (lock), nothing outside it is written, and the files are private. A kill can leave only
 the journal's last line incomplete, and that one was never answered.
@@ -13,7 +14,7 @@ Read next: entry.py, an entry; server.py, which is told of them by the page.
 import contextlib
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from minscl.data.answer_log import AnswerLog
@@ -22,10 +23,12 @@ from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
 from minscl.files import lock_folder, path_kind, write_errors
+from minscl.page.answer import machine_document
 from minscl.page.entry import Entry, check_evidence
 
 LOG = logging.getLogger("minscl")
 DOCUMENTS, JOURNAL, REVIEWED = "documents.jsonl", "decisions.jsonl", "reviewed.jsonl"
+MACHINE = "machine.jsonl"
 START = "start.html"  # while the server runs: leads the browser to it, so that the token is in no list of processes
 
 
@@ -59,7 +62,7 @@ class ReviewFolder:
                 write_jsonl(self.path / DOCUMENTS, first_shown.values())
             shown = [document.id for document in documents] or list(first_shown)
             self.documents = {name: first_shown[name] for name in shown}
-            self._order = list(first_shown)
+            self._first_shown, self._order = first_shown, list(first_shown)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> "ReviewFolder":
@@ -116,8 +119,20 @@ class ReviewFolder:
                 changed |= {document: reviewed} if reviewed else {}
                 # a document of an earlier review whose record in documents.jsonl is gone stays, at the end
                 order = dict.fromkeys([*(name for name in self._order if name in changed), *changed])
+                write_jsonl(self.path / MACHINE, self._machine_documents(order))
                 write_jsonl(self.path / REVIEWED, (changed[name] for name in order))
                 self._reviewed = changed
+
+    def _machine_documents(self, names: Iterable[str]) -> Iterator[CodedDocument]:
+        answers: dict[str, list[dict]] = {}
+        for entry in self._entries.values():
+            if answer := entry.after.get("answer"):
+                answers.setdefault(entry.document, []).append(answer)
+        for name in names:
+            if name in self._first_shown:
+                document = machine_document(self._first_shown[name], answers.get(name, ()))
+                if document:
+                    yield document
 
     def _read(self, name: str) -> dict[str, CodedDocument]:
         path = self.path / name
@@ -148,7 +163,7 @@ class ReviewFolder:
 
     def _clean(self) -> None:
         """Remove what a kill has left of files.replace_file. Raises InputError for a link out of the folder."""
-        for name in (DOCUMENTS, JOURNAL, REVIEWED, START):
+        for name in (DOCUMENTS, JOURNAL, REVIEWED, MACHINE, START):
             if (self.path / name).is_symlink():
                 raise InputError(f"{self.path / name}: a link; a review writes nothing outside its folder, remove it")
         with write_errors(self.path, "name a folder that can be written"):

@@ -81,7 +81,7 @@ def code_sets(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument])
     if unknown:
         raise InputError(
             f"prediction for document {show_id(unknown[0])}, which gold does not have; "
-            "score against the gold file it was made for"
+            "score against the gold file it was made for, or add --gold-notes-only"
         )
 
     def codes(document: CodedDocument | None) -> frozenset[str]:

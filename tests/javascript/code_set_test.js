@@ -85,6 +85,19 @@ test("the code set and the search over it", async (t) => {
     assert.ok(search.search("pain ".repeat(5000)).length > 0);
   });
 
+  await t.test("what is written as a code finds codes or nothing, and codes of another edition say when", () => {
+    // guards T32.99 for "I50.99" (F11), and a code of the next or last edition that was not found
+    const codes = (query) => plain(search.search(query, 3)).map(({ code }) => code);
+    for (const query of ["I50.99", "i50.99", "I5099", "C99", "J18.99"]) assert.deepStrictEqual(codes(query), [], query);
+    assert.equal(codes("I50.2-")[0], "I50.2");
+    assert.equal(codes("E11,65")[0], "E11.65");
+    assert.equal(codes("CHF")[0], "I50.9");
+    assert.ok(codes("b12").length > 0, "B12 is a word");
+    const old = plain(codeSet.elsewhere("", 1))[0];
+    const hit = search.search(old, 5).find(({ code }) => code === old);
+    assert.ok(!hit.billable && /^valid /.test(codeSet.validity(old).valid), old);
+  });
+
   await t.test("the time of a key", () => {
     const times = [];
     const queries = ["acute on chronic systolic heart failure", "fracture of unspecified part of neck of right femur"];

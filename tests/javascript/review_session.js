@@ -7,10 +7,10 @@
 const assert = require("node:assert");
 const { loadScripts, plain } = require("./scripts.js");
 
-const evaluate = loadScripts("text.js", "state.js", "export.js", "log.js");
+const evaluate = loadScripts("text.js", "state.js", "answer.js", "export.js", "log.js");
 const page = evaluate(
-  `({ noteText, newReview, perform, listedItems, reviewedDocument, toJsonLines, codesCsv, readLog, entryProblem,
-    PLANS })`,
+  `({ noteText, newReview, perform, listedItems, reviewedDocument, machineDocument, toJsonLines, codesCsv, readLog,
+    entryProblem, PLANS })`,
   { crypto: globalThis.crypto },
 );
 const TEXT = '=cmd| 😀 Type 2 diabetes\r\nwith "neuropathy"; no chest\u200b pain 🩺, A1c 9.4\n';
@@ -48,17 +48,26 @@ function newDocument(id) {
   return { id, text: TEXT, codes };
 }
 
+/* What the machine says of the note when it is asked. */
+function newAnswer(assignment) {
+  const about = { about: "ICD-10-CM edition 2027; model demo", noCodes: "", ownWarnings: ["left out"] };
+  const made = { edition: "2027", coded_with: { model: "demo" } };
+  const answer = { codes: [assignment], warnings: ["left out"], ...made, ...about };
+  return { codes: [assignment], answer };
+}
+
 function randomDetails(act, review, pick) {
   const key = pick(review.state.order);
+  const target = pick([{ key }, {}]); // of evidence: a code, or none
   const code = { code: pick(CODES), description: 'another, "described"' };
   const details = {
     "add-code": { ...code, evidence: [quote(pick(WORDS))] },
     "change-code": { key, ...code },
-    "add-evidence": { key, evidence: quote(pick(WORDS)) },
-    "remove-evidence": { key, index: pick([0, 1]) },
+    "add-evidence": { ...target, evidence: quote(pick(WORDS)) },
+    "remove-evidence": { ...target, index: pick([0, 1]) },
     "present-on-admission": { key, poa: pick(["Y", "N", "U", "W", "exempt", null]) },
     move: { key, direction: pick([1, -1]) },
-    "code-again": { codes: [{ ...code, evidence: [quote(pick(WORDS))], score: 0.5 }] },
+    "code-again": newAnswer({ ...code, evidence: [quote(pick(WORDS))], score: 0.5 }),
     finish: {},
     reopen: {},
     undo: {},
@@ -154,6 +163,27 @@ function checkImport(log, noteOf) {
     }),
     /cannot read/,
   );
+  for (const answer of [{}, { codes: [{ code: "I10", evidence: 1 }] }, { codes: [], coded_with: { model: 1 } }]) {
+    assert.match(
+      spoil((entry) => {
+        entry.after.answer = answer;
+      }),
+      /cannot read/,
+    );
+  }
+  const elsewhere = [{ ...quote(WORDS[0]), start: 1 }];
+  assert.match(
+    spoil((entry) => {
+      entry.after.answer = { codes: [{ code: "I10", evidence: elsewhere }] };
+    }),
+    /not at its place/,
+  );
+  assert.match(
+    spoil((entry) => {
+      entry.after.evidence = elsewhere;
+    }),
+    /not at its place/,
+  );
   const otherCodes = (id) => {
     const document = newDocument(id);
     document.codes.reverse();
@@ -174,16 +204,25 @@ if (process.argv[2] === "--entries") {
   process.exit();
 }
 
+const PAGE = { edition: "2027", date: "2026-11-02" };
 const reviews = [];
 for (let seed = 1; seed <= Number(process.argv[2]); seed += 1) reviews.push(playSession(seed, `=note ${seed}`));
+// a note that nobody has coded, coded, undone, and coded again by the page's model
+const uncoded = page.newReview({ id: "=note 0", text: TEXT, codes: [] });
+const first = { code: CODES[0], description: "first", evidence: [quote(WORDS[0])], score: 0.5 };
+page.perform(uncoded, "code-again", newAnswer(first), "Ann");
+page.perform(uncoded, "undo", {}, "Ann");
+page.perform(uncoded, "code-again", newAnswer({ ...first, description: "second" }), "Ann");
 const log = page.toJsonLines(reviews.flatMap((review) => review.entries));
 const note = page.noteText(TEXT);
 checkImport(log, (id) => (id.startsWith("=note ") ? note : undefined));
 process.stdout.write(
   JSON.stringify({
     log,
-    reviewed: page.toJsonLines(reviews.map(page.reviewedDocument)),
-    csv: page.codesCsv(reviews, (code) => code === "Z79.4"),
+    reviewed: page.toJsonLines(reviews.map((review) => page.reviewedDocument(review, PAGE))),
+    machine: reviews.map(page.machineDocument),
+    uncoded: page.machineDocument(uncoded),
+    csv: page.codesCsv(reviews, (code) => code === "Z79.4", PAGE),
     items: reviews.map((review) => page.listedItems(review.state)),
   }),
 );

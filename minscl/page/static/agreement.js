@@ -105,7 +105,9 @@ function sharesKey(concept, words) {
 
 /* `learn` all texts of the List, then `expand` words. */
 class Abbreviations {
-  constructor() {
+  /* `clinical`: Map of what clinicians write and the books do not print → words of the books. */
+  constructor(clinical) {
+    this._clinical = clinical;
     this._printed = new Map(); // abbreviation → Map of phrase → how often
   }
 
@@ -128,11 +130,16 @@ class Abbreviations {
     }
   }
 
+  has(word) {
+    return this._clinical.has(word);
+  }
+
   /* The words that a folded word stands for; [] if nothing tells. `phrases`: those with its initials → how many. */
   expand(word, phrases) {
     const mostCommon = (counts) => [...counts].sort((one, other) => other[1] - one[1]);
     const printed = this._printed.get(word);
     if (printed) return mostCommon(printed)[0][0].split(" ");
+    if (this._clinical.has(word)) return splitWords(this._clinical.get(word));
     const isNoun = ([phrase]) => !phrase.split(" ").some((part) => PHRASE_CONNECTIVES.has(part));
     const [first, second] = mostCommon([...phrases].filter(isNoun));
     return first && (!second || first[1] >= DOMINANT * second[1]) ? first[0].split(" ") : [];

@@ -33,12 +33,13 @@ async function unpackCodeSet(base64) {
 
 class CodeSet {
   constructor(packed) {
-    if (packed.format !== 1) throw new Error(`code set: format ${packed.format}, this page reads 1`);
+    if (packed.format !== 2) throw new Error(`code set: format ${packed.format}, this page reads 2`);
     this.edition = packed.edition;
     this.label = packed.label;
     this.date = packed.date;
     this.codes = packed.codes;
     this.index = packed.index; // for search.js
+    this.abbreviations = new Map(Object.entries(packed.abbreviations)); // for agreement.js
     this._billable = packed.billable;
     this._notes = new Map(Object.entries(packed.notes)); // node → {kind: [texts]}
     this._elsewhere = new Map(Object.entries(packed.elsewhere)); // code → [description, when valid]
@@ -128,18 +129,25 @@ class CodeSet {
     return {
       code,
       description: this.description(code),
-      ...this._validity(code),
+      ...this.validity(code),
       path: path.map((node) => ({ code: node, name: nodeName(node), description: this.description(node) })),
       notes: this._notesFor(code, above),
       poaExempt: this._exempt ? this._exempt.has(code) : null,
     };
   }
 
+  /* The first codes that another edition bills and this one does not list, of those that begin so, in order. */
+  elsewhere(beginning, limit) {
+    const codes = [...this._elsewhere.keys()].filter((code) => code.startsWith(beginning) && !this.has(code));
+    return codes.sort().slice(0, limit);
+  }
+
   siblings(code) {
     return this.billableBelow(code.slice(0, 3)).filter((other) => other !== code);
   }
 
-  _validity(code) {
+  /* {status, valid}, as info() has them. */
+  validity(code) {
     if (this.isBillable(code)) return { status: "billable", valid: "" };
     const elsewhere = this._elsewhere.get(code);
     if (this.has(code) && !elsewhere) return { status: "heading", valid: "needs more characters" };

@@ -5,6 +5,8 @@
 
 const CHECK_DELAY = 300; // ms after the last change
 
+const OWN = "own"; // in ids of spans: evidence without a code
+
 /** The buttons that run the model, and where its answer appears. @param {HTMLElement} place */
 function showCodingActions(place) {
   if (!app.server?.canCode) return;
@@ -17,22 +19,59 @@ function showCodingActions(place) {
   answer.tabIndex = 0;
   answer.setAttribute("role", "region");
   answer.setAttribute("aria-label", "The model's answer");
-  app.coding = { note, again, stop, answer, abort: null };
+  const own = newElement("div");
+  own.id = "own-evidence";
+  own.addEventListener("click", removeOwnEvidence);
+  app.coding = { note, again, stop, answer, own, abort: null, running: null };
   note.addEventListener("click", () => codeNote(null));
   again.addEventListener("click", codeAgain);
   stop.addEventListener("click", () => app.coding.abort?.abort());
-  place.append(note, again, stop, answer);
+  place.append(note, again, stop, answer, own);
 }
 
-/** Offer what fits the note: coding where it has no codes yet, coding again where it has. */
+/** Offer what fits the note: coding where it has no codes yet, coding again where it has, or evidence of the coder's. */
 function refreshCodingActions(review) {
   if (!app.coding) return;
   const hasCodes = Object.keys(review.state.codes).length > 0;
   app.coding.note.hidden = hasCodes;
-  app.coding.again.hidden = !hasCodes;
+  app.coding.again.hidden = !hasCodes && !review.state.evidence.length;
+  app.coding.answer.hidden = review !== app.coding.running;
+  showOwnEvidence(review);
 }
 
-/* "+ Evid.": quotations of accepted codes and those that the coder added, instead of the model's own. */
+/* The evidence without a code as an item, for its spans in the note. */
+function ownEvidence({ evidence }) {
+  return { key: OWN, code: "", decision: "undecided", evidence };
+}
+
+function showOwnEvidence({ document: coded, state }) {
+  const { own } = app.coding;
+  own.replaceChildren();
+  if (!state.evidence.length) return;
+  const list = newElement("ul", "quotations");
+  list.setAttribute("aria-label", "My evidence without a code");
+  state.evidence.forEach(({ text, start }, index) => {
+    const row = list.appendChild(newElement("li"));
+    const { line, column } = noteOf(coded.id).lineColumn(start);
+    const words = newElement("div", "", `“${visibleText(oneLine(text))}” `);
+    words.append(newElement("span", "place", `line ${line}:${column}`));
+    const remove = newButton("remove-evidence", "Remove");
+    remove.setAttribute("aria-label", `Remove quotation ${index + 1} of my evidence without a code`);
+    remove.dataset.index = index;
+    row.append(words, remove);
+  });
+  own.append(newElement("p", "", "My evidence without a code, from which the model can code again:"), list);
+}
+
+async function removeOwnEvidence(event) {
+  const button = event.target.closest("[data-command]");
+  if (!button) return;
+  await act("remove-evidence", { index: Number(button.dataset.index) });
+  (app.coding.own.querySelector("button") ?? [app.coding.again, app.coding.note].find(({ hidden }) => !hidden))?.focus();
+}
+
+/* "+ Evid.": quotations of accepted codes and those that the coder added, with or without a code, instead of the
+   model's own. */
 function codeAgain() {
   const { review } = currentNote();
   const evidence = listedItems(review.state)
@@ -43,7 +82,8 @@ function codeAgain() {
           isLocated(quotation) && (item.decision === "accepted" || isCodersOwn(review, item.key, quotation)),
       ),
     );
-  const texts = evidence.sort((one, other) => one.start - other.start).map(({ text }) => text);
+  const all = [...review.state.evidence, ...evidence].sort((one, other) => one.start - other.start);
+  const texts = all.map(({ text }) => text);
   if (!texts.length) say("Accept a code with evidence first, or add evidence; then the model codes from it.");
   else codeNote([...new Set(texts)]);
 }
@@ -57,40 +97,45 @@ function isCodersOwn(review, key, { start, end }) {
 
 async function codeNote(evidence) {
   const { review } = currentNote();
-  if (app.coding.abort) return;
-  if (review.state.finished) {
-    say("This note is finished. Press F to reopen it.");
-    return;
-  }
+  if (app.coding.abort) return undefined;
+  if (review.state.finished) return say("This note is finished. Press F to reopen it.");
+  const { id } = review.document;
+  if (app.readOnly.has(id)) return say("Another tab has this note; take it over first.");
+  if (!app.reviewer && !(await nameReviewer())) return say("Not coded: the log needs a name."); // before minutes of work
+  if (app.coding.abort) return undefined;
   const { coding } = app;
   coding.abort = new AbortController();
   coding.answer.textContent = "";
-  setCoding(true);
+  setCoding(review);
   say("The model is coding this note…");
   try {
-    const body = { document: review.document.id, evidence };
-    const document = await streamAnswer(body, coding.abort.signal, (text) => {
+    const body = { document: id, evidence };
+    const { document, answer } = await streamAnswer(body, coding.abort.signal, (text) => {
       coding.answer.append(text);
       coding.answer.scrollTop = coding.answer.scrollHeight;
     });
-    await act("code-again", { codes: document.codes }, review);
+    return await act("code-again", { codes: document.codes, answer }, review);
   } catch (error) {
-    say(error.name === "AbortError" ? "Stopped; nothing has changed." : `Not coded: ${error.message}`);
+    const which = review === currentNote().review ? "" : `${visibleText(id)}: `;
+    const what = error.name === "AbortError" ? "Stopped; nothing has changed." : `Not coded: ${error.message}`;
+    return say(which + what);
   } finally {
     coding.abort = null;
-    setCoding(false);
+    setCoding(null);
   }
 }
 
-function setCoding(isRunning) {
+/* `review`: the note that is being coded; null for none. */
+function setCoding(review) {
   const { note, again, stop, answer } = app.coding;
-  note.disabled = isRunning;
-  again.disabled = isRunning;
-  stop.hidden = !isRunning;
-  answer.hidden = !isRunning;
+  app.coding.running = review;
+  note.disabled = review !== null;
+  again.disabled = review !== null;
+  stop.hidden = review === null;
+  answer.hidden = review === null;
 }
 
-/* The coded document at the end of the stream; `onText` is given what comes before. */
+/* The last message of the stream, {document, answer}; `onText` is given what comes before. */
 async function streamAnswer(body, signal, onText) {
   const response = await callServer(app.server, "/api/code", body, signal);
   if (response.status === 429) throw new Error("the model is coding another note; try again when it is done");
@@ -103,7 +148,7 @@ async function streamAnswer(body, signal, onText) {
     rest = done ? "" : lines.pop();
     for (const line of lines.filter(Boolean)) {
       const message = JSON.parse(line);
-      if (message.document) return message.document;
+      if (message.document) return message;
       if (message.error) throw new Error(message.error);
       onText(visibleText(message.text ?? ""));
     }

@@ -69,8 +69,10 @@ function showPane(name) {
 function addEvidence() {
   const evidence = selectedEvidence();
   if (!evidence) return say("Select words in the note first.");
-  if (app.key === null) return say("No code is in focus; press / to add one with the selected words.");
+  if (app.key === null && !app.coding)
+    return say("No code is in focus; press / to add one with the selected words.");
   app.noteView.forgetSelection();
+  if (app.key === null) return act("add-evidence", { evidence }); // for the model to code from
   return act("add-evidence", { key: app.key, evidence });
 }
 
@@ -130,12 +132,11 @@ async function finishNote() {
 }
 
 async function showHelp() {
-  const { version, about, edition, date } = app.page;
-  const codeSet = about || `ICD-10-CM edition ${edition}${date ? `, date of service ${date}` : ""}`;
+  const { version, about } = app.page;
   const where = app.server
     ? "Every decision is written to the server's folder before it counts as saved."
     : "Decisions are in this page only, until you download the log (X) or switch on the browser's storage there.";
-  const name = await helpDialog({ about: [where, codeSet, `minscl ${version}; not for clinical use without review.`] });
+  const name = await helpDialog({ about: [where, about || codeSetName(), `minscl ${version}. ${CAUTION}`] });
   if (name && name !== "help") run(name);
 }
 
@@ -233,6 +234,7 @@ function sentenceOf(review, entry) {
   const turned = { undo: "Undone: ", redo: "Done again: " }[entry.act] ?? "";
   const item = entry.after.codes?.[app.key];
   const value = { principal: item?.principal ? "set" : "not set", "present-on-admission": item?.poa ?? "not said" };
-  const what = [DONE[original.act], original.code, turned ? "" : value[original.act]].filter(Boolean).join(" ");
+  const code = original.after.evidence ? "those without a code" : original.code;
+  const what = [DONE[original.act], code, turned ? "" : value[original.act]].filter(Boolean).join(" ");
   return `${turned}${what}. ${decided} of ${total} decided.`;
 }

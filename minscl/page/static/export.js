@@ -2,6 +2,7 @@
 /* Files out of the reviews.
 
    reviewed.jsonl   coded documents of DESIGN section 3: what `train --documents` and `evaluate` read
+   machine.jsonl    what the machine had coded them with, for `evaluate`
    decisions.jsonl  the log entries, one a line
    codes.csv        a row per code, for spreadsheets
    print summary    codes, evidence and a signature line, for the printer
@@ -21,21 +22,26 @@ const CSV_COLUMNS = [
   "evidence",
   "reviewer",
   "decided_at",
+  "edition",
+  "model",
 ];
 
 /**
  * The accepted codes of a review as a coded document, the principal diagnosis first. Evidence that was not found in the
  * note is left out.
  * @param {Review} review
+ * @param {{edition: string, date: string|null}} codeSet that of the page, by which people decided
  */
-function reviewedDocument(review) {
+function reviewedDocument(review, { edition, date }) {
   const accepted = listedItems(review.state).filter((item) => item.decision === "accepted");
   const codes = accepted.map(({ code, description, evidence }) => ({
     code,
     description,
     evidence: evidence.filter(isLocated).map(({ text, start, end }) => ({ text, start, end })),
   }));
-  return { id: review.document.id, text: review.document.text, codes };
+  const settings = settingsOf(review);
+  const made = { edition, ...(date && { date }), ...(settings && { coded_with: settings }) };
+  return { id: review.document.id, text: review.document.text, codes, ...made };
 }
 
 /** Whether a quotation was found in the note. @returns {boolean} */
@@ -61,13 +67,18 @@ function deciders(review) {
   return entries;
 }
 
-/** codes.csv. @param {Review[]} reviews @param {(code: string) => boolean} isExempt from present on admission */
-function codesCsv(reviews, isExempt) {
-  const rows = [CSV_COLUMNS, ...reviews.flatMap((review) => csvRows(review, isExempt))];
+/**
+ * codes.csv.
+ * @param {Review[]} reviews
+ * @param {(code: string) => boolean} isExempt from present on admission
+ * @param {{edition: string}} codeSet that of the page
+ */
+function codesCsv(reviews, isExempt, { edition }) {
+  const rows = [CSV_COLUMNS, ...reviews.flatMap((review) => csvRows(review, isExempt, edition))];
   return `\uFEFF${rows.map((row) => row.map(csvCell).join(",")).join("\r\n")}\r\n`; // with the mark Excel reads UTF-8
 }
 
-function csvRows(review, isExempt) {
+function csvRows(review, isExempt, edition) {
   const decided = deciders(review);
   const note = noteText(review.document.text);
   return listedItems(review.state).map((item, position) => [
@@ -83,6 +94,8 @@ function csvRows(review, isExempt) {
     item.evidence.map((evidence) => quotationWithPlace(note, evidence)).join(" | "),
     decided.get(item.key)?.who ?? "",
     decided.get(item.key)?.at ?? "",
+    edition,
+    modelOf(review, item.key),
   ]);
 }
 

@@ -20,10 +20,14 @@ function newFileSection(reviews) {
   const chosen = () =>
     reviews.filter((review) => finished.includes(review) || (unfinished.checked && begun.includes(review)));
   const reviewed = newAction("Reviewed documents (reviewed.jsonl)", () =>
-    download("reviewed.jsonl", toJsonLines(chosen().map(reviewedDocument))),
+    download("reviewed.jsonl", toJsonLines(chosen().map((review) => reviewedDocument(review, app.page)))),
+  );
+  const machine = newAction("The machine's codes of the same notes (machine.jsonl)", () =>
+    download("machine.jsonl", toJsonLines(chosen().map(machineDocument).filter(Boolean))),
   );
   const update = () => {
     reviewed.disabled = !chosen().length;
+    machine.disabled = !chosen().some(machineDocument);
   };
   unfinished.addEventListener("change", update);
   update();
@@ -32,11 +36,11 @@ function newFileSection(reviews) {
     app.store.downloaded?.();
   });
   const csv = newAction("Codes as a table (codes.csv)", () =>
-    download("codes.csv", codesCsv(reviews, isExempt), "text/csv"),
+    download("codes.csv", codesCsv(reviews, isExempt, app.page), "text/csv"),
   );
   const about = `${finished.length} of ${reviews.length} notes are finished. The files have patient text.`;
   const buttons = newElement("div", "file-buttons");
-  buttons.append(log, reviewed, csv);
+  buttons.append(log, reviewed, machine, csv);
   return [newElement("h3", "", "Save"), newElement("p", "", about), label, buttons];
 }
 
@@ -132,7 +136,7 @@ function newSheet(review) {
   ];
   sheet.append(
     newElement("h2", "", `Coding summary: ${visibleText(coded.id)}`),
-    newElement("p", "", aboutDocument(coded)),
+    newElement("p", "", aboutReview(review)),
     newElement("p", "", `${status}. Printed ${new Date().toLocaleString("en-GB")}.`),
   );
   for (const [title, decision] of decisions) {

@@ -3,6 +3,8 @@
    Read next: tabs.js, the notices under it. */
 
 const FILTER_FROM = 8; // documents, from which on a field filters their list
+const CAUTION = "Not for clinical use without review.";
+const LEFT_OUT = /^(left out, score below [^:]+): (.+)$/; // infer/report.py has the words
 
 /** The header's controls. */
 function buildHeader() {
@@ -98,7 +100,7 @@ function showProgress(review) {
   if (option) [option.textContent, option.selected] = [name, true];
   else showDocumentNames();
   document.body.classList.toggle("finished", review.state.finished);
-  const reason = app.remarks[app.index]?.noCodes || "no codes";
+  const reason = latestAnswer(review).noCodes || "no codes";
   document.getElementById("no-codes").textContent = total
     ? ""
     : `${visibleText(reason)}; press / to search and add one.`;
@@ -116,18 +118,31 @@ function showStatus(text, unsaved) {
   app.isUnsaved = unsaved > 0;
 }
 
-/** Code set, model and what a score is, as the page says it of a document. @returns {string} */
-function aboutDocument(coded) {
-  const { about = "" } = app.remarks[app.documents.indexOf(coded)] ?? {};
-  return visibleText(about);
+/** What the machine said of the codes in the list: its latest answer, or the document as it came. @returns {Answer} */
+function latestAnswer({ state, document: coded }) {
+  return state.answer ?? { ...coded, ...app.remarks[app.documents.indexOf(coded)] };
 }
 
-/** Warnings of the document that no card shows, and whether its rules are those of the codes in the list now. */
+/** Code set, model and what a score is, and what none of it is for. @returns {string} */
+function aboutReview(review) {
+  return `${visibleText(latestAnswer(review).about || codeSetName())}. ${CAUTION}`;
+}
+
+/** The code set of the page. @returns {string} */
+function codeSetName() {
+  const { edition, date } = app.page;
+  return `ICD-10-CM edition ${edition}${date ? `, date of service ${date}` : ""}`;
+}
+
+/** Warnings that no card shows, and whether the rules are those of the codes in the list now. */
 function showWarnings(coded, review) {
   const place = document.getElementById("warnings");
-  const onCards = new Set(coded.codes.flatMap((code) => code.rules ?? []));
   const checked = app.checks.get(coded.id);
-  const warnings = (checked?.warnings ?? coded.warnings ?? []).filter((warning) => !onCards.has(warning));
+  const answer = latestAnswer(review);
+  const rules = checked ? [...checked.rules.values()].flat() : answer.codes.flatMap((code) => code.rules ?? []);
+  const onCards = new Set(rules);
+  const all = [...(answer.ownWarnings ?? []), ...(checked?.warnings ?? answer.warnings ?? [])]; // a check has others
+  const warnings = [...new Set(all)].filter((warning) => !onCards.has(warning));
   const isOpen = place.querySelector("details")?.open ?? false;
   place.replaceChildren();
   if (!checked && haveCodesChanged(coded, review)) {
@@ -136,8 +151,26 @@ function showWarnings(coded, review) {
   if (!warnings.length) return;
   const details = newElement("details");
   details.open = isOpen;
-  details.append(newElement("summary", "", `Warnings (${warnings.length})`), newList(warnings.map(visibleText)));
+  details.append(newElement("summary", "", `Warnings (${warnings.length})`), newWarnings(warnings));
   place.append(details);
+}
+
+/* Codes that were left out are listed, with their descriptions. */
+function newWarnings(warnings) {
+  const list = newElement("ul");
+  for (const warning of warnings) {
+    const row = list.appendChild(newElement("li"));
+    const [, what, codes] = LEFT_OUT.exec(warning) ?? [null, warning, ""];
+    row.append(visibleText(codes ? `${what}:` : what));
+    if (codes) row.append(newList(codes.split(", ").map((text) => visibleText(withDescription(text)))));
+  }
+  return list;
+}
+
+/* "K21.00 (0.18)" as "K21.00 Gastro-esophageal reflux disease with esophagitis, without bleeding (0.18)". */
+function withDescription(text) {
+  const [code] = text.split(" ", 1);
+  return [code, app.codeSet?.description(code), text.slice(code.length + 1)].filter(Boolean).join(" ");
 }
 
 function haveCodesChanged(coded, review) {

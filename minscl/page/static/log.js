@@ -6,7 +6,7 @@
 
 const KEY_SHAPE = /^(\d{1,9}|[a-z]-[0-9a-z]{1,40})$/; // no key is "__proto__"
 const ENTRY_KEYS = ["entry", "at", "who", "document", "act", "code", "before", "after", "undoes"];
-const CHANGE_KEYS = ["codes", "order", "finished"];
+const CHANGE_KEYS = ["codes", "order", "finished", "answer", "evidence"];
 const ITEM_KEYS = ["key", "code", "description", "evidence", "score", "rules", "decision", "added", "principal", "poa"];
 const EVIDENCE_KEYS = ["text", "start", "end", "grounded", "assertion"];
 const DECISIONS = ["undecided", "accepted", "rejected"];
@@ -89,13 +89,14 @@ function entryProblem(entry, noteOf) {
   const note = noteOf(entry.document);
   if (!note) return "a decision about a note that is not on this page; open the page with that note.";
   if (![entry.before, entry.after].every(isPatch)) return "a change that this page cannot read.";
-  const items = [entry.before, entry.after].flatMap((patch) => Object.values(patch.codes ?? {})).filter(Boolean);
+  const changes = [entry.before, entry.after];
+  const items = changes.flatMap((patch) => [...Object.values(patch.codes ?? {}), ...(patch.answer?.codes ?? []), patch]);
   const isInPlace = (evidence) =>
     !isLocated(evidence) ||
     (evidence.start <= evidence.end &&
       evidence.end <= note.length &&
       note.slice(evidence.start, evidence.end) === evidence.text);
-  const inPlace = items.every((item) => item.evidence.every(isInPlace));
+  const inPlace = items.every((item) => (item?.evidence ?? []).every(isInPlace));
   return inPlace ? "" : "evidence that is not at its place; the note has changed since.";
 }
 
@@ -112,7 +113,8 @@ function isText(value) {
 
 function isPatch(patch) {
   if (!isRecord(patch, CHANGE_KEYS)) return false;
-  const { codes = {}, order = [], finished = false } = patch;
+  const { codes = {}, order = [], finished = false, answer = null, evidence = [] } = patch;
+  if (!isAnswer(answer) || !isEvidenceList(evidence)) return false;
   const isKeyed = ([key, item]) => KEY_SHAPE.test(key) && (item === null || isItem(item, key));
   if (codes === null || typeof codes !== "object" || Array.isArray(codes)) return false;
   const isKey = (key) => isText(key) && KEY_SHAPE.test(key);
@@ -129,14 +131,17 @@ function isItem(item, key) {
     item.code.trim() !== "" &&
     isText(item.description) &&
     DECISIONS.includes(item.decision) &&
-    Array.isArray(item.evidence) &&
-    item.evidence.every(isEvidence) &&
+    isEvidenceList(item.evidence) &&
     isScore(item.score) &&
     (item.rules === null || (Array.isArray(item.rules) && item.rules.every(isText))) &&
     [null, "exempt", ...POA_VALUES].includes(item.poa) &&
     typeof item.added === "boolean" &&
     typeof item.principal === "boolean"
   );
+}
+
+function isEvidenceList(evidence) {
+  return Array.isArray(evidence) && evidence.every(isEvidence);
 }
 
 /* A quotation; one that was not found in the note, and no other, has no place. */

@@ -80,7 +80,6 @@ function showNote(index) {
     listedItems(review.state).find((item) => item.decision === "undecided")?.key ?? review.state.order[0] ?? null;
   app.quotation = null;
   document.getElementById("note-title").textContent = visibleText(coded.id);
-  document.getElementById("note-about").textContent = aboutDocument(coded);
   document.getElementById("note-pane").scrollTop = 0;
   document.getElementById("code-pane").scrollTop = 0;
   history.replaceState(null, "", `#${index + 1}`); // a reload shows the same note
@@ -95,9 +94,10 @@ function refresh() {
   const { document: coded, review, note } = currentNote();
   const items = listedItems(review.state);
   if (!review.state.codes[app.key]) app.key = items[0]?.key ?? null;
-  app.noteView.setSpans(items.flatMap(spansOf));
+  app.noteView.setSpans([...items, ownEvidence(review.state)].flatMap(spansOf));
   app.codeView.show(items.map((item) => cardOf(review, note, item)));
   showFocus();
+  document.getElementById("note-about").textContent = aboutReview(review);
   showWarnings(coded, review);
   showProgress(review);
   refreshCodingActions(review);
@@ -155,7 +155,9 @@ function lookAt(key, index = null) {
 }
 
 /* A click on marked text: the code whose quotation it is; again: the next one that quotes it. */
-function pickSpans(ids) {
+function pickSpans(marked) {
+  const ids = marked.filter((id) => !id.startsWith(`${OWN}.`));
+  if (!ids.length) return say("Your evidence without a code.");
   const place = ids.indexOf(`${app.key}.${app.quotation}`);
   const [key, index] = ids[(place + 1) % ids.length].split(".");
   app.key = key;
@@ -163,7 +165,7 @@ function pickSpans(ids) {
   showFocus();
   app.codeView.focus(key, app.quotation);
   const item = currentNote().review.state.codes[key];
-  say(`${item.code} ${visibleText(item.description)}, ${item.decision}`);
+  return say(`${item.code} ${visibleText(item.description)}, ${item.decision}`);
 }
 
 /**
@@ -183,7 +185,10 @@ async function act(name, details, review = currentNote().review) {
   if (refused) return say(refused);
   if (!entry) return say("Nothing to change.");
   app.store.keep(review, [entry]);
-  if (review !== currentNote().review) return showDocumentNames();
+  if (review !== currentNote().review) {
+    showDocumentNames();
+    return say(`${visibleText(review.document.id)}: ${sentenceOf(review, entry)}`);
+  }
   const changed = Object.keys(entry.after.codes ?? {}).filter((key) => review.state.codes[key]);
   if (changed.length === 1) [app.key] = changed;
   refresh();

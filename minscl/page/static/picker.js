@@ -28,7 +28,7 @@ function pickCode(title, label, find, about, query = "") {
       "aria-autocomplete": "list",
     }))
       input.setAttribute(name, value);
-    const picker = { input, list, status, find, hits: [], active: 0, close };
+    const picker = { input, list, status, find, query: "", hits: [], active: 0, close };
     input.addEventListener("input", () => showFound(picker));
     input.addEventListener("keydown", (event) => movePicker(picker, event));
     list.addEventListener("click", (event) => {
@@ -48,7 +48,8 @@ function pickCode(title, label, find, about, query = "") {
 }
 
 function showFound(picker) {
-  picker.hits = picker.find(picker.input.value.trim());
+  picker.query = picker.input.value.trim();
+  picker.hits = picker.find(picker.query);
   picker.list.replaceChildren(...picker.hits.map(newOption));
   const { length } = picker.hits;
   picker.list.hidden = !length; // an empty list box has no options to go to
@@ -65,9 +66,18 @@ function newOption(hit, index) {
   option.dataset.index = index;
   option.setAttribute("role", "option");
   option.append(newElement("span", "code", hit.code), ` ${hit.description}`);
-  if (!hit.billable) option.append(newElement("span", "place", " needs more characters: choose to see its codes"));
+  if (!hit.billable) option.append(newElement("span", "place", ` ${whyNoCode(hit.code)}`));
   if (hit.where) option.append(newElement("span", "where", hit.where));
   return option;
+}
+
+/* Why a hit cannot be added, and what choosing it does. */
+function whyNoCode(code) {
+  if (!code) return "refers to other terms";
+  const { valid } = app.codeSet.validity(code);
+  return app.codeSet.billableBelow(code).length
+    ? `${valid}: choose to see its codes`
+    : `${valid}: no code of edition ${app.codeSet.edition}${app.codeSet.date ? ` on ${app.codeSet.date}` : ""}`;
 }
 
 function markHit(picker, index) {
@@ -83,9 +93,17 @@ function markHit(picker, index) {
 function movePicker(picker, event) {
   const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: 8, PageUp: -8 };
   if (event.key in steps) markHit(picker, picker.active + steps[event.key]);
-  else if (event.key === "Enter") chooseHit(picker, picker.active);
+  else if (event.key === "Enter") enterHit(picker, event);
   else return;
   event.preventDefault();
+}
+
+/* A key that is held, one that ends an input method's word, and a text that is not yet searched choose nothing: the
+   coder has not seen what they would add. */
+function enterHit(picker, event) {
+  if (event.repeat || event.isComposing) return;
+  if (picker.input.value.trim() === picker.query) chooseHit(picker, picker.active);
+  else showFound(picker);
 }
 
 /* A heading is no code: its codes take its place. */
@@ -96,8 +114,12 @@ function chooseHit(picker, index) {
     picker.close(hit);
     return;
   }
-  picker.input.value = hit.code;
   const below = app.codeSet.billableBelow(hit.code).map(hitOf);
+  if (!below.length) {
+    picker.status.textContent = `${hit.code || hit.where}: ${whyNoCode(hit.code)}.`;
+    return;
+  }
+  picker.input.value = hit.code;
   picker.find = ((find) => (query) => (query === hit.code ? below : find(query)))(picker.find);
   showFound(picker);
   picker.input.focus();

@@ -5,13 +5,15 @@
        const search = await buildSearch(codeSet)      a second of work, in slices
        search.search("heart fail", 20)                [{code, description, billable, where, score}], best first
 
-   Words may come in any order; the last one may be unfinished, unless a blank follows. "e1165" and "E11.65" name codes.
+   Words may come in any order; the last one may be unfinished, unless a blank follows. "e1165", "E11,65" and "E11.6-"
+   name codes; where there is none ("I50.99"), nothing else is found. Codes of another edition are found, not billable.
    `where` is the place that leads to the code: "index: Failure, failed > heart", "inclusion term: …", "description",
    "code". `code` is "" for a reference to no single code.
    Read next: word_index.js and agreement.js, the ranking; words.js, how words are compared;
    default_codes.js, the code below a heading. */
 
 const CODE_BEGINNING = /^[A-Z][0-9][0-9A-Z]{0,5}$/; // without the dot
+const CODE_ALONE = /^[A-Z][0-9][0-9A-Z](?:[.,][0-9A-Z]*-*|-+)$/; // so nobody writes words
 const MAX_QUERY_WORDS = 40; // a paste is longer
 const MAX_COMPARED = 120; // lines whose codes' descriptions are compared with the query
 const MAX_HEADINGS = 40; // of these, headings whose codes are
@@ -77,7 +79,7 @@ class Search {
   constructor(codeSet) {
     this._codeSet = codeSet;
     this._index = new WordIndex();
-    this._abbreviations = new Abbreviations();
+    this._abbreviations = new Abbreviations(codeSet.abbreviations);
     this._texts = new Map(); // node → number of its description in the index
     this._codes = [];
     this._headingWords = new Map(); // while building: heading → descriptionWords
@@ -117,7 +119,7 @@ class Search {
   search(query, limit = 20) {
     const hits = new Map(this._codeHits(query, limit).map((hit) => [hit.code, hit]));
     const written = [...new Set(splitWords(query).slice(0, MAX_QUERY_WORDS))];
-    if (hits.size < limit) {
+    if (hits.size < limit && !this._isCodeAlone(query, written)) {
       const expanded = this._expanded(written);
       const isSame = expanded.join(" ") === written.join(" ");
       const ranked = this._rankedHits(written, /\s$/.test(query), limit);
@@ -129,13 +131,22 @@ class Search {
     return [...hits.values()].slice(0, limit);
   }
 
-  /* The codes that begin with `query`, if it begins a code, in the List's order. */
+  /* Whether `query`, of the words `written`, is written as a code and cannot be words, as "B12" can. */
+  _isCodeAlone(query, written) {
+    const plain = query.replace(/\s/g, "").toUpperCase();
+    if (CODE_ALONE.test(plain)) return true;
+    const isKnown = (word) => this._index.words.numbers.has(word) || this._abbreviations.has(word);
+    return plain.length > 2 && CODE_BEGINNING.test(plain) && !written.some(isKnown);
+  }
+
+  /* The codes that begin with `query`, if it begins a code, in the List's order; then those of other editions. */
   _codeHits(query, limit) {
-    const bare = query.replace(/[\s.]/g, "").toUpperCase();
+    const bare = query.replace(/[\s.,]/g, "").replace(/-+$/, "").toUpperCase();
     if (!CODE_BEGINNING.test(bare)) return [];
     const beginning = bare.length < 4 ? bare : `${bare.slice(0, 3)}.${bare.slice(3)}`;
     const first = countBelowText(this._codes, beginning);
     const codes = this._codes.slice(first, first + limit).filter((code) => code.startsWith(beginning));
+    if (bare.length > 2) codes.push(...this._codeSet.elsewhere(beginning, limit - codes.length));
     return codes.map((code) => this._hit(code, "code", beginning.length / code.length));
   }
 

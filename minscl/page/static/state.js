@@ -10,8 +10,10 @@
  * @typedef {{key: string, code: string, description: string, evidence: Evidence[], score: number|null,
  *   rules: string[]|null, decision: "undecided"|"accepted"|"rejected", added: boolean, principal: boolean,
  *   poa: "Y"|"N"|"U"|"W"|"exempt"|null}} Item
- * @typedef {{codes: Object<string, Item>, order: string[], finished: boolean}} State
- * @typedef {{codes?: Object<string, Item|null>, order?: string[], finished?: boolean}} Patch
+ * @typedef {{codes: Object<string, Item>, order: string[], finished: boolean, answer: Answer|null,
+ *   evidence: Evidence[]}} State answer: the machine's latest, as answer.js has it; evidence: without a code
+ * @typedef {{codes?: Object<string, Item|null>, order?: string[], finished?: boolean, answer?: Answer|null,
+ *   evidence?: Evidence[]}} Patch
  * @typedef {{entry: string, at: string, who: string, document: string, act: string, code: string|null, before: Patch,
  *   after: Patch, undoes: string|null}} Entry
  * @typedef {{document: Object, state: State, entries: Entry[], ids: Set<string>,
@@ -23,7 +25,7 @@ const POA_VALUES = ["Y", "N", "U", "W"];
 /** The state that the machine's document is in before any decision. @returns {State} */
 function initialState(document) {
   const items = document.codes.map((assignment, position) => newItem(String(position), assignment));
-  return { codes: byKey(items), order: items.map((item) => item.key), finished: false };
+  return { codes: byKey(items), order: items.map((item) => item.key), finished: false, answer: null, evidence: [] };
 }
 
 /** An undecided item of an assignment (DESIGN section 3), as the machine gives it. @returns {Item} */
@@ -74,7 +76,8 @@ function applyPatch(state, patch) {
   }
   const order = [...new Set(patch.order ?? state.order)].filter((key) => Object.hasOwn(codes, key));
   const missing = Object.keys(codes).filter((key) => !order.includes(key));
-  return { codes, order: [...order, ...missing], finished: patch.finished ?? state.finished };
+  const { finished, answer, evidence } = { ...state, ...patch };
+  return { codes, order: [...order, ...missing], finished, answer, evidence };
 }
 
 /** The items as they are listed: the principal diagnosis first, then in order. @returns {Item[]} */
@@ -93,7 +96,7 @@ function progressOf(state) {
  * Do one act: plan it, append its entry and fold it.
  * @param {Review} review
  * @param {string} act one of the contract's acts
- * @param {Object} details what the act needs: key, evidence, index, code, description, direction, poa, codes
+ * @param {Object} details what the act needs: key, evidence, index, code, description, direction, poa, codes, answer
  * @param {string} who the reviewer's name
  * @returns {{entry?: Entry, refused?: string}} neither where the act changes nothing
  */
@@ -144,7 +147,7 @@ const PLANS = {
   "change-code": planChangeCode,
   "add-evidence": planAddEvidence,
   "remove-evidence": (state, { key, index }) =>
-    change(state, key, { evidence: state.codes[key].evidence.filter((_, position) => position !== index) }),
+    changeEvidence(state, key, (evidence) => evidence.filter((_, position) => position !== index)),
   principal: planPrincipal,
   "present-on-admission": (state, { key, poa }) => change(state, key, { poa }),
   move: planMove,
@@ -155,6 +158,16 @@ const PLANS = {
 
 function change(state, key, fields) {
   return { patch: { codes: { [key]: { ...state.codes[key], ...fields } } } };
+}
+
+/* The evidence of an item; without a key, that which has no code. */
+function evidenceOf(state, key) {
+  return key === undefined ? state.evidence : state.codes[key].evidence;
+}
+
+function changeEvidence(state, key, changed) {
+  const evidence = changed(evidenceOf(state, key));
+  return key === undefined ? { patch: { evidence } } : change(state, key, { evidence });
 }
 
 function planAddCode(state, { code, description, evidence = [] }) {
@@ -173,13 +186,13 @@ function planChangeCode(state, { key, code, description }) {
 }
 
 function planAddEvidence(state, { key, evidence }) {
-  const before = state.codes[key].evidence;
+  const before = evidenceOf(state, key);
   if (before.some(({ start, end }) => start === evidence.start && end === evidence.end)) {
-    return { refused: "This quotation is among its evidence already." };
+    return { refused: "This quotation is among the evidence already." };
   }
   const next = before.findIndex(({ start }) => start !== null && start > evidence.start);
   const position = next < 0 ? before.length : next; // quotations stay in the note's order
-  return change(state, key, { evidence: [...before.slice(0, position), evidence, ...before.slice(position)] });
+  return changeEvidence(state, key, () => [...before.slice(0, position), evidence, ...before.slice(position)]);
 }
 
 /* One principal diagnosis at most; the same key takes it away. */
@@ -201,14 +214,15 @@ function planMove(state, { key, direction }) {
 }
 
 /* Decisions and added codes stay; undecided codes of the machine give way to its new answer. */
-function planCodeAgain(state, { codes }) {
+function planCodeAgain(state, { codes, answer }) {
   const stays = (item) => item.decision !== "undecided" || item.added;
   const remaining = Object.values(state.codes).filter(stays);
   const listed = new Set(remaining.map((item) => item.code));
   const added = codes.filter(({ code }) => !listed.has(code)).map((code) => newItem(randomId("m"), code));
   const removed = state.order.filter((key) => !stays(state.codes[key]));
   const order = [...state.order.filter((key) => !removed.includes(key)), ...added.map((item) => item.key)];
-  return { patch: { codes: { ...Object.fromEntries(removed.map((key) => [key, null])), ...byKey(added) }, order } };
+  const changed = { ...Object.fromEntries(removed.map((key) => [key, null])), ...byKey(added) };
+  return { patch: { codes: changed, order, answer } };
 }
 
 /** The item of `state` that has `code`, or undefined. @returns {Item|undefined} */
@@ -224,6 +238,9 @@ function changesOf(state, patch) {
   if (codes.length) changes.codes = Object.fromEntries(codes);
   if (patch.order && !isSame(patch.order, state.order)) changes.order = patch.order;
   if (patch.finished !== undefined && patch.finished !== state.finished) changes.finished = patch.finished;
+  for (const name of ["answer", "evidence"]) {
+    if (patch[name] !== undefined && !isSame(patch[name], state[name])) changes[name] = patch[name];
+  }
   return changes;
 }
 
@@ -233,7 +250,7 @@ function partOf(state, patch) {
   const keys = Object.keys(patch.codes ?? {});
   if (patch.codes) part.codes = Object.fromEntries(keys.map((key) => [key, state.codes[key] ?? null]));
   if (patch.order) part.order = state.order;
-  if (patch.finished !== undefined) part.finished = state.finished;
+  for (const name of ["finished", "answer", "evidence"]) if (patch[name] !== undefined) part[name] = state[name];
   return part;
 }
 

@@ -127,7 +127,7 @@ class ServerStore {
   async sendSome({ review, entries }) {
     const { id } = review.document;
     const sent = this.firstOf(entries);
-    const reviewed = review.state.finished ? reviewedDocument(review) : null;
+    const reviewed = review.state.finished ? reviewedDocument(review, app.page) : null;
     const body = { document: id, tab: TAB, after: this.lastKept(review), entries: sent, reviewed };
     try {
       const response = await callServer(this.server, "/api/log", body);

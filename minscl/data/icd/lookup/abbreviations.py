@@ -3,7 +3,8 @@
 Printed in brackets after its words: "Chronic kidney disease (CKD)", "Human immunodeficiency virus [HIV] disease". Or
 the initials of a phrase of four words or more, between function words or a line's ends, in nearly all lines where these
 initials stand so: "Chronic obstructive pulmonary disease". Three initials are no evidence: of the abbreviations that
-are printed in brackets, they would give another phrase for one in five (PSA, RTA, BMR).
+are printed in brackets, they would give another phrase for one in five (PSA, RTA, BMR). What clinicians write and the
+books do not print is in CLINICAL, written by hand; abbreviations that they use for two things are not in it (MS, RF).
 
 Read next: search.py.
 """
@@ -18,6 +19,55 @@ from minscl.data.icd.lookup.words import FUNCTION_WORDS, split_words
 _BRACKETED = re.compile(r"[\[(]([A-Z][A-Za-z]{1,6})[\])]")
 INITIALS = range(4, 7)  # letters
 _DOMINANT = 5  # times as many lines as for any other phrase
+# In the books' words, so that they lead to the code that a coder means.
+CLINICAL = {
+    "aaa": "abdominal aortic aneurysm",
+    "aki": "acute kidney failure",
+    "af": "atrial fibrillation",
+    "afib": "atrial fibrillation",
+    "als": "amyotrophic lateral sclerosis",
+    "bph": "benign prostatic hyperplasia",
+    "bppv": "benign paroxysmal vertigo",
+    "cad": "coronary artery disease",
+    "cabg": "presence aortocoronary bypass graft",
+    "chf": "congestive heart failure",
+    "cva": "cerebral infarction",
+    "dka": "diabetes with ketoacidosis",
+    "djd": "osteoarthritis",
+    "dm": "diabetes mellitus",
+    "dm1": "diabetes type 1",
+    "dm2": "diabetes type 2",
+    "dvt": "deep vein thrombosis",
+    "esrd": "end stage renal disease",
+    "gib": "gastrointestinal hemorrhage",
+    "hfpef": "diastolic heart failure",
+    "hfref": "systolic heart failure",
+    "hld": "hyperlipidemia",
+    "htn": "hypertension",
+    "ibs": "irritable bowel syndrome",
+    "lbp": "low back pain",
+    "luts": "lower urinary tract symptoms",
+    "mdd": "major depressive disorder",
+    "mi": "myocardial infarction",
+    "nstemi": "non-ST elevation myocardial infarction",
+    "oa": "osteoarthritis",
+    "osa": "obstructive sleep apnea",
+    "pad": "peripheral vascular disease",
+    "pna": "pneumonia",
+    "pud": "peptic ulcer",
+    "pvd": "peripheral vascular disease",
+    "rls": "restless legs syndrome",
+    "sah": "subarachnoid hemorrhage",
+    "sdh": "subdural hemorrhage",
+    "sle": "systemic lupus erythematosus",
+    "sob": "shortness of breath",
+    "stemi": "ST elevation myocardial infarction",
+    "svt": "supraventricular tachycardia",
+    "t1dm": "diabetes type 1",
+    "t2dm": "diabetes type 2",
+    "tia": "transient ischemic attack",
+    "vfib": "ventricular fibrillation",
+}
 
 
 class Abbreviations:
@@ -44,6 +94,8 @@ class Abbreviations:
         printed = self._printed.get(word)
         if printed:
             return printed.most_common(1)[0][0]
+        if word in CLINICAL:
+            return split_words(CLINICAL[word])
         nouns = Counter({words: phrases[words] for words in phrases if not any(map(CONNECTIVE.fullmatch, words))})
         if not nouns:
             return ()

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from minscl.collection import collection_paused
 from minscl.data.icd.codebook import CodeBook
-from minscl.data.icd.lookup.abbreviations import INITIALS, Abbreviations
+from minscl.data.icd.lookup.abbreviations import CLINICAL, INITIALS, Abbreviations
 from minscl.data.icd.lookup.agreement import Agreement
 from minscl.data.icd.lookup.default_codes import billable_below, default_below, seventh_characters
 from minscl.data.icd.lookup.entries import IndexEntry, read_entries
@@ -30,6 +30,7 @@ from minscl.data.icd.lookup.word_index import Fit, WordIndex
 from minscl.data.icd.lookup.words import compared_words, description_words, split_words, term_words
 
 _CODE = re.compile(r"[A-Z][0-9][0-9A-Z]{0,5}")  # the beginning of a code, without the dot
+_CODE_ALONE = re.compile(r"[A-Z][0-9][0-9A-Z](?:[.,][0-9A-Z]*-*|-+)")  # so nobody writes words
 _MAX_WORDS = 40  # of a query; a paste is longer
 _MAX_COMPARED = 120  # lines whose codes' descriptions are compared with the query
 _MAX_HEADINGS = 40  # of these, headings whose codes are
@@ -75,13 +76,15 @@ class Search:
     def search(self, query: str, limit: int = 20) -> list[Hit]:
         """The best `limit` hits, best first, one for each code (or reference without one); [] if nothing matches.
 
-        A query that begins a code ("e11", "E11.6") gives the codes that begin so, in the List's order, then words.
+        A query that begins a code ("e11", "E11.6-") gives the codes that begin so, in the List's order, then words. One
+        that is written as a code gives nothing else, whether there is such a code or not ("I50.99", "I5099"), unless it
+        has no dot and the books print it ("B12").
         The last word may be unfinished, unless white space follows. Where no entry has all words, the nearest ones.
         A billable code stands before the heading through which it was found. Equal queries give equal results.
         """
         hits = {hit.code: hit for hit in self._code_hits(query, limit)}
         written = list(dict.fromkeys(split_words(query)[:_MAX_WORDS]))
-        if len(hits) < limit:
+        if len(hits) < limit and not self._is_code_alone(query, written):
             ranked = [
                 hit
                 for words in dict.fromkeys([tuple(written), self._expanded(written)])
@@ -90,6 +93,14 @@ class Search:
             for hit in sorted(ranked, key=lambda hit: -hit.score):
                 hits.setdefault(hit.code or hit.where, hit)
         return list(hits.values())[:limit]
+
+    def _is_code_alone(self, query: str, written: Sequence[str]) -> bool:
+        """Whether `query`, of the words `written`, is written as a code and cannot be words."""
+        plain = "".join(query.split()).upper()
+        if _CODE_ALONE.fullmatch(plain):
+            return True
+        known = any(word in self._index.words.numbers or word in CLINICAL for word in written)
+        return len(plain) > 2 and bool(_CODE.fullmatch(plain)) and not known
 
     def _expanded(self, written: Sequence[str]) -> tuple[str, ...]:
         """The words of a query with what its abbreviations stand for in their place."""
@@ -165,7 +176,7 @@ class Search:
 
     def _code_hits(self, query: str, limit: int) -> list[Hit]:
         """The codes that begin with `query`, if it begins a code, in the List's order."""
-        bare = "".join(query.split()).upper().replace(".", "")
+        bare = re.sub(r"[\s.,]", "", query).upper().rstrip("-")
         if not _CODE.fullmatch(bare):
             return []
         beginning = bare if len(bare) < 4 else f"{bare[:3]}.{bare[3:]}"
