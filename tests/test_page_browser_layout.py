@@ -154,7 +154,7 @@ def test_finishing_asks_about_accepted_codes_that_are_not_valid(page):
 
 @pytest.mark.parametrize("width", [1280, 640])
 def test_the_skip_link_is_first_and_keeps_the_note(coder, examples_page, width):
-    """Guards a link to the codes that Tab comes to last, that a reload takes for a note, or that leads to a hidden pane."""
+    """Guards a link to the codes that Tab comes to last, loses the note at a reload, or leads to a hidden pane."""
     page = coder(f"{examples_page[1]}#2", has_codes=False, viewport={"width": width, "height": 700})
     page.press("Tab")
     assert page.tab.evaluate("() => document.activeElement.className") == "skip"
@@ -208,7 +208,7 @@ def test_codes_and_names_show_what_cannot_be_seen(coder, tmp_path):
 
 def test_many_overlapping_quotations_leave_the_next_line_legible(coder, tmp_path):
     """Guards underlines, one for each of many overlapping quotations, that are drawn into the text below."""
-    words = "chronic systolic heart failure with reduced ejection fraction".split()
+    words = ["chronic", "systolic", "heart", "failure", "with", "reduced", "ejection", "fraction"]
     text = "\n".join([" ".join(words)] * 2)
     quotations = [" ".join(words[first:]) for first in range(8)]
     path = tmp_path / "page.html"
