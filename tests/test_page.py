@@ -16,7 +16,7 @@ from minscl.data.icd.tabular import NOTE_KINDS
 from minscl.data.types import Assignment, CodedDocument, Evidence
 from minscl.infer.answer import filter_by_score
 from minscl.page import code_set, page_html
-from minscl.page.build import SCRIPTS, STYLE, TEMPLATE, read_static, resources
+from minscl.page.build import SCRIPTS, STYLES, TEMPLATE, read_static, resources
 from minscl.page.code_set import codes_elsewhere, pack_code_set
 
 BOOK = CodeBook.load()
@@ -130,7 +130,7 @@ def test_a_served_page_may_ask_its_server():
 def test_the_files_of_the_page():
     """Guards a script that is forgotten in the page, one that hides another's function, and data that become markup."""
     folder = resources.files("minscl.page") / "static"
-    assert {path.name for path in folder.iterdir()} == {TEMPLATE, STYLE, *SCRIPTS}
+    assert {path.name for path in folder.iterdir()} == {TEMPLATE, *STYLES, *SCRIPTS}
     declared: dict[str, str] = {}
     for name in SCRIPTS:
         script = read_static(name)
@@ -141,7 +141,7 @@ def test_the_files_of_the_page():
         for match in re.finditer(r"^(?:async )?(?:function\*?|class|const|let|var) ([\w$]+)", script, re.MULTILINE):
             assert match[1] not in declared, f"{match[1]}: in {declared.get(match[1])} and {name}"
             declared[match[1]] = name
-    assert "</style" not in read_static(STYLE)
+    assert not any("</style" in read_static(name) for name in STYLES)
 
 
 def test_the_code_set_in_the_page_is_the_code_book(packed):

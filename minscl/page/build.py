@@ -20,7 +20,8 @@ from minscl.data.types import CodedDocument
 from minscl.page.answer import remark
 from minscl.page.code_set import pack_code_set
 
-TEMPLATE, STYLE = "page.html", "style.css"
+TEMPLATE = "page.html"
+STYLES = ("style.css", "screens.css", "print.css")  # in this order: later rules hold
 SCRIPTS = (  # in this order: classic scripts that share one global scope
     "text.js",
     "state.js",
@@ -41,6 +42,7 @@ SCRIPTS = (  # in this order: classic scripts that share one global scope
     "dialogs.js",
     "picker.js",
     "files.js",
+    "moves.js",
     "commands.js",
     "keys.js",
     "export.js",
@@ -79,7 +81,8 @@ def page_html(
         "remarks": [remark(document) for document in documents],
         "entries": list(entries),
     }
-    style, scripts = read_static(STYLE), [read_static(name) for name in SCRIPTS]
+    style = "\n".join(read_static(name) for name in STYLES)
+    scripts = [read_static(name) for name in SCRIPTS]
     parts = {
         "policy": policy(scripts, style, "'self'" if server else "'none'"),
         "style": f"<style>{style}</style>",

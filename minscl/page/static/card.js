@@ -29,7 +29,7 @@ function newCard(card) {
   const title = newElement("h3");
   title.id = `code-${item.key}`;
   title.append(
-    newElement("span", "code", item.code),
+    newElement("span", "code", visibleText(item.code)),
     ` ${visibleText(item.description) || "(not in the Tabular List)"}`,
   );
   element.setAttribute("aria-labelledby", title.id);
@@ -52,14 +52,14 @@ function factsOf({ item, origin, poa }) {
   if (poa) facts.push(`present on admission: ${poa === "exempt" ? "exempt" : `${POA_WORDS[poa]} (${poa})`}`);
   if (item.score !== null) facts.push(`score ${item.score.toFixed(2)}`);
   if (item.added) facts.push("added by a reviewer");
-  else if (origin !== "no") facts.push(origin);
+  else if (origin !== "no") facts.push(visibleText(origin));
   return facts.join(" · ");
 }
 
 function newQuotations({ item, assertions, places }) {
   if (!item.evidence.length) return newElement("p", "problem", "No evidence is named.");
   const list = newElement("ul", "quotations");
-  list.setAttribute("aria-label", `Evidence of ${item.code}`);
+  list.setAttribute("aria-label", `Evidence of ${visibleText(item.code)}`);
   item.evidence.forEach((evidence, index) => {
     const row = list.appendChild(newElement("li"));
     row.dataset.index = index;
@@ -69,7 +69,7 @@ function newQuotations({ item, assertions, places }) {
     const place = places[index] ? `line ${places[index]}` : "not found in the note";
     const status = assertions[index];
     const remove = newButton("remove-evidence", "Remove", `remove-${index}`);
-    remove.setAttribute("aria-label", `Remove quotation ${index + 1} of ${item.code}`);
+    remove.setAttribute("aria-label", `Remove quotation ${index + 1} of ${visibleText(item.code)}`);
     remove.dataset.index = index;
     const words = newElement("div");
     words.append(quotation, " ", newElement("span", places[index] ? "place" : "problem", place));
@@ -112,7 +112,7 @@ function newButtons(item) {
     ["reject", "Reject", "rejected"],
   ]) {
     const button = newButton(command, label, command);
-    button.setAttribute("aria-label", `${label} ${item.code}`);
+    button.setAttribute("aria-label", `${label} ${visibleText(item.code)}`);
     button.setAttribute("aria-pressed", String(item.decision === decision));
     row.append(button);
   }

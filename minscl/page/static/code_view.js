@@ -13,6 +13,9 @@ class CodeView {
     this.cards = new Map();
     this.isRestoring = false;
     list.addEventListener("click", (event) => this.tell(event.target));
+    list.addEventListener("keydown", (event) => {
+      if (event.repeat && event.key === "Enter") event.preventDefault(); // a key held down presses a button once
+    });
     list.addEventListener("focusin", (event) => this.tellFocus(event.target));
     list.addEventListener("toggle", (event) => this.fillNotes(event.target), true); // toggle does not bubble
   }
@@ -36,8 +39,10 @@ class CodeView {
     const signature = JSON.stringify({ ...card, info: card.info && card.info.valid });
     const before = this.elements.get(key);
     if (!before || this.signatures.get(key) !== signature) {
+      const wasUnfolded = before?.querySelector("details")?.open;
       this.elements.set(key, newCard(card));
       before?.replaceWith(this.elements.get(key));
+      if (wasUnfolded) this.unfold(key);
     }
     this.signatures.set(key, signature);
     const element = this.elements.get(key);
@@ -69,20 +74,33 @@ class CodeView {
     part?.scrollIntoView({ block: "nearest" });
   }
 
+  /** Bring the card of `key` to the screen; the keyboard focus comes to it, unless it is on a part of it. */
+  bring(key) {
+    const element = this.elements.get(key);
+    if (!element) return;
+    if (!element.contains(document.activeElement)) element.firstElementChild.focus({ preventScroll: true });
+    element.scrollIntoView({ block: "nearest" });
+    if (!this.isOnScreen(key)) element.scrollIntoView({ block: "start" });
+  }
+
   /** Scroll the card of `key` into view, without the keyboard focus. */
   reveal(key) {
     this.elements.get(key)?.scrollIntoView({ block: "nearest" });
   }
 
-  /** Whether most of the card of `key`, or as much as fits, is on the screen now. @returns {boolean} */
+  /** Whether the heading and most of the card of `key`, or as much as fits, are on the screen. @returns {boolean} */
   isOnScreen(key) {
-    const box = this.elements.get(key)?.getBoundingClientRect();
+    const element = this.elements.get(key);
+    if (!element?.checkVisibility()) return false;
     const pane = this.list.closest("section").getBoundingClientRect();
+    const hints = document.getElementById("hints").getBoundingClientRect(); // may lie over the pane
     const top = Math.max(pane.top, 0);
-    const bottom = Math.min(pane.bottom, window.innerHeight);
-    if (!box?.height || bottom <= top) return false;
-    const visible = Math.min(box.bottom, bottom) - Math.max(box.top, top);
-    return visible >= 0.6 * Math.min(box.height, bottom - top);
+    const bottom = Math.min(pane.bottom, hints.top, window.innerHeight);
+    const share = (part) => {
+      const box = part.getBoundingClientRect();
+      return (Math.min(box.bottom, bottom) - Math.max(box.top, top)) / Math.min(box.height, bottom - top);
+    };
+    return bottom > top && share(element.querySelector("h3")) > 0.95 && share(element) >= 0.6;
   }
 
   tell(target) {
@@ -96,7 +114,7 @@ class CodeView {
   tellFocus(target) {
     const key = target.closest(".card-place")?.dataset.key;
     const index = target.closest("[data-index]")?.dataset.index;
-    if (key && !this.isRestoring) this.onAct("look", key, index && Number(index));
+    if (key && !this.isRestoring) this.onAct("reach", key, index && Number(index));
   }
 
   focusedPart() {
@@ -110,6 +128,18 @@ class CodeView {
     this.isRestoring = true; // no look at the card by the coder
     (element.querySelector(`[data-part="${part}"]`) ?? element.firstElementChild).focus({ preventScroll: true });
     this.isRestoring = false;
+  }
+
+  unfold(key) {
+    const details = this.elements.get(key).querySelector("details");
+    if (!details) return;
+    details.open = true;
+    this.fillNotes(details); // now: the event of its opening comes later, and the list would jump
+  }
+
+  /** Fold the notes of all cards: another document comes. */
+  foldNotes() {
+    for (const details of this.list.querySelectorAll("details")) details.open = false;
   }
 
   /* The notes of the Tabular List, built when they are unfolded. */

@@ -1,7 +1,11 @@
 "use strict";
-/* What the commands of keys.js run: they find the code, quotation or selection in focus and call act() of main.js. */
+/* What the commands of keys.js run: they find the code, quotation or selection in focus and call act() of main.js.
 
-const NAME_KEY = "minscl.reviewer"; // in sessionStorage: a reload of the tab does not ask again; no patient text
+   moves.js has those that decide nothing. */
+
+// How one works, without patient text: the name until the tab is closed, whether letters act for all notes.
+const NAME_KEY = "minscl.reviewer";
+const LETTERS_KEY = "minscl.letters";
 
 /** Accept, reject or undecide the code in focus, if its card is on the screen; else bring it there. */
 function decide(name) {
@@ -15,7 +19,7 @@ function decide(name) {
 function bringToScreen(item, what) {
   if (app.codeView.isOnScreen(item.key)) return true;
   showPane("codes");
-  app.codeView.focus(item.key);
+  app.codeView.bring(item.key);
   say(`${item.code} was not on the screen. Look at it, then press again to ${what}.`);
   return false;
 }
@@ -26,43 +30,6 @@ function focusedItem() {
 
 function actOnCode(name, details = {}) {
   return app.key === null ? say("No code is in focus.") : act(name, { ...details, key: app.key });
-}
-
-/** The next or previous code in the list gets the focus. */
-function stepCode(step) {
-  const keys = listedItems(currentNote().review.state).map((item) => item.key);
-  if (!keys.length) return say("This note has no codes; press / to add one.");
-  const place = keys.indexOf(app.key) + step;
-  say("");
-  if (place < 0 || place >= keys.length) say(step < 0 ? "This is the first code." : "This is the last code.");
-  const key = keys[Math.max(0, Math.min(keys.length - 1, place))];
-  showPane("codes");
-  app.codeView.focus(key);
-  return lookAt(key);
-}
-
-function stepNote(step) {
-  const index = app.index + step;
-  if (!app.documents[index]) return say(step < 0 ? "This is the first note." : "This is the last note.");
-  showNote(index);
-  return say(`Note ${index + 1} of ${app.documents.length}: ${visibleText(app.documents[index].id)}`);
-}
-
-/** From the codes to the note, where the arrow keys select words, and back. */
-function changePane() {
-  const isNarrow = matchMedia("(max-width: 899px)").matches; // as in style.css: one pane is shown
-  const isNote = isNarrow
-    ? document.body.dataset.pane === "note"
-    : document.getElementById("note").contains(document.activeElement);
-  showPane(isNote ? "codes" : "note");
-  if (isNote) app.codeView.focus(app.key);
-  else document.getElementById("note").focus();
-}
-
-/** On a narrow page, which of note and codes is shown. */
-function showPane(name) {
-  document.body.dataset.pane = name;
-  document.getElementById("pane-switch").textContent = name === "note" ? "Show codes" : "Show note";
 }
 
 /** The selected words become evidence of the code in focus. */
@@ -119,7 +86,21 @@ async function changeCode() {
 function setPoa(poa) {
   const item = focusedItem();
   if (item && isExempt(item.code)) return say(`${item.code} is exempt from present-on-admission reporting.`);
+  if (item && !bringToScreen(item, "say when it was present")) return undefined;
   return actOnCode("present-on-admission", { poa });
+}
+
+/** The code in focus is the principal diagnosis, which is listed first; again: not. */
+async function setPrincipal() {
+  const item = focusedItem();
+  if (!item) return say("No code is in focus.");
+  if (!bringToScreen(item, "make it the principal diagnosis")) return undefined;
+  const keys = listedItems(currentNote().review.state).map(({ key }) => key);
+  const place = keys.indexOf(item.key);
+  const moved = { key: item.key, neighbours: { "-1": keys[place - 1], 1: keys[place + 1] } };
+  await act("principal", { key: item.key });
+  app.moved = focusedItem()?.principal ? moved : null;
+  return undefined;
 }
 
 /** Finish the note, after asking where codes are undecided; reopen a finished one. */
@@ -145,56 +126,43 @@ async function nameReviewer() {
   const name = await askName(app.reviewer);
   if (name) {
     app.reviewer = name;
-    try {
-      sessionStorage.setItem(NAME_KEY, name);
-    } catch {
-      // the browser forbids storage: the name is asked again after a reload
-    }
+    remember("sessionStorage", NAME_KEY, name);
     showReviewer();
   }
   return Boolean(app.reviewer);
 }
 
-function rememberedName() {
+/* Keep a setting, where the browser allows it: else it is asked again after a reload. */
+function remember(area, name, value) {
   try {
-    return sessionStorage.getItem(NAME_KEY) ?? "";
+    window[area].setItem(name, value);
+  } catch {
+    // it forbids storage
+  }
+}
+
+function remembered(area, name) {
+  try {
+    return window[area].getItem(name) ?? "";
   } catch {
     return "";
   }
 }
 
-/* What happens on a card: a look at it, or a button of it. */
-function cardCommand(command, key, index) {
-  if (command === "look") return lookAt(key, index);
+/* What happens on a card: the focus reaches it, a click on it or on a quotation, or a button of it. */
+function cardCommand(command, key, index = null) {
+  if (command === "reach") return key === app.key && index === app.quotation ? undefined : lookAt(key, index);
+  if (command === "look") {
+    lookAt(key, index);
+    return isNarrow() ? goToNote() : undefined;
+  }
   if (command === "focus") {
     lookAt(key);
     return app.codeView.focus(key);
   }
+  const what = command === "remove-evidence" ? "remove it" : "decide";
+  if (!bringToScreen(currentNote().review.state.codes[key], what)) return undefined;
   return act(command, { key, index });
-}
-
-/** Arrow keys select words of the note, Enter shows the code that quotes them. @param {HTMLElement} note */
-function listenToNote() {
-  const note = document.getElementById("note");
-  const steps = { ArrowRight: [1, false], ArrowLeft: [-1, false], ArrowDown: [1, true], ArrowUp: [-1, true] };
-  note.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Enter") {
-      const ids = wordCursor().spans();
-      if (ids.length) pickSpans(ids);
-    } else if (event.key in steps) {
-      const [step, lines] = steps[event.key];
-      const range = wordCursor().move(step, { lines, extend: event.shiftKey });
-      if (range) say(visibleText(oneLine(currentNote().note.slice(range.start, range.end))));
-    } else return;
-    event.preventDefault();
-  });
-}
-
-/* The keyboard's cursor in the shown note. */
-function wordCursor() {
-  if (app.cursor?.note !== app.noteView.note) app.cursor = new WordCursor(app.noteView);
-  return app.cursor;
 }
 
 /** The printer gets a summary of the shown note and the note itself, or the summaries that were asked for. */

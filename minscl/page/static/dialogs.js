@@ -98,7 +98,7 @@ function confirmDialog(title, sentences, label, cancel = "Cancel") {
   }).then(Boolean);
 }
 
-/** Whether to finish a document that still has undecided codes, or lacks a principal diagnosis. */
+/** Whether to finish a document that has undecided codes, accepted ones that are not valid, or no principal one. */
 async function confirmFinish(state) {
   const { decided, total } = progressOf(state);
   const accepted = Object.values(state.codes).filter((item) => item.decision === "accepted");
@@ -106,6 +106,13 @@ async function confirmFinish(state) {
   if (decided < total) doubts.push(`${total - decided} of ${total} codes are undecided; they are left out.`);
   if (accepted.length && !accepted.some((item) => item.principal))
     doubts.push("No accepted code is the principal diagnosis.");
+  const invalid = accepted
+    .map(({ code }) => ({ code: visibleText(code), reason: app.codeSet?.info(code).valid }))
+    .filter(({ reason }) => reason);
+  if (invalid.length) {
+    const names = invalid.map(({ code, reason }) => `${code} (${reason})`).join(", ");
+    doubts.push(`Accepted, but not valid as a code: ${names}.`);
+  }
   if (!accepted.length) doubts.push("No code is accepted: the note will say that there is nothing to code.");
   return !doubts.length || confirmDialog("Finish this note?", doubts, "Finish it", "Go on reviewing");
 }
@@ -119,6 +126,7 @@ function helpDialog(page) {
     const [label, input] = newCheckBox("Single letters act (Ctrl+Z and the buttons always do)", app.lettersAct);
     input.addEventListener("change", () => {
       app.lettersAct = input.checked;
+      remember("localStorage", LETTERS_KEY, input.checked ? "" : "rest");
     });
     body.append(label);
     for (const group of [...new Set(Object.values(COMMANDS).map((command) => command.group))]) {

@@ -172,8 +172,8 @@ function newCodeTable(review, title, items) {
       visibleText(quotationWithPlace(noteOf(review.document.id), quotation)),
     );
     const principal = item.principal ? " (principal diagnosis)" : "";
-    const by = entry ? `${entry.who}, ${entry.at.slice(0, 16).replace("T", " ")} UTC` : "";
-    const cells = [item.code, visibleText(item.description) + principal, poaOf(item, isExempt) ?? "", "", by];
+    const by = entry ? `${visibleText(entry.who)}, ${entry.at.slice(0, 16).replace("T", " ")} UTC` : "";
+    const cells = [visibleText(item.code), visibleText(item.description) + principal, poaOf(item, isExempt) ?? "", "", by];
     cells.forEach((text) => row.append(newElement("td", "", text)));
     row.cells[3].append(newList(evidence));
   }
@@ -182,5 +182,5 @@ function newCodeTable(review, title, items) {
 
 function reviewersOf(review) {
   const names = [...new Set(review.entries.map((entry) => entry.who))];
-  return names.join(", ") || app.reviewer || "";
+  return visibleText(names.join(", ") || app.reviewer || "");
 }

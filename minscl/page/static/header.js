@@ -32,6 +32,10 @@ function buildHeader() {
   const noCodes = newElement("p");
   noCodes.id = "no-codes";
   document.getElementById("codes").before(noCodes);
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address names the note
+    goToCodes();
+  });
   showReviewer();
   showPane("note");
   showDocumentNames();

@@ -45,9 +45,10 @@ const COMMANDS = {
     about: "Add the selected words of the note to the code's evidence",
   },
   "remove-evidence": {
-    label: "Remove quotation",
+    label: "Remove",
     keys: ["Delete", "Backspace"],
     group: "Evidence and codes",
+    bar: true,
     run: removeEvidence,
     about: "Remove the quotation in focus",
   },
@@ -72,7 +73,7 @@ const COMMANDS = {
     keys: ["P"],
     group: "Evidence and codes",
     bar: true,
-    run: () => actOnCode("principal"),
+    run: setPrincipal,
     about: "Principal diagnosis; again: not",
   },
   "move-down": {
@@ -161,9 +162,10 @@ function showHints(bar) {
   const group = newElement("div", "hint-row");
   group.setAttribute("role", "group");
   group.setAttribute("aria-label", "Commands and their keys");
-  for (const [name, { label, keys, bar: isShown }] of Object.entries(COMMANDS)) {
+  for (const [name, { label, keys, about, bar: isShown }] of Object.entries(COMMANDS)) {
     if (!isShown) continue;
     const button = newButton(name, "", `hint-${name}`);
+    if (about) button.title = about;
     button.setAttribute("aria-keyshortcuts", keys.map(shortcutName).join(" "));
     const key = newElement("kbd", "", keys[0]);
     key.setAttribute("aria-hidden", "true");
@@ -190,7 +192,8 @@ function newMessageLine() {
 }
 
 /** Tell the coder something, in sight and by voice. */
-function say(text) {
+function say(sentence) {
+  const text = visibleText(sentence); // a code is what a file says it is
   document.getElementById("message").textContent = text;
   const live = document.getElementById("live");
   live.textContent = "";

@@ -19,6 +19,7 @@ const app = {
   index: 0, // the document that is shown
   key: null, // the code that acts are about
   quotation: null, // index of its quotation in focus
+  moved: null, // {key, neighbours: {-1, 1}} of the principal diagnosis, which has just moved to the beginning
   reviewer: "",
   lettersAct: true,
   codeSet: null, // until it is unpacked
@@ -76,6 +77,8 @@ function showNote(index) {
   app.index = index;
   const { document: coded, review, note } = currentNote();
   app.noteView.show(note);
+  app.codeView.foldNotes();
+  app.moved = null;
   app.key =
     listedItems(review.state).find((item) => item.decision === "undecided")?.key ?? review.state.order[0] ?? null;
   app.quotation = null;
@@ -85,6 +88,7 @@ function showNote(index) {
   history.replaceState(null, "", `#${index + 1}`); // a reload shows the same note
   refresh();
   app.codeView.reveal(app.key);
+  showFocus(true);
   openNote(coded.id);
   checkSoon(review);
 }
@@ -148,10 +152,14 @@ function showFocus(scroll = false) {
 
 /** Put a code, or one of its quotations, in focus; its evidence lights up and scrolls into view. */
 function lookAt(key, index = null) {
-  if (key === app.key && index === app.quotation) return;
-  app.key = key;
-  app.quotation = index ?? null;
+  putInFocus(key, index);
   showFocus(true);
+}
+
+function putInFocus(key, index) {
+  if (key !== app.key) app.moved = null;
+  app.key = key;
+  app.quotation = index;
 }
 
 /* A click on marked text: the code whose quotation it is; again: the next one that quotes it. */
@@ -160,9 +168,9 @@ function pickSpans(marked) {
   if (!ids.length) return say("Your evidence without a code.");
   const place = ids.indexOf(`${app.key}.${app.quotation}`);
   const [key, index] = ids[(place + 1) % ids.length].split(".");
-  app.key = key;
-  app.quotation = Number(index);
+  putInFocus(key, Number(index));
   showFocus();
+  showPane("codes");
   app.codeView.focus(key, app.quotation);
   const item = currentNote().review.state.codes[key];
   return say(`${item.code} ${visibleText(item.description)}, ${item.decision}`);
@@ -213,7 +221,8 @@ function start() {
     if (!app.entries.has(entry.document)) app.entries.set(entry.document, []);
     app.entries.get(entry.document).push(entry);
   }
-  app.reviewer = app.server?.reviewer || rememberedName();
+  app.reviewer = app.server?.reviewer || remembered("sessionStorage", NAME_KEY);
+  app.lettersAct = remembered("localStorage", LETTERS_KEY) !== "rest";
   app.noteView = new NoteView(document.getElementById("note"), pickSpans);
   app.codeView = new CodeView(document.getElementById("codes"), cardCommand);
   buildHeader();
@@ -224,7 +233,15 @@ function start() {
   listenToPrinter();
   app.store.tell?.();
   if (documents.length) showNote(Math.min(documents.length, Number(location.hash.slice(1)) || 1) - 1);
+  beginAtTop();
   setTimeout(unpack); // the note is painted first
+}
+
+/* Tab begins with the link to the codes; a browser begins where the page was scrolled to last, unless told. */
+function beginAtTop() {
+  document.body.tabIndex = -1;
+  document.body.focus({ preventScroll: true });
+  document.body.removeAttribute("tabindex");
 }
 
 /* What the browser's storage had, unless something else wrote there. */

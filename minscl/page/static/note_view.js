@@ -7,7 +7,7 @@
    Read next: word_cursor.js, selecting by keyboard. */
 
 const BLOCK_LINES = 40; // the style sheet's guess of a block's height counts on it
-const LANES = 4;
+const LANES = 8; // underlines below one another; quotations beyond share the last
 
 /**
  * @typedef {{id: string, key: string, start: number, end: number, decision: string, code: string}} Span one quotation;
@@ -82,9 +82,9 @@ class NoteView {
   paint() {
     const byId = new Map(this.spans.map((span) => [span.id, span]));
     for (const layer of this.container.querySelectorAll(".layer")) {
-      const { lane, decision } = byId.get(layer.dataset.span);
+      const { decision } = byId.get(layer.dataset.span);
       const lit = this.focused.has(layer.dataset.span) ? " lit" : "";
-      layer.className = `layer lane-${lane} ${decision}${lit}`;
+      layer.className = `layer ${decision}${lit}`;
     }
     for (const piece of this.container.querySelectorAll(".piece")) {
       const ending = piece.dataset.ending
@@ -92,7 +92,7 @@ class NoteView {
         .filter(Boolean)
         .map((id) => byId.get(id));
       const codes = ending.filter((span) => span.decision !== "rejected").map((span) => span.code);
-      piece.dataset.codes = [...new Set(codes)].join(" ");
+      piece.dataset.codes = visibleText([...new Set(codes)].join(" "));
     }
   }
 
@@ -101,12 +101,9 @@ class NoteView {
       const element = newElement("div", "line");
       element.dataset.number = block.first + index + 1;
       const end = Math.min(line.end + 1, this.note.length); // with its \n, which a copy of the text keeps
-      this.fillLine(
-        element,
-        line.start,
-        end,
-        spans.filter((span) => span.start < end && span.end > line.start),
-      );
+      const inLine = spans.filter((span) => span.start < end && span.end > line.start);
+      element.style.setProperty("--lanes", Math.max(0, ...inLine.map((span) => span.lane)));
+      this.fillLine(element, line.start, end, inLine);
       return element;
     });
     block.element.replaceChildren(...lines);
@@ -215,7 +212,7 @@ function withLanes(spans) {
 function newPiece(spans, end) {
   const piece = newElement("mark", "piece");
   piece.dataset.spans = spans.map((span) => span.id).join(" ");
-  piece.title = [...new Set(spans.map((span) => span.code))].join("\n");
+  piece.title = [...new Set(spans.map((span) => visibleText(span.code)))].join("\n");
   piece.dataset.ending = spans
     .filter((span) => span.end === end)
     .map((span) => span.id)
@@ -226,6 +223,7 @@ function newPiece(spans, end) {
   for (const span of outerFirst) {
     const layer = newElement("span", "layer"); // paint() gives it the other classes
     layer.dataset.span = span.id;
+    layer.style.setProperty("--lane", span.lane);
     parent = parent.appendChild(layer);
   }
   return piece;

@@ -145,6 +145,7 @@ function siblingDialog(code) {
       words.every((word) => `${hit.code} ${hit.description}`.toLowerCase().includes(word)),
     );
   };
-  const about = `The codes of category ${code.slice(0, 3)} other than ${code}.`;
-  return pickCode(`Change ${code}`, "Words or a code, to shorten the list", find, about);
+  const name = visibleText(code);
+  const about = `The codes of category ${visibleText(code.slice(0, 3))} other than ${name}.`;
+  return pickCode(`Change ${name}`, "Words or a code, to shorten the list", find, about);
 }
