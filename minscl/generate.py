@@ -3,6 +3,7 @@
     python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE]
                               [--free] [--passage N] [--min-score P] [--no-calibration]
                               [--system scl | sft | cot | cot-sc]
+    python -m minscl.generate note.txt --system plm-icd | plm-ca | gki-icd --heads DIR [--attribution attingrad]
     python -m minscl.generate note.txt --system lookup --documents train.jsonl [--spans spans.jsonl]
                               [--edition 2026] [--date 2026-09-30] [--strict] [--json | --html FILE | --out FILE]
 
@@ -12,7 +13,7 @@ the model has a calibration.json, scores are calibrated and codes below its thre
 With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped. Nothing leaves the
 machine: the model is a local folder, and no module used by this command opens a connection.
 
-Read next: infer/coder.py; infer/systems/lookup.py, the baseline without a model.
+Read next: infer/coder.py; infer/systems/lookup.py, the baseline without a model; heads/predict.py.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ from tqdm import tqdm
 
 from minscl.cli import parse_flags
 from minscl.command import print_json, run_command
+from minscl.config import HEADS
 from minscl.data.answer_log import AnswerLog
 from minscl.data.calibration import NONE, PASSAGE, SETTING, Calibration, passage_length, threshold
 from minscl.data.checks import breaks_rules, check_document
@@ -37,6 +39,7 @@ from minscl.errors import InputError, printable
 from minscl.files import replace_file
 from minscl.generate_config import GenerateConfig
 from minscl.hardware import choose_device, default_cache_bytes, memory_errors
+from minscl.heads.predict import code_with_head, head_settings, load_coder
 from minscl.infer.coder import code_notes
 from minscl.infer.linear import pack_weights
 from minscl.infer.report import text_table
@@ -83,6 +86,20 @@ def code(
         table = read_table(config.documents, config.spans, codebook)
         yield from look_up_notes(table, notes, codebook, config.min_score or 0.0, skip)
         return
+    if config.system in HEADS:
+        coder = load_coder(
+            config.heads,
+            config.model,
+            system=config.system,
+            attribution=config.attribution,
+            min_score=config.min_score,
+            device=config.device,
+            dtype=config.dtype,
+        )
+        with memory_errors("--attribution attention, or shorter notes"):
+            coded = code_with_head(coder, notes, codebook, skip)
+            yield from tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1)
+        return
     system = choose_system(config.system, config.sampling())
     device, _ = choose_device(config.device, config.dtype)
     if config.compile and device.type != "cuda":
@@ -128,6 +145,17 @@ def main(argv=None) -> int:
     calibration = config.calibration()
     if config.system == LOOKUP:
         settings = lookup_settings(config.documents, config.spans, config.min_score or 0.0, codebook)
+    elif config.system in HEADS:
+        _, dtype = choose_device(config.device, config.dtype)
+        settings = head_settings(
+            config.heads,
+            config.model,
+            system=config.system,
+            attribution=config.attribution,
+            min_score=config.min_score,
+            dtype=str(dtype).removeprefix("torch."),
+            book=codebook,
+        )
     else:
         settings = settings_of(config, describe_weights(config.model, config.adapter), codebook, calibration)
     with AnswerLog(config.out, CodedDocument) if config.out else contextlib.nullcontext() as log:

@@ -8,10 +8,11 @@ import dataclasses
 from dataclasses import dataclass
 
 from minscl.cli import flag, flag_name, positional
-from minscl.config import DEMO
+from minscl.config import DEMO, HEADS
 from minscl.data.calibration import Calibration
 from minscl.edition_flags import date_flag, edition_flag
 from minscl.errors import InputError
+from minscl.heads.flags import ATTRIBUTIONS, check_head_flags
 from minscl.infer import BATCH_SIZE
 from minscl.infer.systems import SYSTEMS, Sampling
 from minscl.infer.systems.lookup import LOOKUP
@@ -58,7 +59,15 @@ class GenerateConfig:
         "calibration.json says, 0 without one",
         minimum=0,
     )
-    system: str = flag("scl", "SCL, or a baseline (infer/systems)", choices=(*SYSTEMS, LOOKUP))
+    system: str = flag("scl", "SCL, or a baseline (infer/systems)", choices=(*SYSTEMS, LOOKUP, *HEADS))
+    heads: str = flag(
+        "", "plm-icd, plm-ca, gki-icd: folder that train --system has written", metavar="DIR", role="input"
+    )
+    attribution: str = flag(
+        "",
+        "plm-icd, plm-ca, gki-icd: where evidence comes from; without it, attingrad for plm-ca, else attention",
+        choices=("", *ATTRIBUTIONS),
+    )
     documents: str = flag(
         "", "lookup: coded documents, JSONL, whose evidence phrases are looked up", metavar="FILE", role="input"
     )
@@ -98,6 +107,7 @@ class GenerateConfig:
             flag_name(item.name) for item in dataclasses.fields(self) if getattr(self, item.name) != item.default
         }
         check_lookup_flags(self.system, changed)
+        check_head_flags(self.system, changed)
         if self.grounded and not self.is_grounded:
             other = "--free" if self.free else f"--system {self.system}"
             raise InputError(f"{other} --grounded: exclude each other; leave out --grounded, which is SCL's default")
@@ -116,7 +126,7 @@ class GenerateConfig:
 
         None for codes from human evidence, since it was fitted on codes from the model's own, and without a model.
         """
-        if self.no_calibration or self.evidence or self.system == LOOKUP:
+        if self.no_calibration or self.evidence or self.system in (LOOKUP, *HEADS):
             return None
         return load_calibration(self.model, self.adapter, system=self.system, grounded=self.is_grounded)
 
