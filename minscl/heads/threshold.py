@@ -3,7 +3,8 @@
     micro-F1 = 2 TP / (assigned codes + gold codes), over all notes
 
 Source: Edin et al. tune one decision boundary, the best of 100 from 0 to 1; PLM-ICD reports several. Ours: every
-probability that occurs is tried, so none is missed. Gold codes outside the head's labels count as not assigned.
+division of the probabilities that occur is tried, so none is missed, and the threshold lies midway between the two at
+the best one, so that rounding moves no code across it. Gold codes outside the head's labels count as not assigned.
 
 Read next: train.py, which calls it once, after the last step.
 """
@@ -25,11 +26,12 @@ def best_threshold(scored: Iterable[tuple[float, bool]], gold_codes: int) -> tup
     best, best_f1, right = DEFAULT, 0.0, 0
     for assigned, (score, is_right) in enumerate(ranked, 1):
         right += is_right
-        if assigned < len(ranked) and ranked[assigned][0] == score:  # a threshold cannot divide equal scores
+        following = ranked[assigned][0] if assigned < len(ranked) else 0.0
+        if assigned < len(ranked) and following == score:  # a threshold cannot divide equal scores
             continue
         f1 = 2 * right / (assigned + gold_codes)
         if f1 > best_f1:
-            best, best_f1 = score, f1
+            best, best_f1 = (score + following) / 2, f1
     return best, best_f1
 
 
