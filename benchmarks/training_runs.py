@@ -45,7 +45,7 @@ def train_minscl(model, samples, device: torch.device, matmul_rate: float, recom
     from minscl.lora import lora_parameters
     from minscl.training.distributed import ProcessGroup
     from minscl.training.estimate import EFFICIENCY, estimate_run
-    from minscl.training.loop import plan_steps, train_steps
+    from minscl.training.loop import forward_backward, plan_steps, train_steps
 
     config = RunConfig(epochs=1, max_length=4096, pack_length=4096, recompute=recompute)
     model.train().model.recompute = recompute
@@ -57,6 +57,7 @@ def train_minscl(model, samples, device: torch.device, matmul_rate: float, recom
         parameters,
         optimizer,
         steps,
+        forward_backward=forward_backward,
         first_step=0,
         total_steps=total,
         config=config,

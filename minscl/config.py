@@ -11,12 +11,18 @@ Read next: training/run.py for a run, training/loop.py for a step.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from minscl.cli import Parser, add_flags, check_ranges, flag, flag_name, make_config, require
 from minscl.errors import InputError
 
+SCL = "scl"
+HEADS = PLM_ICD, PLM_CA, GKI_ICD = ("plm-icd", "plm-ca", "gki-icd")  # the systems of heads/
+# What only a head's training reads.
+HEAD_FIELDS = ("system", "validate", "window", "bidirectional")
 DEMO = Path(__file__).parent / "demo"  # the embedded model, its adapter and a few training samples
 
 
@@ -24,6 +30,11 @@ DEMO = Path(__file__).parent / "demo"  # the embedded model, its adapter and a f
 class RunConfig:
     """Settings of one training run. Frozen: `dataclasses.replace` makes another."""
 
+    system: str = flag(
+        SCL,
+        "scl: a LoRA adapter that generates; others: a head over hidden states (heads/)",
+        choices=(SCL, *HEADS),
+    )
     model: str = flag(str(DEMO), "model folder (Hugging Face layout)", role="input")
     documents: str = flag("", "coded documents, JSONL (Eq. 4)", role="input")
     spans: str = flag("", "span pairs, JSONL (Eq. 5)", role="input")
@@ -31,6 +42,13 @@ class RunConfig:
     no_evidence: bool = flag(
         False, "train documents on their codes only (Eq. 2): the baseline of generate --system sft"
     )
+    validate: str = flag(
+        "",
+        "heads: coded documents, JSONL, on which the threshold of all codes is chosen; none: 0.5",
+        role="input",
+    )
+    window: int = flag(512, "heads: tokens of a window; a longer note is read in overlapping windows", minimum=8)
+    bidirectional: bool = flag(False, "heads: every token of a window attends to all of it, not only backwards")
     out: str = flag("runs/scl", "folder of the adapter, the metrics and the checkpoints", role="output folder")
     resume: bool = flag(False, "continue from the newest checkpoint in --out")
     rank: int = flag(8, "LoRA rank", minimum=1, maximum=65_536)
@@ -99,13 +117,30 @@ def parse_run(argv: list[str] | None = None) -> RunConfig:
     )
     add_flags(parser, RunConfig)
     values = vars(parser.parse_args(argv))
-    return make_config(RunConfig, dataclasses.asdict(PRESETS[values.pop("cfg")]) | values)
+    preset = dataclasses.asdict(PRESETS[values.pop("cfg")])
+    check_system_flags(values.get("system", preset["system"]), values)
+    return make_config(RunConfig, preset | values)
+
+
+def check_system_flags(system: str, flags: Mapping[str, Any]) -> None:
+    """Raises InputError where a flag on the command line, a key of `flags`, is not one of `system`."""
+    if system in HEADS:
+        for name in ("spans", "samples", "no_evidence", "fsdp"):
+            if name in flags:
+                raise InputError(
+                    f"--system {system} {flag_name(name)}: a head is trained on the codes of --documents, in one "
+                    f"process; leave {flag_name(name)} out"
+                )
+    for name in HEAD_FIELDS[1:]:
+        if system == SCL and name in flags:
+            raise InputError(f"{flag_name(name)}: only heads read it; leave it out, or give --system {HEADS[0]}")
 
 
 def check_paths(config: RunConfig) -> None:
     """Raises InputError naming the flag and the remedy for a model folder or data file that does not exist."""
     require(config.model, "--model")
-    for name in ("samples",) if config.samples else ("documents", "spans"):
+    names = ("documents", "validate") if config.system in HEADS else ("documents", "spans")
+    for name in ("samples",) if config.samples else names:
         path = getattr(config, name)
         if path:
             require(path, flag_name(name))

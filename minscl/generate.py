@@ -4,6 +4,7 @@
                               [--free] [--passage N] [--min-score P] [--no-calibration]
                               [--system scl | sft | cot | cot-sc] [--verify]
     python -m minscl.generate note.txt --system clh | mac [--verify] [--endpoint URL --model NAME]
+    python -m minscl.generate note.txt --system plm-icd | plm-ca | gki-icd --heads DIR [--attribution attingrad]
     python -m minscl.generate note.txt --system lookup --documents train.jsonl [--spans spans.jsonl]
                               [--edition 2026] [--date 2026-09-30] [--strict] [--json | --html FILE | --out FILE]
 
@@ -14,7 +15,7 @@ With --out, coded notes are appended as they finish, and an interrupted run resu
 machine, unless --endpoint names a server elsewhere and --allow-remote allows it: only then is a connection opened.
 
 Read next: infer/coder.py; infer/systems/clh.py, a system of several questions; infer/systems/lookup.py, the baseline
-without a model.
+without a model; heads/predict.py.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from minscl.cli import parse_flags
 from minscl.command import print_json, run_command
+from minscl.config import HEADS
 from minscl.data.answer_log import AnswerLog
 from minscl.data.calibration import VERIFIED, Calibration, threshold
 from minscl.data.checks import breaks_rules, check_document
@@ -39,6 +41,7 @@ from minscl.errors import InputError, printable
 from minscl.files import replace_file
 from minscl.generate_config import GenerateConfig, settings_of
 from minscl.hardware import choose_device, default_cache_bytes, memory_errors
+from minscl.heads.predict import code_with_head, head_settings, load_coder
 from minscl.infer.answer import filter_by_score
 from minscl.infer.asker import EndpointAsker, LocalAsker
 from minscl.infer.coder import code_notes
@@ -90,6 +93,17 @@ def code(
     if config.system == LOOKUP:
         table = read_table(config.documents, config.spans, codebook)
         coded = look_up_notes(table, notes, codebook, config.min_score or 0.0, skip)
+    elif config.system in HEADS:
+        coder = load_coder(
+            config.heads,
+            config.model,
+            system=config.system,
+            attribution=config.attribution,
+            min_score=config.min_score,
+            device=config.device,
+            dtype=config.dtype,
+        )
+        coded = code_with_head(coder, notes, codebook, skip)
     elif config.system in DIALOGUES:
         coded = run_dialogues(dialogue_of(config.system, codebook), notes, asker, config.batch_size, skip)
         coded = (finish(document, codebook, calibration, config.min_score) for document in coded)
@@ -113,7 +127,7 @@ def code(
     if config.verify:
         verified = verify_documents(coded, codebook, asker, config.batch_size, skip)
         coded = (check_document(document, codebook) for document in verified)
-    with memory_errors("a smaller --memory"):
+    with memory_errors("--attribution attention, or shorter notes" if config.system in HEADS else "a smaller --memory"):
         yield from tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1 or config.system == LOOKUP)
 
 
@@ -167,6 +181,17 @@ def main(argv=None) -> int:
     if config.system == LOOKUP:
         settings = lookup_settings(config.documents, config.spans, config.min_score or 0.0, codebook)
         settings |= weights_of(config) if config.verify else {}
+    elif config.system in HEADS:
+        _, dtype = choose_device(config.device, config.dtype)
+        settings = head_settings(
+            config.heads,
+            config.model,
+            system=config.system,
+            attribution=config.attribution,
+            min_score=config.min_score,
+            dtype=str(dtype).removeprefix("torch."),
+            book=codebook,
+        )
     else:
         settings = settings_of(config, weights_of(config), codebook, calibration)
     if config.verify:

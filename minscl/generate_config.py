@@ -8,13 +8,14 @@ import dataclasses
 from dataclasses import dataclass
 
 from minscl.cli import flag, flag_name, positional
-from minscl.config import DEMO
+from minscl.config import DEMO, HEADS
 from minscl.data.calibration import NONE, PASSAGE, SETTING, Calibration, passage_length, threshold
 from minscl.data.icd import CodeBook
 from minscl.data.resuming import EDITION
 from minscl.edition_flags import date_flag, edition_flag
 from minscl.errors import InputError
 from minscl.hardware import choose_device
+from minscl.heads.flags import ATTRIBUTIONS, check_head_flags
 from minscl.infer import BATCH_SIZE
 from minscl.infer.endpoint_address import check_address
 from minscl.infer.systems import DIALOGUES, SYSTEMS, Sampling
@@ -62,7 +63,7 @@ class GenerateConfig:
         "calibration.json says, 0 without one",
         minimum=0,
     )
-    system: str = flag("scl", "SCL, or a baseline (infer/systems)", choices=(*SYSTEMS, *DIALOGUES, LOOKUP))
+    system: str = flag("scl", "SCL, or a baseline (infer/systems)", choices=(*SYSTEMS, *DIALOGUES, LOOKUP, *HEADS))
     verify: bool = flag(
         False, "then expand each code to its siblings and have the model choose, and say yes or no (systems/verify.py)"
     )
@@ -72,6 +73,14 @@ class GenerateConfig:
         "name; key: variable MINSCL_API_KEY",
     )
     allow_remote: bool = flag(False, "allow notes to leave this machine for the endpoint")
+    heads: str = flag(
+        "", "plm-icd, plm-ca, gki-icd: folder that train --system has written", metavar="DIR", role="input"
+    )
+    attribution: str = flag(
+        "",
+        "plm-icd, plm-ca, gki-icd: where evidence comes from; without it, attingrad for plm-ca, else attention",
+        choices=("", *ATTRIBUTIONS),
+    )
     documents: str = flag(
         "", "lookup: coded documents, JSONL, whose evidence phrases are looked up", metavar="FILE", role="input"
     )
@@ -111,6 +120,7 @@ class GenerateConfig:
             flag_name(item.name) for item in dataclasses.fields(self) if getattr(self, item.name) != item.default
         }
         check_lookup_flags(self.system, changed)
+        check_head_flags(self.system, changed)
         if self.grounded and not self.is_grounded:
             other = "--free" if self.free else f"--system {self.system}"
             raise InputError(f"{other} --grounded: exclude each other; leave out --grounded, which is SCL's default")
@@ -142,7 +152,7 @@ class GenerateConfig:
     @property
     def needs_weights(self) -> bool:
         """Whether a local model answers."""
-        return not self.endpoint and (self.system != LOOKUP or self.verify)
+        return not self.endpoint and (self.system not in (LOOKUP, *HEADS) or self.verify)
 
     @property
     def is_grounded(self) -> bool:
@@ -154,7 +164,7 @@ class GenerateConfig:
 
         None for codes from human evidence, since it was fitted on codes from the model's own, and without a model.
         """
-        if self.no_calibration or self.evidence or self.system == LOOKUP or self.endpoint:
+        if self.no_calibration or self.evidence or self.system in (LOOKUP, *HEADS) or self.endpoint:
             return None
         return load_calibration(self.model, self.adapter, system=self.system, grounded=self.is_grounded)
 

@@ -23,6 +23,7 @@ ALLOWED = {  # room → rooms and modules that it may import
     "infer": {"infer", "infer.systems", "model", "data", "data.icd", "data.assertion"},
     "infer.systems": {"infer", "infer.systems", "model", "data", "data.icd"},
     "training": {"training", "model", "lora", "data", "data.icd", "config"},  # config: RunConfig, a run's settings
+    "heads": {"heads", "training", "model", "lora", "data", "data.icd", "data.spans", "config", "pretrained"},
     "score": {"score", "data", "data.icd"},
     "page": {"page", "infer", "data", "data.icd"},
 }

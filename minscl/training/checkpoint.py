@@ -17,7 +17,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,8 +25,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from minscl.config import RunConfig
-from minscl.data.sample_types import Sample
+from minscl.config import HEAD_FIELDS, SCL, RunConfig
 from minscl.errors import InputError, printable
 from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_file, require_file
 from minscl.model.digest import folder_digest
@@ -38,7 +37,8 @@ NAME = re.compile(r"step-([0-9]{8})")  # of a checkpoint's folder; a copy by ano
 TEMPORARY_NAME = re.compile(r"\.step-[0-9]{8}\.tmp")
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")  # of a parameter
 # Settings that may differ when a run is resumed: they change paths or cost, not the arithmetic.
-RESUMABLE = ("documents", "spans", "samples", "out", "resume", "device", "save_every", "recompute", "fsdp", "dry_run")
+PATHS = ("documents", "spans", "samples", "validate", "out")
+RESUMABLE = (*PATHS, "resume", "device", "save_every", "recompute", "fsdp", "dry_run")
 
 
 class DamagedCheckpoint(ValueError):
@@ -54,15 +54,17 @@ class OptimizerState(Protocol):
         ...
 
 
-def checkpoint_settings(config: RunConfig, dtype: torch.dtype, samples: Sequence[Sample]) -> dict:
+def checkpoint_settings(config: RunConfig, dtype: torch.dtype, token_ids: Iterable[tuple]) -> dict:
     """What must be equal for a run to be resumed: everything that changes the arithmetic.
 
-    The model is identified by a digest of its weights, whatever its path, the data by its token ids.
+    The model is identified by a digest of its weights, whatever its path, the data by `token_ids`, one tuple a sample:
+    those of its prompt and target, or of a note with its labels.
     """
     data_digest = hashlib.sha256()
-    for sample in samples:
-        data_digest.update(repr((sample.prompt_ids, sample.target_ids)).encode())
-    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in RESUMABLE}
+    for ids in token_ids:
+        data_digest.update(repr(ids).encode())
+    unused = HEAD_FIELDS if config.system == SCL else ()  # so that runs of before heads/ can be resumed
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in (*RESUMABLE, *unused)}
     return settings | {
         "model": folder_digest(config.model),
         "dtype": str(dtype),

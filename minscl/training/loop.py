@@ -16,14 +16,14 @@ Read next: data/samples.py. docs/training.md draws a pack.
 import math
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 
 from minscl.config import RunConfig
 from minscl.data.loss import IGNORE, masked_loss
 from minscl.data.packing import Step, epoch_order, pack_step
-from minscl.data.sample_types import Sample
 from minscl.errors import InputError
 from minscl.hardware import peak_memory
 from minscl.model import Decoder, SharedPrefixMask
@@ -31,6 +31,25 @@ from minscl.training.distributed import ProcessGroup
 
 MAX_STEPS = 2**24  # AdamW's count is a float32 and goes no further; a checkpoint's name has eight digits
 LOGIT_CHUNK = 512  # target positions whose logits exist at a time: 0.25 GB in float32 with Llama 3's vocabulary
+
+
+class StepCounts(Protocol):
+    """What the loop reads of a step, whatever is trained on it; the fields are those of data.packing.Step."""
+
+    @property
+    def sample_indices(self) -> tuple[int, ...]:
+        """The samples of the step."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Their tokens."""
+        ...
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens that this process computes."""
+        ...
 
 
 class NotFinite(ArithmeticError):
@@ -42,11 +61,12 @@ class NotFinite(ArithmeticError):
 
 
 def train_steps(
-    model: Decoder,
+    model: Any,
     parameters: Sequence[torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
-    steps: Iterable[tuple[int, Step]],
+    steps: Iterable[tuple[int, StepCounts]],
     *,
+    forward_backward: Callable[[Any, Any, torch.device], float],
     first_step: int,
     total_steps: int,
     config: RunConfig,
@@ -55,8 +75,10 @@ def train_steps(
 ) -> Iterator[dict]:
     """Train on `steps`, (epoch, Step) pairs from `plan_steps`; yields one record of metrics.jsonl after each.
 
-    `parameters`: what is trained, LoRA's A and B. `first_step`: how many steps of `total_steps` are done already. Times
-    are in seconds, memory in bytes. Raises NotFinite before the optimiser has used a gradient that is not finite.
+    `parameters`: what is trained, LoRA's A and B. `forward_backward(model, step, device)`: adds up their gradients and
+    returns the loss of the step: the function of this file for a Decoder, heads/train.py's for a head. `first_step`:
+    how many steps of `total_steps` are done already. Times are in seconds, memory in bytes. Raises NotFinite before the
+    optimiser has used a gradient that is not finite.
     """
     run_start = time.monotonic()
     for number, (epoch, step) in enumerate(steps, first_step):
@@ -150,25 +172,33 @@ def seed_dropout(seed: int, step: int, rank: int) -> None:
 
 
 def plan_steps(
-    samples: Sequence[Sample], config: RunConfig, first_step: int, group: ProcessGroup
-) -> tuple[Iterator[tuple[int, Step]], int]:
+    samples: Sequence[Any],
+    config: RunConfig,
+    first_step: int,
+    group: ProcessGroup,
+    build_step: Callable[[list[int], int], Any] | None = None,
+) -> tuple[Iterator[tuple[int, Any]], int]:
     """((epoch, Step) pairs from `first_step` on, packed as they are asked for; number of steps of the whole run).
 
-    Every sample once per epoch; a Step holds the packs of this process.
+    Every sample once per epoch; a Step holds the packs of this process. `build_step(indices, number)`: makes the step
+    of other samples than data.packing's.
     """
     steps_per_epoch = count_steps(samples, config) // config.epochs
 
-    def steps() -> Iterator[tuple[int, Step]]:
+    def pack(indices: list[int], number: int) -> Step:
+        return pack_step(samples, indices, config.pack_length, group.rank, group.size)
+
+    def steps() -> Iterator[tuple[int, Any]]:
         for epoch in range(first_step // steps_per_epoch, config.epochs):
             order = epoch_order(len(samples), config.batch_size, config.seed, epoch)
             for number, indices in enumerate(order, epoch * steps_per_epoch):
                 if number >= first_step:
-                    yield epoch, pack_step(samples, indices, config.pack_length, group.rank, group.size)
+                    yield epoch, (build_step or pack)(indices, number)
 
     return steps(), count_steps(samples, config)
 
 
-def count_steps(samples: Sequence[Sample], config: RunConfig) -> int:
+def count_steps(samples: Sequence[Any], config: RunConfig) -> int:
     """Optimiser steps of the whole run. Raises InputError for more than MAX_STEPS."""
     total_steps = math.ceil(len(samples) / config.batch_size) * config.epochs
     if total_steps > MAX_STEPS:

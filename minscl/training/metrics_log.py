@@ -69,9 +69,10 @@ class MetricsLog:
 def describe(record: dict, smoothed_loss: float) -> str:
     """Epoch, smoothed loss, learning rate, tokens per second, share of tokens saved by shared prefixes, memory."""
     seconds, tokens, computed = record["step_seconds"], record["tokens"], record["computed_tokens"]
+    saved = f" ({1 - computed / tokens:.0%} saved by sharing)" if computed < tokens else ""  # a head's windows overlap
     return (
         f"epoch {record['epoch'] + 1}, loss {smoothed_loss:.3f}, lr {record['lr']:.1e}, "
-        f"{tokens / seconds:,.0f} tokens/s ({1 - computed / tokens:.0%} saved by sharing), "
+        f"{tokens / seconds:,.0f} tokens/s{saved}, "
         f"{record['peak_memory_bytes'] / 2**30:.1f} GB"
     )
 

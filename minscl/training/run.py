@@ -5,8 +5,10 @@ Read next: loop.py for the step; run_folder.py for what is written.
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
@@ -22,10 +24,36 @@ from minscl.settings import show_value
 from minscl.training.checkpoint import checkpoint_settings, load_checkpoint, newest_checkpoint, save_checkpoint
 from minscl.training.distributed import ProcessGroup, join_process_group, shard_blocks
 from minscl.training.estimate import describe_data, estimate_run, print_samples
-from minscl.training.loop import NotFinite, count_steps, learns, plan_steps, train_steps
+from minscl.training.loop import NotFinite, count_steps, forward_backward, learns, plan_steps, train_steps
 from minscl.training.metrics_log import MetricsLog, plot_losses, truncate_metrics
 from minscl.training.run_folder import check_out, read_matmul_mode, write_run_json
 from minscl.training.stop_signals import StopSignals
+
+
+class Named(Protocol):
+    """A sample: messages show `name`."""
+
+    @property
+    def name(self) -> str:
+        """The document, or file:line."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run trains: LoRA for generation (`lora_task`), or a head (heads/train.py).
+
+    `parameters`: name → trained tensor. `settings`: checkpoint_settings. `forward_backward` as for train_steps,
+    `build_step` as for plan_steps. `save(finished)`: write the result to --out; returns its name for messages.
+    """
+
+    model: Any
+    samples: Sequence[Named]
+    parameters: dict[str, torch.nn.Parameter]
+    settings: dict
+    forward_backward: Callable[[Any, Any, torch.device], float]
+    save: Callable[[bool], str]
+    build_step: Callable[[list[int], int], Any] | None = None
 
 
 def train_adapter(config: RunConfig) -> Path:
@@ -58,8 +86,20 @@ def train_adapter(config: RunConfig) -> Path:
     with lock_folder(out) if group.is_main else contextlib.nullcontext():
         check_out(config)  # again: another run may have written since
         model = load_model_with_lora(config, device, dtype)
-        run_steps(model, samples, config, device, dtype, group)
+        run_steps(lora_task(model, samples, config, dtype), config, device, group)
     return out
+
+
+def lora_task(model: Decoder, samples: Sequence[Sample], config: RunConfig, dtype: torch.dtype) -> Task:
+    """LoRA of `model`, trained on the targets of `samples`."""
+
+    def save(finished: bool) -> str:
+        save_adapter(model, Path(config.out), base_model_name=config.model)
+        return "adapter"
+
+    ids = ((sample.prompt_ids, sample.target_ids) for sample in samples)
+    settings = checkpoint_settings(config, dtype, ids)
+    return Task(model, samples, dict(lora_parameters(model)), settings, forward_backward, save)
 
 
 def warn_if_nothing_is_learned(config: RunConfig, total_steps: int) -> None:
@@ -106,18 +146,21 @@ def prepare_machine(
     dtype: torch.dtype,
     group: ProcessGroup,
 ) -> str:
-    """Choose how a CPU multiplies float32 matrices, and estimate the run from the measured rate; returns both as text.
+    """Choose how a CPU multiplies float32 matrices, and estimate the run from the measured rate; both as text."""
+    rate, machine = measure_machine(config, device, dtype)
+    estimate = estimate_run(model_config, samples, config, dtype=dtype, matmul_rate=rate, processes=group.size)
+    return f"machine: {machine}; {group.size} process{'es' * (group.size > 1)}\n{estimate}"
+
+
+def measure_machine(config: RunConfig, device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
+    """(matmul rate in operations per second, a summary); on a CPU it also chooses how float32 is multiplied.
 
     A resumed run multiplies as it did when it began, so that its numbers do not depend on a new measurement.
     """
     if device.type == "cpu":
         previous_mode = read_matmul_mode(Path(config.out) / "run.json") if config.resume else None
-        rate, machine = choose_float32_matmul(dtype, previous_mode)
-    else:
-        rate = measure_matmul_rate(device, dtype, rows=8192, columns=4096)
-        machine = torch.cuda.get_device_name(device)
-    estimate = estimate_run(model_config, samples, config, dtype=dtype, matmul_rate=rate, processes=group.size)
-    return f"machine: {machine}; {group.size} process{'es' * (group.size > 1)}\n{estimate}"
+        return choose_float32_matmul(dtype, previous_mode)
+    return measure_matmul_rate(device, dtype, rows=8192, columns=4096), torch.cuda.get_device_name(device)
 
 
 def load_model_with_lora(config: RunConfig, device: torch.device, dtype: torch.dtype) -> Decoder:
@@ -130,25 +173,17 @@ def load_model_with_lora(config: RunConfig, device: torch.device, dtype: torch.d
     return model.train()
 
 
-def run_steps(
-    model: Decoder,
-    samples: Sequence[Sample],
-    config: RunConfig,
-    device: torch.device,
-    dtype: torch.dtype,
-    group: ProcessGroup,
-) -> None:
+def run_steps(task: Task, config: RunConfig, device: torch.device, group: ProcessGroup) -> None:
     """Train from the newest checkpoint to the last step or a stop signal, and write the files of the run."""
     out = Path(config.out)
-    parameters = dict(lora_parameters(model))
+    parameters, settings = task.parameters, task.settings
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay
     )
-    settings = checkpoint_settings(config, dtype, samples)
-    total_steps, first_step = count_steps(samples, config), 0
+    total_steps, first_step = count_steps(task.samples, config), 0
     if config.resume:
         first_step = load_checkpoint(out / "checkpoints", parameters, optimizer, settings, total_steps)
-    steps, _ = plan_steps(samples, config, first_step, group)
+    steps, _ = plan_steps(task.samples, config, first_step, group, task.build_step)
     group.barrier()  # every process has read the checkpoint before the main process writes
     if group.is_main:
         if config.resume and first_step == 0:
@@ -158,14 +193,15 @@ def run_steps(
     done = first_step
     with (
         StopSignals() as stop,
-        report_not_finite(samples, out, group.is_main),  # after the progress bar is closed
+        report_not_finite(task.samples, out, group.is_main),  # after the progress bar is closed
         MetricsLog(out, first_step, total_steps, enabled=group.is_main) as log,
     ):
         for record in train_steps(
-            model,
+            task.model,
             list(parameters.values()),
             optimizer,
             steps,
+            forward_backward=task.forward_backward,
             first_step=first_step,
             total_steps=total_steps,
             config=config,
@@ -180,16 +216,16 @@ def run_steps(
             if stopping:
                 break
     if group.is_main:
-        save_adapter(model, out, base_model_name=config.model)
+        saved = task.save(done == total_steps)
         remark = "" if learns(config, total_steps) else " (learning rate 0: it changes nothing)"
-        print(f"adapter after {done} of {total_steps} steps{remark}: {out}", file=sys.stderr)
+        print(f"{saved} after {done} of {total_steps} steps{remark}: {out}", file=sys.stderr)
         print(plot_losses(out), file=sys.stderr)
     if done < total_steps:
         raise SystemExit(stop.exit_status)
 
 
 @contextlib.contextmanager
-def report_not_finite(samples: Sequence[Sample], out: Path, is_main: bool) -> Iterator[None]:
+def report_not_finite(samples: Sequence[Named], out: Path, is_main: bool) -> Iterator[None]:
     """NotFinite → one line naming the samples and the last good checkpoint, and exit status 1: the run failed."""
     try:
         yield

@@ -4,6 +4,7 @@
     out/metrics.jsonl, loss.png                               one record per step, and the loss curve
     out/checkpoints/step-NNNNNNNN/                            what --resume continues from
     out/adapter_model.safetensors, adapter_config.json        the adapter, in PEFT's format
+    out/head.safetensors, head.json                           with --system plm-icd and the like: the head (heads/)
 
 Read next: checkpoint.py, metrics_log.py.
 """
@@ -22,7 +23,9 @@ from minscl.settings import read_settings
 from minscl.training.checkpoint import misplaced_checkpoints, newest_checkpoint
 
 LOG = logging.getLogger("minscl")
-RESULTS = ("adapter_model.safetensors", "adapter_config.json", "metrics.jsonl")  # never written over by another run
+HEAD_TENSORS, HEAD_SETTINGS = "head.safetensors", "head.json"
+# Never written over by another run.
+RESULTS = ("adapter_model.safetensors", "adapter_config.json", HEAD_TENSORS, HEAD_SETTINGS, "metrics.jsonl")
 
 
 def check_out(config: RunConfig) -> None:
@@ -45,7 +48,7 @@ def check_out(config: RunConfig) -> None:
         raise InputError(f"{path}: not a checkpoint, but named like one; move it away")
     for name in () if config.dry_run else (*RESULTS, "run.json", "loss.png", "checkpoints/.tmp"):
         output_path(out / name)
-        for read in filter(None, (config.documents, config.spans, config.samples)):
+        for read in filter(None, (config.documents, config.spans, config.samples, config.validate)):
             if same_file(out / name, read):
                 raise InputError(f"--out {out}: its {name} is also {read}, which is read; name another folder")
 

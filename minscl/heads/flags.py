@@ -1,0 +1,36 @@
+"""The flags of `generate` for a head, checked before torch is imported.
+
+Read next: predict.py.
+"""
+
+from collections.abc import Collection
+
+from minscl.config import HEADS, PLM_CA
+from minscl.errors import InputError
+
+ATTENTION, ATT_IN_GRAD = "attention", "attingrad"
+ATTRIBUTIONS = (ATTENTION, ATT_IN_GRAD)
+FLAGS = ("--heads", "--attribution")
+OTHER_FLAGS = ("--adapter", "--evidence", "--grounded", "--free", "--no-calibration", "--passage", "--compile")
+
+
+def default_attribution(system: str) -> str:
+    """What the system's authors publish: AttInGrad for plm-ca, else the attention."""
+    return ATT_IN_GRAD if system == PLM_CA else ATTENTION
+
+
+def check_head_flags(system: str, flags: Collection[str]) -> None:
+    """Raises InputError where `flags`, those that the user gave, do not go with `system`."""
+    if system not in HEADS:
+        for name in FLAGS:
+            if name in flags:
+                raise InputError(f"{name}: only --system {', '.join(HEADS)} reads it; leave it out, or name the system")
+        return
+    if "--heads" not in flags:
+        raise InputError(
+            f"--system {system}: needs a trained head; give --heads DIR, made by "
+            f"python -m minscl.train --system {system}"
+        )
+    for name in OTHER_FLAGS:
+        if name in flags:
+            raise InputError(f"--system {system} {name}: a head has no answer to generate; leave {name} out")
