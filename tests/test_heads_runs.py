@@ -68,6 +68,7 @@ def test_an_overfitted_batch(trained, training_folder):
     assert codes_of(all_codes) == [LABELS] * 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("system", ["plm-ca", "gki-icd"])
 def test_the_other_heads_overfit_too(system, training_folder, documents, tmp_path, monkeypatch):
     """Guards: a head that trains in one form only; guidance, its own loss and its first queries among them."""
@@ -148,6 +149,7 @@ def test_evidence_is_in_the_note(trained, training_folder):
                 assert quotation.text.strip() == quotation.text != ""
 
 
+@pytest.mark.long
 def test_the_commands(training_folder, documents, tmp_path):
     """Guards the whole way as a user goes it: trained by one process, used by another."""
     train = [sys.executable, "-m", "minscl.train", "--system", "plm-ca", "--model", training_folder, "--out", "heads"]

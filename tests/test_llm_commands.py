@@ -64,7 +64,9 @@ def read(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", [("--system", "clh"), ("--system", "mac", "--verify")], ids=" ".join)
+@pytest.mark.parametrize(
+    "flags", [pytest.param(("--system", "clh"), marks=pytest.mark.long), ("--system", "mac", "--verify")], ids=" ".join
+)
 def test_the_embedded_model_runs(note_folder, generate, flags):
     """Guards: a system that starts with no model that we have; a document without its intermediate answers, or made
     with settings that another run would not notice."""

@@ -102,7 +102,7 @@ def test_a_choice_cannot_leave_its_list(kind, tmp_path):
     is allowed; every option can be reached."""
     tokenizer, options = load_tokenizer(make_folder(tmp_path, kind)), ("0", "1", "10", "12", "no", "yes", "I10")
     stop_ids, written = frozenset(tokenizer.stop_ids), set()
-    for seed in range(60):
+    for seed in range(400):
         guide, chooser = choice_guide(tokenizer, options), random.Random(seed)
         for _ in range(20):
             for token in guide.forced():

@@ -246,6 +246,7 @@ TWO_PROCESSES = """
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_train_what_one_does(training_folder, tmp_path):
     """Guards: gradients averaged or left out, a process that waits for ever, weights split wrongly.
 
@@ -308,7 +309,7 @@ def test_dry_run_shows_what_would_be_trained_and_writes_nothing(tmp_path, monkey
     assert re.search(
         r"data: 24 documents, 240 gold spans; [\d,]+ tokens, [\d,]+ of them trained; the longest sample has", stderr
     )
-    assert re.search(r"model: 7,339,104 parameters, [\d,]+ of them trained", stderr)
+    assert re.search(r"model: 10,326,816 parameters, [\d,]+ of them trained", stderr)
     assert re.search(r"run: 17 steps, .* about .* GB", stderr)
     shortest, *_, longest = stdout.split("--- ")[1:]
     assert shortest.startswith("span") and longest.startswith("document")
