@@ -65,7 +65,7 @@ def test_files_are_read_by_evaluate_and_the_log_goes_on_elsewhere(page, coder, e
     [reviewed] = read_jsonl(tmp_path / "reviewed.jsonl", CodedDocument)
     assert [code.code for code in reviewed.codes] == ["I11.0", "I50.9"] and reviewed.text == examples_page[0][0].text
     (tmp_path / "machine.jsonl").write_text(export(page, "machine.jsonl"))
-    write_jsonl(tmp_path / "batch.jsonl", examples_page[0])  # three notes, of which one is finished (F12)
+    write_jsonl(tmp_path / "batch.jsonl", examples_page[0])  # three notes, of which one is finished
     for arguments in (["machine.jsonl"], ["batch.jsonl", "--gold-notes-only"]):
         report = call_command(evaluate.main, "--gold", "reviewed.jsonl", "--pred", *arguments, cwd=tmp_path)
         assert report.returncode == 0, report.stderr
@@ -207,7 +207,7 @@ def test_a_full_storage_is_emptied_and_told(coder, examples_page):
 
 
 def test_search_adds_no_code_for_one_that_is_not_listed(page):
-    """Guards T32.99 that Enter added for "I50.99" (F11), and left-out codes without their descriptions (F4)."""
+    """Guards T32.99 that Enter added for "I50.99", and left-out codes without their descriptions."""
     page.wait("app.search")
     before = page.codes()
     page.press("/")

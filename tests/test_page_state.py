@@ -50,8 +50,8 @@ def test_reviewed_documents_are_coded_documents(exports):
 
 
 def test_who_coded_is_in_the_exports(exports):
-    """Guards reviewed documents and tables without code set and model (F4), and a machine.jsonl that evaluate refuses
-    or that has a coder's decisions (F12)."""
+    """Guards reviewed documents and tables without code set and model, and a machine.jsonl that evaluate refuses
+    or that has a coder's decisions."""
     reviewed = [CodedDocument.from_dict(json.loads(line)) for line in exports["reviewed"].splitlines()]
     assert {(document.edition, document.date) for document in reviewed} == {("2027", "2026-11-02")}
     assert {"model": "demo"} in [document.coded_with for document in reviewed]

@@ -50,8 +50,8 @@ def journal(process) -> list[dict]:
 
 def test_a_note_is_coded_as_one_watches_and_again_from_the_coder_s_evidence(coder, server):
     """Guards an answer that shows only at its end, codes that cannot be undone, and evidence of the coder's that the
-    model does not get; codes without edition and model on the page and in the log (F4); an answer that is thrown away
-    for want of a name, and evidence that needs a code (F13)."""
+    model does not get; codes without edition and model on the page and in the log; an answer that is thrown away
+    for want of a name, and evidence that needs a code."""
     page = coder(address_of(server, 3), has_codes=False)
     assert page.tab.locator("#note-title").inner_text() == "urinary_coronary.txt" and page.codes() == []
     answer = page.tab.locator(".answer")
@@ -110,7 +110,7 @@ def test_rules_are_checked_again_after_a_change(coder, server):
     page.select("dyspnea")
     page.press("e")
     page.expect(page.card("I10").locator("li", has_text="“dyspnea”")).to_contain_text("denied")
-    page.expect(page.tab.locator("#warnings")).to_contain_text("K21.00")  # the machine's, which no check repeats (F4)
+    page.expect(page.tab.locator("#warnings")).to_contain_text("K21.00")  # the machine's, which no check repeats
     page.press("u", "u")
 
 

@@ -92,7 +92,7 @@ def test_a_code_that_says_the_opposite_is_not_first(search, query, code):
     ],
 )
 def test_what_clinicians_write_for_short_is_found(search, query, code):
-    """Guards abbreviations that the books do not print (F11): nothing was found."""
+    """Guards abbreviations that the books do not print: nothing was found."""
     assert code in codes(search.search(query))[:3]
 
 
@@ -103,13 +103,13 @@ def test_each_abbreviation_leads_to_a_code(search):
 
 @pytest.mark.parametrize("query", ["I50.99", "I5099", "E11.99", "J18.99", "I10.9", "C99", "C99-"])
 def test_a_code_that_is_not_listed_is_not_read_as_words(search, query):
-    """Guards T32.99 for "I50.99" (F11), whose "99" was a word; but "B12" and "A1c" are words."""
+    """Guards T32.99 for "I50.99", whose "99" was a word; but "B12" and "A1c" are words."""
     assert search.search(query) == []
 
 
 @pytest.mark.parametrize("query, code", [("I50.2-", "I50.2"), ("E11,65", "E11.65"), ("b12 deficiency", "E53.8")])
 def test_a_code_may_be_written_with_dash_or_comma(search, query, code):
-    """Guards queries that found nothing (F11)."""
+    """Guards queries that found nothing."""
     assert code in codes(search.search(query))[:3]
 
 

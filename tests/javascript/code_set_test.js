@@ -86,7 +86,7 @@ test("the code set and the search over it", async (t) => {
   });
 
   await t.test("what is written as a code finds codes or nothing, and codes of another edition say when", () => {
-    // guards T32.99 for "I50.99" (F11), and a code of the next or last edition that was not found
+    // guards T32.99 for "I50.99", and a code of the next or last edition that was not found
     const codes = (query) => plain(search.search(query, 3)).map(({ code }) => code);
     for (const query of ["I50.99", "i50.99", "I5099", "C99", "J18.99"]) assert.deepStrictEqual(codes(query), [], query);
     assert.equal(codes("I50.2-")[0], "I50.2");
