@@ -154,15 +154,14 @@ def run_decoding(record, device: torch.device) -> None:
 
 
 def measure_grounding(decoding: Decoding, cuda_graphs: bool) -> str:
-    """A line on grounded decoding; at toy size with the demo's tokenizer and first document, and no warm-up."""
+    """A line on grounded decoding, with a tokenizer of at most the model's vocabulary; no warm-up at toy size."""
     toy = decoding.record.toy
-    if toy:
-        note, tokenizer = read_jsonl(DEMO / "documents.jsonl", CodedDocument)[0].text, load_tokenizer(DEMO)
-    else:
-        note = invented("test")[0].text
-        with tempfile.TemporaryDirectory() as folder:
-            train_tokenizer(tokenizer_texts(), folder, GROUNDED_VOCABULARY)
-            tokenizer = load_tokenizer(folder)
+    documents = read_jsonl(DEMO / "documents.jsonl", CodedDocument) if toy else invented("test")
+    texts = [document.text for document in documents] if toy else tokenizer_texts()
+    with tempfile.TemporaryDirectory() as folder:
+        train_tokenizer(texts, folder, min(GROUNDED_VOCABULARY, decoding.model.config.vocab_size))
+        tokenizer = load_tokenizer(folder)
+    note = documents[0].text
     figures = time_grounding(
         decoding.model, tokenizer, note, decoding.repeats, warm_up=not toy, cuda_graphs=cuda_graphs
     )

@@ -94,15 +94,7 @@ def code(
         table = read_table(config.documents, config.spans, codebook)
         coded = look_up_notes(table, notes, codebook, config.min_score or 0.0, skip)
     elif config.system in HEADS:
-        coder = load_coder(
-            config.heads,
-            config.model,
-            system=config.system,
-            attribution=config.attribution,
-            min_score=config.min_score,
-            device=config.device,
-            dtype=config.dtype,
-        )
+        coder = load_coder(config.head_choice(), config.device, config.dtype)
         coded = code_with_head(coder, notes, codebook, skip)
     elif config.system in DIALOGUES:
         coded = run_dialogues(dialogue_of(config.system, codebook), notes, asker, config.batch_size, skip)
@@ -183,15 +175,7 @@ def main(argv=None) -> int:
         settings |= weights_of(config) if config.verify else {}
     elif config.system in HEADS:
         _, dtype = choose_device(config.device, config.dtype)
-        settings = head_settings(
-            config.heads,
-            config.model,
-            system=config.system,
-            attribution=config.attribution,
-            min_score=config.min_score,
-            dtype=str(dtype).removeprefix("torch."),
-            book=codebook,
-        )
+        settings = head_settings(config.head_choice(), dtype, codebook)
     else:
         settings = settings_of(config, weights_of(config), codebook, calibration)
     if config.verify:

@@ -11,11 +11,11 @@ from minscl.cli import flag, flag_name, positional
 from minscl.config import DEMO, HEADS
 from minscl.data.calibration import NONE, PASSAGE, SETTING, Calibration, passage_length, threshold
 from minscl.data.icd import CodeBook
-from minscl.data.resuming import EDITION
+from minscl.data.resuming import code_set_settings
 from minscl.edition_flags import date_flag, edition_flag
 from minscl.errors import InputError
 from minscl.hardware import choose_device
-from minscl.heads.flags import ATTRIBUTIONS, check_head_flags
+from minscl.heads.flags import ATTRIBUTIONS, HeadChoice, check_head_flags
 from minscl.infer import BATCH_SIZE
 from minscl.infer.endpoint_address import check_address
 from minscl.infer.systems import DIALOGUES, SYSTEMS, Sampling
@@ -159,6 +159,10 @@ class GenerateConfig:
         """Whether decoding is grounded: SCL without --free."""
         return self.system == "scl" and not self.free
 
+    def head_choice(self) -> HeadChoice:
+        """The flags that decide how a head codes."""
+        return HeadChoice(self.heads, self.model, self.system, self.attribution, self.min_score)
+
     def calibration(self) -> Calibration | None:
         """The calibration of the model's scores. Raises InputError for a damaged file.
 
@@ -187,8 +191,5 @@ def settings_of(
     values = dataclasses.asdict(config) | {"dtype": str(dtype).removeprefix("torch."), "grounded": config.is_grounded}
     values |= {SETTING: calibration or NONE, "min_score": threshold(calibration, config.min_score)}
     passage = passage_length(calibration, config.passage)
-    code_set = {PASSAGE: str(passage)} if passage else {}
-    code_set |= {EDITION: codebook.edition.id}
-    if codebook.date:
-        code_set["date"] = str(codebook.date)
-    return weights | {name: str(values[name]) for name in names} | code_set
+    passages = {PASSAGE: str(passage)} if passage else {}
+    return weights | {name: str(values[name]) for name in names} | passages | code_set_settings(codebook)

@@ -39,6 +39,10 @@ class Losses(NamedTuple):
     end: float
     start: float
 
+    def named(self) -> dict[str, float]:
+        """For metrics.jsonl."""
+        return {"loss": self.token, "end_loss": self.end, "start_loss": self.start}
+
 
 def tag_heads(hidden_size: int) -> nn.ModuleDict:
     """The two heads, with random weights."""

@@ -1,6 +1,6 @@
 """Steps as they are trained: the stream's samples packed, tags split off, errors injected. Worker processes do it.
 
-    for step, tags, kinds in prepared_steps(stream, first, total, …)
+    for step, tags, kinds in prepared_steps(PreparedSteps(stream, total, …), first, device)
 
 A step is a pure function of (seed, step), so it does not matter which process prepares it. One core prepares 160,000
 tokens a second: more than two cores train, less than a GPU does.
@@ -33,6 +33,10 @@ class PreparedStep(NamedTuple):
     tags: list[torch.Tensor]
     kinds: Counter
 
+    def counts(self) -> dict[str, int]:
+        """Samples by kind, and tokens, for metrics.jsonl."""
+        return {**self.kinds, "tokens": self.step.tokens, "computed_tokens": self.step.computed_tokens}
+
 
 class PreparedSteps(Dataset):
     """The steps of a run of `total` by their number; `vocabulary`: number of token ids."""
@@ -59,15 +63,13 @@ def pack_whole(samples: list[Sample], pack_length: int, seed: int = 0, epoch: in
     return step
 
 
-def prepared_steps(
-    stream: Stream, first: int, total: int, *, seed: int, pack_length: int, vocabulary: int, device: torch.device
-) -> Iterable[PreparedStep]:
-    """Steps `first` to `total`, in order; prepared ahead by other processes where a GPU trains."""
+def prepared_steps(dataset: PreparedSteps, first: int, device: torch.device) -> Iterable[PreparedStep]:
+    """The steps from `first` on, in order; prepared ahead by other processes where a GPU trains."""
     workers = min(MOST_WORKERS, (os.cpu_count() or 1) - 1) if device.type == "cuda" else 0
     return DataLoader(
-        PreparedSteps(stream, total, seed, pack_length, vocabulary),
+        dataset,
         batch_size=None,
-        sampler=range(first, total),
+        sampler=range(first, len(dataset)),
         num_workers=workers,
         collate_fn=as_it_is,
         multiprocessing_context="fork" if workers else None,  # the stream is shared, not copied

@@ -26,7 +26,7 @@ from minscl.training.metrics_log import truncate_metrics
 from study.evidence_tags import forward_backward, tag_heads, token_loss
 from study.induction_head_init import in_circuit, write_induction_heads
 from study.muon import Muon
-from study.prepared import prepared_steps
+from study.prepared import PreparedSteps, prepared_steps
 from study.stream import Stream
 
 SHAPE = {
@@ -131,6 +131,11 @@ class Optimizers:
         """What the parameter's optimizer keeps of it."""
         return ("momentum_buffer",) if self.owner[parameter] is self.both[0] else ADAMW_STATE
 
+    def set_rates(self, rate: float, circuit_factor: float) -> None:
+        """The learning rate of the next step; of the induction heads and the embeddings, times `circuit_factor`."""
+        for group in self.param_groups:
+            group["lr"] = rate * (circuit_factor if group["circuit"] else 1.0)
+
     def step(self) -> None:
         for optimizer in self.both:
             optimizer.step()
@@ -184,35 +189,20 @@ def pretrain(
     first = load_checkpoint(out / "checkpoints", named, optimizer, settings, total, keys)
     last_save = began = time.monotonic()
     truncate_metrics(out / "metrics.jsonl", first)
-    vocabulary, pack_length = model.config.vocab_size, size.pack_length
-    steps = prepared_steps(
-        stream, first, total, seed=seed, pack_length=pack_length, vocabulary=vocabulary, device=device
-    )
+    dataset = PreparedSteps(stream, total, seed, size.pack_length, model.config.vocab_size)
+    steps = prepared_steps(dataset, first, device)
     bar = tqdm(steps, initial=first, total=total, unit="step", dynamic_ncols=True, mininterval=10)
     with open(out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
-        for number, (step, tags, kinds) in enumerate(bar, first):
+        for number, prepared in enumerate(bar, first):
             rate = learning_rate(number, total, decay, size.peak_lr)
-            circuit_factor = min(1.0, 0.03 + number / gentle) if gentle else 1.0
-            for group in optimizer.param_groups:
-                group["lr"] = rate * (circuit_factor if group["circuit"] else 1.0)
+            optimizer.set_rates(rate, min(1.0, 0.03 + number / gentle) if gentle else 1.0)
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                losses = forward_backward(model, heads, step, tags, device)
+                losses = forward_backward(model, heads, prepared.step, prepared.tags, device)
             norm = torch.nn.utils.clip_grad_norm_(named.values(), 1.0).item()
             optimizer.step()
             optimizer.zero_grad()
-            record = {
-                "step": number + 1,
-                "loss": losses.token,
-                "end_loss": losses.end,
-                "start_loss": losses.start,
-                "lr": rate,
-                "grad_norm": norm,
-                **kinds,
-                "tokens": step.tokens,
-                "computed_tokens": step.computed_tokens,
-                "step_seconds": time.monotonic() - began,
-                "device": device.type,
-            }
+            record = {"step": number + 1, "lr": rate, "grad_norm": norm, "device": device.type}
+            record |= {**losses.named(), **prepared.counts(), "step_seconds": time.monotonic() - began}
             if held_out and ((number + 1) % VALIDATE_EVERY == 0 or number + 1 == total):
                 with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                     record["held_out_loss"] = {name: token_loss(model, part, device) for name, part in held_out.items()}

@@ -18,6 +18,7 @@ from minscl.data.icd import CodeBook
 from minscl.data.types import CodedDocument, Note, Pair
 from minscl.errors import InputError
 from minscl.heads import knowledge
+from minscl.heads.flags import HeadChoice
 from minscl.heads.folder import load_head, read_head_settings
 from minscl.heads.predict import code_with_head, load_coder
 from minscl.heads.train import cross_entropy, train_head
@@ -44,7 +45,7 @@ def trained(training_folder, documents, fast_measurement, tmp_path_factory):
 
 def load(folder, trained, **changes):
     system = json.loads((trained / "head.json").read_text())["system"]
-    return load_coder(str(trained), str(folder), system=system, device="cpu", **changes)
+    return load_coder(HeadChoice(str(trained), str(folder), system, **changes), "cpu")
 
 
 def notes_of(documents=DOCUMENTS):
@@ -250,7 +251,7 @@ def test_a_damaged_head_is_named(trained, training_folder, tmp_path, damage, wor
 def test_a_head_of_another_system_is_refused(trained, training_folder):
     """Guards a head loaded as what it is not."""
     with pytest.raises(InputError, match="its head is of plm-icd; give --system plm-icd"):
-        load_coder(str(trained), str(training_folder), system="plm-ca", device="cpu")
+        load_coder(HeadChoice(str(trained), str(training_folder), "plm-ca"), "cpu")
 
 
 @pytest.mark.parametrize(

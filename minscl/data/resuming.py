@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Iterable
 
+from minscl.data.icd import CodeBook
 from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
@@ -19,6 +20,11 @@ LOG = logging.getLogger("minscl")
 EDITION = "edition"  # the setting with the code set; versions before 0.3.0 had only one
 EVIDENCE = "evidence"  # the setting with a digest of a note's human evidence
 Quotations = dict[str, list[str]]  # human evidence by note id
+
+
+def code_set_settings(codebook: CodeBook) -> dict[str, str]:
+    """The settings with the edition, and with the date of service where one was named."""
+    return {EDITION: codebook.edition.id} | ({"date": str(codebook.date)} if codebook.date else {})
 
 
 def already_coded(

@@ -4,6 +4,7 @@ Read next: predict.py.
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from minscl.config import HEADS, PLM_CA
 from minscl.errors import InputError
@@ -12,6 +13,20 @@ ATTENTION, ATT_IN_GRAD = "attention", "attingrad"
 ATTRIBUTIONS = (ATTENTION, ATT_IN_GRAD)
 FLAGS = ("--heads", "--attribution")
 OTHER_FLAGS = ("--adapter", "--evidence", "--grounded", "--free", "--no-calibration", "--passage", "--compile")
+
+
+@dataclass(frozen=True)
+class HeadChoice:
+    """What of `generate`'s flags decides how a head codes.
+
+    `attribution`: "" for default_attribution's; `min_score`: None for the head's own threshold.
+    """
+
+    folder: str
+    model: str
+    system: str
+    attribution: str = ""
+    min_score: float | None = None
 
 
 def default_attribution(system: str) -> str:

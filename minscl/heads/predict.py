@@ -18,11 +18,11 @@ from minscl.data.checks import check_document
 from minscl.data.icd import CodeBook
 from minscl.data.notes import Skip
 from minscl.data.record_checks import show_id
-from minscl.data.resuming import EDITION
+from minscl.data.resuming import code_set_settings
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.heads.evidence import att_in_grad, evidence_spans, token_offsets
-from minscl.heads.flags import ATT_IN_GRAD, default_attribution
+from minscl.heads.flags import ATT_IN_GRAD, HeadChoice, default_attribution
 from minscl.heads.folder import HeadSettings, load_head, read_head_settings
 from minscl.heads.head_model import HeadModel, check_window
 from minscl.lora.peft_io import CONFIG_FILE
@@ -65,62 +65,43 @@ class HeadCoder:
         return CodedDocument(note.id, note.text, tuple(codes), warnings=())
 
 
-def load_coder(
-    folder: str,
-    model_folder: str,
-    *,
-    system: str,
-    attribution: str = "",
-    min_score: float | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-) -> HeadCoder:
-    """The head in `folder` on the decoder in `model_folder`; `min_score` and `attribution` instead of its own.
+def load_coder(choice: HeadChoice, device: str = "auto", dtype: str = "auto") -> HeadCoder:
+    """The head of `choice` on its decoder.
 
     Raises InputError for a folder that is damaged, of another system, or trained on another model.
     """
-    settings = read_matching_settings(folder, model_folder, system)
-    decoder, tokenizer = load_pretrained(model_folder, folder, device=device, dtype=dtype)
+    settings = read_matching_settings(choice)
+    decoder, tokenizer = load_pretrained(choice.model, choice.folder, device=device, dtype=dtype)
     check_window(settings.window, decoder.config)
-    head = load_head(folder, settings).to(decoder.model.embed_tokens.weight.device)
-    model = HeadModel(system, decoder, head, settings.labels, settings.window, settings.bidirectional)
-    threshold = settings.threshold if min_score is None else min_score
-    return HeadCoder(model, tokenizer, threshold, attribution or default_attribution(system))
+    head = load_head(choice.folder, settings).to(decoder.model.embed_tokens.weight.device)
+    model = HeadModel(choice.system, decoder, head, settings.labels, settings.window, settings.bidirectional)
+    threshold = settings.threshold if choice.min_score is None else choice.min_score
+    return HeadCoder(model, tokenizer, threshold, choice.attribution or default_attribution(choice.system))
 
 
-def read_matching_settings(folder: str, model_folder: str, system: str) -> HeadSettings:
-    """head.json of `folder`. Raises InputError where it is another system's, or was trained on another model."""
-    settings = read_head_settings(folder)
-    if settings.system != system:
-        raise InputError(f"--heads {folder}: its head is of {settings.system}; give --system {settings.system}")
-    if settings.model != folder_digest(model_folder):
-        raise InputError(f"--heads {folder}: was trained on another model than --model {model_folder}; give that model")
+def read_matching_settings(choice: HeadChoice) -> HeadSettings:
+    """head.json of the folder. Raises InputError where it is another system's, or was trained on another model."""
+    settings = read_head_settings(choice.folder)
+    if settings.system != choice.system:
+        raise InputError(f"--heads {choice.folder}: its head is of {settings.system}; give --system {settings.system}")
+    if settings.model != folder_digest(choice.model):
+        raise InputError(
+            f"--heads {choice.folder}: was trained on another model than --model {choice.model}; give that model"
+        )
     return settings
 
 
-def head_settings(
-    folder: str,
-    model_folder: str,
-    *,
-    system: str,
-    attribution: str,
-    min_score: float | None,
-    dtype: str,
-    book: CodeBook,
-) -> dict[str, str]:
-    """What decides about the codes, as generate.settings_of says it for a generating model. Raises InputError."""
-    settings = read_matching_settings(folder, model_folder, system)
-    path = Path(folder)
-    values = {
-        "system": system,
-        "model": f"{Path(model_folder).resolve().name} {settings.model}",
-        "heads": f"{path.resolve().name} {folder_digest(path, CONFIG_FILE)}",
-        "attribution": attribution or default_attribution(system),
-        "min_score": str(settings.threshold if min_score is None else min_score),
-        "dtype": dtype,
-        EDITION: book.edition.id,
-    }
-    return values | ({"date": str(book.date)} if book.date else {})
+def head_settings(choice: HeadChoice, dtype: torch.dtype, codebook: CodeBook) -> dict[str, str]:
+    """What decides about the codes, as generate_config.settings_of says it for an LLM. Raises InputError."""
+    settings, folder = read_matching_settings(choice), Path(choice.folder)
+    return {
+        "system": choice.system,
+        "model": f"{Path(choice.model).resolve().name} {settings.model}",
+        "heads": f"{folder.resolve().name} {folder_digest(folder, CONFIG_FILE)}",
+        "attribution": choice.attribution or default_attribution(choice.system),
+        "min_score": str(settings.threshold if choice.min_score is None else choice.min_score),
+        "dtype": str(dtype).removeprefix("torch."),
+    } | code_set_settings(codebook)
 
 
 def code_with_head(

@@ -26,7 +26,7 @@ from minscl.lora import add_lora, lora_parameters
 from minscl.model import Decoder, ModelConfig
 from minscl.training.loop import LOGIT_CHUNK, count_steps
 
-EFFICIENCY = 0.6  # share of the matmul rate that a whole step reaches; benchmarks/train.py measures it
+EFFICIENCY = 0.6  # share of the matmul rate that a whole step reaches on a CPU; an H200: 0.06 to 0.23 (benchmarks.md)
 STEPS_PACKED = 48  # at most, to estimate the share of tokens that packing saves
 PROCESS_BYTES = 350 * 2**20  # of a Python process with torch
 

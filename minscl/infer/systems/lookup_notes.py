@@ -12,7 +12,7 @@ from minscl.data.coded_records import read_documents, read_pairs
 from minscl.data.icd import CodeBook
 from minscl.data.notes import Skip
 from minscl.data.record_checks import show_id
-from minscl.data.resuming import EDITION
+from minscl.data.resuming import code_set_settings
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 from minscl.files import read_bytes
@@ -40,15 +40,14 @@ def check_lookup_flags(system: str, flags: Collection[str]) -> None:
 
 
 def lookup_settings(documents: str, spans: Sequence[str], min_score: float, codebook: CodeBook) -> dict[str, str]:
-    """What decides about the codes, as generate.settings_of says it for a model: files by name and digest.
+    """What decides about the codes, as generate_config.settings_of says it for a model: files by name and digest.
 
     Raises InputError for a file that cannot be read.
     """
     settings = {"system": LOOKUP, "min_score": str(min_score), "min_share": str(MIN_SHARE)}
     for name, paths in (("documents", [documents] if documents else []), ("spans", spans)):
         settings[name] = ", ".join(f"{Path(path).name} {_digest(path)}" for path in paths) or "none"
-    date = {"date": str(codebook.date)} if codebook.date else {}
-    return settings | {EDITION: codebook.edition.id} | date
+    return settings | code_set_settings(codebook)
 
 
 def _digest(path: str) -> str:
