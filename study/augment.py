@@ -1,9 +1,9 @@
-"""Augmentation of coded documents: excerpts, other line breaks, and other findings in the same text.
+"""Augmentation of coded documents: excerpts, two of them together, other line breaks, other findings in the same text.
 
-A few hundred annotated documents are read many times. An excerpt shows that any sentence may stand alone; replaced line
-breaks, that layout means nothing; and a replaced finding, that the words around it do not determine the code: the
-phrase of a span pair takes the place of an annotated phrase, and its code the place of the annotated code. The last
-one brings codes of the Alphabetic Index into real text.
+A few hundred annotated documents are read many times. An excerpt shows that any sentence may stand alone; one after
+another, that it may stand anywhere; replaced line breaks, that layout means nothing; and a replaced finding, that the
+words around it do not determine the code: the phrase of a span pair takes the place of an annotated phrase, and its
+code the place of the annotated code. The last one brings codes of the Alphabetic Index into real text.
 
 Every function takes a document whose evidence is the text at its offsets, and returns another one.
 
@@ -68,6 +68,21 @@ def part(document: CodedDocument, start: int, end: int) -> CodedDocument:
         if inside:
             codes.append(dataclasses.replace(assignment, evidence=inside))
     return dataclasses.replace(document, text=document.text[start:end], codes=tuple(codes))
+
+
+def join_documents(first: CodedDocument, second: CodedDocument) -> CodedDocument:
+    """`second` after `first`, on a new line; a code of both has the evidence of both."""
+    offset = len(first.text) + 1
+    codes = {assignment.code: assignment for assignment in first.codes}
+    for assignment in second.codes:
+        moved = tuple(
+            dataclasses.replace(evidence, start=evidence.start + offset, end=evidence.end + offset)
+            for evidence in assignment.evidence
+            if evidence.start is not None and evidence.end is not None
+        )
+        known = codes.get(assignment.code)
+        codes[assignment.code] = dataclasses.replace(assignment, evidence=(known.evidence if known else ()) + moved)
+    return dataclasses.replace(first, text=f"{first.text}\n{second.text}", codes=tuple(codes.values()))
 
 
 def join_lines(document: CodedDocument, share: float, rng: random.Random) -> CodedDocument:

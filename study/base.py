@@ -1,7 +1,8 @@
 """The study's base models: what an LLM is before SCL, in small. They have never seen a code.
 
-Language modelling on CodiEsp's training and background texts and ACI-Bench's training notes, and quoting tasks without
-codes (quoting.py): a base that knows how clinical notes read and can quote from one, and nothing of ICD-10-CM.
+Language modelling on CodiEsp's training and background texts and ACI-Bench's training notes, quoting tasks without
+codes, and lists of random identifiers to sort (quoting.py): a base that knows how clinical notes read, can quote from
+one and can write a letter with digits, and knows nothing of ICD-10-CM.
 
 Read next: pretrain.py; run.py.
 """
@@ -18,9 +19,9 @@ from study.quoting import Vocabulary
 from study.stream import PairPool, Stream
 
 SIZES = {  # hidden size, intermediate size, layers, heads, key-value heads, head size
-    "small": (128, 384, 3, 4, 2, 32),
-    "medium": (192, 576, 4, 4, 2, 48),
-    "large": (288, 896, 5, 4, 2, 64),
+    "small": (192, 576, 4, 4, 2, 48),
+    "medium": (288, 896, 8, 4, 2, 64),
+    "large": (512, 1536, 8, 8, 2, 64),
 }
 DECAY_SHARE = 0.25
 GENTLE_STEPS = 300
@@ -49,7 +50,7 @@ def train_base(size: str, tokenizer_folder: Path, out: Path, *, steps: int, seed
         texts,
         [],
         PairPool([]),
-        lambda progress: {"text": 0.5, "quote": 0.5},
+        lambda progress: {"text": 0.45, "quote": 0.45, "identifiers": 0.1},
         seed,
         vocabulary=vocabulary,
         step_tokens=STEP[device.type].tokens,

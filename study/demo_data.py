@@ -86,11 +86,11 @@ def pretraining_stream(tokenizer, seed: int = SEED, step_tokens: int = STEP["cpu
     phrases, gold = common_phrases(codebook), gold_pairs(codebook)
     first_encounters = [pair for pair in gold if not LATER_ENCOUNTERS.search(pair.evidence)]
     sources = [
-        Source("annotated", documents["annotated"], weight=4.5, replaced=0.4),
-        Source("codiesp", documents["codiesp"], weight=3.5, replaced=0.5),
-        Source("cases", documents["cases"], weight=2.0, replaced=0.4),
-        Source("notes", documents["notes"], weight=3.5, replaced=0.4),
-        Source("invented", documents["invented"], weight=1.5, replaced=0.4),
+        Source("annotated", documents["annotated"], weight=5.5, replaced=0.4),
+        Source("codiesp", documents["codiesp"], weight=3.0, replaced=0.5),
+        Source("cases", documents["cases"], weight=1.3, replaced=0.5),
+        Source("notes", documents["notes"], weight=4.0, replaced=0.4),
+        Source("invented", documents["invented"], weight=1.2, replaced=0.4),
     ]
     described = [(code, codebook.description(code) or "") for code in codebook.billable]
     pairs = PairPool(
@@ -118,8 +118,7 @@ def held_out(tokenizer) -> dict[str, Step]:
     }
     return {
         name: pack_whole(
-            [encode_sample(tokenizer, document_sample(document)) for document in items[:HELD_OUT_DOCUMENTS]],
-            STEP["cpu"].pack_length,
+            [encode_sample(tokenizer, document_sample(document)) for document in items[:HELD_OUT_DOCUMENTS]]
         )
         for name, items in documents.items()
     }

@@ -77,6 +77,36 @@ def split_tags(step: Step, vocabulary: int) -> tuple[Step, list[torch.Tensor]]:
     return dataclasses.replace(step, packs=tuple(packs)), tags
 
 
+class Places(NamedTuple):
+    """Where a pack has losses, int64 tensors; found before the pack goes to a GPU, which would have to be waited for.
+
+    `needed` (N,): the positions that have one. The others are places in `needed`: `targets` (M,), where the token of
+    `labels` (M,) is predicted; `notes`, the note's tokens, with bool `is_end`, whether a quotation ends there; `ends`
+    (E,), where it does, with the quotation's first token in `starts` (E,).
+    """
+
+    needed: torch.Tensor
+    targets: torch.Tensor
+    labels: torch.Tensor
+    notes: torch.Tensor
+    is_end: torch.Tensor
+    ends: torch.Tensor
+    starts: torch.Tensor
+
+    @classmethod
+    def of(cls, pack: Pack, tags: torch.Tensor) -> "Places":
+        """Those of a pack with tags (T,)."""
+        is_target, in_note, is_end = pack.labels != IGNORE, tags > 0, (tags & END) > 0
+        needed = torch.nonzero(is_target | in_note)[:, 0]
+        targets, notes, ends = (torch.nonzero(mask[needed])[:, 0] for mask in (is_target, in_note, is_end))
+        starts = first_tokens(pack.input_ids, tags)
+        return cls(needed, targets, pack.labels[is_target], notes, is_end[in_note], ends, starts)
+
+    def to(self, device: torch.device) -> "Places":
+        """The same on `device`."""
+        return Places(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
 def first_tokens(input_ids: torch.Tensor, tags: torch.Tensor) -> torch.Tensor:
     """Of each END token, the token of the last START up to it: input_ids, tags (T,) → (N,)."""
     places = torch.arange(len(tags), device=tags.device)
@@ -91,22 +121,19 @@ def forward_backward(
     sums = {name: torch.zeros((), device=device) for name in Losses._fields}
     note_tokens = max(1, sum(int((tag > 0).sum()) for tag in tags))
     quotations = max(1, sum(int(((tag & END) > 0).sum()) for tag in tags))
+    chunk = LOGIT_CHUNK[device.type]
     for pack, tag in zip(step.packs, tags, strict=True):
-        pack, tag = pack.to(device), tag.to(device)
-        is_target = pack.labels != IGNORE
-        needed = is_target | (tag > 0)
-        leaf, hidden = states(model, pack, needed)
-        targets, notes = leaf[is_target[needed]], leaf[tag[needed] > 0]
-        chunk = LOGIT_CHUNK[device.type]
-        for states_chunk, labels in zip(targets.split(chunk), pack.labels[is_target].split(chunk), strict=True):
+        places = Places.of(pack, tag).to(device)
+        leaf, hidden = states(model, pack.to(device), places.needed)
+        targets = leaf[places.targets]
+        for states_chunk, labels in zip(targets.split(chunk), places.labels.split(chunk), strict=True):
             loss = masked_loss(model.lm_head(states_chunk), labels) / step.target_tokens
             loss.backward(retain_graph=True)
             sums["token"] += loss.detach()
-        if len(notes):
-            is_end = (tag[tag > 0] & END) > 0
-            end_loss = tag_loss(heads["end"](notes)[:, 0], is_end) / note_tokens
-            logits = model.lm_head(heads["start"](notes[is_end]))
-            start_loss = F.cross_entropy(logits, first_tokens(pack.input_ids, tag), reduction="sum") / quotations
+        if len(places.notes):
+            end_loss = tag_loss(heads["end"](leaf[places.notes])[:, 0], places.is_end) / note_tokens
+            logits = model.lm_head(heads["start"](leaf[places.ends]))
+            start_loss = F.cross_entropy(logits, places.starts, reduction="sum") / quotations
             (WEIGHTS["end"] * end_loss + WEIGHTS["start"] * start_loss).backward()
             sums["end"] += end_loss.detach()
             sums["start"] += start_loss.detach()
@@ -136,7 +163,7 @@ def tag_loss(logits: torch.Tensor, is_end: torch.Tensor) -> torch.Tensor:
 
 
 def states(model: Decoder, pack: Pack, needed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(a leaf, the states that it copies), (N, C) of the positions where `needed` (T,) is true."""
+    """(a leaf, the states that it copies), (N, C) of the positions `needed`: int64 (N,), or where bool (T,) is true."""
     [hidden] = model.model(
         pack.input_ids[None],
         positions=pack.positions[None],

@@ -3,8 +3,8 @@
     M ← β M + G        U = orthogonalise(G + β M)        W ← W - lr · (0.2 √max(rows, columns) U + decay · W)
 
 The factor gives the update AdamW's root mean square, so that one learning rate serves both (Liu et al., arXiv
-2502.16982). torch.optim.Muon computes in bfloat16, which a CPU without bfloat16 products does four times more slowly;
-this one computes in the parameters' dtype, matrices of one shape in one batch.
+2502.16982). As torch.optim.Muon, it orthogonalises in bfloat16, but not on a CPU, which without bfloat16 products takes
+four times as long that way; and matrices of one shape in one batch.
 
 Read next: pretrain.py.
 """
@@ -43,7 +43,9 @@ class Muon(torch.optim.Optimizer):
                     by_shape.setdefault(parameter.shape, []).append(parameter)
             for shape, parameters in by_shape.items():
                 directions = torch.stack([self._direction(parameter, group["momentum"]) for parameter in parameters])
-                updates = 0.2 * max(shape) ** 0.5 * orthogonalise(directions)
+                if directions.is_cuda:
+                    directions = directions.bfloat16()
+                updates = 0.2 * max(shape) ** 0.5 * orthogonalise(directions).to(parameters[0].dtype)
                 for parameter, update in zip(parameters, updates, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=group["lr"])
 

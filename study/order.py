@@ -29,10 +29,12 @@ from minscl.model import load_tokenizer
 from minscl.pretrained import load_pretrained
 from minscl.score.bootstrap import ROUNDS, bootstrap, bootstrap_rows
 from minscl.score.systems import count_system
-from study.run import LORA, REDUCED
+from study.run import FULL, LORA, repeated
 from study.steps import run_step
 from study.tables import MICRO, OVERLAP
 
+COPIES = 10  # of each document: as often as run.py's rows with spans see one
+SPANS = 2000
 ORDERS = {"numbers first": SCL, "numbers last": CODE_FIRST}
 
 
@@ -43,9 +45,9 @@ def write_samples(data: Path, tokenizer, reference_first: bool) -> Path:
         codebook = CodeBook.load()
         texts = [
             document_sample(document, reference_first=reference_first)
-            for document in read_jsonl(data / "evidence.jsonl", CodedDocument)
+            for document in read_jsonl(repeated(data / "evidence.jsonl", COPIES), CodedDocument)
         ]
-        texts += [span_sample(pair, codebook) for pair in read_jsonl(data / "gold.jsonl", Pair)]
+        texts += [span_sample(pair, codebook) for pair in read_jsonl(data / "gold.jsonl", Pair)[:SPANS]]
         write_jsonl(path, [encode_sample(tokenizer, text) for text in texts])
     return path
 
@@ -69,7 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m study.order", description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/study"), help="run.py's folder, with base and data")
     parser.add_argument("--seeds", default="0,1,2", help="seeds, with commas (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=REDUCED.epochs, help="passes over the samples")
+    parser.add_argument("--epochs", type=int, default=FULL.span_passes, help="passes over the samples")
     parser.add_argument("--split", default="dev", help="file of gold documents in the work folder's data")
     args = parser.parse_args()
     base, data = args.work / "base-medium", args.work / "data"

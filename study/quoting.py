@@ -3,11 +3,14 @@
     any        n passages of the note, chosen at random, word for word and in note order
     findings   every passage that the Alphabetic Index names, longest first: "Alveolitis, lung, allergic" without J67.9
 
+And one without a note: random identifiers in the shape of codes, in alphabetical order.
+
 Read next: stream.py.
 """
 
 import random
 import re
+import string
 from collections import Counter
 from collections.abc import Sequence
 
@@ -16,6 +19,7 @@ from minscl.data.sample_types import TextSample
 
 ANY = "Quote {} passages of this note word for word, numbered, in note order."
 FINDINGS = "Quote each finding of this note word for word, numbered, in note order."
+SORT = "Write these identifiers in alphabetical order, numbered."
 WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 LONGEST_PHRASE = 7  # words
 
@@ -62,3 +66,17 @@ def quote_any(text: str, rng: random.Random) -> TextSample:
         end = min(start + rng.randint(1, 6), len(words))
         passages.append(text[words[start].start() : words[end - 1].end()])
     return TextSample(f"{ANY.format(number)}\n\n{text}", render_evidence(passages).removesuffix("\nCodes:\n"), "quote")
+
+
+def sort_identifiers(rng: random.Random) -> TextSample:
+    """The task of three to twelve identifiers."""
+    identifiers = dict.fromkeys(identifier(rng) for _ in range(rng.randint(3, 12)))  # each once, in this order
+    prompt = f"{SORT}\n\n{', '.join(identifiers)}"
+    return TextSample(prompt, render_evidence(sorted(identifiers)).removesuffix("\nCodes:\n"), "quote")
+
+
+def identifier(rng: random.Random) -> str:
+    """A letter, two digits, and mostly a point and one to four more: the shape of a code, drawn without a code set."""
+    tail = "".join(rng.choices("0123456789", k=rng.choice((0, 1, 1, 2, 2, 3, 3))))
+    letter = rng.choice(("", "", "", "A", "D", "S")) if len(tail) == 3 else ""
+    return rng.choice(string.ascii_uppercase) + f"{rng.randrange(100):02}" + (f".{tail}{letter}" if tail else "")

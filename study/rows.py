@@ -16,7 +16,7 @@ class Row:
     """A system. `documents`, `spans`: names of files that data_files.py writes; "" for none.
 
     `codes_only`: documents train codes without evidence (Eq. 2). `trained`: the row whose adapter it uses, "" for its
-    own. `given`: gold evidence in place of the model's ("+ Evid."). `size`: the base (base.SIZES).
+    own. `given`: gold evidence in place of the model's ("+ Evid."). `size`: the base (base.SIZES), "" for the scale's.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Row:
     codes_only: bool = False
     trained: str = ""
     given: bool = False
-    size: str = "medium"
+    size: str = ""
 
     @property
     def adapter_row(self) -> str:

@@ -1,6 +1,6 @@
 """The paper's experiments on open text: train and test every row, resumably, and write docs/study.md's tables.
 
-    python -m study.run --fast              one seed, 120 test cases: about an hour on two cores
+    python -m study.run --fast              one seed, a small base, 60 test cases
     python -m study.run --seeds 0,1,2       everything
 
 Each step is a command that a user could give; a step whose result is in --out is skipped, and train and generate resume
@@ -12,12 +12,13 @@ Read next: rows.py; tables.py.
 """
 
 import argparse
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 from minscl.cli import require
 from minscl.command import run_command
-from minscl.data.jsonl import read_jsonl
+from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
 from minscl.files import replace_file
@@ -31,20 +32,33 @@ from study.tables import write_tables
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything. Steps of about pretrain.STEP tokens; `epochs` of the rows and of the miner."""
+    """How much of everything. `size`: the base of a row that names none; `base_steps` of about pretrain.STEP tokens.
 
+    Every row sees each document `document_passes` times and each span `span_passes` times, so that spans come on top of
+    what the documents teach.
+    """
+
+    size: str
     base_steps: int
     gold_spans: int
     synthetic_spans: int
-    epochs: int
+    document_passes: int
+    span_passes: int
     miner_epochs: int
     dev: int
     test: int
 
 
-FULL = Scale(800, gold_spans=20_000, synthetic_spans=20_000, epochs=8, miner_epochs=2, dev=250, test=250)
-REDUCED = Scale(400, gold_spans=4000, synthetic_spans=4000, epochs=5, miner_epochs=2, dev=40, test=120)
-LORA = ["--rank", "32", "--alpha", "64", "--lr", "2e-3", "--max-length", "4096", "--pack-length", "4096"]
+FULL = Scale(
+    "medium", 1000, gold_spans=10_000, synthetic_spans=10_000, document_passes=40, span_passes=4, miner_epochs=4,
+    dev=60, test=250,
+)  # fmt: skip
+REDUCED = Scale(
+    "small", 400, gold_spans=2000, synthetic_spans=2000, document_passes=20, span_passes=4, miner_epochs=2, dev=30,
+    test=60,
+)  # fmt: skip
+LORA = ["--rank", "16", "--alpha", "32", "--lr", "2e-3", "--batch-size", "32"]
+LORA += ["--max-length", "4096", "--pack-length", "4096"]
 
 
 class Study:
@@ -54,8 +68,9 @@ class Study:
         self.out, self.scale, self.tokenizer = out, scale, tokenizer
         self.data = out / "data"
 
-    def base(self, size: str) -> Path:
-        """The base of a size, pretrained on first use."""
+    def base(self, size: str = "") -> Path:
+        """The base of a size, the scale's own by default, pretrained on first use."""
+        size = size or self.scale.size
         folder = self.out / f"base-{size}"
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
@@ -64,7 +79,7 @@ class Study:
 
     def silver(self) -> None:
         """Train the miner on the cases with evidence and mine the others with silver.py's two stages."""
-        base, miner, out = str(self.base("medium")), self.out / "miner", self.data / "silver.jsonl"
+        base, miner, out = str(self.base()), self.out / "miner", self.data / "silver.jsonl"
         epochs = str(self.scale.miner_epochs)
         train = ["minscl.train", "--model", base, "--samples", str(self.data / "miner.jsonl"), "--out", str(miner)]
         run_step(miner / "adapter_model.safetensors", *train, "--epochs", epochs, "--resume", *LORA)
@@ -74,9 +89,12 @@ class Study:
     def adapter(self, row: Row, seed: int) -> Path:
         """The adapter of a row, trained on first use and calibrated on dev."""
         folder = self.out / row.adapter_row / f"seed{seed}"
-        spans = self.spans(row)
+        spans, scale = self.spans(row), self.scale
+        documents, epochs = self.data / f"{row.documents}.jsonl", scale.document_passes
+        if spans:
+            documents, epochs = repeated(documents, scale.document_passes // scale.span_passes), scale.span_passes
         command = ["minscl.train", "--model", str(self.base(row.size)), "--out", str(folder), "--seed", str(seed)]
-        command += ["--documents", str(self.data / f"{row.documents}.jsonl"), "--epochs", str(self.scale.epochs)]
+        command += ["--documents", str(documents), "--epochs", str(epochs)]
         command += ["--spans", str(spans)] if spans else []
         command += ["--no-evidence"] if row.codes_only else []
         run_step(folder / "adapter_model.safetensors", *command, "--resume", *LORA)
@@ -128,6 +146,20 @@ class Study:
         adapter = str(self.adapter(next(r for r in ROWS if r.name == row.adapter_row), seed)) if row.adapter_row else ""
         flags = ["--model", str(self.base(row.size)), "--adapter", adapter or "none"]
         return [*flags, "--system", "sft"] if row.codes_only else flags
+
+
+def repeated(path: Path, times: int) -> Path:
+    """A file beside `path` with each of its documents `times` times, under ids of their own."""
+    out = path.with_name(f"{path.stem}-x{times}.jsonl")
+    if not out.exists():
+        documents = read_jsonl(path, CodedDocument)
+        copies = [
+            dataclasses.replace(document, id=f"{document.id} copy {number}")
+            for number in range(1, times + 1)
+            for document in documents
+        ]
+        write_jsonl(out, copies)
+    return out
 
 
 def seed_list(text: str) -> str:

@@ -21,12 +21,13 @@ from minscl.data.prompts import render_document_prompt, render_document_target
 from minscl.data.sample_types import Sample, TextSample
 from minscl.data.samples import encode_sample, span_sample
 from minscl.data.types import CodedDocument, Pair
-from study.augment import evidence_spans, excerpt, join_lines, replace_findings
+from study.augment import evidence_spans, excerpt, join_documents, join_lines, replace_findings
 from study.error_injection import inject_line_errors, mark_unlabelled
 from study.evidence_tags import mark_note
-from study.quoting import Vocabulary, quote_any, quote_findings
+from study.quoting import Vocabulary, quote_any, quote_findings, sort_identifiers
 
 WHOLE = 0.15  # of the documents; the others are excerpts, as a small model codes a note (passages in docs/decoding.md)
+JOINED = 0.3  # of the excerpts, with an excerpt of another document before or after
 PASSAGE = 512  # tokens of a text sample at most
 DESCRIPTIONS_UNLABELLED = 0.7  # of the samples: a description follows from its code, and the grammar writes it
 DESCRIPTION = re.compile(r"^(?:\[[\d, ]*\] )?[A-Z]\d[0-9A-Z](?:\.[0-9A-Z]{1,4})?( .+?)(?: \[[\d, ]+\])?$", re.MULTILINE)
@@ -63,7 +64,8 @@ class PairPool:
 
 
 class Stream:
-    """`shares(progress)` → {kind: share of a step's tokens}; the kinds are the methods text, quote, document, span."""
+    """`shares(progress)` → {kind: share of a step's tokens}; kinds: the methods text, quote, identifiers, document,
+    span."""
 
     def __init__(
         self,
@@ -117,6 +119,10 @@ class Stream:
         task = quote_findings(text, self.vocabulary) if rng.random() < 0.7 else quote_any(text, rng)
         return encode_sample(self.tokenizer, task)
 
+    def identifiers(self, rng: random.Random, progress: float) -> Sample:
+        """Random identifiers to sort."""
+        return encode_sample(self.tokenizer, sort_identifiers(rng))
+
     def span(self, rng: random.Random, progress: float) -> Sample:
         """A span pair."""
         text = span_sample(self.pairs.draw(rng), self.codebook)
@@ -128,6 +134,9 @@ class Stream:
         document = rng.choice(source.documents)
         if rng.random() >= WHOLE:
             document = excerpt(document, rng.choice((1, 2, 3, 5, 8, 12)), rng)
+            if rng.random() < JOINED:
+                other = excerpt(rng.choice(source.documents), rng.choice((1, 2, 3)), rng)
+                document = join_documents(*rng.sample((document, other), 2))
         if rng.random() < 0.5:
             document = join_lines(document, rng.choice((0.5, 1.0)), rng)
         if rng.random() < source.replaced:

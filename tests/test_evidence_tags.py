@@ -1,5 +1,6 @@
 """The tag losses of pretraining (study/evidence_tags.py): tags at the right tokens, gradients of the three losses."""
 
+import dataclasses
 import random
 
 import pytest
@@ -26,6 +27,7 @@ from study.evidence_tags import (
     split_tags,
     tag_heads,
 )
+from study.prepared import join_packs
 from tests.tiny_models import V, decoder
 
 
@@ -71,21 +73,27 @@ def test_first_tokens_are_those_of_the_innermost_quotation():
     assert first_tokens(torch.arange(10, 18), tags).tolist() == [11, 14, 15]
 
 
-def test_gradients_are_those_of_the_three_losses():
-    """Guards: a loss divided by the wrong number, a gradient that is added twice, tags of another sample."""
+@pytest.mark.parametrize("joined", [False, True])
+def test_gradients_are_those_of_the_three_losses(joined):
+    """Guards: a loss divided by the wrong number, a gradient that is added twice, tags of another sample; `joined`: a
+    pack's segments attached to another pack's prefix."""
     torch.manual_seed(0)
     model = decoder().train()
     heads = tag_heads(model.config.hidden_size)
     rng = random.Random(0)
     samples, naive_tags = [], []
     for _ in range(5):
-        prompt = [rng.randrange(V) for _ in range(12)]
+        prompt = [*range(9), *(rng.randrange(V) for _ in range(3))]  # nine tokens are a shared prefix
         tags = [rng.choice((0, NOTE, NOTE, NOTE | START, NOTE | END)) for _ in prompt]
-        tags[0] = NOTE | START
+        tags[:9] = [0] * 9
+        tags[9] = NOTE | START
         target = tuple(rng.randrange(V) for _ in range(6))
         samples.append(Sample(tuple(i + V * tag for i, tag in zip(prompt, tags, strict=True)), target))
         naive_tags.append((torch.tensor([*prompt, *target]), torch.tensor(tags)))
     [step] = pack(samples, pack_length=40, batch_size=5, seed=0, epoch=0)
+    assert len(step.packs) > 1 and all(part.parents[0] < 0 for part in step.packs)
+    if joined:
+        step = dataclasses.replace(step, packs=(join_packs(step.packs),))
     step, tags_of_packs = split_tags(step, V)
     losses = forward_backward(model, heads, step, tags_of_packs, torch.device("cpu"))
     parameters = [*model.parameters(), *heads.parameters()]

@@ -75,6 +75,23 @@ def test_flex_attention_equals_the_dense_mask(mask, seed):
     assert not flex.usable(q.device)  # a CPU goes segment by segment
 
 
+@settings(max_examples=100, deadline=None)
+@given(mask=masks(), size=st.integers(1, 5))
+def test_blocks_are_those_of_the_dense_mask(mask, size):
+    """Guards: a block with something to compute that is skipped, and a partly masked block computed without a mask."""
+    T, (touched, full) = sum(mask.lengths), mask.blocks(size)
+    pad = -T % size
+    dense = F.pad(mask.dense(), (0, pad, 0, pad)).unfold(0, size, size).unfold(1, size, size)
+    assert torch.equal(touched, dense.any(-1).any(-1))
+    assert not (full & ~dense.all(-1).all(-1)).any()
+
+
+def test_a_long_segment_has_blocks_without_a_mask():
+    """Guards: `blocks` that finds no block to be unmasked, correct but slow."""
+    touched, full = SharedPrefixMask((6, 10), (-1, 0)).blocks(2)
+    assert touched.sum() == 8 * 9 / 2 and full.sum() == 8 * 7 / 2
+
+
 def test_a_gpu_without_a_compiler_goes_segment_by_segment(monkeypatch, capsys):
     """Guards: a training run that crashes on a machine without Triton."""
 

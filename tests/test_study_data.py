@@ -12,7 +12,15 @@ from minscl.data.prompts import parse_document
 from minscl.data.types import Assignment, CodedDocument, Evidence, Pair
 from minscl.errors import InputError
 from study import corpus, quoting
-from study.augment import evidence_spans, excerpt, join_lines, mentions, replace_findings, with_case_of
+from study.augment import (
+    evidence_spans,
+    excerpt,
+    join_documents,
+    join_lines,
+    mentions,
+    replace_findings,
+    with_case_of,
+)
 from study.marked_notes import read_marked, read_marked_notes, read_phrase_lists
 
 
@@ -213,6 +221,18 @@ def test_excerpts_cut_no_span(written):
     assert excerpt(crafted, 50, random.Random(0)) == crafted
 
 
+def test_joined_documents_keep_all_evidence(written):
+    """Guards: offsets of the second document in its own text, a code of both that loses the evidence of one."""
+    first, second = coded("Has pain.", ("R52", "pain")), coded("Pain and DM2.", ("R52", "Pain"), ("E11.9", "DM2"))
+    joined = join_documents(first, second)
+    assert joined.text == "Has pain.\nPain and DM2."
+    assert evidence_spans(joined) == [(4, 8, "R52"), (10, 14, "R52"), (19, 22, "E11.9")]
+    for first, second in itertools.pairwise(written["cases"][:20]):
+        joined = join_documents(first, second)
+        assert_slices(joined)
+        assert len(evidence_spans(joined)) == len(evidence_spans(first)) + len(evidence_spans(second))
+
+
 def test_joined_lines_keep_offsets(written):
     """Guards: offsets that shift, evidence that still has its line break, other white space changed."""
     crafted = coded("A:\n1. pain\nin knee\t\n\nEnd", ("M25.569", "pain\nin knee"))
@@ -307,3 +327,12 @@ def test_quoting_tasks_are_answered_from_the_text(written):
         assert list(findings) == list(dict.fromkeys(" ".join(document.text[a:b].split()) for a, b in spans))
     assert quoting.quote_any("…", random.Random(0)).target == "Evidence:\n1. …"
     assert quoting.quote_findings("Well.", vocabulary).target == "Evidence:\nnone"
+
+
+def test_identifiers_are_sorted_and_drawn_alike_everywhere():
+    """Guards: an answer that the prompt does not have, an order that differs from process to process (sets)."""
+    task = quoting.sort_identifiers(random.Random(3))
+    listed = task.prompt.split("\n\n")[1].split(", ")
+    answer = [line.split(". ", 1)[1] for line in task.target.split("\n")[1:]]
+    assert answer == sorted(listed) and len(set(listed)) == len(listed) >= 3
+    assert listed[0] == "T60.53"

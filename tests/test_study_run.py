@@ -67,7 +67,9 @@ def test_data_files(cases, tmp_path):
 @pytest.mark.slow
 def test_the_study_runs_on_three_cases(cases, tmp_path, monkeypatch):
     """Guards: a step that has never run before it is needed hours into a study; a row without a line in the tables."""
-    scale = run.Scale(2, gold_spans=20, synthetic_spans=20, epochs=1, miner_epochs=1, dev=2, test=2)
+    scale = run.Scale(
+        "small", 2, gold_spans=20, synthetic_spans=20, document_passes=2, span_passes=1, miner_epochs=1, dev=2, test=2
+    )
     monkeypatch.setattr(run, "REDUCED", scale)
     rows = ["lookup", "zero-shot", "codes", "scl", "scl-evidence"]
     flags = ["--fast", "--out", str(tmp_path), "--tokenizer", str(DEMO), "--rows", ",".join(rows)]

@@ -62,13 +62,7 @@ class Attention(nn.Module):
         cache.LayerCache, or None. logits_to_keep: as for DecoderModel.forward. With a cache, only the queries of these
         tokens attend; without, all do, because a training mask describes all queries.
         """
-        B, T, _ = x.shape
-        query, key, value = (projected.view(B, T, -1, self.head_dim) for projected in self.project(x))
-        if hasattr(self, "q_norm"):
-            query, key = self.q_norm(query), self.k_norm(key)
-        query = apply_rope(query.transpose(1, 2), cos, sin)  # (B, H, T, D)
-        key = apply_rope(key.transpose(1, 2), cos, sin)  # (B, K, T, D)
-        value = value.transpose(1, 2)  # (B, K, T, D)
+        query, key, value = self.heads(x, cos, sin)
         if layer_cache is not None:
             key, value = layer_cache.update(key, value, positions)  # (B, K, S, D)
             if logits_to_keep is not None:
@@ -77,6 +71,16 @@ class Attention(nn.Module):
         if layer_cache is None and logits_to_keep is not None:
             output = output[:, logits_to_keep]  # (B, N, H, D)
         return self.o_proj(output.flatten(2))
+
+    def heads(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor):
+        """x (B, T, C) → queries (B, H, T, D), keys and values (B, K, T, D), RoPE applied."""
+        B, T, _ = x.shape
+        query, key, value = (projected.view(B, T, -1, self.head_dim) for projected in self.project(x))
+        if hasattr(self, "q_norm"):
+            query, key = self.q_norm(query), self.k_norm(key)
+        query = apply_rope(query.transpose(1, 2), cos, sin)
+        key = apply_rope(key.transpose(1, 2), cos, sin)
+        return query, key, value.transpose(1, 2)
 
     def project(self, x: torch.Tensor):
         """x (B, T, C) → queries (B, T, H·D), keys and values (B, T, K·D)."""
@@ -151,7 +155,11 @@ class Block(nn.Module):
     ) -> torch.Tensor:
         """x (B, T, C) → (B, T, C), or (B, N, C) with `logits_to_keep`, in x's dtype; arguments as for Attention."""
         attended = self.self_attn(self.input_layernorm(x), cos, sin, positions, mask, layer_cache, logits_to_keep)
-        x = (x if logits_to_keep is None else x[:, logits_to_keep]) + attended
+        return self.feed_forward(x if logits_to_keep is None else x[:, logits_to_keep], attended)
+
+    def feed_forward(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """The block after its attention: residual stream and attention's output, (B, N, C) each, → (B, N, C)."""
+        x = x + attended
         return x + self.mlp(self.post_attention_layernorm(x))
 
 

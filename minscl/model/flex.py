@@ -1,6 +1,8 @@
-"""FlexAttention on a GPU: a mask_mod as a block mask, compiled once for all lengths.
+"""FlexAttention on a GPU: a SharedPrefixMask as a block mask, compiled once for all lengths.
 
-Blocks of 128 × 128 that are masked completely are not computed, so siblings cost nothing to one another.
+Blocks of 128 × 128 that are masked completely are not computed, so siblings cost nothing to one another. Which blocks
+these are follows from the segments' lengths; FlexAttention's own way, the whole mask computed position by position,
+takes longer than a small model's forward pass.
 
 Read next: packed_attention.py, which computes the same attention segment by segment on a CPU.
 """
@@ -10,7 +12,11 @@ import sys
 import warnings
 
 import torch
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+from minscl.model.shared_prefix import SharedPrefixMask
+
+BLOCK = 128  # FlexAttention's default
 
 
 @functools.cache
@@ -19,9 +25,19 @@ def compiled_flex_attention():
     return torch.compile(flex_attention, dynamic=True)
 
 
-def block_mask(mask_mod, tokens: int, device):
-    """FlexAttention's BlockMask (tokens, tokens) of `mask_mod(batch, head, query, key)`."""
-    return create_block_mask(mask_mod, None, None, tokens, tokens, device=device)
+def block_mask(mask: SharedPrefixMask, device: torch.device) -> BlockMask:
+    """`mask` as FlexAttention's BlockMask (T, T) on `device`."""
+    touched, full = (blocks.to(device)[None, None] for blocks in mask.blocks(BLOCK))
+    partial, tokens = touched & ~full, sum(mask.lengths)
+    return BlockMask.from_kv_blocks(
+        *ordered(partial), *ordered(full), BLOCK, mask.mask_mod(device), seq_lengths=(tokens, tokens)
+    )
+
+
+def ordered(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """bool (1, 1, rows, columns) → int32, as BlockMask has it: the number in each row; its columns, those first."""
+    columns = blocks.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
+    return blocks.sum(-1, dtype=torch.int32), columns.to(torch.int32)
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask) -> torch.Tensor:
@@ -48,8 +64,7 @@ def usable(device: torch.device) -> bool:
         return False
     try:
         q = torch.randn(1, 2, 256, 64, device=device, dtype=torch.bfloat16, requires_grad=True)
-        causal = block_mask(lambda batch, head, query, key: query >= key, 256, device)
-        attend(q, q, q, causal).sum().backward()
+        attend(q, q, q, block_mask(SharedPrefixMask((256,), (-1,)), device)).sum().backward()
         return True
     except Exception as error:  # whatever the compiler raises
         print(

@@ -44,7 +44,7 @@ def shared_prefix_attention(
 @torch.inference_mode(False)  # an inference tensor could not be saved for a later backward
 def block_mask(mask: SharedPrefixMask, device: torch.device):
     """`mask` as FlexAttention's BlockMask on `device`."""
-    return flex.block_mask(mask.mask_mod(device), sum(mask.lengths), device)
+    return flex.block_mask(mask, device)
 
 
 def single_segment_attention(split, path) -> torch.Tensor:
