@@ -43,7 +43,7 @@ LONGEST_DESCRIPTION = 60  # characters, of a description as a span
 ACI_WEIGHT = 6  # how often an ACI-Bench note stands for one CodiEsp text
 HELD_OUT_DOCUMENTS = 40  # of each origin
 CALIBRATION_CASES = 60  # of CodiEsp's dev split: the scores are to fit other notes as well
-ADAPTER_DOCUMENTS = {"codiesp": 500, "notes": 400, "cases": 60, "invented": 150}  # drawn from each origin
+ADAPTER_DOCUMENTS = {"codiesp": 500, "notes": 700, "cases": 60, "invented": 150}  # drawn from each origin
 ADAPTER_SPANS = 4000
 PASSAGE = 100  # tokens of a passage, in the adapter's training and in `generate`, chosen on CodiEsp's dev split
 SEED = 0
@@ -86,11 +86,11 @@ def pretraining_stream(tokenizer, seed: int = SEED, step_tokens: int = STEP["cpu
     phrases, gold = common_phrases(codebook), gold_pairs(codebook)
     first_encounters = [pair for pair in gold if not LATER_ENCOUNTERS.search(pair.evidence)]
     sources = [
-        Source("annotated", documents["annotated"], weight=5.5, replaced=0.4),
-        Source("codiesp", documents["codiesp"], weight=3.0, replaced=0.5),
-        Source("cases", documents["cases"], weight=1.3, replaced=0.5),
+        Source("annotated", documents["annotated"], weight=5.0, replaced=0.4),
+        Source("codiesp", documents["codiesp"], weight=3.5, replaced=0.5),
+        Source("cases", documents["cases"], weight=1.2, replaced=0.5),
         Source("notes", documents["notes"], weight=4.0, replaced=0.4),
-        Source("invented", documents["invented"], weight=1.2, replaced=0.4),
+        Source("invented", documents["invented"], weight=1.5, replaced=0.4),
     ]
     described = [(code, codebook.description(code) or "") for code in codebook.billable]
     pairs = PairPool(

@@ -189,7 +189,7 @@ def main() -> int:
     tokenizer = load_tokenizer(args.tokenizer)
     sizes = {"gold": scale.gold_spans, "synthetic": scale.synthetic_spans, "dev": scale.dev, "test": scale.test}
     write_data_files(study.data, tokenizer, sizes)
-    rows = [row for row in ROWS if row.name in names]
+    rows = [dataclasses.replace(row, size=row.size or scale.size) for row in ROWS if row.name in names]
     if any("silver" in row.spans for row in rows):
         study.silver()
     for seed in seeds:
