@@ -32,10 +32,11 @@ from minscl.model.ops import attention
 from minscl.training.distributed import shard_blocks
 from minscl.training.loop import forward_backward
 
-# (lengths, parents) of packs (SharedPrefixMask): one level of shared prefixes, two, and long segments. No block size
-# of FlexAttention divides the lengths.
+# (lengths, parents) of packs (SharedPrefixMask): few tokens, one level of shared prefixes, two, and long segments. No
+# block size of FlexAttention divides the lengths.
 SPANS = (23, 31, 27, 19, 40, 22, 35, 29)
 PACKS = (
+    ((60, 23, 31), (-1, 0, 0)),
     ((60, *SPANS), (-1, *[0] * 8)),
     ((30, 41, *SPANS, 70, 700, 1403), (-1, 0, *[1] * 8, 0, 10, 10)),
     ((30, 2011, 1501), (-1, 0, 0)),

@@ -92,6 +92,16 @@ def test_a_long_segment_has_blocks_without_a_mask():
     assert touched.sum() == 8 * 9 / 2 and full.sum() == 8 * 7 / 2
 
 
+def test_few_tokens_do_not_go_to_flex_attention(monkeypatch):
+    """Guards: training that ends with a compiler's error at a step of a few short spans (seen on an H200)."""
+    monkeypatch.setattr(flex, "usable", lambda device: True)
+    monkeypatch.setattr(flex, "attend", lambda query, *_: torch.zeros_like(query))
+    for length, uses_flex in ((20, False), (flex.FEWEST_TOKENS, True)):
+        mask = SharedPrefixMask((9, length - 9), (-1, 0))
+        output = attention(*(torch.ones(1, heads, length, 4) for heads in (4, 2, 2)), mask)
+        assert (output == 0).all() == uses_flex
+
+
 def test_a_gpu_without_a_compiler_goes_segment_by_segment(monkeypatch, capsys):
     """Guards: a training run that crashes on a machine without Triton."""
 

@@ -17,6 +17,7 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from minscl.model.shared_prefix import SharedPrefixMask
 
 BLOCK = 128  # FlexAttention's default
+FEWEST_TOKENS = 128  # with fewer queries torch chooses a decoding kernel, which dynamic shapes do not compile (2.11)
 
 
 @functools.cache

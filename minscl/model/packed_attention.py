@@ -1,8 +1,8 @@
 """Attention of a packed training sequence under a SharedPrefixMask, as pure functions.
 
-On a GPU it is FlexAttention with the mask's block mask (flex.py). On a CPU, and where no prefix is shared, it is
-computed segment by segment, without the masked part: short siblings together in a padded batch, every other segment on
-its own.
+On a GPU it is FlexAttention with the mask's block mask (flex.py). On a CPU, where no prefix is shared and for a few
+tokens, it is computed segment by segment, without the masked part: short siblings together in a padded batch, every
+other segment on its own.
 
 Shapes: T tokens of the packed sequence, H query heads, K key/value heads, D head_dim, N siblings, L their longest.
 
@@ -25,7 +25,7 @@ def shared_prefix_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: SharedPrefixMask
 ) -> torch.Tensor:
     """query (1, H, T, D), key and value (1, K, T, D) → (1, H, T, D), in query's dtype; differentiable."""
-    if mask.has_shared_prefix and flex.usable(query.device):
+    if mask.has_shared_prefix and query.shape[2] >= flex.FEWEST_TOKENS and flex.usable(query.device):
         return flex.attend(query, key, value, block_mask(mask, query.device))
     split = [x.split(mask.lengths, dim=2) for x in (query, key, value)]  # by segment: (1, H or K, length, D)
     parts: list = [None] * len(mask.lengths)
