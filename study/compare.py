@@ -1,12 +1,13 @@
 """Table 1: every system codes the same notes with the same model; one table with intervals and differences from SCL.
 
-    python -m study.compare --limit 20                       everything; the slow rows code 20 notes of each test
-    python -m study.compare --rows clh,mac --limit 40        some rows again, on more notes
+    python -m study.compare --limit 20             everything, on 20 notes of each test
+    python -m study.compare --rows scl,lookup      some rows, on all notes
     python -m study.compare --gold notes.jsonl --model DIR --adapter DIR --out runs/mine
 
 Without --gold the tests are CodiEsp's English test cases and the invented test notes, and the tables go into
 docs/study.md and docs/systems.md too. What a row needs and --out does not have is trained first (compare_data.py).
-Everything resumes: trained systems, rows, and in a row its notes. The tables have all rows that --out has.
+Everything resumes: trained systems, rows, and in a row its notes. The tables have all rows that --out has, each with
+the notes that it has coded so far: rows that take long may have fewer.
 
     data → per row: train → generate, each test → minscl.score → tables.md → docs/
 
@@ -76,9 +77,9 @@ def check_weights(setup: Setup) -> None:
 
 
 def code_test(row: Row, setup: Setup, folder: Path, limit: int) -> None:
-    """A row codes a test: all of it, or if the row is slow `limit` notes (0: all), the first in a random order."""
+    """A row codes a test: all notes of it, or the first `limit` in a random order."""
     documents = read_jsonl(gold_path(folder), CodedDocument)
-    if row.is_slow and limit:
+    if limit:
         documents = random.Random(0).sample(documents, len(documents))[:limit]
     command = generate_command(row, setup, folder)
     print("python -m", *command, flush=True)
@@ -87,7 +88,6 @@ def code_test(row: Row, setup: Setup, folder: Path, limit: int) -> None:
 
 def main() -> int:
     """Train and run the rows, write the tables. Returns 0."""
-    slow = ", ".join(row.name for row in ROWS if row.is_slow)
     parser = argparse.ArgumentParser(prog="python -m study.compare", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--rows", default=",".join(row.name for row in ROWS), help="rows to run, with commas (default: %(default)s)"
@@ -96,7 +96,7 @@ def main() -> int:
         "--gold", action="append", default=[], metavar="FILE", help="coded documents to test on, in place of both tests"
     )
     parser.add_argument(
-        "--limit", type=int, default=0, help=f"notes of each test for the slow rows, {slow} (default: 0, all)"
+        "--limit", type=int, default=0, help="code at most so many notes of each test (default: 0, all)"
     )
     parser.add_argument("--model", default=str(DEMO), help="model folder (default: the embedded model)")
     parser.add_argument("--adapter", default="", help="SCL's adapter (default: the model folder's own)")

@@ -13,36 +13,33 @@ from pathlib import Path
 from minscl.config import HEADS
 
 SCL, SFT, LOOKUP = "scl", "sft", "lookup"
+OWN, NONE, GOLD = "own", "none", "gold"
 NO_ADAPTER = ("--adapter", "none", "--no-calibration")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A system. `flags`: generate's. `is_slow`: --limit applies to it.
-
-    `from_gold`: gold's evidence replaces the model's ("+ Evid."), so only its codes are scored.
-    """
+    """A system. `flags`: generate's. `evidence`: OWN, NONE, or GOLD's in place of the model's ("+ Evid.")."""
 
     name: str
     title: str
     flags: tuple[str, ...] = ()
-    is_slow: bool = False
-    from_gold: bool = False
+    evidence: str = OWN
 
 
 ROWS = (
-    Row("cot", "zero-shot CoT", ("--system", "cot", *NO_ADAPTER), is_slow=True),
-    Row("cot-sc", "zero-shot CoT-SC", ("--system", "cot-sc", *NO_ADAPTER), is_slow=True),
-    Row("mac", "MAC", ("--system", "mac", *NO_ADAPTER), is_slow=True),
-    Row("clh", "CLH", ("--system", "clh", *NO_ADAPTER), is_slow=True),
-    Row(SFT, "SFT", ("--system", "sft")),
+    Row("cot", "zero-shot CoT", ("--system", "cot", *NO_ADAPTER), NONE),
+    Row("cot-sc", "zero-shot CoT-SC", ("--system", "cot-sc", *NO_ADAPTER), NONE),
+    Row("mac", "MAC", ("--system", "mac", *NO_ADAPTER)),
+    Row("clh", "CLH", ("--system", "clh", *NO_ADAPTER)),
+    Row(SFT, "SFT", ("--system", "sft"), NONE),
     Row("plm-icd", "PLM-ICD", ("--system", "plm-icd")),
     Row("plm-ca", "PLM-CA", ("--system", "plm-ca")),
     Row("gki-icd", "GKI-ICD", ("--system", "gki-icd")),
     Row(LOOKUP, "look-up", ("--system", "lookup")),
     Row(SCL, "SCL"),
-    Row("scl-evidence", "SCL + Evid.", from_gold=True),
-    Row("scl-verify", "SCL + verify", ("--verify",), is_slow=True),
+    Row("scl-evidence", "SCL + Evid.", evidence=GOLD),
+    Row("scl-verify", "SCL + verify", ("--verify",)),
 )
 
 
@@ -96,4 +93,4 @@ def generate_command(row: Row, setup: Setup, folder: Path) -> list[str]:
         return [*command, "--adapter", str(setup.trained(row))]
     if row.flags[-len(NO_ADAPTER) :] != NO_ADAPTER and setup.adapter:
         command += ["--adapter", setup.adapter]
-    return [*command, "--evidence", str(gold_path(folder))] if row.from_gold else command
+    return [*command, "--evidence", str(gold_path(folder))] if row.evidence == GOLD else command

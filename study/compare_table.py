@@ -19,7 +19,7 @@ from minscl.data.types import CodedDocument, Note
 from minscl.model import Tokenizer
 from minscl.score.bootstrap import PERCENTILES, Samples, bootstrap, bootstrap_rows
 from minscl.score.systems import Metric, count_system
-from study.compare_rows import SCL, Row, gold_path, predictions_path
+from study.compare_rows import GOLD, OWN, SCL, Row, gold_path, predictions_path
 from study.compare_runs import Record, read_record
 from study.compare_tokens import count_tokens
 from study.tables import MACRO, MICRO, OVERLAP, cell
@@ -76,7 +76,9 @@ def measure(folder: Path, rows: Sequence[Row], rounds: int, tokenizer: Tokenizer
         scores = score(documents, {row: coded[row] for row in [*members, *able]}, rounds)
         for row in members:
             found = [coded[row].documents[note_id] for note_id in ids if note_id in coded[row].documents]
-            tokens = [count_tokens(item, tokenizer, quotations[item.id] if row.from_gold else None) for item in found]
+            tokens = [
+                count_tokens(item, tokenizer, quotations[item.id] if row.evidence == GOLD else None) for item in found
+            ]
             read, written = np.sum(tokens, axis=0) / max(len(found), 1) if tokens else (0.0, 0.0)
             reference = scores[able[0]] if able else None
             seconds = coded[row].record.seconds_per_note
@@ -92,7 +94,7 @@ def score(gold: Sequence[CodedDocument], coded: Mapping[Row, Coded], rounds: int
             gold,
             [item.documents[document.id] for document in gold if document.id in item.documents],
             {},
-            evidence=not row.from_gold,
+            evidence=row.evidence == OWN,
             codebook=codebook,
         )
         for row, item in coded.items()
