@@ -1,169 +1,127 @@
-"""Table 1 for generative systems: code the same notes with each, score them, print one table with intervals.
+"""Table 1: every system codes the same notes with the same model; one table with intervals and differences from SCL.
 
-    python -m study.compare --run scl,sft,cot,cot-sc --gold notes.jsonl --out runs/compare --adapter sft=DIR
-                            [--adapter scl=DIR] [--train FILE --spans FILE] [-- flags for minscl.generate]
+    python -m study.compare --limit 20             everything, on 20 notes of each test
+    python -m study.compare --rows scl,lookup      some rows, on all notes
+    python -m study.compare --gold notes.jsonl --model DIR --adapter DIR --out runs/mine
 
-Each system is `python -m minscl.generate --system NAME --out OUT/NAME.jsonl`, which resumes where it was interrupted;
-OUT/NAME.command.json records the command and its input. Then minscl.evaluate scores all files. `scl` is the
-paper's plain generation (--free), `scl-grounded` what `generate` does by default; `scl-evidence` is scl with gold's
-evidence ("+ Evid."), so only its codes are scored. cot and cot-sc are zero-shot, on the model without an adapter. No
-system has a threshold on scores (--no-calibration). Seconds per note add up over the runs, loading included.
+Without --gold the tests are CodiEsp's English test cases and the invented test notes, and the tables go into
+docs/study.md and docs/systems.md too. What a row needs and --out does not have is trained first (compare_data.py).
+Everything resumes: trained systems, rows, and in a row its notes. The tables have all rows that --out has, each with
+the notes that it has coded so far: rows that take long may have fewer.
 
-Read next: minscl/infer/systems/.
+    data → per row: train → generate, each test → minscl.score → tables.md → docs/
+
+Read next: compare_rows.py, the rows; minscl/infer/systems/.
 """
 
 import argparse
-import hashlib
 import json
-import subprocess
-import sys
-import time
+import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from minscl.cli import require
 from minscl.command import run_command
+from minscl.config import DEMO
 from minscl.data.jsonl import read_jsonl, write_jsonl
-from minscl.data.types import CodedDocument, Note
+from minscl.data.types import CodedDocument
 from minscl.errors import InputError
-from minscl.files import replace_file
-from minscl.infer.systems import SYSTEMS
+from minscl.files import lock_folder, replace_file
+from minscl.model import load_tokenizer
+from minscl.pretrained import describe_weights, load_calibration
 from minscl.score.bootstrap import ROUNDS
-
-WITH_EVIDENCE = "scl-evidence"
-NAMES = ("scl", "scl-grounded", WITH_EVIDENCE, *SYSTEMS[1:])
-
-
-def generate_command(name: str, out: Path, adapter: str, flags: list[str]) -> list[str]:
-    """The command by which a system codes the notes in `out`, without "python -m"."""
-    system = name if name in SYSTEMS else "scl"
-    command = ["minscl.generate", str(out / "notes.jsonl"), "--out", str(out / f"{name}.jsonl"), "--system", system]
-    adapter = adapter or ("none" if name.startswith("cot") else "")
-    own_flags = {"scl": ["--free"], WITH_EVIDENCE: ["--free", "--evidence", str(out / "gold.jsonl")]}.get(name, [])
-    return command + flags + ["--no-calibration"] + own_flags + (["--adapter", adapter] if adapter else [])
+from study.compare_data import TESTS, train, write_data
+from study.compare_docs import describe, write_docs
+from study.compare_rows import ROWS, Row, Setup, generate_command, gold_path, notes_path, predictions_path
+from study.compare_runs import code_notes
+from study.compare_table import measure
 
 
-def earlier(name: str, out: Path, record: dict) -> dict:
-    """`record` with the `seconds` that earlier runs took, and whether they `finished`.
+def read_rows(names: str) -> list[Row]:
+    """The rows of --rows. Raises InputError for an unknown one."""
+    known = {row.name: row for row in ROWS}
+    for name in names.split(","):
+        if name not in known:
+            raise InputError(f"--rows {name}: choose from {', '.join(known)}")
+    return [row for row in ROWS if row.name in names.split(",")]
 
-    Raises InputError where the system's file was made by another command or from other notes.
-    """
-    path, file = out / f"{name}.command.json", out / f"{name}.jsonl"
-    if not file.exists() or not file.stat().st_size:
-        return {**record, "seconds": 0.0, "finished": False}
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        same = all(saved[key] == value for key, value in record.items())
-        saved = {**record, "seconds": float(saved["seconds"]), "finished": saved["finished"] is True}
-    except (OSError, ValueError, TypeError, KeyError):
-        same = False
-    if not same:
+
+def write_gold(setup: Setup, paths: Sequence[str]) -> dict[str, Path]:
+    """{title of a test: its folder, with its gold}: the files of --gold, or else TESTS. Raises InputError."""
+    sources = {Path(path).stem: (require(path, "--gold"), Path(path).stem) for path in paths}
+    if len(sources) < len(paths):
+        raise InputError("--gold: two files have the same name; rename one")
+    data = setup.documents.parent
+    folders = {}
+    for name, (path, title) in (sources or {name: (data / f"{name}.jsonl", TESTS[name]) for name in TESTS}).items():
+        documents = read_jsonl(path, CodedDocument)
+        if not documents:
+            raise InputError(f"--gold {path}: contains no document; give coded documents, one per line")
+        write_jsonl(gold_path(setup.out / name), documents)
+        folders[title] = setup.out / name
+    return folders
+
+
+def check_weights(setup: Setup) -> None:
+    """Raises InputError where --out was made with another model, adapter or calibration."""
+    path = setup.out / "weights.json"
+    weights = describe_weights(setup.model, setup.adapter)
+    weights["calibration"] = str(load_calibration(setup.model, setup.adapter))
+    if path.exists() and (saved := json.loads(path.read_text(encoding="utf-8"))) != weights:
+        [name, *_] = [name for name in weights if saved.get(name) != weights[name]]
         raise InputError(
-            f"{file}: made by another command or from other documents than now ({path}); "
-            "name another --out, or delete both files"
+            f"{setup.out}: was made with {name} {saved.get(name)}, now {weights[name]}; name another --out"
         )
-    return saved
+    with replace_file(path) as file:
+        json.dump(weights, file)
 
 
-def code_notes(name: str, out: Path, record: dict) -> float:
-    """Run a system, unless `record` says that it finished; returns its seconds over all runs."""
-    path, file, began = out / f"{name}.command.json", out / f"{name}.jsonl", time.monotonic()
-    if record["finished"]:
-        return record["seconds"]
-    write_record(path, record)
-    try:
-        status, last_line = run([sys.executable, "-m", *record["command"]])
-    finally:
-        record = {**record, "seconds": record["seconds"] + time.monotonic() - began}
-        write_record(path, record)
-    skipped = status == 2 and "notes were skipped" in last_line and file.stat().st_size > 0  # the others are coded
-    if status and not skipped:
-        raise InputError(
-            f"{name}: minscl.generate ended with status {status} ({last_line}); "
-            "mend that and start again, it goes on where it was"
-        )
-    write_record(path, {**record, "finished": True})
-    return record["seconds"]
-
-
-def run(command: list[str]) -> tuple[int, str]:
-    """(exit status, last line of stderr) of a command, whose stderr is passed on as it comes."""
-    tail = b""
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        for piece in iter(lambda: process.stderr.read1(), b""):
-            sys.stderr.buffer.write(piece)
-            sys.stderr.buffer.flush()
-            tail = (tail + piece)[-1000:]
-    lines = tail.decode(errors="replace").strip().splitlines()
-    return process.returncode, lines[-1].strip() if lines else ""
-
-
-def write_record(path: Path, record: dict) -> None:
-    """Write `record` to `path` as JSON, atomically."""
-    with replace_file(path) as handle:
-        json.dump(record, handle)
-
-
-def score(gold: Path, out: Path, names, flags: list[str]) -> None:
-    """Print the table of minscl.evaluate for all systems. Raises InputError where the command fails."""
-    files = [part for name in names for part in ("--pred", str(out / f"{name}.jsonl"))]
-    files += ["--codes-only", str(out / f"{WITH_EVIDENCE}.jsonl")] if WITH_EVIDENCE in names else []
-    if subprocess.run([sys.executable, "-m", "minscl.evaluate", "--gold", str(gold), *files, *flags]).returncode:
-        raise InputError(f"{out}: minscl.evaluate refused the files, as said above")
-
-
-def read_names(run: str, adapters: list[str]) -> tuple[list[str], dict[str, str]]:
-    """(systems without repeats, {system: adapter folder}) of the flags. Raises InputError for what they cannot mean."""
-    names = list(dict.fromkeys(run.split(",")))
-    folders = dict(adapter.partition("=")[::2] for adapter in adapters)
-    for name in (*names, *folders):
-        if name not in NAMES:
-            raise InputError(f"--run {name}: choose from {', '.join(NAMES)}")
-    for name, folder in folders.items():
-        if not folder:
-            raise InputError(f"--adapter {name}: write {name}=DIR, or {name}=none for the model alone")
-    if "sft" in names and "sft" not in folders:
-        raise InputError("--run sft: needs the adapter that was trained with --no-evidence; give --adapter sft=DIR")
-    return names, folders
+def code_test(row: Row, setup: Setup, folder: Path, limit: int) -> None:
+    """A row codes a test: all notes of it, or the first `limit` in a random order."""
+    documents = read_jsonl(gold_path(folder), CodedDocument)
+    if limit:
+        documents = random.Random(0).sample(documents, len(documents))[:limit]
+    command = generate_command(row, setup, folder)
+    print("python -m", *command, flush=True)
+    code_notes(predictions_path(folder, row), command, notes_path(folder), documents)
 
 
 def main() -> int:
+    """Train and run the rows, write the tables. Returns 0."""
     parser = argparse.ArgumentParser(prog="python -m study.compare", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--run", default="scl,sft,cot,cot-sc", help=f"systems, with commas: {', '.join(NAMES)} (default: %(default)s)"
+        "--rows", default=",".join(row.name for row in ROWS), help="rows to run, with commas (default: %(default)s)"
     )
     parser.add_argument(
-        "--gold", required=True, metavar="FILE", help="coded documents: the notes to code, and what to score against"
+        "--gold", action="append", default=[], metavar="FILE", help="coded documents to test on, in place of both tests"
     )
-    parser.add_argument("--out", default="runs/compare", help="folder of the predictions (default: %(default)s)")
     parser.add_argument(
-        "--adapter",
-        action="append",
-        default=[],
-        metavar="SYSTEM=DIR",
-        help="adapter of a system; required for sft; cot and cot-sc have none, others the default of generate",
+        "--limit", type=int, default=0, help="code at most so many notes of each test (default: 0, all)"
     )
-    parser.add_argument("--train", default="", help="as for minscl.evaluate")
-    parser.add_argument("--spans", default="", help="as for minscl.evaluate")
+    parser.add_argument("--model", default=str(DEMO), help="model folder (default: the embedded model)")
+    parser.add_argument("--adapter", default="", help="SCL's adapter (default: the model folder's own)")
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of the results")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="bootstrap rounds (default: %(default)s)")
-    args, flags = parser.parse_known_args()
-    names, adapters = read_names(args.run, args.adapter)
-    out, gold = Path(args.out), require(args.gold, "--gold")
-    documents = read_jsonl(gold, CodedDocument)
-    if not documents:
-        raise InputError(f"--gold {gold}: contains no document; give coded documents, one per line")
-    write_jsonl(out / "notes.jsonl", [Note(document.id, document.text) for document in documents])
-    write_jsonl(out / "gold.jsonl", documents)
-    hashes = {file: hashlib.sha256((out / file).read_bytes()).hexdigest() for file in ("notes.jsonl", "gold.jsonl")}
-    records = {}
-    for name in names:
-        inputs = ("notes.jsonl", "gold.jsonl") if name == WITH_EVIDENCE else ("notes.jsonl",)
-        command = generate_command(name, out, adapters.get(name, ""), [flag for flag in flags if flag != "--"])
-        records[name] = earlier(name, out, {"command": command, "sha256": {file: hashes[file] for file in inputs}})
-    seconds = {name: code_notes(name, out, record) / len(documents) for name, record in records.items()}
-    settings = [("--train", args.train), ("--spans", args.spans), ("--rounds", str(args.rounds))]
-    score(out / "gold.jsonl", out, names, [part for flag, value in settings if value for part in (flag, value)])
-    print("seconds a note: " + ", ".join(f"{name} {per_note:.2f}" for name, per_note in seconds.items()))
-    write_record(out / "seconds.json", seconds)
+    args = parser.parse_args()
+    rows, setup = read_rows(args.rows), Setup(args.out, args.model, args.adapter)
+    if args.limit < 0 or args.rounds < 1:
+        raise InputError(f"--limit {args.limit} --rounds {args.rounds}: give 0 or more, and 1 or more")
+    with lock_folder(setup.out):
+        check_weights(setup)
+        write_data(setup)
+        folders = write_gold(setup, args.gold)
+        for row in rows:
+            train(row, setup)
+            for folder in folders.values():
+                code_test(row, setup, folder, args.limit)
+        tokenizer = load_tokenizer(setup.model)
+        results = {title: measure(folder, ROWS, args.rounds, tokenizer) for title, folder in folders.items()}
+        tables = describe(results, ROWS)
+        with replace_file(setup.out / "tables.md") as file:
+            file.write(f"{tables}\n")
+        print(tables)
+        if not args.gold:
+            write_docs(results, ROWS)
     return 0
 
 

@@ -151,18 +151,23 @@ def in_passages(documents: Iterable[CodedDocument], tokenizer) -> Iterator[Coded
             yield dataclasses.replace(passage, id=f"{document.id} passage {number}")
 
 
-def write_adapter_data(folder: Path, tokenizer) -> None:
-    """documents.jsonl and spans.jsonl for minscl.train: passages of the documents, and a sample of the spans.
+def adapter_documents(codebook: CodeBook, rng: random.Random | None = None) -> list[CodedDocument]:
+    """The documents of the adapter, whole; `rng` draws them, by default as write_adapter_data does.
 
     Without the background texts, so that CodiEsp's own coders have the last word on what is coded.
     """
-    codebook, rng = CodeBook.load(), random.Random(SEED)
-    documents = training_documents(codebook)
-    chosen = [
+    documents, rng = training_documents(codebook), rng or random.Random(SEED)
+    return [
         document
         for name, number in ADAPTER_DOCUMENTS.items()
         for document in rng.sample(documents[name], min(number, len(documents[name])))
     ]
+
+
+def write_adapter_data(folder: Path, tokenizer) -> None:
+    """documents.jsonl and spans.jsonl for minscl.train: passages of the documents, and a sample of the spans."""
+    codebook, rng = CodeBook.load(), random.Random(SEED)
+    chosen = adapter_documents(codebook, rng)
     write_jsonl(folder / "documents.jsonl", list(in_passages(chosen, tokenizer)))
     spans = rng.sample(gold_pairs(codebook), ADAPTER_SPANS // 2) + rng.sample(
         common_phrases(codebook), ADAPTER_SPANS // 2

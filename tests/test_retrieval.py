@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from minscl.data.icd import CodeBook
+from minscl.data.icd.cache import write_cache
 from minscl.data.types import Assignment, CodedDocument, Evidence
+from minscl.infer.systems import retrieval
 from minscl.infer.systems.retrieval import BM25, Retriever, words_of
 
 BOOK = CodeBook.load()
@@ -92,3 +94,25 @@ def test_recall_counts_ranks_from_one():
     evidence = {"E11.9": Evidence("DM2", 0, 3), "R05.9": Evidence("cough", 8, 13), "R52": Evidence("pain", None, None)}
     document = CodedDocument("n", text, tuple(Assignment(code, "", (item,)) for code, item in evidence.items()))
     assert evidence_pairs([document], BOOK) == [("DM2", "E11.9")]
+
+
+def test_texts_are_kept_in_the_cache_folder(index_entries, tmp_path, monkeypatch):
+    """Guards: the Index parsed at every start, another edition's or a damaged cache used."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    reads = []
+
+    def read(book):
+        reads.append(book)
+        return index_entries[:1000]
+
+    monkeypatch.setattr(retrieval, "read_entries", read)
+    monkeypatch.setattr(retrieval, "descriptions", lambda book: [("I10", "Essential (primary) hypertension")])
+    first = retrieval.load_texts(BOOK)
+    assert retrieval.load_texts(BOOK) == first == retrieval.indexed_texts(BOOK, index_entries[:1000])
+    assert len(reads) == 1 and first[1][-1] == "essential primary hypertension"
+    [path] = (tmp_path / "minscl").iterdir()
+    assert BOOK.edition.digest in path.name
+    path.write_bytes(path.read_bytes()[:-9])
+    assert retrieval.load_texts(BOOK) == first and len(reads) == 2
+    write_cache(path, [["I10"], []])
+    assert retrieval.load_texts(BOOK) == first and len(reads) == 3

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 CHAIN, PASSAGE = "chain", "passage"  # what an answer is of
 _STEP = "--- step "
-_STEP_HEADER = re.compile(rf"^{_STEP}\d+: ", re.MULTILINE)
+_STEP_HEADER = re.compile(rf"^{_STEP}\d+: (.*)\n", re.MULTILINE)
 _HEADER = re.compile(rf"^--- (?:{CHAIN}|{PASSAGE}) \d+ of \d+\n", re.MULTILINE)
 
 
@@ -40,6 +40,15 @@ def append_steps(output: str | None, steps: Sequence[tuple[str, str]]) -> str:
     return "\n".join(
         [*before, *(f"{_STEP}{number}: {stage}\n{text}" for number, (stage, text) in enumerate(steps, first))]
     )
+
+
+def split_steps(output: str) -> list[tuple[str, str]]:
+    """The (stage, text) that append_steps made `output` of; [] for any other output."""
+    if not has_steps(output):
+        return []
+    stages_and_texts = _STEP_HEADER.split(output)[1:]
+    texts = [text.removesuffix("\n") for text in stages_and_texts[1::2]]
+    return list(zip(stages_and_texts[::2], texts, strict=True))
 
 
 def has_steps(output: str) -> bool:

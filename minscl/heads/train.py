@@ -27,6 +27,7 @@ from minscl.data.types import CodedDocument
 from minscl.errors import InputError, printable
 from minscl.files import lock_folder
 from minscl.hardware import choose_device
+from minscl.heads.estimate import estimate_seconds
 from minscl.heads.folder import HeadSettings, save_head
 from minscl.heads.head_model import HeadModel, check_window, make_head, probabilities
 from minscl.heads.knowledge import (
@@ -45,6 +46,7 @@ from minscl.model import Tokenizer, load_tokenizer, read_config
 from minscl.model.digest import folder_digest
 from minscl.training.checkpoint import checkpoint_settings
 from minscl.training.distributed import join_process_group
+from minscl.training.estimate import format_duration
 from minscl.training.loop import count_steps
 from minscl.training.run import Task, load_model_with_lora, measure_machine, run_steps, warn_if_nothing_is_learned
 from minscl.training.run_folder import check_out
@@ -94,8 +96,11 @@ def train_head(config: RunConfig) -> Path:
     notes, skipped = encode_notes(documents, labels, tokenizer, config.max_length)
     validation = read_coded_notes(config.validate, codebook, "--validate") if config.validate else []
     print(describe_notes(notes, labels, skipped, validation), file=sys.stderr)
-    print(f"machine: {measure_machine(config, device, dtype)[1]}; 1 process", file=sys.stderr)
-    warn_if_nothing_is_learned(config, count_steps(notes, config))
+    rate, machine = measure_machine(config, device, dtype)
+    seconds = estimate_seconds([len(note) for note in notes], len(labels), model_config, config, rate)
+    steps = count_steps(notes, config)
+    print(f"machine: {machine}; 1 process\nrun: {steps:,} steps, about {format_duration(seconds)}", file=sys.stderr)
+    warn_if_nothing_is_learned(config, steps)
     if config.dry_run:
         load_model_with_lora(config, device, dtype)
         return out

@@ -19,12 +19,14 @@ ranks the same texts by its own rules.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from minscl import __version__
 from minscl.collection import collection_paused
 from minscl.data.icd import CodeBook
+from minscl.data.icd.cache import cache_folder, read_cache, write_cache
 from minscl.data.icd.lookup.abbreviations import Abbreviations
 from minscl.data.icd.lookup.default_codes import default_below
 from minscl.data.icd.lookup.entries import IndexEntry, read_entries
@@ -75,32 +77,20 @@ class BM25:
 class Retriever:
     """The billable codes of an edition, by words of a note; built in seconds.
 
-    `entries`: read_entries(codebook), if the caller has them already.
+    `entries`: read_entries(codebook), if the caller has them already; without them, the words of all texts come from
+    the user's cache folder, where they are after the first time.
     """
 
     def __init__(self, codebook: CodeBook, entries: list[IndexEntry] | None = None):
         self.codebook = codebook
         self.abbreviations = Abbreviations()
-        self.nodes: list[str] = []  # number of a text → the node that it leads to
+        for _, text in descriptions(codebook):
+            self.abbreviations.learn(text)
         with collection_paused():
-            self.index = BM25(self._texts(read_entries(codebook) if entries is None else entries))
+            # number of a text → the node that it leads to; its words
+            self.nodes, texts = load_texts(codebook) if entries is None else indexed_texts(codebook, entries)
+            self.index = BM25(text.split() for text in texts)
         self._billable: dict[str, str] = {}
-
-    def _texts(self, entries: Iterable[IndexEntry]) -> Iterable[list[str]]:
-        """The words of each text; its node is appended to `nodes`."""
-        book = self.codebook
-        for entry in entries:
-            if entry.code and entry.term.book != DRUGS:
-                self.nodes.append(entry.code)
-                yield words_of(" ".join((*entry.term.path, entry.term.column)))
-        for node in book.nodes:
-            is_wide = node.isdigit() or " " in node  # a chapter or a section
-            if is_wide or len(node) == LONGEST_CODE and len(book.children(book.parent(node) or "")) > 1:
-                continue
-            for text in (book.description(node) or "", *book.inclusion_terms(node)):
-                self.abbreviations.learn(text)
-                self.nodes.append(node)
-                yield words_of(text)
 
     def codes(self, phrase: str, limit: int) -> list[str]:
         """At most `limit` distinct billable codes for `phrase`, best first; [] if no text shares a word with it."""
@@ -123,6 +113,41 @@ class Retriever:
         if node not in self._billable:
             self._billable[node] = default_below(self.codebook, node)
         return self._billable[node]
+
+
+def load_texts(codebook: CodeBook) -> tuple[list[str], list[str]]:
+    """`indexed_texts` from the cache folder, where it is after the first time; another version of minscl reads anew."""
+    folder = cache_folder()
+    path = folder / f"retrieval-{__version__}-{codebook.edition.digest}.json" if folder else None
+    match read_cache(path) if path else None:
+        case [[_, *_] as nodes, [_, *_] as texts] if len(nodes) == len(texts):
+            return nodes, texts
+    nodes, texts = indexed_texts(codebook, read_entries(codebook))
+    if path:
+        write_cache(path, [nodes, texts])
+    return nodes, texts
+
+
+def indexed_texts(codebook: CodeBook, entries: Iterable[IndexEntry]) -> tuple[list[str], list[str]]:
+    """(the node that each text leads to, its words with spaces between): lines of the Index, then the Tabular List."""
+    lines = [
+        (entry.code, " ".join((*entry.term.path, entry.term.column)))
+        for entry in entries
+        if entry.code and entry.term.book != DRUGS
+    ]
+    lines += descriptions(codebook)
+    return [node for node, _ in lines], [" ".join(words_of(text)) for _, text in lines]
+
+
+def descriptions(codebook: CodeBook) -> Iterator[tuple[str, str]]:
+    """(node, text): descriptions and inclusion terms, but for chapters, sections and what only a 7th character tells
+    apart."""
+    for node in codebook.nodes:
+        is_wide = node.isdigit() or " " in node  # a chapter or a section
+        if is_wide or len(node) == LONGEST_CODE and len(codebook.children(codebook.parent(node) or "")) > 1:
+            continue
+        for text in (codebook.description(node) or "", *codebook.inclusion_terms(node)):
+            yield node, text
 
 
 def words_of(text: str) -> list[str]:

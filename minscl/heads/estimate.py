@@ -1,0 +1,39 @@
+"""How long the training of a head takes, printed before it begins.
+
+    time = (computed tokens · 4 N + attention + 12 L T C a note) operations / (matmul rate · EFFICIENCY)
+
+N: weights of the decoder's blocks, as in training/estimate.py, whose constants these are. L labels, T tokens of a note,
+C hidden: scores and weighted states of every label are two matrix products, with gradients six of 2 L T C operations.
+
+Read next: train.py.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from minscl.config import GKI_ICD, RunConfig
+from minscl.heads.windows import window_tokens
+from minscl.model import Decoder, ModelConfig
+from minscl.training.estimate import EFFICIENCY
+
+GUIDANCE = (
+    1.5  # with gki-icd, tokens of a note and its guidance for one of the note: 1.48 on CodiEsp and invented notes
+)
+
+
+def estimate_seconds(
+    lengths: Sequence[int], labels: int, model_config: ModelConfig, config: RunConfig, matmul_rate: float
+) -> float:
+    """Seconds of all epochs. `lengths`: tokens of each note; `matmul_rate`: operations per second."""
+    with torch.device("meta"):
+        weights = sum(parameter.numel() for parameter in Decoder(model_config).model.layers.parameters())
+    query_size = model_config.num_attention_heads * model_config.head_dim
+    operations = 0.0
+    for tokens in lengths:
+        computed = window_tokens(tokens, config.window)
+        operations += 4 * weights * computed
+        operations += 12 * model_config.num_hidden_layers * query_size * computed * min(config.window, tokens)
+        operations += 12 * labels * model_config.hidden_size * tokens
+    operations *= config.epochs * (GUIDANCE if config.system == GKI_ICD else 1.0)
+    return operations / (matmul_rate * EFFICIENCY)
