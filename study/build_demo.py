@@ -34,7 +34,6 @@ from study.demo_data import (
     write_adapter_data,
     write_evaluation_data,
 )
-from study.growth import with_depth, with_vocabulary
 from study.pretrain import CIRCUIT_STEPS, STEP, bfloat16_is_faster, new_model, pretrain
 from study.steps import run_step
 from study.tokenizer import train_tokenizer
@@ -49,17 +48,12 @@ ADAPTER = ["--epochs", "1", "--lr", "5e-4", "--max-length", "4096", "--pack-leng
 
 
 def starting_model(base: Path, start: Path | None, seed: int):
-    """The model to pretrain: random weights, or those of the folder `start`, grown to this vocabulary and depth."""
-    tokenizer = load_tokenizer(base)
+    """The model to pretrain: random weights, or those of the folder `start`, which must have this tokenizer."""
     if start is None:
-        return new_model(tokenizer.vocab_size, seed, num_hidden_layers=LAYERS)
-    model = load_model(start, dtype=torch.float32)
+        return new_model(load_tokenizer(base).vocab_size, seed, num_hidden_layers=LAYERS)
     if (start / "tokenizer.json").read_bytes() != (base / "tokenizer.json").read_bytes():
-        model = with_vocabulary(model, start, base)
-    missing = LAYERS - model.config.num_hidden_layers
-    if missing < 0:
-        raise InputError(f"--start {start}: has {model.config.num_hidden_layers} layers, more than {LAYERS}")
-    return with_depth(model, set(range(model.config.num_hidden_layers - missing, model.config.num_hidden_layers)))
+        raise InputError(f"--start {start}: has another tokenizer than {base}; copy its tokenizer files there")
+    return load_model(start, dtype=torch.float32)
 
 
 def train_base(base: Path, args: argparse.Namespace) -> None:

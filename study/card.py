@@ -14,7 +14,6 @@ import torch
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument
-from minscl.score.codes import code_scores
 from study.corpus import REPEATED_CASES, annotated_background, written
 from study.demo_data import HELD_OUT, PASSAGE
 from study.steps import seconds_file, seconds_of
@@ -38,13 +37,12 @@ It demonstrates the method. **Not for clinical use.** Rebuild it with `python -m
 
 ## Trained on
 
-- Base: {steps:,} steps, {tokens:,} tokens, {minutes:.0f} minutes in {runs} runs ({gpu_minutes:.0f} minutes and
-  {gpu_tokens:,} tokens of them on a GPU; pretraining.json). The first {earlier:,} steps are those of version 0.2, on
-  invented notes with another tokenizer; its weights were carried over (study/growth.py). Since then real text:
-  CodiEsp's English training and background texts, ACI-Bench's training notes; and with codes: CodiEsp's 500 training
-  cases with projected evidence (docs/codiesp_en.md), {annotated:,} of its background texts coded by a large language
-  model (Claude), {written:,} outpatient notes and case reports written by it, notes invented by templates, and spans:
-  the evidence of all these, phrases by hand and by the same model, the Alphabetic Index.
+- Base, from random weights: {runs} ({minutes:.0f} minutes, {gpu_minutes:.0f} of them on a GPU), {steps:,} steps,
+  {tokens:,} tokens (pretraining.json). Texts: CodiEsp's English training and background texts, ACI-Bench's training
+  notes. With codes: CodiEsp's 500 training cases with projected evidence (docs/codiesp_en.md), {annotated:,} of its
+  background texts coded by a large language model (Claude), {written:,} outpatient notes and case reports written by
+  it, notes invented by templates, and spans: the evidence of all these, phrases by hand and by the same model, the
+  Alphabetic Index.
 - Adapter, by minscl's own trainer (`minscl.train`): {passages:,} passages of {documents:,} documents, {spans:,} spans;
   {scl_steps:,} steps. A longer note is coded in such passages, of at most {passage} tokens (docs/decoding.md).
 - A finding that the note denies or has of a relative is not coded, although CodiEsp's coders often did; headings such
@@ -52,8 +50,7 @@ It demonstrates the method. **Not for clinical use.** Rebuild it with `python -m
 - Never trained on: CodiEsp's dev and test splits, ACI-Bench's valid and test splits. Held out for calibration:
   {calibration}.
 - {repeated} of CodiEsp's background texts report a case of its dev or test split again (`REPEATED_CASES` in
-  study/corpus.py). The runs before the last one read them. Without these cases micro-F1 on codiesp-test is
-  {unrepeated:.3f}.
+  study/corpus.py); they are left out.
 
 No patient text: CodiEsp's cases are published case reports (CC BY 4.0), ACI-Bench's notes are role-played (CC BY 4.0),
 all others invented. The phrases by hand were written knowing MDACE's code lists, those of its test charts
@@ -102,7 +99,6 @@ def history(work: Path, start: Path | None) -> list[dict]:
             "tokens": sum(step["tokens"] for step in base),
             "minutes": sum(step["step_seconds"] for step in base) / 60,
             "device": base[-1].get("device", "cpu"),
-            "real_text": True,
         },
     ]
 
@@ -130,14 +126,9 @@ def model_card(scores: dict[str, dict], work: Path, runs: list[dict]) -> str:
         vocabulary=config["vocab_size"],
         rank=json.loads((work / "adapter" / "adapter_config.json").read_text())["r"],
         **{name: sum(run[name] for run in runs) for name in ("steps", "tokens", "minutes")},
-        runs=len(runs),
-        **{
-            f"gpu_{name}": sum(run[name] for run in runs if run.get("device") == "cuda")
-            for name in ("tokens", "minutes")
-        },
+        runs="one run" if len(runs) == 1 else f"{len(runs)} runs",
+        gpu_minutes=sum(run["minutes"] for run in runs if run.get("device") == "cuda"),
         repeated=len(REPEATED_CASES),
-        unrepeated=unrepeated_f1(work),
-        earlier=sum(run["steps"] for run in runs if not run.get("real_text", False)),
         annotated=len(annotated_background(codebook)),
         written=sum(not HELD_OUT.match(name) for name in written_notes),
         passages=len(passages),
@@ -154,19 +145,6 @@ def model_card(scores: dict[str, dict], work: Path, runs: list[dict]) -> str:
         torch=torch.__version__,
         today=date.today().isoformat(),
     )
-
-
-def unrepeated_f1(work: Path) -> float:
-    """Micro-F1 on CodiEsp's test split without the cases that a background text repeats."""
-    gold, predicted = (
-        [
-            document
-            for document in read_jsonl(work / f"{name}.jsonl", CodedDocument)
-            if document.id not in REPEATED_CASES.values()
-        ]
-        for name in ("codiesp-test", "codiesp-test-coded")
-    )
-    return code_scores(gold, predicted)["micro"]["f1"]
 
 
 def card_row(name: str, report: dict, work: Path) -> str:

@@ -86,11 +86,11 @@ def pretraining_stream(tokenizer, seed: int = SEED, step_tokens: int = STEP["cpu
     phrases, gold = common_phrases(codebook), gold_pairs(codebook)
     first_encounters = [pair for pair in gold if not LATER_ENCOUNTERS.search(pair.evidence)]
     sources = [
-        Source("annotated", documents["annotated"], weight=5.0, replaced=0.4),
-        Source("codiesp", documents["codiesp"], weight=3.5, replaced=0.5),
-        Source("cases", documents["cases"], weight=1.2, replaced=0.5),
+        Source("annotated", documents["annotated"], weight=5.5, replaced=0.4),
+        Source("codiesp", documents["codiesp"], weight=3.0, replaced=0.5),
+        Source("cases", documents["cases"], weight=1.3, replaced=0.5),
         Source("notes", documents["notes"], weight=4.0, replaced=0.4),
-        Source("invented", documents["invented"], weight=1.5, replaced=0.4),
+        Source("invented", documents["invented"], weight=1.2, replaced=0.4),
     ]
     described = [(code, codebook.description(code) or "") for code in codebook.billable]
     pairs = PairPool(

@@ -1,4 +1,4 @@
-"""Pretraining of the embedded model: Muon, growing a model, the stream of samples, resuming."""
+"""Pretraining of the embedded model: Muon, the stream of samples, resuming."""
 
 import json
 import random
@@ -11,14 +11,11 @@ from minscl.config import DEMO
 from minscl.data.jsonl import read_jsonl
 from minscl.data.prompts import render_document_target
 from minscl.data.types import CodedDocument, Pair
-from minscl.model import Decoder, ModelConfig, load_tokenizer
+from minscl.model import load_tokenizer
 from study import error_injection, pretrain, stream
-from study.growth import with_depth, with_vocabulary
 from study.muon import Muon, orthogonalise
 from study.pretrain import STEP
 from study.stream import PairPool, Source, Stream
-from study.tokenizer import train_tokenizer
-from tests.tiny_models import V, decoder
 
 SHARES = {"text": 0.3, "document": 0.4, "span": 0.3}
 TINY_SHAPE = dict(
@@ -81,52 +78,6 @@ def test_muon_equals_torch():
     for start, a, b in zip(starts, ours, theirs, strict=True):
         assert (a - b).norm() < 0.02 * (b - start).norm()
     assert {key for state in optimizers[0].state.values() for key in state} == {"momentum_buffer"}
-
-
-def test_a_deeper_model_is_the_same_function():
-    """Guards: layers in another order, a copy that is not silent at first, one that cannot learn."""
-    model = decoder("llama3.2")
-    deeper = with_depth(model, {1})
-    ids = torch.arange(1, 31)[None] % V
-    assert deeper.config.num_hidden_layers == 3
-    assert torch.equal(model(ids), deeper(ids))
-    [*_, origin, copy] = deeper.model.layers
-    assert torch.equal(origin.self_attn.q_proj.weight, copy.self_attn.q_proj.weight)
-    assert origin.mlp.down_proj.weight.any() and not copy.mlp.down_proj.weight.any()
-    deeper(ids).sum().backward()
-    assert copy.mlp.down_proj.weight.grad.any() and copy.self_attn.o_proj.weight.grad.any()
-
-
-def test_another_vocabulary(tmp_path):
-    """Guards: the rows of other tokens, a new token without meaning, blocks that are not carried over."""
-    old, new = tmp_path / "old", tmp_path / "new"
-    for folder, text in ((old, "pain fever"), (new, "pain hypertension")):
-        folder.mkdir()
-        train_tokenizer([f"{text} "] * 5, folder, vocab_size=300)
-    tokenizers = load_tokenizer(old), load_tokenizer(new)
-    pieces = [tokenizer.pieces() for tokenizer in tokenizers]
-    torch.manual_seed(0)
-    settings = {**pretrain.SHAPE, **TINY_SHAPE, "vocab_size": tokenizers[0].vocab_size}
-    model = Decoder(ModelConfig.from_dict(settings))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter)
-    grown = with_vocabulary(model, old, new)
-    before, after = model.model.embed_tokens.weight, grown.model.embed_tokens.weight
-    assert grown.config.vocab_size == tokenizers[1].vocab_size == len(after)
-    shared = 0
-    for id, piece in enumerate(pieces[1]):
-        if piece is None:  # a special token
-            assert torch.equal(after[id], before[id])
-        elif piece in pieces[0]:
-            assert torch.equal(after[id], before[pieces[0].index(piece)])
-            shared += 1
-        else:
-            spelling = tokenizers[0].encode(piece.decode())
-            assert len(spelling) > 1
-            torch.testing.assert_close(after[id], before[spelling].mean(dim=0))
-    assert 256 <= shared < len(after)
-    blocks = dict(model.model.layers.named_parameters())
-    assert all(torch.equal(parameter, blocks[name]) for name, parameter in grown.model.layers.named_parameters())
 
 
 def test_a_step_depends_on_seed_and_number_alone(make_stream):
