@@ -115,8 +115,11 @@ def install(work: Path, card: str, runs: list[dict], demo: Path) -> None:
     (demo / "adapter").mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "model.safetensors", *TOKENIZER):
         shutil.copyfile(work / "base" / name, demo / name)
-    for name in ("adapter_config.json", "adapter_model.safetensors", "calibration.json"):
+    for name in ("adapter_model.safetensors", "calibration.json"):
         shutil.copyfile(work / "adapter" / name, demo / "adapter" / name)
+    config = json.loads((work / "adapter" / "adapter_config.json").read_text())
+    with replace_file(demo / "adapter" / "adapter_config.json") as out:
+        json.dump(config | {"base_model_name_or_path": "minscl/demo"}, out, indent=2)
     shutil.copyfile(work / "reliability.png", demo / "reliability.png")
     for name, number in BUNDLED.items():
         with replace_file(demo / name) as out, open(work / name, encoding="utf-8") as lines:
