@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
+from minscl.append_file import AppendFile
 from minscl.errors import InputError
-from minscl.files import AppendFile, lock_folder, output_path, path_kind, read_bytes, read_text, replace_file
+from minscl.files import lock_folder, output_path, path_kind, read_bytes, read_text, replace_file
 
 
 def mode(path) -> int:
