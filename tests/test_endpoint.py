@@ -21,8 +21,8 @@ from minscl.data import Pair
 from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl, write_jsonl
+from minscl.data.spans.answers import StageOneAnswer
 from minscl.data.spans.asking import prompt_digest
-from minscl.data.spans.silver import StageOneAnswer
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
 from minscl.expand import main

@@ -17,11 +17,10 @@ from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.record_checks import checked_record
+from minscl.data.spans.answers import StageOneAnswer, StageTwoAnswer, SyntheticAnswer
 from minscl.data.spans.asking import answer_lines, open_answer_log
 from minscl.data.spans.silver import (
     Candidate,
-    StageOneAnswer,
-    StageTwoAnswer,
     collect_candidates,
     expand_silver,
     locate_quotations,
@@ -29,7 +28,7 @@ from minscl.data.spans.silver import (
     run_stage_two,
     silver_pairs,
 )
-from minscl.data.spans.synthetic import SyntheticAnswer, expand_synthetic
+from minscl.data.spans.synthetic import expand_synthetic
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
 from minscl.expand_config import SilverConfig
