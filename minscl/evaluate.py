@@ -151,6 +151,11 @@ def calibrate(config: EvaluateConfig) -> str:
     """
     from minscl.pretrained import made_by  # loads torch, which no other evaluation needs
 
+    if path_kind(config.calibrate) != "folder":
+        raise InputError(
+            f"--calibrate {config.calibrate}: no such folder; name that of the adapter that coded {config.pred[0]}, or of "
+            "the model if it has none"
+        )
     codebook, path = load_codebook(config), config.pred[0]
     gold = read_documents(config.gold, "--gold", codebook)
     predicted = read_predictions(path, config, gold, codebook)

@@ -183,6 +183,8 @@ def fsync_path(path: PathLike) -> None:
 @contextlib.contextmanager
 def lock_folder(path: PathLike) -> Iterator[Path]:
     """Create the folder `path` where it is missing and lock it against other runs. Raises InputError."""
+    if path_kind(path) in ("file", "other"):
+        raise InputError(f"{path}: not a folder; name a folder")
     with write_errors(path, "name a folder that can be written"):
         Path(path).mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY)

@@ -218,6 +218,17 @@ def test_codes_of_the_input_are_read_as_evaluate_reads_them(tmp_path, monkeypatc
     assert re.search(r"\ncodes not in the Tabular List, not asked about +1\n", capsys.readouterr().out)
 
 
+def test_silver_without_a_pair_fails(tmp_path, monkeypatch, capsys):
+    """Guards status 0 and an empty file that the next command trains on."""
+    llm = Scripted()
+    llm.answer = lambda prompt: "none"
+    monkeypatch.setattr(expand, "load_llm", lambda config: llm)
+    notes, out = write_lines(tmp_path / "notes.jsonl", [coded("a", "I10")]), tmp_path / "silver.jsonl"
+    with pytest.raises(InputError, match="silver.jsonl: not written, since no quotation was located"):
+        expand.main(["silver", "--notes", notes, "--out", str(out)])
+    assert not out.exists() and re.search(r"\npairs written +0\n", capsys.readouterr().out)
+
+
 @pytest.mark.long
 def test_a_code_is_covered_however_it_is_spelt(tmp_path, capsys):
     """Guards: I10 counted as uncovered, and written a phrase for, beside i10."""
