@@ -153,8 +153,8 @@ def calibrate(config: EvaluateConfig) -> str:
 
     if path_kind(config.calibrate) != "folder":
         raise InputError(
-            f"--calibrate {config.calibrate}: no such folder; name that of the adapter that coded {config.pred[0]}, or of "
-            "the model if it has none"
+            f"--calibrate {config.calibrate}: no such folder; name that of the adapter that coded {config.pred[0]}, "
+            "or of the model if it has none"
         )
     codebook, path = load_codebook(config), config.pred[0]
     gold = read_documents(config.gold, "--gold", codebook)

@@ -115,7 +115,7 @@ def test_a_flag_overrides_the_preset():
     [
         ("--model", "hf download Qwen/Qwen2.5"),
         ("--spans", "minscl.expand gold"),
-        ("--adapter", "name a file or folder that"),
+        ("--adapter", "name a file or folder"),
     ],
 )
 def test_a_missing_path_names_its_remedy(flag, remedy, tmp_path):
