@@ -106,7 +106,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Dataclass]) ->
         name, default = flag_name(item.name), item.default
         help = item.metadata["help"].replace("%", "%%")
         if item.metadata.get("choices"):
-            help += f": {', '.join(item.metadata['choices'])}"
+            help += f": {', '.join(filter(None, item.metadata['choices']))}"
         if not isinstance(default, bool) and default not in ("", (), None):
             help += f" (default: {default})"
         metavar = item.metadata.get("metavar") or item.name.upper()
@@ -140,7 +140,7 @@ def make_config(config_class: type[Config], values: Mapping[str, Any]) -> Config
                 raise InputError(f"{name}: a path with a line break, which would look like two lines; rename the file")
         choices = item.metadata.get("choices")
         if choices and value not in choices:
-            raise InputError(f"{name} {value}: use {', '.join(choices)}")
+            raise InputError(f"{name} {value}: use {', '.join(filter(None, choices))}")
     config = config_class(
         **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     )
@@ -156,7 +156,7 @@ def check_ranges(config: Dataclass) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             continue
         tests = {"at least": value.__ge__, "above": value.__gt__, "at most": value.__le__, "below": value.__lt__}
-        stated = [f"{words} {limit:g}" for words, limit in limits.items() if math.isfinite(limit)]
+        stated = [f"{words} {limit:.10g}" for words, limit in limits.items() if math.isfinite(limit)]
         usual = abs(value) <= MAX_INTEGER if isinstance(value, int) else math.isfinite(value)
         if not usual or not all(tests[words](limit) for words, limit in limits.items() if math.isfinite(limit)):
             shown = value if abs(value) < 1e20 else f"{value:.0e}" if isinstance(value, float) else "(huge)"
@@ -227,7 +227,7 @@ def require(path: str, flag: str) -> Path:
         "--documents": "make it: python -m minscl.expand documents codiesp FOLDER --split train --language en "
         f"--out {path} (or name another file; minscl/demo/documents.jsonl is one)",
         "--spans": f"make it: python -m minscl.expand gold --out {path} (or name another file)",
-    }.get(flag, "name a file that exists")
+    }.get(flag, "name a file or folder that exists")
     raise InputError(f"{flag} {path}: no such file or folder; {remedy}")
 
 

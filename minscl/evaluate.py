@@ -9,16 +9,16 @@ folder of charts. `--gold-notes-only` scores a batch of which only some notes ar
 `--train` adds scores of seen and unseen codes, `--spans` of unseen codes by the source of their span pairs (Figure 4).
 `--calibrate` fits a calibration of the scores and a threshold, and writes both beside the weights.
 
-Read next: score/codes.py, evidence.py and code_groups.py, which define the scores; score/systems.py.
+Read next: evaluate_config.py for the flags; score/codes.py, evidence.py and code_groups.py, which define the scores;
+score/systems.py.
 """
 
 import dataclasses
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
-from minscl.cli import flag, parse_flags, path_flag, require, warn
+from minscl.cli import parse_flags, require, warn
 from minscl.collection import collection_paused
 from minscl.command import print_json, run_command
 from minscl.data.calibration import PASSAGE, decoding_name, settings_to_calibrate, write_calibration
@@ -27,11 +27,12 @@ from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument, Pair
-from minscl.edition_flags import date_flag, edition_flag, load_codebook
+from minscl.edition_flags import load_codebook
 from minscl.errors import InputError
+from minscl.evaluate_config import EvaluateConfig
 from minscl.figures import check_figure_path
 from minscl.files import path_kind, read_text
-from minscl.score.bootstrap import ROUNDS, bootstrap, bootstrap_rows
+from minscl.score.bootstrap import bootstrap, bootstrap_rows
 from minscl.score.calibration import fit
 from minscl.score.code_groups import Group, GroupName, code_groups
 from minscl.score.codes import read_code
@@ -40,74 +41,6 @@ from minscl.score.report import Report, system_names, system_report
 from minscl.score.rule_counts import rule_counts
 from minscl.score.systems import System, count_system
 from minscl.score.table import table
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """Settings of `evaluate`; each is a flag."""
-
-    gold: str = path_flag("coded documents, JSONL; or MDACE's JSON", role="input")
-    pred: tuple[str, ...] = flag(
-        (), "predictions for them; repeat the flag to compare others with the first", metavar="PATH", role="input"
-    )
-    codes_only: tuple[str, ...] = flag(
-        (),
-        "a --pred file coded from gold's evidence: its evidence is not scored; repeat the flag for several",
-        metavar="PATH",
-    )
-    gold_notes_only: bool = flag(
-        False, "leave out predictions for notes that gold does not have, as of a batch that is reviewed in part"
-    )
-    train: str = flag(
-        "", "the training documents, which tell seen codes from unseen ones", metavar="FILE", role="input"
-    )
-    spans: str = flag(
-        "", "the training span pairs, which tell covered unseen codes from uncovered ones", metavar="FILE", role="input"
-    )
-    merge: bool = flag(False, "evidence: join spans of a code that have only punctuation between them")
-    trim: bool = flag(False, "evidence: strip punctuation off both ends of spans")
-    unlisted: str = flag("keep", "predicted codes that the Tabular List lacks", choices=("keep", "drop"))
-    fixed: str = flag(
-        "",
-        "a file with one code per line: add macro_fixed, the macro over these codes, as in older work",
-        metavar="FILE",
-        role="input",
-    )
-    f1_of_averages: bool = flag(
-        False, "add macro_f1_of_averages, the F1 of macro_union's precision and recall, as in older work"
-    )
-    edition: str = edition_flag()
-    date: str = date_flag()
-    rounds: int = flag(ROUNDS, "bootstrap rounds for 95% intervals; 0: no intervals", minimum=0, maximum=100_000)
-    seed: int = flag(0, "seed of the bootstrap", minimum=0, maximum=2**32 - 1)
-    json: bool = flag(False, "print JSON: an object, or a list of them for several predictions")
-    plot: str = flag(
-        "",
-        "draw the groups, the chapters and the reliability of scores to this file (png, pdf, svg)",
-        metavar="FILE",
-        role="output",
-    )
-    calibrate: str = flag(
-        "",
-        "fit calibration.json and its threshold on the --pred file, made by generate --no-calibration, and write it to "
-        "this folder: the adapter that coded them, or the model where it has none",
-        metavar="FOLDER",
-        role="output folder",
-    )
-
-    def __post_init__(self):
-        if not self.pred:
-            raise InputError("--pred is missing: predictions for the gold documents; give --pred PATH")
-        if self.spans and not self.train:
-            raise InputError(
-                f"--spans {self.spans}: needs --train, the documents that were trained on, "
-                "to know which codes are unseen"
-            )
-        for path in self.codes_only:
-            if path not in self.pred:
-                raise InputError(f"--codes-only {path}: not one of the --pred files; name it there too")
-        if self.calibrate and len(self.pred) > 1:
-            raise InputError(f"--calibrate {self.calibrate}: fitted on one --pred file; leave out the others")
 
 
 def read_documents(path: str, flag: str, codebook: CodeBook) -> list[CodedDocument]:
@@ -218,6 +151,11 @@ def calibrate(config: EvaluateConfig) -> str:
     """
     from minscl.pretrained import made_by  # loads torch, which no other evaluation needs
 
+    if path_kind(config.calibrate) != "folder":
+        raise InputError(
+            f"--calibrate {config.calibrate}: no such folder; name that of the adapter that coded {config.pred[0]}, "
+            "or of the model if it has none"
+        )
     codebook, path = load_codebook(config), config.pred[0]
     gold = read_documents(config.gold, "--gold", codebook)
     predicted = read_predictions(path, config, gold, codebook)

@@ -22,7 +22,7 @@ expand_corpora.py and code_set.py for the other sub-commands.
 
 from typing import Any
 
-from minscl.cli import Parser, add_flags, make_config, print_written, require, warn
+from minscl.cli import Parser, add_flags, format_counts, make_config, print_written, require, warn
 from minscl.code_set import lookup, official, show_edition
 from minscl.command import print_json, run_command
 from minscl.config import DEMO
@@ -86,9 +86,15 @@ def silver(config: SilverConfig) -> None:
     documents = read_documents(require(config.notes, "--notes"), codebook)
     llm = load_llm(config)
     pairs, rows = expand_silver(documents, codebook, llm, config.out)
-    if not write_jsonl(config.out, pairs):
-        warn(f"{config.out} is empty: no quotation was located in its note and given a code; see the counts")
-    print_written(config.out, [*rows, *llm.token_counts()], codebook.label)
+    rows += llm.token_counts()
+    if not pairs:
+        print(format_counts(rows))
+        raise InputError(
+            f"--out {config.out}: not written, since no quotation was located in its note and given a code; the counts "
+            "say why"
+        )
+    write_jsonl(config.out, pairs)
+    print_written(config.out, rows, codebook.label)
 
 
 def synthetic(config: SyntheticConfig) -> None:

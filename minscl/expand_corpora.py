@@ -3,9 +3,10 @@
 Read next: data/corpora/, one module for each corpus.
 """
 
+import itertools
 import sys
 
-from minscl.cli import print_written, warn
+from minscl.cli import format_counts, print_written, warn
 from minscl.data.corpora.aci_bench import aci_documents, aci_notes
 from minscl.data.corpora.codiesp import codiesp_documents, codiesp_notes
 from minscl.data.corpora.codiesp_english import SHIPPED, codiesp_english_documents
@@ -110,9 +111,17 @@ def write_notes(out: str, notes: list[Note]) -> None:
 
 
 def write_corpus(out: str, records, counts: Counts) -> None:
-    """Write `records`, then print the counts on stdout and the warnings on stderr."""
-    if not write_jsonl(out, records):
-        counts.warnings.append(f"{out} is empty: nothing was left to write; see the counts for the reason")
+    """Write `records`, then print the counts on stdout and the warnings on stderr.
+
+    Raises InputError, and leaves `out` as it is, where there is none.
+    """
+    records = iter(records)
+    first = list(itertools.islice(records, 1))
+    if first:
+        write_jsonl(out, itertools.chain(first, records))
     for line in counts.warnings:
         warn(line)
+    if not first:
+        print(format_counts(counts.numbers.items()))
+        raise InputError(f"--out {out}: not written, since nothing was left to write; the counts say why")
     print_written(out, counts.numbers.items())

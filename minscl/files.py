@@ -1,10 +1,10 @@
-"""The file layer: whole reads, atomic replacement, appending and locks, with one line for whatever goes wrong.
+"""The file layer: whole reads, atomic replacement and locks, with one line for whatever goes wrong.
 
 Every OSError becomes an InputError that names the path and a remedy. Only regular files are read and written: a pipe
 that nobody writes would hang, and renaming over a device would replace it. What is written here may hold patients' text
 or what was learned from it, so new files are private (0600); a file that exists keeps its mode.
 
-Of minscl, this module imports errors.py only. Read next: settings.py, the typed reader of JSON settings.
+Of minscl, this module imports errors.py only. Read next: append_file.py; settings.py, typed reading of JSON settings.
 """
 
 import codecs
@@ -180,71 +180,22 @@ def fsync_path(path: PathLike) -> None:
         os.close(descriptor)
 
 
-class AppendFile:
-    """A file to which whole pieces are appended: each is on the disk, or not in the file. Locked against other runs.
-
-    Opening changes nothing but creates an absent file; it is removed again if nothing was appended. Raises InputError
-    for what output_path refuses, where writing fails, and where another run has the file open.
-    """
-
-    def __init__(self, path: PathLike, permissions: int = PRIVATE):
-        self.path = Path(path)
-        self._target = output_path(path)
-        self._created = path_kind(self._target) == "missing"
-        with write_errors(path):
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self._target, os.O_RDWR | os.O_APPEND | os.O_CREAT, permissions)
-        try:
-            _lock(self._descriptor, path)
-        except InputError:
-            os.close(self._descriptor)
-            raise
-
-    def size(self) -> int:
-        """Bytes in the file."""
-        return os.fstat(self._descriptor).st_size
-
-    def append(self, content: bytes) -> None:
-        """Write `content` at the end and return once it is on the disk; on failure the file is as it was before."""
-        size = self.size()
-        with write_errors(self.path, "free some space and start again; what was written before is whole"):
-            try:
-                remaining = memoryview(content)
-                while remaining:
-                    remaining = remaining[os.write(self._descriptor, remaining) :]
-                os.fsync(self._descriptor)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._descriptor, size)
-                raise
-
-    def truncate(self, size: int) -> None:
-        """Cut the file after `size` bytes."""
-        with write_errors(self.path):
-            os.ftruncate(self._descriptor, size)
-
-    def close(self) -> None:
-        """Close the file and release the lock."""
-        with contextlib.suppress(OSError):
-            if self._created and self.size() == 0:
-                os.unlink(self._target)
-        os.close(self._descriptor)
-
-
 @contextlib.contextmanager
 def lock_folder(path: PathLike) -> Iterator[Path]:
     """Create the folder `path` where it is missing and lock it against other runs. Raises InputError."""
+    if path_kind(path) in ("file", "other"):
+        raise InputError(f"{path}: not a folder; name a folder")
     with write_errors(path, "name a folder that can be written"):
         Path(path).mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY)
     try:
-        _lock(descriptor, path)
+        lock(descriptor, path)
         yield Path(path)
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, path: PathLike) -> None:
+def lock(descriptor: int, path: PathLike) -> None:
     """Lock an open file or folder until it is closed; file systems without locks are used without."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -71,11 +71,11 @@ def describe_weights(model_folder: str, adapter: str = "") -> dict[str, str]:
 def made_by(settings: dict[str, str], folder: str) -> bool:
     """Whether a document with these `settings` was coded by the adapter in `folder`, or without adapter by the model.
 
-    `settings`: with the keys of describe_weights. Raises InputError where `folder` is no adapter, or no model.
+    `settings`: with the keys of describe_weights. Raises InputError for a file that cannot be read.
     """
-    if settings["adapter"] == "none":
-        return settings["model"].split()[-1] == folder_digest(folder)
-    return settings["adapter"].split()[-1] == folder_digest(folder, CONFIG_FILE)
+    name, config = ("model", "config.json") if settings["adapter"] == "none" else ("adapter", CONFIG_FILE)
+    is_whole = path_kind(Path(folder) / config) == "file"
+    return is_whole and settings[name].split()[-1] == folder_digest(folder, config)
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:

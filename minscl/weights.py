@@ -1,12 +1,13 @@
 """Weights in safetensors files: read one tensor at a time, refused where a tensor cannot be a weight. Nothing is ever
 unpickled.
 
-model/load.py reads a model with it, lora/peft_io.py an adapter. Of minscl, this module imports errors.py and files.py.
+model/load.py reads a model with it, lora/peft_io.py an adapter. Of minscl, this module imports errors.py, files.py and
+settings.py.
 """
 
 import contextlib
 import math
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,36 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from minscl.errors import InputError
-from minscl.files import read_errors, require_file
+from minscl.files import path_kind, read_errors, require_file
+from minscl.settings import read_settings, show_value
 
+SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"  # of a model folder
 FLOAT_TYPES = ("F64", "F32", "BF16", "F16")  # safetensors' names; whole numbers and 8-bit floats need a scale
+
+
+def weight_files(folder: Path) -> Mapping[Path, set[str] | None]:
+    """Each safetensors file with the tensors that the index promises in it; None for a single file.
+
+    A single file comes before an index, as in transformers: other software that saves a small model over a large one
+    leaves the index behind. Raises InputError for a folder without weights, a damaged index, and a shard that is not in
+    the folder.
+    """
+    index, single = folder / INDEX_FILE, folder / SINGLE_FILE
+    if path_kind(single) != "missing":
+        return {single: None}
+    if path_kind(index) != "missing":
+        files: dict[Path, set[str]] = {}
+        for name, file in read_settings(index).section("weight_map").values.items():
+            is_name = isinstance(file, str) and Path(file).name == file
+            if not is_name or path_kind(folder / file) != "file":
+                shown = file if is_name else show_value(file)
+                raise InputError(
+                    f"{index}: names shard {shown} for tensor {name}, which is not in the folder; fetch it"
+                )
+            files.setdefault(folder / file, set()).add(name)
+        return files
+    remedy = "convert the .bin weights to safetensors" if list(folder.glob("*.bin")) else "fetch the weights"
+    raise InputError(f"{folder}: no {SINGLE_FILE} and no {INDEX_FILE}; {remedy}")
 
 
 def read_tensors(

@@ -14,13 +14,21 @@ import pytest
 import minscl.evaluate
 from minscl import export, generate
 from minscl.config import DEMO, RunConfig
-from minscl.data.calibration import FILE, Calibration, read_calibrations, write_calibration
+from minscl.data.calibration import (
+    DECODINGS,
+    FILE,
+    Calibration,
+    decoding_name,
+    read_calibrations,
+    write_calibration,
+)
 from minscl.data.jsonl import write_jsonl
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.infer.answer import filter_by_score
 from minscl.infer.coder import code_notes
 from minscl.infer.report import about_document, text_table
+from minscl.infer.systems import DIALOGUES, SYSTEMS
 from minscl.pretrained import describe_weights, load_calibration
 from minscl.score.calibration import best_min_score, fit, isotonic, reliability, scored_codes
 from minscl.score.codes import code_scores
@@ -182,6 +190,27 @@ def test_a_damaged_entry_is_one_line(change, words, tmp_path):
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ({"grouned": {}}, "unknown key grouned; the keys are format, grounded, free, "),
+        ({"free": dataclasses.asdict(HALF) | {"pasage": 64}}, "free: unknown key pasage; the keys are points, "),
+    ],
+)
+def test_a_misspelt_key_is_one_line(content, words, tmp_path):
+    """Guards scores that stay uncalibrated, or passages of another length, because a name is not recognised."""
+    (tmp_path / FILE).write_text(json.dumps({"format": 1} | content))
+    with pytest.raises(InputError, match="^[^\n]*calibration.json: [^\n]*; write it again with evaluate") as error:
+        read_calibrations(tmp_path)
+    assert words in str(error.value)
+
+
+def test_every_system_with_scores_has_a_key():
+    """Guards a system whose calibration is written and then refused."""
+    names = [decoding_name(system, grounded) for system in (*SYSTEMS, *DIALOGUES) for grounded in (True, False)]
+    assert set(names) == set(DECODINGS)
+
+
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
     """The embedded model's adapter with a calibration that halves the scores of grounded decoding."""
@@ -254,6 +283,7 @@ def test_the_table_and_the_page_say_what_a_score_is():
     for calibration, words in (("none", "the model's own, not calibrated"), (str(HALF), "right on dev.jsonl (2 docu")):
         made = dataclasses.replace(document, coded_with={"calibration": calibration})
         assert words in text_table(made) and words in about_document(made)
+        assert calibration == "none" or calibration.split()[-1] not in text_table(made)  # the digest is no reader's
     for silent in (document, CodedDocument("n", "HTN", (), coded_with={"calibration": "none"})):
         assert "score" not in text_table(silent) and "score" not in about_document(silent)
 
@@ -328,7 +358,7 @@ def test_evaluate_fits_and_writes_it(coded):
         ({"evidence": "1234"}, "was coded from human evidence"),
         ({"system": None}, "does not say what it was coded with"),
         ({"adapter": "adapter 0123456789abcdef"}, "was made by adapter adapter 0123456789abcdef; name its folder"),
-        ({"adapter": "none"}, "adapter/config.json: no such file"),
+        ({"adapter": "none"}, "--calibrate adapter: a.jsonl was made by model demo "),
     ],
 )
 def test_predictions_that_cannot_be_calibrated_are_refused(changes, words, coded):
@@ -341,11 +371,14 @@ def test_predictions_that_cannot_be_calibrated_are_refused(changes, words, coded
 
 
 def test_what_calibrate_refuses_else(coded):
-    """Guards a traceback for a folder of no model, two prediction files that share one calibration."""
+    """Guards a traceback or a file's name for a folder of no model, two prediction files that share one calibration."""
     _, _, calibrate, folder = coded
     for run, words in (
-        (calibrate({}, folder="."), "adapter_config.json: no such file"),
-        (calibrate({}, folder="nowhere"), "no such file"),
+        (calibrate({}, folder="."), "a.jsonl was made by adapter adapter "),
+        (
+            calibrate({}, folder="nowhere"),
+            "--calibrate nowhere: no such folder; name that of the adapter",
+        ),
         (calibrate({}, "--pred", "gold.jsonl"), "leave out the others"),
     ):
         assert run.returncode == 2 and words in run.stderr and run.stderr.count("\n") == 1, run.stderr

@@ -27,10 +27,11 @@ class PrintConfig:
 
     files: tuple = positional("files to print", "FILE")
     out: str = path_flag("folder to write")
-    copies: int = flag(2, "printed copies")
+    copies: int = flag(2, "printed copies", maximum=2**32 - 1)
     scale: float = flag(1.5, "100% of the page")
     margin: float = flag(0.0, "white edge")
     paper: str = flag("a4", "size", choices=("a4", "letter"))
+    ink: str = flag("", "colour", choices=("", "black"))
     tray: tuple = flag((), "tray to take paper from; may be repeated")
     two_sided: bool = flag(False, "print on both sides")
     internal: int = 7  # no flag
@@ -61,10 +62,12 @@ def test_flags_are_the_fields():
         ("a.txt --out x --copies many", "invalid int value: 'many'; see python -m minscl.print --help"),
         ("a.txt --out x --internal 8", "unrecognized arguments: --internal"),
         ("--out x", "required: FILE"),
+        ("a.txt --out x --ink blue", "--ink blue: use black"),
+        ("a.txt --out x --copies 5000000000", "--copies 5000000000: must be at most 4294967295"),
     ],
 )
 def test_bad_usage_names_the_value_and_the_remedy(words, message):
-    """Guards a traceback, a silent default, and a usage text of ten lines."""
+    """Guards a traceback, a silent default, a usage text of ten lines, an empty choice and a rounded limit."""
     with pytest.raises(InputError) as error:
         parse(*words.split())
     assert message in str(error.value)
@@ -109,7 +112,11 @@ def test_a_flag_overrides_the_preset():
 
 @pytest.mark.parametrize(
     "flag, remedy",
-    [("--model", "hf download Qwen/Qwen2.5"), ("--spans", "minscl.expand gold"), ("--adapter", "name a file that")],
+    [
+        ("--model", "hf download Qwen/Qwen2.5"),
+        ("--spans", "minscl.expand gold"),
+        ("--adapter", "name a file or folder"),
+    ],
 )
 def test_a_missing_path_names_its_remedy(flag, remedy, tmp_path):
     path = tmp_path / "Qwen2.5"

@@ -21,9 +21,10 @@ from minscl.data.prompts import one_line, parse_document, render_document_target
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.infer import answer_grammar
-from minscl.infer.answer_grammar import Grammar, Quote, word_boundaries
+from minscl.infer.answer_grammar import Grammar, Quote
 from minscl.infer.coder import code_notes
 from minscl.infer.constrained import Guide
+from minscl.infer.quotable import is_read_as_evidence, word_boundaries
 from minscl.model import Decoder, ModelConfig, load_tokenizer
 from tests.test_tokenizer import make_folder
 from tests.tiny_models import SIZE
@@ -232,11 +233,11 @@ def test_a_quotation_is_a_part_of_the_note_between_word_boundaries(words, data):
     parts = ends.map(lambda ends: note[min(ends) : max(ends)])
     text = data.draw(st.one_of(st.just(note), parts, st.text("DM2 A1c9.4,é", max_size=8)))
     grammar = Grammar(note)
-    state = Quote((), grammar.starts, 0)
+    state = Quote((), grammar.note.starts, 0)
     for byte in text.encode():
         state = grammar.transitions(state).get(byte) if state else None
     accepted = state is not None and ord("\n") in grammar.transitions(state)
-    starts = {len(grammar.note_bytes[:offset].decode()) for offset in grammar.starts}
+    starts = {len(grammar.note.bytes[:offset].decode()) for offset in grammar.note.starts}
 
     def is_boundary(offset):
         return not (0 < offset < len(note) and note[offset - 1].isalnum() and note[offset].isalnum())
@@ -247,7 +248,7 @@ def test_a_quotation_is_a_part_of_the_note_between_word_boundaries(words, data):
         if text and note.startswith(text, start) and is_boundary(start) and is_boundary(start + len(text))
     ]
     may_start = bool(starts.intersection(occurrences)) and text == text.strip()
-    assert accepted == (may_start and answer_grammar.is_read_as_evidence(text))
+    assert accepted == (may_start and is_read_as_evidence(text))
     # Only starts from which the parser would read no evidence are left out.
     assert all(start in starts for start in range(len(note)) if is_boundary(start) and note[start].isalnum())
 

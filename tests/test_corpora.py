@@ -627,7 +627,7 @@ def test_a_folder_names_what_it_leaves_out(tmp_path, capsys):
     )
 
 
-def test_ids_of_a_folder_are_distinct_and_utf8(tmp_path):
+def test_ids_of_a_folder_are_distinct_and_utf8(tmp_path, capsys):
     """Guards: two notes with one id; a name that no JSON Lines file can hold, found after all was read."""
     for name in ("a.txt", "a.TXT"):
         (tmp_path / name).write_text("x")
@@ -638,8 +638,10 @@ def test_ids_of_a_folder_are_distinct_and_utf8(tmp_path):
     with pytest.raises(InputError, match="not UTF-8"):
         folder_notes(tmp_path)
     os.rename(os.fsencode(tmp_path) + b"/\xff.txt", tmp_path / "x.md")
+    capsys.readouterr()
     with pytest.raises(InputError, match="no .txt file"):
         folder_notes(tmp_path)
+    assert not capsys.readouterr().err  # the error is the one line
 
 
 def test_codes_of_aci_bench_that_are_none(tmp_path):

@@ -105,15 +105,28 @@ def test_medcoder_as_published(tmp_path):
         ("note,icd\n{0},I10\n", "line 1: a string of 3 characters is not an ICD-10-CM code"),
         ("x1\tI10\nx2\tI10\n", "line 1: no note has the id x1, nor any other id of the file; name the notes"),
         ("{0}\t\n", "line 1: a string of 0 characters is not an ICD-10-CM code"),
+        ("", "contains no row with a code"),
+        ("id\tcode\n\n", "contains no row with a code"),
     ],
 )
 def test_a_wrong_table_is_one_line(tmp_path, content, message):
-    """Guards: a column that is guessed, an empty result for ids of other notes, a message without its line."""
+    """Guards: a column that is guessed, an empty result for ids of other notes or for a table without codes, a message
+    without its line."""
     path = tmp_path / "codes.tsv"
     path.write_text(content.format(FIRST.id))
     with pytest.raises(InputError) as error:
         aci_documents(NOTES, [path], BOOK, Counts())
     assert message in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_nothing_left_is_no_file(tmp_path):
+    """Guards an empty file, and status 0, where every note of a corpus was left out."""
+    (tmp_path / "notes.jsonl").write_text("\n")
+    flags = ["notes", "documents", "--documents", "notes.jsonl", "--out", "empty.jsonl"]
+    run = call_command(expand.main, *flags, cwd=tmp_path)
+    assert run.returncode == 2 and not (tmp_path / "empty.jsonl").exists()
+    assert run.stdout.split() == ["notes", "written", "0"]
+    assert run.stderr.startswith("minscl: --out empty.jsonl: not written") and run.stderr.count("\n") == 1
 
 
 def test_own_evidence_and_notes_as_written(tmp_path):

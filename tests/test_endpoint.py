@@ -21,8 +21,8 @@ from minscl.data import Pair
 from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl, write_jsonl
+from minscl.data.spans.answers import StageOneAnswer
 from minscl.data.spans.asking import prompt_digest
-from minscl.data.spans.silver import StageOneAnswer
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
 from minscl.expand import main
@@ -289,13 +289,15 @@ def test_permanent_faults_end_in_one_line(faulty, script, message):
 )
 def test_a_reply_that_is_no_answer_ends_in_one_line(faulty, reply):
     """Guards: a traceback from the client library or the answer log for a reply of another form; all of the memory
-    taken by an endless one; the reply's text in the message."""
+    taken by an endless one; the reply's text in the message, Python's names of types, and a promise that what
+    generate prints was kept."""
     Faulty.script, Faulty.prompts, Faulty.unread, answers = [None, reply], [], 0, []
     with pytest.raises(InputError, match="--endpoint http.* no chat completion") as error:
         for _, answer in EndpointLLM(faulty, "m", concurrency=1, retries=0).ask(["Mr Secret", "b", "c"]):
             answers.append(answer)
     assert answers == ["MR SECRET"] and len(Faulty.prompts) == 2
     assert "Secret" not in str(error.value) and len(str(error.value)) < 250
+    assert not any(name in str(error.value) for name in (" int", " dict", " bool", "so far are kept"))
     endless, deadline = len(reply) > 2**26, time.monotonic() + 10
     while endless and not Faulty.unread and time.monotonic() < deadline:
         time.sleep(0.01)  # until the server notices

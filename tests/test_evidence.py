@@ -5,15 +5,9 @@ import random
 import pytest
 
 from minscl.data.types import Assignment, CodedDocument, Evidence
-from minscl.score.evidence import (
-    METRICS,
-    document_counts,
-    evidence_scores,
-    maximum_matching,
-    spans_of,
-    tokens_of,
-    tokens_overlap,
-)
+from minscl.score.evidence import METRICS, document_counts, evidence_scores
+from minscl.score.evidence_spans import spans_of
+from minscl.score.overlap import maximum_matching, tokens_of, tokens_overlap
 
 TEXT = "Pt with acute on chronic systolic heart failure, DM2; A1c 9.4, and 12 kg gain. The end (CKD)."
 

@@ -5,16 +5,15 @@ import pytest
 from minscl.data import Pair
 from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
+from minscl.data.spans.answers import StageOneAnswer, SyntheticAnswer
 from minscl.data.spans.coverage import coverage
-from minscl.data.spans.silver import StageOneAnswer, run_stage_one
+from minscl.data.spans.silver import run_stage_one
 from minscl.data.spans.synthetic import (
     PhraseIndex,
-    SyntheticAnswer,
-    reword,
-    simplify_description,
     template_pairs,
     write_synthetic,
 )
+from minscl.data.spans.templates import reword, simplify_description
 from minscl.data.types import Assignment, CodedDocument
 from minscl.infer import llm as llm_module
 from minscl.infer.llm import LocalLLM

@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
+from minscl.append_file import AppendFile
 from minscl.errors import InputError
-from minscl.files import AppendFile, lock_folder, output_path, path_kind, read_bytes, read_text, replace_file
+from minscl.files import lock_folder, output_path, path_kind, read_bytes, read_text, replace_file
 
 
 def mode(path) -> int:
@@ -110,12 +111,15 @@ def test_a_file_has_one_writer(tmp_path):
 
 
 def test_a_folder_has_one_run(tmp_path):
-    """Guards two trainings that mix in one folder; the lock leaves no file behind."""
+    """Guards two trainings that mix in one folder, a lock that leaves a file behind, and "File exists" for a file."""
     with lock_folder(tmp_path / "run"):
         with pytest.raises(InputError, match="another run"), lock_folder(tmp_path / "run"):
             pass
         assert list((tmp_path / "run").iterdir()) == []
     with lock_folder(tmp_path / "run"):
+        pass
+    (tmp_path / "note.txt").write_text("x")
+    with pytest.raises(InputError, match="note.txt: not a folder; name a folder"), lock_folder(tmp_path / "note.txt"):
         pass
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from minscl.data import parse, parse_line
+from minscl.data import answer_sections, parse, parse_line
 from minscl.data.icd import CodeBook
 from minscl.data.parse_line import (
     canonical,
@@ -126,20 +126,20 @@ EXAMPLES = [
     (parse, "CUT_REFERENCES", "search", "I10 Hypertension [1, 2", (" [1, 2", "1, ")),
     (parse, "CUT_REFERENCES", "search", "I10 x [", (" [",)),
     (parse, "CUT_REFERENCES", "search", "I10 Hypertension [1, 2]", None),
-    (parse, "THINKING", "search", "<think>I21.4?</think>Codes:", ("<think>I21.4?</think>",)),
-    (parse, "THINKING", "search", "Codes: I10\n<THINK>a\nb", ("<THINK>a\nb",)),
-    (parse, "THINKING", "search", "I think", None),
-    (parse, "UNOPENED_THINKING", "search", "I21.4?\n</think>Codes:", ("I21.4?\n</think>",)),
-    (parse, "UNOPENED_THINKING", "search", "<think>I21.4?", None),
-    (parse, "END_OF_TURN", "search", "I10<|eot_id|>x", ("<|eot_id|>",)),
-    (parse, "END_OF_TURN", "search", "I10</s>", ("</s>",)),
-    (parse, "END_OF_TURN", "search", "<s>I10 <|begin_of_text|>", None),
-    (parse, "REMOVED", "search", "a </think> b", ("</think>",)),
-    (parse, "REMOVED", "search", "a <end_of_turn>", ("<end_of_turn>",)),
-    (parse, "REMOVED", "search", "a < b", None),
-    (parse, "FENCE", "fullmatch", "```json", ("```json",)),
-    (parse, "FENCE", "fullmatch", "  ``` ", ("  ``` ",)),
-    (parse, "FENCE", "fullmatch", "```x y", None),
+    (answer_sections, "THINKING", "search", "<think>I21.4?</think>Codes:", ("<think>I21.4?</think>",)),
+    (answer_sections, "THINKING", "search", "Codes: I10\n<THINK>a\nb", ("<THINK>a\nb",)),
+    (answer_sections, "THINKING", "search", "I think", None),
+    (answer_sections, "UNOPENED_THINKING", "search", "I21.4?\n</think>Codes:", ("I21.4?\n</think>",)),
+    (answer_sections, "UNOPENED_THINKING", "search", "<think>I21.4?", None),
+    (answer_sections, "END_OF_TURN", "search", "I10<|eot_id|>x", ("<|eot_id|>",)),
+    (answer_sections, "END_OF_TURN", "search", "I10</s>", ("</s>",)),
+    (answer_sections, "END_OF_TURN", "search", "<s>I10 <|begin_of_text|>", None),
+    (answer_sections, "REMOVED", "search", "a </think> b", ("</think>",)),
+    (answer_sections, "REMOVED", "search", "a <end_of_turn>", ("<end_of_turn>",)),
+    (answer_sections, "REMOVED", "search", "a < b", None),
+    (answer_sections, "FENCE", "fullmatch", "```json", ("```json",)),
+    (answer_sections, "FENCE", "fullmatch", "  ``` ", ("  ``` ",)),
+    (answer_sections, "FENCE", "fullmatch", "```x y", None),
     (parse, "OUTER_FENCES", "search", "```json\n{}", ("```json",)),
     (parse, "OUTER_FENCES", "search", "{}\n```", ("```",)),
     (parse, "OUTER_FENCES", "search", "{} ``` {}", None),
@@ -154,17 +154,17 @@ EXAMPLES = [
     (parse, "RENDERED_SPAN", "match", "I10: Essential hypertension", None),
     (parse, "RENDERED_SPAN", "match", "I10 x\ny", None),
     (
-        parse,
+        answer_sections,
         "RENDERED_DOCUMENT",
         "fullmatch",
         "Evidence:\n1. HTN\nCodes:\n[1] I10 x",
         ("Evidence:\n1. HTN\nCodes:\n[1] I10 x", "[1] I10 x"),
     ),
-    (parse, "RENDERED_DOCUMENT", "fullmatch", "Codes:\nnone", ("Codes:\nnone", "none")),
-    (parse, "RENDERED_DOCUMENT", "fullmatch", "Evidence:\nHTN\nCodes:\n[1] I10 x", None),
-    (parse, "RENDERED_DOCUMENT", "fullmatch", "Evidence:\n1. HTN", None),
-    (parse, "_NOT_NEWLINE", "search", "\nx", ("x",)),
-    (parse, "_NOT_NEWLINE", "search", "\n\n", None),
+    (answer_sections, "RENDERED_DOCUMENT", "fullmatch", "Codes:\nnone", ("Codes:\nnone", "none")),
+    (answer_sections, "RENDERED_DOCUMENT", "fullmatch", "Evidence:\nHTN\nCodes:\n[1] I10 x", None),
+    (answer_sections, "RENDERED_DOCUMENT", "fullmatch", "Evidence:\n1. HTN", None),
+    (answer_sections, "_NOT_NEWLINE", "search", "\nx", ("x",)),
+    (answer_sections, "_NOT_NEWLINE", "search", "\n\n", None),
 ]
 
 
@@ -177,10 +177,10 @@ def test_expressions_match_their_examples(module, name, method, text, expected):
 
 def test_every_expression_has_a_match_and_a_non_match():
     """Guards: an expression added without examples."""
-    for module in (parse_line, parse):
-        # parse imports names of parse_line: an expression belongs to the module that defines it.
+    for module in (parse_line, answer_sections, parse):
+        # Modules import names of parse_line: an expression belongs to the module that defines it.
         names = {name for name, value in vars(module).items() if isinstance(value, re.Pattern)}
-        names -= set(vars(parse_line)) if module is parse else set()
+        names -= set(vars(parse_line)) if module is not parse_line else set()
         for name in names:
             expected = [row[4] for row in EXAMPLES if row[:2] == (module, name)]
             assert any(match and match[0] for match in expected), f"{name}: no example that matches"

@@ -17,11 +17,10 @@ from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.record_checks import checked_record
+from minscl.data.spans.answers import StageOneAnswer, StageTwoAnswer, SyntheticAnswer
 from minscl.data.spans.asking import answer_lines, open_answer_log
 from minscl.data.spans.silver import (
     Candidate,
-    StageOneAnswer,
-    StageTwoAnswer,
     collect_candidates,
     expand_silver,
     locate_quotations,
@@ -29,7 +28,7 @@ from minscl.data.spans.silver import (
     run_stage_two,
     silver_pairs,
 )
-from minscl.data.spans.synthetic import SyntheticAnswer, expand_synthetic
+from minscl.data.spans.synthetic import expand_synthetic
 from minscl.data.types import Assignment, CodedDocument
 from minscl.errors import InputError
 from minscl.expand_config import SilverConfig
@@ -217,6 +216,17 @@ def test_codes_of_the_input_are_read_as_evaluate_reads_them(tmp_path, monkeypatc
     ]
     assert len(llm.prompts) == 3 and all("Type 2 diabetes" in text or "Essential" in text for text in llm.prompts)
     assert re.search(r"\ncodes not in the Tabular List, not asked about +1\n", capsys.readouterr().out)
+
+
+def test_silver_without_a_pair_fails(tmp_path, monkeypatch, capsys):
+    """Guards status 0 and an empty file that the next command trains on."""
+    llm = Scripted()
+    llm.answer = lambda prompt: "none"
+    monkeypatch.setattr(expand, "load_llm", lambda config: llm)
+    notes, out = write_lines(tmp_path / "notes.jsonl", [coded("a", "I10")]), tmp_path / "silver.jsonl"
+    with pytest.raises(InputError, match="silver.jsonl: not written, since no quotation was located"):
+        expand.main(["silver", "--notes", notes, "--out", str(out)])
+    assert not out.exists() and re.search(r"\npairs written +0\n", capsys.readouterr().out)
 
 
 @pytest.mark.long

@@ -14,9 +14,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from minscl.append_file import AppendFile
 from minscl.data.jsonl import decode_line, read_jsonl
 from minscl.errors import InputError
-from minscl.files import AppendFile, require_file
+from minscl.files import require_file
 
 
 class AnswerLog:

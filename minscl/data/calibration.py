@@ -27,6 +27,7 @@ from minscl.settings import Settings, read_settings
 
 FILE = "calibration.json"
 FORMAT = 1
+DECODINGS = ("grounded", "free", "sft", "cot", "cot-sc", "clh", "mac")  # decoding_name of what has scores of a model
 DIGITS = 6  # of scores before and after; how many notes are decoded together changes the seventh
 SETTING = "calibration"  # the key of CodedDocument.coded_with: "none", or a Calibration as text
 NONE = "none"
@@ -101,10 +102,20 @@ def read_calibrations(folder: str | Path) -> dict[str, Calibration]:
     settings = read_settings(path, REMEDY)
     if settings.values.get("format") != FORMAT:
         raise settings.error("format", str(FORMAT))
+    _refuse_unknown(settings, ("format", *DECODINGS))
     return {name: _read_entry(settings.section(name)) for name in settings.values if name != "format"}
 
 
+def _refuse_unknown(settings: Settings, names: Iterable[str]) -> None:
+    """Raises InputError for a key that is none of `names`: misspelt, it would leave scores as they are, silently."""
+    if unknown := sorted(settings.values.keys() - set(names)):
+        raise InputError(
+            f"{settings.source}: unknown key {show_id(unknown[0])}; the keys are {', '.join(names)}; {settings.remedy}"
+        )
+
+
 def _read_entry(entry: Settings) -> Calibration:
+    _refuse_unknown(entry, [item.name for item in dataclasses.fields(Calibration)])
     points = entry.values.get("points")
     pairs = points if isinstance(points, list) else []
     valid = bool(pairs) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)

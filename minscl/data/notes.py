@@ -1,4 +1,4 @@
-"""Notes to be coded, and human evidence for them.
+"""Notes to be coded one after another, and human evidence for them.
 
 Offsets count the characters of a note as its file has them, newlines included, without a UTF-8 signature.
 
@@ -6,10 +6,11 @@ Read next: jsonl.py; ../infer/coder.py, which codes the notes.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from minscl.data.checks import check_document
 from minscl.data.icd import CodeBook
 from minscl.data.icd.codebook import is_procedure
 from minscl.data.jsonl import MAX_NOTE_BYTES, read_jsonl, read_text
@@ -33,6 +34,32 @@ class NoteRecord:
             ignored = {field.name for field in fields(CodedDocument)} - {field.name for field in fields(Note)}
             record = {key: value for key, value in record.items() if key not in ignored}
         return Note.from_dict(record)
+
+
+def require_text(note: Note) -> None:
+    """Raises InputError for a note without text."""
+    if not note.text.strip():
+        raise InputError(f"{show_id(note.id)}: the note is empty; give a note with text")
+
+
+def code_each_note(
+    notes: Iterable[Note], code: Callable[[Note], CodedDocument], codebook: CodeBook, skip: Skip | None = None
+) -> Iterator[CodedDocument]:
+    """`code(note)` of each note with text, checked against `codebook`, in order.
+
+    A note that is empty, or of which `code` raises InputError, is passed to `skip(note, error)` and left out; without
+    `skip`, the error is raised.
+    """
+    for note in notes:
+        try:
+            require_text(note)
+            document = code(note)
+        except InputError as error:
+            if skip is None:
+                raise
+            skip(note, error)
+            continue
+        yield check_document(document, codebook)
 
 
 def read_notes(paths: Sequence[str | Path], skip: Skip | None = None) -> list[Note]:

@@ -6,7 +6,7 @@ The same parser does both. prompts.py puts quotation marks, or an empty `[]`, ar
 parsing would change. Nothing is repaired: what is not a code is dropped and counted. All offsets are characters of
 the answer as received.
 
-Read next: parse_line.py, for one line; infer/coder.py, which locates the quotations in the note.
+Read next: answer_sections.py; parse_line.py, for one line; infer/coder.py, which locates the quotations in the note.
 """
 
 import itertools
@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from minscl.data.answer_sections import answer_body, blank_thinking, sections
 from minscl.data.parse_line import (
     CANONICAL,
     LIST_MARK,
@@ -23,35 +24,17 @@ from minscl.data.parse_line import (
     canonical,
     every_category,
     looks_like_code,
-    match_rendered,
     read_code_line,
-    read_heading,
     read_quotation,
 )
 
 # Examples as in parse_line.py; tests/test_parse_line.py has the table.
 # Cut-off references. "I10 Hypertension [1, 2" → " [1, 2", group 1 "1, ": the last number may be cut.
 CUT_REFERENCES = re.compile(r"(?<!\s)\s*\[((?:[0-9]{1,4},\s*)*)[0-9]*$")
-# Reasoning. "<think>I21?</think>Codes:" → "<think>I21?</think>"; unclosed, everything to the end.
-THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.IGNORECASE | re.DOTALL)
-# Reasoning that the prompt opened, as some chat formats do. "I21?</think>Codes:" → "I21?</think>".
-UNOPENED_THINKING = re.compile(r"\A.*</think>", re.IGNORECASE | re.DOTALL)
-# End of turn. "I10<|eot_id|>x" → "<|eot_id|>"; also "</s>", "<end_of_turn>".
-END_OF_TURN = re.compile(r"<\|(?:eot_id|im_end|end|end_of_text|endoftext|eom_id)\|>|</s>|<end_of_turn>", re.IGNORECASE)
-# Any text that is removed before parsing. "a </think> b" → "</think>"; "</s>".
-REMOVED = re.compile(rf"</?think>|{END_OF_TURN.pattern}", re.IGNORECASE)
-# A line that opens or closes a code fence. "```json" → all of it; not "```x y".
-FENCE = re.compile(r"\s*```[\w-]*\s*")
 # Fences around a whole answer. '```json\n{}\n```' → "```json" and "```".
 OUTER_FENCES = re.compile(r"^```[\w-]*|```$")
 # A rendered span answer. "I10 Essential hypertension" → "I10", "Essential hypertension".
 RENDERED_SPAN = re.compile(rf"({CANONICAL})(?: (.*)(?=\n|\Z))?\s*\Z")
-# A rendered document answer. "Evidence:\n1. HTN\nCodes:\n[1] I10 x" → group 1, the code lines: "[1] I10 x".
-RENDERED_DOCUMENT = re.compile(r"(?:Evidence:\n(?:(?:[0-9]+\. [^\n]+\n)+|none\n))?Codes:\n(.+)", re.DOTALL)
-# What blanking overwrites. "a\nb" → "a" and "b".
-_NOT_NEWLINE = re.compile(r"[^\n]")
-
-_Line = tuple[int, str]  # offset in the answer, text
 
 
 @dataclass(frozen=True)
@@ -95,11 +78,11 @@ def parse_document(text: str, known_category: KnownCategory | None = None, trunc
     quotation at its very end is then incomplete and dropped.
     """
     known_category = known_category or every_category
-    body = text if not REMOVED.search(text) or _is_rendered(text) else _blank_thinking(text)
+    body = answer_body(text)
     from_json = _parse_json(body, known_category)
     if from_json is not None:
         return replace(from_json, truncated=truncated)
-    evidence_lines, code_lines, sectionless = _sections(body)
+    evidence_lines, code_lines, sectionless = sections(body)
     if truncated and code_lines is None and evidence_lines and not body.endswith("\n"):
         evidence_lines.pop()
     quotations: list[tuple[str, str | None]] = []
@@ -134,7 +117,7 @@ def parse_span(text: str, known_category: KnownCategory | None = None) -> tuple[
     match = RENDERED_SPAN.match(text)
     if match and ("." in match[1] or known_category(match[1][:3])):
         return match[1], match[2] or ""
-    for line in _blank_thinking(text).split("\n"):
+    for line in blank_thinking(text).split("\n"):
         for code in _codes_of_line(line, 0, known_category):
             return code.code, code.description
     return None
@@ -174,59 +157,6 @@ def _merge(codes: Iterable[ParsedCode], links: Iterable[str | None]) -> tuple[Pa
         numbers = of_lines[0] if len(of_lines) == 1 else tuple(dict.fromkeys(itertools.chain(*of_lines)))
         merged[name] = replace(code, references=numbers or tuple(linked.get(name, ())))
     return tuple(merged.values())
-
-
-def _is_rendered(text: str) -> bool:
-    """Whether `text`, which has a match of REMOVED, is a rendered answer that quotes it from a note."""
-    sections = RENDERED_DOCUMENT.fullmatch(text)
-    if not sections:
-        return False
-    return all(match_rendered(line) or not REMOVED.search(line) for line in sections[1].split("\n"))
-
-
-def _blank_thinking(text: str) -> str:
-    """`text` up to its end-of-turn token, with reasoning overwritten by spaces, which keeps all offsets."""
-    for pattern in (THINKING, UNOPENED_THINKING):
-        text = pattern.sub(lambda match: _NOT_NEWLINE.sub(" ", match[0]), text)
-    end = END_OF_TURN.search(text)
-    return text[: end.start()] if end else text
-
-
-def _sections(body: str) -> tuple[list[_Line] | None, list[_Line] | None, bool]:
-    """(evidence lines or None, code lines or None, whether there is no heading).
-
-    The code section is the last one, the evidence section the last one before it. Without headings every line is a code
-    line; with an evidence section alone there are no code lines.
-    """
-    lines: list[_Line] = []
-    headings: list[tuple[int, re.Match]] = []  # index into `lines`, match
-    offset = 0
-    for line in body.split("\n"):
-        if line.strip() and not FENCE.fullmatch(line):
-            match = read_heading(line)
-            if match:
-                headings.append((len(lines), match))
-            lines.append((offset, line))
-        offset += len(line) + 1
-    last = max((n for n, (_, match) in enumerate(headings) if match["codes"]), default=None)
-    # After the last code heading, "Evidence: ..." with words on its own line is a remark on the code above, not a
-    # section.
-    headings = [
-        (index, match)
-        for n, (index, match) in enumerate(headings)
-        if (last is not None and n <= last) or not (match["evidence"] and match["rest"])
-    ]
-    if not headings:
-        return None, lines, True
-
-    def section(number: int) -> list[_Line]:
-        first, match = headings[number]
-        stop = headings[number + 1][0] if number + 1 < len(headings) else len(lines)
-        inline = [(lines[first][0] + match.start("rest"), match["rest"])] if match["rest"] else []
-        return inline + lines[first + 1 : stop]
-
-    evidence = [n for n, (_, match) in enumerate(headings) if match["evidence"] and (last is None or n < last)]
-    return section(evidence[-1]) if evidence else None, section(last) if last is not None else None, False
 
 
 def _parse_json(body: str, known_category: KnownCategory) -> Parsed | None:

@@ -35,7 +35,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from minscl.data.parse import REMOVED, Parsed, ParsedCode, parse_document, parse_span
+from minscl.data.answer_sections import REMOVED
+from minscl.data.parse import Parsed, ParsedCode, parse_document, parse_span
 from minscl.data.parse_line import (
     CANONICAL,
     KnownCategory,

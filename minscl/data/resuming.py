@@ -53,7 +53,8 @@ def already_coded(
             _compare(path, document, settings | known, ignore=EVIDENCE if document.id not in texts else "")
         coded[document.id] = document
     if silent:
-        LOG.warning("minscl: %s: %d documents do not say what they were coded with; they are kept", path, silent)
+        number = "1 document does" if silent == 1 else f"{silent:,} documents do"
+        LOG.warning("minscl: %s: %s not say with what settings; their codes are kept", path, number)
     return coded
 
 

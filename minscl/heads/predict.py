@@ -14,10 +14,8 @@ from pathlib import Path
 
 import torch
 
-from minscl.data.checks import check_document
 from minscl.data.icd import CodeBook
-from minscl.data.notes import Skip
-from minscl.data.record_checks import show_id
+from minscl.data.notes import Skip, code_each_note
 from minscl.data.resuming import code_set_settings
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
@@ -41,9 +39,7 @@ class HeadCoder:
     attribution: str
 
     def code(self, note: Note, codebook: CodeBook) -> CodedDocument:
-        """The coded document of `note`, not yet checked. Raises InputError for an empty note."""
-        if not note.text.strip():
-            raise InputError(f"{show_id(note.id)}: the note is empty; give a note with text")
+        """The coded document of `note`, which has text; not yet checked."""
         ids = self.tokenizer.encode(note.text)
         with torch.no_grad():
             output = self.model(ids)
@@ -108,12 +104,4 @@ def code_with_head(
     coder: HeadCoder, notes: Sequence[Note], codebook: CodeBook, skip: Skip | None = None
 ) -> Iterator[CodedDocument]:
     """The coded document of each note, checked against `codebook`; `skip` as for infer.coder.code_notes."""
-    for note in notes:
-        try:
-            document = coder.code(note, codebook)
-        except InputError as error:
-            if skip is None:
-                raise
-            skip(note, error)
-            continue
-        yield check_document(document, codebook)
+    return code_each_note(notes, lambda note: coder.code(note, codebook), codebook, skip)

@@ -15,22 +15,17 @@ where a quotation may start; each further byte keeps those that it continues.
 
     note "DM2 and DM1"      written ""  → offsets 0 4 8;      "D" → 1 9;      "DM" → 2 10;      "DM2" → 3
 
-Read next: constrained.py.
+Read next: quotable.py, where a quotation may start and end; constrained.py.
 """
 
 import functools
-import unicodedata
-from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from minscl.data.icd import CodeBook
-from minscl.data.locate import extends_letter
-from minscl.data.parse_line import every_category, read_heading, read_quotation
 from minscl.data.prompts import one_line, quotation_reads_back
+from minscl.infer.quotable import MAX_QUOTATION_BYTES, QuotableNote, is_read_as_evidence
 
-MAX_QUOTATION_BYTES = 300  # a longer quotation must end at the next word boundary
-MAX_BYTES_TO_END = 120  # from any offset where a quotation may start or continue to the next where it may end
 # Times that a quotation may be listed. If a second copy were forbidden, a model that repeats itself would have to go on
 # to a longer quotation than it intended. A third is forbidden, which ends loops.
 MAX_COPIES = 2
@@ -103,36 +98,14 @@ Transitions = dict[int, State]  # next byte → state after it
 class Grammar:
     """The automaton for answers about one note. While `closing` is set, only transitions towards the end remain.
 
-    `starts` and `ends` are the byte offsets into `note_bytes` where a quotation may start and end. `codebook`: the
-    code set; None: the default edition. `reference_first=False`: a code's numbers follow its description.
+    `codebook`: the code set; None: the default edition. `reference_first=False`: a code's numbers follow its
+    description.
     """
 
     def __init__(self, note: str, codebook: CodeBook | None = None, reference_first: bool = True):
-        text = one_line(note)
         self.codebook, self.reference_first = codebook or CodeBook.load(), reference_first
-        self.note_bytes = text.encode("utf-8")
-        starts, self.ends = word_boundaries(text)
-        self.sorted_ends = sorted(self.ends)
+        self.note = QuotableNote(one_line(note))
         self.closing = False
-        self.starts = tuple(offset for offset in starts if self._can_end(offset))
-
-    def _next_end(self, offset: int) -> int:
-        """The first end after `offset`; where there is none, an offset beyond MAX_BYTES_TO_END."""
-        index = bisect_right(self.sorted_ends, offset)
-        return self.sorted_ends[index] if index < len(self.sorted_ends) else offset + MAX_BYTES_TO_END + 1
-
-    def _can_end(self, start: int) -> bool:
-        """Whether a quotation from `start` has an end within MAX_BYTES_TO_END at which the parser reads it as evidence.
-
-        `1. none` and `1. ***` are not read as evidence, and a run of 2,000 letters has no end. A quotation that may
-        reach the end of the note must be readable there too.
-        """
-        first = bisect_right(self.sorted_ends, start)
-        last = bisect_right(self.sorted_ends, start + MAX_BYTES_TO_END)
-        if not any(is_read_as_evidence(self.note_bytes[start:end].decode()) for end in self.sorted_ends[first:last]):
-            return False
-        beyond_reach = len(self.note_bytes) - start > MAX_QUOTATION_BYTES + 2 * MAX_BYTES_TO_END
-        return beyond_reach or is_read_as_evidence(self.note_bytes[start:].decode())
 
     def start(self, leading_space: bool = False) -> Text:
         """The state before an answer. `leading_space`: the chat format puts a space before it, as Llama 2's does."""
@@ -168,19 +141,18 @@ class Grammar:
     def _after_evidence_line(self, state: Evidence) -> Transitions:
         options: list[tuple[bytes, State]] = []
         count = len(state.quotations)
-        if self.starts and count < MAX_LINES and not self.closing:
-            options.append((b"%d. " % (count + 1), Quote(state.quotations, self.starts, 0)))
+        if self.note.starts and count < MAX_LINES and not self.closing:
+            options.append((b"%d. " % (count + 1), Quote(state.quotations, self.note.starts, 0)))
         options.append((b"Codes:\n", CodeLine(count)) if count else (b"none\nCodes:\nnone", Closed()))
         return spell(*options)
 
     def _in_quotation(self, state: Quote) -> Transitions:
         continued: dict[int, list[int]] = {}  # next byte → offsets after it
         for offset in state.offsets:
-            at_end = offset in self.ends
-            if offset < len(self.note_bytes) and (not at_end or self._next_end(offset) - offset <= MAX_BYTES_TO_END):
-                continued.setdefault(self.note_bytes[offset], []).append(offset + 1)
-        ends = [offset for offset in state.offsets if offset in self.ends] if state.length else []
-        text = self.note_bytes[ends[0] - state.length : ends[0]].decode("utf-8") if ends else ""
+            if self.note.may_continue(offset):
+                continued.setdefault(self.note.bytes[offset], []).append(offset + 1)
+        ends = [offset for offset in state.offsets if offset in self.note.ends] if state.length else []
+        text = self.note.bytes[ends[0] - state.length : ends[0]].decode("utf-8") if ends else ""
         may_end = bool(ends) and is_read_as_evidence(text)
         if may_end and (self.closing or state.length > MAX_QUOTATION_BYTES):
             continued = {}
@@ -237,35 +209,9 @@ class Grammar:
         return transitions
 
 
-def is_read_as_evidence(text: str) -> bool:
-    """Whether the parser reads the evidence line `1. text` as evidence, not as `none`, a heading or nothing at all."""
-    line = f"1. {text}"
-    return read_quotation(line, every_category) is not None and not read_heading(line)
-
-
 def spell(*options: tuple[bytes, State]) -> Transitions:
     """Transitions on the first byte of each (text, state after it); no two texts start with the same byte."""
     return {text[0]: Text(text[1:], after) if len(text) > 1 else after for text, after in options}
-
-
-def word_boundaries(text: str) -> tuple[tuple[int, ...], frozenset[int]]:
-    """Byte offsets where a quotation from `text` may start and may end: never inside a word, at a space, or between a
-    character and its combining marks."""
-    starts, ends, offset, previous = [], [], 0, ""
-    for character in text:
-        inside_word = is_word_character(previous) and is_word_character(character)
-        inside_word |= extends_letter(previous + character, 1)
-        if not character.isspace() and not inside_word:
-            starts.append(offset)
-        if previous and not previous.isspace() and not inside_word:
-            ends.append(offset)
-        offset, previous = offset + len(character.encode("utf-8")), character
-    return tuple(starts), frozenset([*ends, offset] if text else ())
-
-
-def is_word_character(character: str) -> bool:
-    """Whether `character` is a letter, a digit or a combining mark; "" is none."""
-    return character.isalnum() or character != "" and unicodedata.category(character)[0] == "M"
 
 
 @functools.cache

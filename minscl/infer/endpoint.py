@@ -13,12 +13,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from minscl.errors import InputError
+from minscl.errors import InputError, describe_value
 from minscl.infer import BATCH_SIZE, MAX_ANSWER_TOKENS
 from minscl.infer.endpoint_address import check_address, read_api_key
 
 MAX_ANSWER_CHARACTERS = 4_000  # kept of a server's answer; MAX_ANSWER_TOKENS tokens of words are fewer
 MAX_REPLY_BYTES = 2**22  # read of a server's reply
+KEPT = "what --out has is not asked again"  # generate codes without --out too, and then keeps nothing
 
 
 class EndpointLLM:
@@ -141,17 +142,16 @@ class EndpointLLM:
         except self.openai.APIStatusError as error:
             raise InputError(
                 f"--endpoint {self.url}: answers {error.status_code} for model {self.model}; see the server's log, "
-                "then start again: the answers so far are kept"
+                f"then start again: {KEPT}"
             ) from error
         except InputError as error:
             raise InputError(
-                f"--endpoint {self.url}: {error}; name an OpenAI-compatible address that ends in /v1; the answers so "
-                "far are kept"
+                f"--endpoint {self.url}: {error}; name an OpenAI-compatible address that ends in /v1; {KEPT}"
             ) from error
         except (self.openai.OpenAIError, ValueError) as error:  # ValueError: a host name that cannot be looked up
             raise InputError(
                 f"--endpoint {self.url}: {type(error).__name__}; start the server, or give another address, then start "
-                "again: the answers so far are kept"
+                f"again: {KEPT}"
             ) from error
 
 
@@ -167,7 +167,7 @@ def answer_text(reply: bytes) -> str:
         size = f"over {MAX_REPLY_BYTES:,}" if len(reply) > MAX_REPLY_BYTES else f"{len(reply):,}"
         raise InputError(f"the reply of {size} bytes is no chat completion") from error
     if content is not None and not isinstance(content, str):
-        raise InputError(f"the reply is no chat completion: its content is a {type(content).__name__}, not a string")
+        raise InputError(f"the reply is no chat completion: its content is {describe_value(content)}, not a string")
     return re.sub("[\ud800-\udfff]", "\ufffd", (content or "")[:MAX_ANSWER_CHARACTERS])
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from minscl.data.notes import Skip
+from minscl.data.notes import Skip, require_text
 from minscl.data.prompts import render_evidence
 from minscl.data.record_checks import show_id
 from minscl.data.types import Note
@@ -90,8 +90,7 @@ def note_prompt(model, tokenizer, note: Note, evidence: list[str] | None = None,
 
     Raises InputError for an empty note and for a prompt that leaves no room for an answer in the model's context.
     """
-    if not note.text.strip():
-        raise InputError(f"{show_id(note.id)}: the note is empty; give a note with text")
+    require_text(note)
     limit = model.config.context_length
     message = {"role": "user", "content": system.render_prompt(note.text)}
     answer_start = render_evidence(evidence) if evidence is not None else ""

@@ -17,6 +17,6 @@ class QuotationGrammar(Grammar):
     def _after_evidence_line(self, state: Evidence) -> Transitions:
         options: list[tuple[bytes, State]] = [] if state.quotations else [(b"none", Closed())]
         count = len(state.quotations)
-        if self.starts and count < MAX_LINES and not self.closing:
-            options.append((b"%d. " % (count + 1), Quote(state.quotations, self.starts, 0)))
+        if self.note.starts and count < MAX_LINES and not self.closing:
+            options.append((b"%d. " % (count + 1), Quote(state.quotations, self.note.starts, 0)))
         return spell(*options)

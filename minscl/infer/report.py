@@ -65,7 +65,8 @@ def about_scores(document: CodedDocument) -> str:
         return ""
     if calibration == NONE:
         return "score: the model's own, not calibrated"
-    return f"score: calibrated; of codes with 0.70, for example, 70% were right on {calibration}"
+    notes = calibration.rpartition(" ")[0]  # without the digest
+    return f"score: calibrated; of codes with 0.70, for example, 70% were right on {notes}"
 
 
 def no_codes(document: CodedDocument) -> str:

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -24,11 +23,10 @@ from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_fi
 from minscl.hardware import DTYPES, memory_errors
 from minscl.model.config import ModelConfig
 from minscl.model.decoder import Decoder
-from minscl.settings import read_settings, show_value
-from minscl.weights import count_elements, is_finite, read_tensors
+from minscl.settings import read_settings
+from minscl.weights import INDEX_FILE, SINGLE_FILE, count_elements, is_finite, read_tensors, weight_files
 
 SHARD_BYTES = 5 * 10**9  # of one safetensors file
-SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 # Weights of an earlier save, and the temporary files of one that was killed.
 SAVED_WEIGHTS = re.compile(
     r"model\.safetensors(\.index\.json)?|model(-\d+)?-\d{5}-of-\d{5}\.safetensors|\.minscl-.*\.safetensors\.tmp"
@@ -124,31 +122,6 @@ def has_own_head(folder: Path) -> bool:
         return False
     dtype = torch.promote_types(tensors[HEAD].dtype, tensors[EMBEDDINGS].dtype)
     return not torch.equal(tensors[HEAD].to(dtype), tensors[EMBEDDINGS].to(dtype))
-
-
-def weight_files(folder: Path) -> Mapping[Path, set[str] | None]:
-    """Each safetensors file with the tensors that the index promises in it; None for a single file.
-
-    A single file comes before an index, as in transformers: other software that saves a small model over a large one
-    leaves the index behind. Raises InputError for a folder without weights, a damaged index, and a shard that is not in
-    the folder.
-    """
-    index, single = folder / INDEX_FILE, folder / SINGLE_FILE
-    if path_kind(single) != "missing":
-        return {single: None}
-    if path_kind(index) != "missing":
-        files: dict[Path, set[str]] = {}
-        for name, file in read_settings(index).section("weight_map").values.items():
-            is_name = isinstance(file, str) and Path(file).name == file
-            if not is_name or path_kind(folder / file) != "file":
-                shown = file if is_name else show_value(file)
-                raise InputError(
-                    f"{index}: names shard {shown} for tensor {name}, which is not in the folder; fetch it"
-                )
-            files.setdefault(folder / file, set()).add(name)
-        return files
-    remedy = "convert the .bin weights to safetensors" if list(folder.glob("*.bin")) else "fetch the weights"
-    raise InputError(f"{folder}: no {SINGLE_FILE} and no {INDEX_FILE}; {remedy}")
 
 
 def not_finite(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> str:

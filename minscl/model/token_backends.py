@@ -4,20 +4,20 @@ Three kinds of tokens. Ordinary ones are the model's vocabulary. Added tokens th
 wherever they occur, as in transformers. Control tokens never come from text: the special tokens, and the words with
 which the chat template marks its structure, such as <think> (transformers' `sanitize_control_tokens` has the same set).
 
-Read next: tokenizer.py.
+Read next: token_bytes.py, what their names mean; tokenizer.py.
 """
 
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import sentencepiece
 import tokenizers
 
 from minscl.errors import InputError, printable
 from minscl.files import read_bytes
+from minscl.model.token_bytes import from_byte_level, from_sentencepiece
 from minscl.model.token_settings import TokenSettings
 from minscl.settings import read_settings
 
@@ -110,7 +110,7 @@ class TokenizerJson:
         """As Tokenizer.pieces."""
         decoder = json.loads(self._whole.to_str())["decoder"] or {}
         types = {step["type"] for step in decoder.get("decoders", [decoder]) if step}
-        to_bytes = _from_byte_level if "ByteLevel" in types else _from_sentencepiece
+        to_bytes = from_byte_level if "ByteLevel" in types else from_sentencepiece
         pieces: list[bytes | None] = []
         for id in range(self.vocab_size):
             name = self._whole.id_to_token(id)
@@ -164,7 +164,7 @@ class SentencePiece:
         return [
             None
             if id in self._names or id >= len(processor) or processor.is_unknown(id)
-            else _from_sentencepiece(processor.id_to_piece(id))
+            else from_sentencepiece(processor.id_to_piece(id))
             for id in range(self.vocab_size)
         ]
 
@@ -224,30 +224,3 @@ def _without_control(
 def _is_markup(name: str) -> bool:
     """Whether a token's name could mark the structure of a conversation: <think>, not HFrEF or a line break."""
     return not name.isalnum() and not name.isspace()
-
-
-def _from_sentencepiece(name: str) -> bytes:
-    """The bytes of a sentencepiece token: ▁ is a space, <0x0A> a byte."""
-    if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
-        return bytes([int(name[3:5], 16)])
-    return name.replace("▁", " ").encode("utf-8")
-
-
-def _from_byte_level(name: str) -> bytes:
-    """The bytes of a GPT-2 style token, as the tokenizers package decodes it: each letter represents a byte.
-
-    A name with any other letter, which only added tokens have, is its own text.
-    """
-    if all(letter in _BYTES for letter in name):
-        return bytes(_BYTES[letter] for letter in name)
-    return name.encode("utf-8")
-
-
-def _byte_level_alphabet() -> dict[str, int]:
-    """GPT-2's alphabet, letter → byte: printable bytes are themselves, the others the letters from 256 on, in order."""
-    printable_bytes = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable_bytes]
-    return {chr(byte): byte for byte in printable_bytes} | {chr(256 + index): byte for index, byte in enumerate(others)}
-
-
-_BYTES: dict[str, Any] = _byte_level_alphabet()

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from minscl.append_file import AppendFile
 from minscl.errors import InputError
-from minscl.files import AppendFile, path_kind, read_bytes, replace_file
+from minscl.files import path_kind, read_bytes, replace_file
 from minscl.training.checkpoint import newest_checkpoint
 from minscl.training.loss_plot import draw_losses
 

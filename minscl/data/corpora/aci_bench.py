@@ -62,14 +62,16 @@ def aci_documents(notes, tables: Iterable, codebook: CodeBook, counts: Counts) -
     """The `notes` that have codes in the `tables` (paths, see code_table.py), in order; the rest is counted.
 
     Quotations are located in the note; one that does not occur in it is left out with a warning, and its code stays.
-    Raises InputError for codes that are no ICD-10-CM codes (_checked_rows) and where no row belongs to a note; a code
-    of an unknown note is a warning.
+    Raises InputError for a table without codes, for codes that are no ICD-10-CM codes (_checked_rows) and where no row
+    belongs to a note; a code of an unknown note is a warning.
     """
     texts = {note.id: note.text for note in notes}
     codes_by_id: dict[str, dict[str, dict[Place, Evidence]]] = {}  # id → code → its evidence by place
     for path in tables:
         rows = _checked_rows(path, codebook, counts)
-        if rows and not any(row.id in texts for row, _ in rows):
+        if not rows:
+            raise InputError(f"{path}: contains no row with a code; give one code per row, such as D2N001<TAB>E11.65")
+        if not any(row.id in texts for row, _ in rows):
             raise InputError(
                 f"{path}: line {rows[0][0].line}: no note has the id {show_id(rows[0][0].id)}, nor any other id of the "
                 "file; name the notes with these ids (for MedCodER's codes, its text.csv) as --notes"

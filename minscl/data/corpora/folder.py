@@ -23,7 +23,6 @@ def folder_notes(folder) -> list[Note]:
     """
     counts = Counts()
     paths = files_with_ending(folder, ".txt", counts, deep=True)
-    counts.print_warnings()
     if not paths:
         raise InputError(f"--folder {folder}: contains no .txt file; name a folder with one text file per note")
     path_of: dict[str, Path] = {}
@@ -34,7 +33,9 @@ def folder_notes(folder) -> list[Note]:
         if id in path_of:
             raise InputError(f"{path}: gives the id of {path_of[id].name} too; rename one of the two")
         path_of[id] = path
-    return [Note(id, read_text(path)) for id, path in path_of.items()]
+    notes = [Note(id, read_text(path)) for id, path in path_of.items()]
+    counts.print_warnings()
+    return notes
 
 
 def files_with_ending(folder, ending: str, counts: Counts, deep: bool = False) -> list[Path]:

@@ -6,43 +6,31 @@ or candidates have changed asks only what has changed.
 `llm` is an object with `name` and `ask(prompts)`, such as those of infer/llm.py: `ask` yields (number of the prompt,
 answer) in any order, None as the answer to a prompt that is too long.
 
-Read next: silver.py, synthetic.py; ../answer_log.py.
+Read next: answers.py, what is logged; silver.py, synthetic.py; ../answer_log.py.
 """
 
 import contextlib
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from tqdm import tqdm
 
 from minscl.data.answer_log import AnswerLog
-from minscl.data.record_checks import checked_record
 from minscl.errors import InputError
 
 MAX_PHRASE_CHARACTERS = 200  # a longer line of an answer is not a phrase
 MIN_PROMPTS = 64  # per call of `ask`, except for the last one
 _LIST_MARK = re.compile(r"^(?:[-*•]|\(?\d{1,3}[.):])\s+")
 Subject = TypeVar("Subject")
+Answer = TypeVar("Answer")  # one of answers.py
 
 
 def prompt_digest(prompt: str) -> str:
     """16 hex digits of SHA-256: a logged answer is used again for exactly the same prompt."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
-
-
-def answer_fields(record, cls: type, required: dict[str, type]) -> dict[str, Any]:
-    """The checked fields of a logged answer: `required`, and those that every answer has. Raises InputError."""
-    if isinstance(record, dict) and "prompt" not in record:
-        raise InputError(
-            f"{cls.__name__}: key 'prompt' is missing: an older version's answer, to an unknown prompt; delete the file"
-        )
-    fields = checked_record(record, cls, {"code": str, "prompt": str, "evidence": list, "llm": str, **required}, {})
-    for phrase in fields["evidence"]:
-        checked_record({"evidence": phrase}, cls, {"evidence": str}, {})
-    return {**fields, "evidence": tuple(fields["evidence"])}
 
 
 @contextlib.contextmanager
@@ -84,3 +72,24 @@ def ask_in_batches(llm, groups: Iterable[list[tuple[Subject, str]]], bar: tqdm) 
                 bar.update()
                 yield batch[number][0], answer
             batch = []
+
+
+def ask_about_codes(
+    llm, prompts: Mapping[str, str], log: AnswerLog, title: str, read_answer: Callable[[str, str, list[str]], Answer]
+) -> dict[str, Answer]:
+    """{code: its answer} for {code: prompt}; asks, under the progress bar `title`, only what is not in `log`.
+
+    `read_answer(code, digest of the prompt, lines of the answer)` makes the record that is logged; its key is (code,
+    digest).
+    """
+    logged = {answer.key: answer for answer in log.records}
+    digests = {code: prompt_digest(prompt) for code, prompt in prompts.items()}
+    answers: dict[str, Answer] = {
+        code: logged[code, digests[code]] for code in prompts if (code, digests[code]) in logged
+    }
+    unanswered = [code for code in prompts if code not in answers]
+    with tqdm(desc=title, total=len(prompts), initial=len(answers)) as bar:
+        for code, text in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
+            answers[code] = read_answer(code, digests[code], answer_lines(text or ""))
+            log.append([answers[code]])
+    return answers

@@ -13,7 +13,7 @@ Read next: synthetic.py.
 
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from tqdm import tqdm
 
@@ -21,10 +21,11 @@ from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.locate import locate
 from minscl.data.prompts import one_line
+from minscl.data.spans.answers import StageOneAnswer, StageTwoAnswer
 from minscl.data.spans.asking import (
     MAX_PHRASE_CHARACTERS,
-    answer_fields,
     answer_lines,
+    ask_about_codes,
     ask_in_batches,
     open_answer_log,
     prompt_digest,
@@ -34,63 +35,6 @@ from minscl.files import output_path
 
 MAX_CANDIDATES = 40  # per code in stage 2's prompt, the most frequent ones
 MAX_CHOSEN = 6  # representative expressions of a code
-
-
-@dataclass(frozen=True)
-class StageOneAnswer:
-    """Stage 1's answer for one code of one note.
-
-    `evidence`: quotations as spelt in the note; `rejected`: number of lines that are not in the note; `too_long`: of
-    lines that are in it but too long for a phrase; `answered`: False where the note did not fit in the LLM's context.
-    """
-
-    note: str
-    code: str
-    prompt: str  # digest
-    evidence: tuple[str, ...]
-    rejected: int
-    too_long: int
-    llm: str
-    answered: bool = True
-
-    @classmethod
-    def from_dict(cls, record) -> "StageOneAnswer":
-        """The answer in `record`, a line of the log; raises InputError."""
-        return cls(**answer_fields(record, cls, {"note": str, "rejected": int, "too_long": int, "answered": bool}))
-
-    def to_dict(self) -> dict:
-        """The JSON object."""
-        return asdict(self)
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """Look-up key of the answer in the log."""
-        return self.note, self.code, self.prompt
-
-
-@dataclass(frozen=True)
-class StageTwoAnswer:
-    """Stage 2's answer for one code: the chosen candidates, and how many lines were no candidate."""
-
-    code: str
-    prompt: str  # digest
-    evidence: tuple[str, ...]
-    rejected: int
-    llm: str
-
-    @classmethod
-    def from_dict(cls, record) -> "StageTwoAnswer":
-        """The answer in `record`, a line of the log; raises InputError."""
-        return cls(**answer_fields(record, cls, {"rejected": int}))
-
-    def to_dict(self) -> dict:
-        """The JSON object."""
-        return asdict(self)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Look-up key of the answer in the log."""
-        return self.code, self.prompt
 
 
 @dataclass(frozen=True)
@@ -236,22 +180,20 @@ def run_stage_two(candidates: Candidates, codebook: CodeBook, llm, log: AnswerLo
 
     A code with a single candidate keeps it and is not asked about. New candidates or counts make a new prompt.
     """
-    answers = {answer.key: answer for answer in log.records}
     prompts = {
         code: stage_two_prompt(code, codebook.description(code) or "", of_code[:MAX_CANDIDATES])
         for code, of_code in candidates.items()
         if len(of_code) > 1
     }
-    keys = {code: (code, prompt_digest(prompt)) for code, prompt in prompts.items()}
-    unanswered = [code for code in prompts if keys[code] not in answers]
-    with tqdm(desc="choosing", total=len(prompts), initial=len(prompts) - len(unanswered)) as bar:
-        for code, answer in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
-            matches = [_match_candidate(line, candidates[code][:MAX_CANDIDATES]) for line in answer_lines(answer or "")]
-            chosen = tuple(dict.fromkeys(text for text in matches if text))[:MAX_CHOSEN]
-            answers[keys[code]] = StageTwoAnswer(*keys[code], chosen, matches.count(None), llm.name)
-            log.append([answers[keys[code]]])
+
+    def read_answer(code: str, digest: str, lines: list[str]) -> StageTwoAnswer:
+        matches = [_match_candidate(line, candidates[code][:MAX_CANDIDATES]) for line in lines]
+        chosen = tuple(dict.fromkeys(text for text in matches if text))[:MAX_CHOSEN]
+        return StageTwoAnswer(code, digest, chosen, matches.count(None), llm.name)
+
+    answers = ask_about_codes(llm, prompts, log, "choosing", read_answer)
     return [
-        answers[keys[code]] if code in keys else StageTwoAnswer(code, "", (of_code[0].text,), 0, llm.name)
+        answers[code] if code in prompts else StageTwoAnswer(code, "", (of_code[0].text,), 0, llm.name)
         for code, of_code in candidates.items()
     ]
 

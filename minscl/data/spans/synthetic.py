@@ -8,30 +8,20 @@ another code. Without an LLM, `template_pairs` makes one phrase per code by rule
 
 deviates: the wording of the prompt is ours; the paper's Table 8, which holds it, is an image.
 
-Read next: coverage.py.
+Read next: templates.py, the phrases by rule; coverage.py.
 """
 
-import difflib
 import functools
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-
-from tqdm import tqdm
+from collections.abc import Iterable
 
 from minscl.data.answer_log import AnswerLog
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import one_line
-from minscl.data.spans.asking import (
-    MAX_PHRASE_CHARACTERS,
-    answer_fields,
-    answer_lines,
-    ask_in_batches,
-    open_answer_log,
-    prompt_digest,
-)
+from minscl.data.spans.answers import SyntheticAnswer
+from minscl.data.spans.asking import MAX_PHRASE_CHARACTERS, ask_about_codes, open_answer_log
 from minscl.data.spans.gold import billable_for
+from minscl.data.spans.templates import template_phrases
 from minscl.data.types import Pair
 from minscl.files import output_path
 
@@ -43,30 +33,6 @@ NOTE_LABELS = {  # kind of Tabular List note → how the prompt introduces it
     "excludes1": "Does not include",
     "excludes2": "Coded elsewhere",
 }
-
-
-@dataclass(frozen=True)
-class SyntheticAnswer:
-    """An LLM's answer for one code: its phrases, unchecked."""
-
-    code: str
-    prompt: str  # digest
-    evidence: tuple[str, ...]
-    llm: str
-
-    @classmethod
-    def from_dict(cls, record) -> "SyntheticAnswer":
-        """The answer in `record`, a line of the log; raises InputError."""
-        return cls(**answer_fields(record, cls, {}))
-
-    def to_dict(self) -> dict:
-        """The JSON object."""
-        return asdict(self)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Look-up key of the answer in the log."""
-        return self.code, self.prompt
 
 
 class PhraseIndex:
@@ -160,16 +126,13 @@ def uncovered_codes(pairs: Iterable[Pair], codebook: CodeBook) -> list[tuple[str
 def write_synthetic(pairs: list[Pair], codebook: CodeBook, llm, log: AnswerLog) -> tuple[list[Pair], Counter[str]]:
     """Eq. 9 for every uncovered code: (pairs, rejected phrases by reason); asks only what is not in `log`."""
     evidence, uncovered = phrases_by_code(pairs), uncovered_codes(pairs, codebook)
-    answers = {answer.key: answer for answer in log.records}
     prompts = {code: synthetic_prompt(code, nearest, evidence[nearest], codebook) for code, nearest in uncovered}
-    keys = {code: (code, prompt_digest(prompt)) for code, prompt in prompts.items()}
-    unanswered = [code for code in prompts if keys[code] not in answers]
-    with tqdm(desc="writing", total=len(prompts), initial=len(prompts) - len(unanswered)) as bar:
-        for code, answer in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
-            phrases = tuple(map(one_line, answer_lines(answer or "")))
-            answers[keys[code]] = SyntheticAnswer(*keys[code], phrases, llm.name)
-            log.append([answers[keys[code]]])
-    phrases_written = [(code, nearest, answers[keys[code]].evidence) for code, nearest in uncovered]
+
+    def read_answer(code: str, digest: str, lines: list[str]) -> SyntheticAnswer:
+        return SyntheticAnswer(code, digest, tuple(map(one_line, lines)), llm.name)
+
+    answers = ask_about_codes(llm, prompts, log, "writing", read_answer)
+    phrases_written = [(code, nearest, answers[code].evidence) for code, nearest in uncovered]
     return accept_phrases(phrases_written, PhraseIndex(pairs, codebook))
 
 
@@ -206,56 +169,6 @@ def template_pairs(pairs: list[Pair], codebook: CodeBook) -> list[Pair]:
         index.add(phrase, code)
         templates.append(Pair(phrase, code, "synthetic-template", origin=f"nearest: {nearest}"))
     return templates
-
-
-def template_phrases(code: str, nearest: str, evidence: list[str], codebook: CodeBook) -> Iterator[str]:
-    """Phrases for `code`, best first: the neighbour's, reworded; the description, simplified, plain, with the code."""
-    description, nearest_description = codebook.description(code) or "", codebook.description(nearest) or ""
-    for phrase in evidence:
-        reworded = reword(phrase, nearest_description, description)
-        if reworded:
-            yield reworded
-    yield simplify_description(description)
-    yield description
-    yield f"{description} ({code})"
-
-
-def reword(phrase: str, before: str, after: str) -> str | None:
-    """`phrase` with the edits from the description `before` to `after`; None unless each edit fits at one place only.
-
-    "fracture of right hand" with "Fracture of right wrist" → "Fracture of left wrist" is "fracture of left hand".
-    """
-    edits = _replacements(before, after)
-    if edits is None:
-        return None
-    words = phrase.split()
-    folded = [word.lower() for word in words]
-    for old, new in edits:
-        places = [at for at in range(len(folded) - len(old) + 1) if folded[at : at + len(old)] == old]
-        if len(places) != 1:
-            return None
-        [at] = places
-        words[at : at + len(old)], folded[at : at + len(old)] = new, new
-    return " ".join(words) if folded != [word.lower() for word in phrase.split()] else None
-
-
-@functools.lru_cache(maxsize=1)  # asked for each phrase of a neighbour in turn
-def _replacements(before: str, after: str) -> list[tuple[list[str], list[str]]] | None:
-    """(words, words that replace them) that make the description `after` of `before`; None if words come or go."""
-    old, new = before.lower().split(), after.lower().split()
-    edits = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
-    if any(kind not in ("equal", "replace") for kind, *_ in edits):
-        return None
-    return [(old[a:b], new[c:d]) for kind, a, b, c, d in edits if kind == "replace"]
-
-
-def simplify_description(description: str) -> str:
-    """A description without what notes do not say: "unspecified", NEC, NOS, brackets, the capital at its beginning."""
-    text = re.sub(r"\s*\([^)]*\)|\s*\[[^\]]*\]", "", description)
-    text = re.sub(r"\b(unspecified|not elsewhere classified|NEC|NOS)\b", "", text, flags=re.IGNORECASE)
-    text = re.sub(r"\s*,(\s*,)*", ",", " ".join(text.split())).strip(" ,")
-    first = text.split(" ")[0]
-    return text[0].lower() + text[1:] if first[1:].islower() and text else text
 
 
 def phrases_by_code(pairs: Iterable[Pair]) -> dict[str, list[str]]:

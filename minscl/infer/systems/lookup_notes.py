@@ -7,11 +7,9 @@ import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from minscl.data.checks import check_document
 from minscl.data.coded_records import read_documents, read_pairs
 from minscl.data.icd import CodeBook
-from minscl.data.notes import Skip
-from minscl.data.record_checks import show_id
+from minscl.data.notes import Skip, code_each_note
 from minscl.data.resuming import code_set_settings
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
@@ -74,11 +72,4 @@ def look_up_notes(
     table: PhraseTable, notes: Sequence[Note], codebook: CodeBook, min_score: float = 0.0, skip: Skip | None = None
 ) -> Iterator[CodedDocument]:
     """The coded document of each note, checked against `codebook`; `min_score` and `skip` as for coder.code_notes."""
-    for note in notes:
-        if note.text.strip():
-            yield check_document(filter_by_score(table.code(note, codebook), min_score), codebook)
-            continue
-        error = InputError(f"{show_id(note.id)}: the note is empty; give a note with text")
-        if skip is None:
-            raise error
-        skip(note, error)
+    return code_each_note(notes, lambda note: filter_by_score(table.code(note, codebook), min_score), codebook, skip)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from minscl.data.chains import append_steps
-from minscl.data.notes import Skip
+from minscl.data.notes import Skip, require_text
 from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
@@ -79,8 +79,7 @@ class Asker(Protocol):
 
 def introduce(note: Note) -> str:
     """The beginning of all prompts about `note`. Raises InputError for an empty one."""
-    if not note.text.strip():
-        raise InputError(f"{show_id(note.id)}: the note is empty; give a note with text")
+    require_text(note)
     return f"{INTRODUCTION}\n\n{note.text}"
 
 
