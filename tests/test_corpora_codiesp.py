@@ -210,6 +210,14 @@ def test_texts_other_than_those_annotated_are_refused(tmp_path):
         codiesp_documents(write_files(tmp_path, files), "train", BOOK, Counts())
 
 
+def test_a_table_without_codes_is_refused(tmp_path):
+    """Guards cases written without codes, which train to code nothing, from an empty table."""
+    files = codiesp_text_files(rows=[])
+    files.pop("train/trainD.tsv", None)
+    with pytest.raises(InputError, match="trainX.tsv: contains no diagnosis code; fetch CodiEsp's"):
+        codiesp_documents(write_files(tmp_path, files), "train", BOOK, Counts())
+
+
 def test_two_files_of_codes_that_disagree(corpus):
     """Guards: nobody told which of the two is gold; gold without codes from a file that is cut off."""
     pairs = corpus / "train" / "trainD.tsv"

@@ -60,7 +60,7 @@ def read_codiesp(
 ) -> tuple[list[Note], dict[str, list[Annotation]]]:
     """(the texts in `language`, case → its diagnosis annotations in the file's order) of a split with codes.
 
-    Raises InputError for what cannot be read, and for a row that is none or belongs to no text.
+    Raises InputError for what cannot be read, a row that is none or belongs to no text, and where no row has a code.
     """
     names = [TEXT_FOLDERS[language], f"{split}X.tsv", f"{split}D.tsv"]
     files = split_files(path, split, names)
@@ -73,6 +73,8 @@ def read_codiesp(
         _add_annotation(files[names[1]].place, line, cells, annotations, codebook, counts)
     if names[2] in files:
         _compare_pairs(files[names[2]], annotations, codebook, counts)
+    if not any(annotations.values()):
+        raise InputError(f"{files[names[1]].place}: contains no diagnosis code; {FETCH_REMEDY}")
     for note in notes:
         if not annotations[note.id]:
             counts.numbers["cases without a diagnosis code"] += 1
