@@ -98,6 +98,53 @@ def test_buttons_and_other_keys_act_on_what_is_on_the_screen(page):
         assert page.item("I50.9")[name]
 
 
+def test_keys_that_change_a_code_show_it_first(page):
+    """Guards evidence, order and decisions of a code that is scrolled away: E, Delete, Shift+J and K, redo, and an undo
+    that accepts again; a key that is held goes no further than showing the card."""
+
+    def press_off_screen(key):
+        page.card("I11.0").locator(".quotation").first.evaluate("(element) => element.focus({ preventScroll: true })")
+        if key == "e":
+            page.select("chest pain")
+        before = page.state
+        scroll(page, "#code-pane", 1)
+        page.press(key)
+        assert page.state == before and "I11.0 was not on the screen" in page.message(), key
+        assert in_sight(page.card("I11.0").locator("h3"))
+        page.press(key)
+        assert page.state != before, key
+
+    for key in ("e", "Delete", "Shift+J", "Shift+K"):
+        press_off_screen(key)
+    page.press("a", "r", "u", "u")
+    for key in ("Shift+U", "Control+y", "u"):
+        press_off_screen(key)
+    before = page.state
+    scroll(page, "#code-pane", 1)
+    for _ in range(3):
+        page.tab.keyboard.down("Control")
+        page.tab.keyboard.down("y")  # from the second on, repeats
+    page.press("Shift")
+    assert page.state == before
+    page.tab.keyboard.up("y")
+    page.tab.keyboard.up("Control")
+    page.press("Shift+U")
+    assert page.item("I11.0")["decision"] == "rejected"
+
+
+def test_a_finished_note_opens_no_dialog_to_change_it(page):
+    """Guards a coder who searches a code, and only then is told that the note is finished."""
+    page.wait("app.search")
+    page.press("f")
+    page.tab.get_by_role("button", name="Finish it").click()
+    page.wait("currentNote().review.state.finished")
+    for key in ("/", "c", "e", "a", "Shift+J"):
+        page.press("Escape", key)
+        assert page.tab.locator("dialog").count() == 0
+        if key != "e":
+            assert "is finished" in page.message(), key
+
+
 def test_a_card_taller_than_its_pane_shows_its_heading(page):
     """Guards a code accepted from the middle of its card, with code and description scrolled away."""
     page.tab.set_viewport_size({"width": 960, "height": 330})
@@ -225,3 +272,28 @@ def test_many_overlapping_quotations_leave_the_next_line_legible(coder, tmp_path
       return range.getBoundingClientRect().top;
     }""")
     assert len(set(layers)) == 8 and max(layers) <= below + 1
+
+
+def test_more_overlapping_quotations_than_underlines_are_counted_and_reached(coder, tmp_path):
+    """Guards quotations that share the last underline, so that nobody sees that there are several."""
+    words = [f"word{number}" for number in range(12)]
+    text = f"{' '.join(words)}\n{' '.join(words)}"
+    quotations = [" ".join(words[first:]) for first in range(12)]
+    path = tmp_path / "page.html"
+    document = code_document(text, {"I10": quotations[:6], "I50.9": quotations[6:]}, CodeBook.load(), name="n")
+    path.write_text(page_html([document], CodeBook.load()), "utf-8")
+    page = coder(path.as_uri(), has_codes=False)
+    markers = page.tab.locator("#note .more-quotations")
+    shown = markers.evaluate_all("(all) => all.map((one) => getComputedStyle(one, '::before').content)")
+    assert shown == ['"+1"', '"+2"', '"+3"', '"+4"']
+    assert markers.last.get_attribute("aria-label") == "4 more quotations here: I50.9"
+    last, reached = page.tab.locator("#note .piece").last, set()
+    for _ in range(12):
+        last.click()
+        reached.add(page.tab.evaluate("() => `${app.key}.${app.quotation}`"))
+        lit = page.tab.locator("#note .layer.lit").last
+        assert lit.evaluate("(layer) => getComputedStyle(layer).backgroundColor") == "rgb(255, 213, 74)"
+    assert len(reached) == 12
+    lines = "() => [...document.querySelectorAll('#note .line')].map((line) => line.textContent).join('')"
+    assert page.tab.evaluate(lines) == text  # a marker is no text of the note
+    assert page.violations() == []

@@ -141,8 +141,10 @@ def test_the_second_tab_is_told_and_takes_over_without_loss(coder, server):
     second.look_at("I11.0")
     second.press("r")
     assert second.item("I11.0")["decision"] == "accepted" and "Another tab" in second.message()
-    second.press("f")  # asks nothing that it could not do
-    assert second.tab.locator("dialog").count() == 0 and "Another tab" in second.message()
+    for key in ("f", "/", "c"):  # asks nothing that it could not do
+        second.tab.evaluate("() => say('')")
+        second.press(key)
+        assert second.tab.locator("dialog").count() == 0 and "Another tab" in second.message(), key
     first.press("j", "r")
     first.wait(SAVED)
     notice.get_by_role("button").click()
@@ -170,7 +172,7 @@ def test_a_tab_left_open_shows_what_another_has_decided_before_it_decides(coder,
     before = len(journal(server))
     [reviewed] = read_jsonl(server.folder / "reviewed.jsonl", CodedDocument)
     assert reviewed.id == "diabetes_epilepsy.txt"
-    stale.tab.evaluate("() => { stepNote(-1); decide('reject'); }")
+    stale.tab.evaluate("() => { stepNote(-1); actOnCode('reject'); }")
     stale.wait("currentNote().review.state.finished")
     assert stale.tab.locator("#notice").is_hidden()
     assert stale.tab.locator("#progress").inner_text() == "Finished: 1 of 1 decided"
@@ -181,6 +183,37 @@ def test_a_tab_left_open_shows_what_another_has_decided_before_it_decides(coder,
     assert stale.item("G40.909")["decision"] == "accepted"
     assert journal(server)[-2]["act"] == "reopen"
     stale.press("u", "a")
+
+
+def test_the_export_has_what_other_tabs_decided_in_notes_not_opened_here(coder, server):
+    """Guards files of a tab that was opened earlier, without the decisions that others made meanwhile, a wrong count of
+    finished notes, and no word of it where the server does not answer."""
+    stale = coder(address_of(server, 3), has_codes=False)
+    other = coder(address_of(server, 2), has_codes=False)
+    other.press("d", "1", "a", "f")
+    if other.tab.get_by_role("button", name="Finish it").count():
+        other.tab.get_by_role("button", name="Finish it").click()
+    other.wait(f"currentNote().review.state.finished && {SAVED}")
+    stale.press("x")
+    with stale.tab.expect_download() as download:
+        stale.tab.locator("dialog button", has_text="Reviewed documents").click()
+    [reviewed] = download.value.path().read_text().splitlines()
+    assert json.loads(reviewed)["id"] == "diabetes_epilepsy.txt"
+    assert "1 of 3 notes are finished" in stale.tab.locator("dialog").inner_text()
+    with stale.tab.expect_download() as download:
+        stale.tab.locator("dialog button", has_text="Decision log").click()
+    exported = {json.loads(line)["entry"] for line in download.value.path().read_text().splitlines()}
+    assert exported == {entry["entry"] for entry in journal(server)}
+    stale.press("Escape")
+    assert "finished" in stale.tab.locator("#documents option").nth(1).inner_text().split("– ")[1]
+    stale.tab.route("**/api/entries", lambda route: route.abort())
+    stale.press("x")
+    assert "server does not answer" in stale.tab.locator("dialog [role=alert]").first.inner_text()
+    stale.press("Escape")
+    stale.tab.unroute_all()  # else it could not say goodbye
+    stale.forgives = True  # the browser reports the request that failed
+    other.press("f")
+    other.wait(f"!currentNote().review.state.finished && {SAVED}")
 
 
 def test_decisions_that_the_server_refuses_are_told_and_block_no_other_note(coder, server):

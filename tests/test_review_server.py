@@ -57,7 +57,7 @@ def refusals(server):
     yield "an entry that is none", 400, "POST", "/api/log", note_in_it, {}
     yield "shifted evidence", 400, "POST", "/api/log", {"document": "a", "tab": "1", "entries": [moved]}, {}
     yield "an unknown document", 404, "POST", "/api/open", {"document": "../a", "tab": "1"}, {}
-    yield "no document", 404, "GET", "/api/entries", None, {}
+    yield "no document", 404, "GET", "/api/entries?document=", None, {}
     yield "no model", 404, "POST", "/api/code", {"document": "a", "evidence": None}, {}
     yield "an unknown path", 404, "GET", "/review/decisions.jsonl", None, {}
     yield "another method", 405, "GET", "/api/log", None, {}

@@ -93,9 +93,10 @@ class Review:
         return self.make_page({"token": self.token, "reviewer": self.reviewer, "canCode": can_code}, entries)
 
     async def entries(self, request: Request) -> Response:
-        """The decisions about a document."""
-        document = self.find(request.query_params.get("document"))
-        return JSONResponse({"entries": [entry.to_dict() for entry in self.folder.entries(document.id)]})
+        """The decisions about a document; without `document`, about all that are shown."""
+        name = request.query_params.get("document")
+        entries = self.folder.entries(None if name is None else self.find(name).id)
+        return JSONResponse({"entries": [entry.to_dict() for entry in entries]})
 
     async def open(self, request: Request) -> Response:
         """Make a tab the one that decides about a note, and about no other; tell it where another tab is that.

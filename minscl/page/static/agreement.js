@@ -88,9 +88,10 @@ class Agreement {
 
   /* [how many words of `rest` a description has, minus the number of its words that nothing asks for]. */
   fitBelow(rest, context, description) {
-    const words = this._index.wordsOf(description);
+    const words = this._index.tokensOf(description);
+    const named = rest.filter((concept) => words.some((word) => concept.has(word))).length;
     const isExtra = (word) => !this._index.light.has(word) && !context.has(word) && !this._query.has(word);
-    return [rest.filter((concept) => sharesKey(concept, words)).length, -[...words].filter(isExtra).length];
+    return [named, named && -words.filter(isExtra).length]; // most codes below have none of the rest
   }
 
   _isLight(concept) {

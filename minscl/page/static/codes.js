@@ -55,6 +55,11 @@ class CodeSet {
     }
   }
 
+  /* Whether the code set says which codes are exempt from POA reporting. */
+  get listsExempt() {
+    return Boolean(this._exempt);
+  }
+
   has(code) {
     return this._places.has(code);
   }

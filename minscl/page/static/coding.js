@@ -98,9 +98,9 @@ function isCodersOwn(review, key, { start, end }) {
 async function codeNote(evidence) {
   const { review } = currentNote();
   if (app.coding.abort) return undefined;
-  if (review.state.finished) return say("This note is finished. Press F to reopen it.");
+  if (review.state.finished) return say(FINISHED);
   const { id } = review.document;
-  if (app.readOnly.has(id)) return say("Another tab has this note; take it over first.");
+  if (app.readOnly.has(id)) return say(READ_ONLY);
   if (!app.reviewer && !(await nameReviewer())) return say("Not coded: the log needs a name."); // before minutes of work
   if (app.coding.abort) return undefined;
   const { coding } = app;

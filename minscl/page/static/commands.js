@@ -6,18 +6,34 @@
 // How one works, without patient text: the name until the tab is closed, whether letters act for all notes.
 const NAME_KEY = "minscl.reviewer";
 const LETTERS_KEY = "minscl.letters";
+const NO_EXEMPT_LIST =
+  "This page's code set does not say which codes are exempt from present-on-admission reporting: look them up in " +
+  "CMS's list, and say it with key 5.";
 
-/** Accept, reject or undecide the code in focus, if its card is on the screen; else bring it there. */
-function decide(name) {
+/** Do an act of the code in focus, if its card is on the screen; else bring it there. `what`: the act in the message. */
+function actOnCode(name, what = "decide", details = {}) {
   const item = focusedItem();
   if (!item) return say("No code is in focus.");
-  if (!bringToScreen(item, "decide")) return undefined;
-  return act(name, { key: item.key });
+  return isReady(item, what) ? act(name, { ...details, key: item.key }) : undefined;
 }
 
-/* Whether the card was on the screen when the key was pressed. */
+/* Whether one can decide about an item: nothing is in the way, and its card was on the screen at the key. */
+function isReady(item, what) {
+  const reason = whyNot();
+  if (reason) say(reason);
+  return !reason && bringToScreen(item, what);
+}
+
+/* Why nothing is decided about the shown note; "" if nothing is in the way. */
+function whyNot() {
+  const { review } = currentNote();
+  if (app.readOnly.has(review.document.id)) return READ_ONLY;
+  return review.state.finished ? FINISHED : "";
+}
+
 function bringToScreen(item, what) {
   if (app.codeView.isOnScreen(item.key)) return true;
+  app.isBrought = true; // a key that is held goes no further
   showPane("codes");
   app.codeView.bring(item.key);
   say(`${item.code} was not on the screen. Look at it, then press again to ${what}.`);
@@ -28,16 +44,24 @@ function focusedItem() {
   return currentNote().review.state.codes[app.key];
 }
 
-function actOnCode(name, details = {}) {
-  return app.key === null ? say("No code is in focus.") : act(name, { ...details, key: app.key });
+/** Undo or redo. What would accept a code, or do again what was done to one, has its card on the screen first. */
+function turn(name) {
+  const { review } = currentNote();
+  const { last, item } = nextTurn(review, name);
+  const isAccepting =
+    last?.before.codes?.[item?.key]?.decision === "accepted" && item.decision !== "accepted";
+  const isShownFirst = item && (name === "redo" || isAccepting) && !app.readOnly.has(review.document.id);
+  if (isShownFirst && !bringToScreen(item, name)) return undefined;
+  return act(name, {});
 }
 
 /** The selected words become evidence of the code in focus. */
 function addEvidence() {
   const evidence = selectedEvidence();
   if (!evidence) return say("Select words in the note first.");
-  if (app.key === null && !app.coding)
-    return say("No code is in focus; press / to add one with the selected words.");
+  const item = focusedItem();
+  if (!item && !app.coding) return say("No code is in focus; press / to add one with the selected words.");
+  if (item && !isReady(item, "add the evidence")) return undefined;
   app.noteView.forgetSelection();
   if (app.key === null) return act("add-evidence", { evidence }); // for the model to code from
   return act("add-evidence", { key: app.key, evidence });
@@ -52,11 +76,13 @@ function selectedEvidence() {
 
 function removeEvidence() {
   if (app.key === null || app.quotation === null) return say("Put a quotation in focus first: Tab, or click it.");
-  return act("remove-evidence", { key: app.key, index: app.quotation });
+  return actOnCode("remove-evidence", "remove it", { index: app.quotation });
 }
 
 /** Search a code and add it, with the selected words as evidence. */
 async function addCode() {
+  const reason = whyNot(); // before one has searched
+  if (reason) return say(reason);
   if (!app.search) return say("The search is still being prepared.");
   const evidence = selectedEvidence();
   const words = evidence && visibleText(oneLine(evidence.text)).slice(0, 200);
@@ -77,8 +103,10 @@ async function addCode() {
 async function changeCode() {
   const item = focusedItem();
   if (!item) return say("No code is in focus.");
+  if (!isReady(item, "change it")) return undefined;
   if (!app.codeSet) return say("The code set is still being read.");
-  if (!bringToScreen(item, "change it")) return undefined;
+  if (!app.codeSet.siblings(item.code).length)
+    return say(`Category ${visibleText(item.code.slice(0, 3))} has no other code; press / to add one, R to reject this.`);
   const hit = await siblingDialog(item.code);
   return hit && act("change-code", { key: item.key, code: hit.code, description: hit.description });
 }
@@ -86,15 +114,14 @@ async function changeCode() {
 function setPoa(poa) {
   const item = focusedItem();
   if (item && isExempt(item.code)) return say(`${item.code} is exempt from present-on-admission reporting.`);
-  if (item && !bringToScreen(item, "say when it was present")) return undefined;
-  return actOnCode("present-on-admission", { poa });
+  return actOnCode("present-on-admission", "say when it was present", { poa });
 }
 
 /** The code in focus is the principal diagnosis, which is listed first; again: not. */
 async function setPrincipal() {
   const item = focusedItem();
   if (!item) return say("No code is in focus.");
-  if (!bringToScreen(item, "make it the principal diagnosis")) return undefined;
+  if (!isReady(item, "make it the principal diagnosis")) return undefined;
   const keys = listedItems(currentNote().review.state).map(({ key }) => key);
   const place = keys.indexOf(item.key);
   const moved = { key: item.key, neighbours: { "-1": keys[place - 1], 1: keys[place + 1] } };
@@ -117,7 +144,9 @@ async function showHelp() {
   const where = app.server
     ? "Every decision is written to the server's folder before it counts as saved."
     : "Decisions are in this page only, until you download the log (X) or switch on the browser's storage there.";
-  const name = await helpDialog({ about: [where, about || codeSetName(), `minscl ${version}. ${CAUTION}`] });
+  const poa = app.codeSet?.listsExempt === false ? NO_EXEMPT_LIST : "";
+  const texts = [where, poa, about || codeSetName(), `minscl ${version}. ${CAUTION}`].filter(Boolean);
+  const name = await helpDialog({ about: texts });
   if (name && name !== "help") run(name);
 }
 
@@ -161,7 +190,7 @@ function cardCommand(command, key, index = null) {
     return app.codeView.focus(key);
   }
   const what = command === "remove-evidence" ? "remove it" : "decide";
-  if (!bringToScreen(currentNote().review.state.codes[key], what)) return undefined;
+  if (!isReady(currentNote().review.state.codes[key], what)) return undefined;
   return act(command, { key, index });
 }
 

@@ -3,14 +3,29 @@
 
    Read next: export.js, which makes the files. */
 
-/** Everything that leaves the page or comes back into it. */
+/** Everything that leaves the page or comes back into it; a served page first asks what other tabs have decided. */
 function exportDialog() {
   return openDialog("Export, import, print", (body, close) => {
-    const reviews = allReviews();
-    body.append(...newFileSection(reviews), ...newPrintSection(reviews, close), ...newImportSection(close));
-    if (!app.server) body.append(...newStorageSection(reviews));
-    body.append(newForm([], [{ label: "Close" }], () => close(null)));
+    const sections = newElement("div", "dialog-body");
+    body.append(sections, newForm([], [{ label: "Close" }], () => close(null)));
+    if (!app.server) {
+      fillExport(sections, close, app.store.isTaken ? "Another tab keeps the decisions of this page; export there." : "");
+      return;
+    }
+    sections.append(newElement("p", "", "Asking the server what other tabs have decided…"));
+    loadAllDecisions().then((missing) => fillExport(sections, close, missing));
   });
+}
+
+/* `missing`: a sentence on decisions that the files do not have. */
+function fillExport(sections, close, missing) {
+  const reviews = allReviews();
+  const warning = newElement("p", "problem", missing);
+  warning.setAttribute("role", "alert");
+  sections.replaceChildren(...(missing ? [warning] : []));
+  sections.append(...newFileSection(reviews), ...newPrintSection(reviews, close), ...newImportSection(close));
+  if (!app.server) sections.append(...newStorageSection(reviews));
+  sections.querySelector("input").focus();
 }
 
 function newFileSection(reviews) {

@@ -6,16 +6,16 @@ const WINDOWS_REDO = "Ctrl+Y";
 
 /* keys: as KeyboardEvent names them after `chordOf`; bar: shown in the hint bar; needs: what must be in focus. */
 const COMMANDS = {
-  accept: { label: "Accept", keys: ["A"], group: "Decide", bar: true, run: () => decide("accept") },
-  reject: { label: "Reject", keys: ["R"], group: "Decide", bar: true, run: () => decide("reject") },
-  undecide: { label: "Undecide", keys: ["D"], group: "Decide", run: () => decide("undecide") },
-  undo: { label: "Undo", keys: ["U", "Ctrl+Z"], group: "Decide", bar: true, run: () => act("undo", {}) },
+  accept: { label: "Accept", keys: ["A"], group: "Decide", bar: true, run: () => actOnCode("accept") },
+  reject: { label: "Reject", keys: ["R"], group: "Decide", bar: true, run: () => actOnCode("reject") },
+  undecide: { label: "Undecide", keys: ["D"], group: "Decide", run: () => actOnCode("undecide") },
+  undo: { label: "Undo", keys: ["U", "Ctrl+Z"], group: "Decide", bar: true, run: () => turn("undo") },
   redo: {
     label: "Redo",
     keys: ["Shift+U", "Ctrl+Shift+Z", WINDOWS_REDO],
     group: "Decide",
     bar: true,
-    run: () => act("redo", {}),
+    run: () => turn("redo"),
   },
   next: { label: "Next", keys: ["J"], about: "Next code", group: "Move", bar: true, run: () => stepCode(1) },
   previous: {
@@ -80,13 +80,13 @@ const COMMANDS = {
     label: "Move down",
     keys: ["Shift+J"],
     group: "Evidence and codes",
-    run: () => actOnCode("move", { direction: 1 }),
+    run: () => actOnCode("move", "move it", { direction: 1 }),
   },
   "move-up": {
     label: "Move up",
     keys: ["Shift+K"],
     group: "Evidence and codes",
-    run: () => actOnCode("move", { direction: -1 }),
+    run: () => actOnCode("move", "move it", { direction: -1 }),
   },
   "poa-y": poaCommand("1", "Y", "yes"),
   "poa-n": poaCommand("2", "N", "no"),
@@ -142,6 +142,8 @@ function listenForKeys() {
     const name = byChord.get(chord);
     if (!name || (!app.lettersAct && chord.length === 1) || (event.repeat && !REPEATABLE.has(name))) return;
     event.preventDefault();
+    if (event.repeat && app.isBrought) return;
+    app.isBrought = false;
     run(name);
   });
 }

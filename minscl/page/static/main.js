@@ -27,6 +27,7 @@ const app = {
   store: null,
   noteView: null,
   codeView: null,
+  isBrought: false, // whether the last key has only brought its card to the screen
   cursor: null, // WordCursor of the shown note, once the arrow keys are used
   coding: null, // the model's buttons, on a served page that has a model
   toPrint: null,
@@ -255,6 +256,7 @@ async function unpack() {
     app.codeSet = await unpackCodeSet(document.getElementById("code-set").textContent);
     if (app.documents.length) refresh();
     app.search = await buildSearch(app.codeSet);
+    await warmUp(app.search);
   } catch (error) {
     say(`The code set of this page cannot be read (${error.message}); reviewing works, search does not.`);
   }

@@ -2,12 +2,13 @@
 /* The note with its highlights: blocks of lines, each line text and marks; a selection of it as code points.
 
    Quotations that overlap are cut into pieces. Each quotation has a lane, and in a piece one layer per quotation draws
-   its underline in that lane, so overlapping ones are told apart. Characters that one does not see are empty boxes with
+   its underline in that lane, so overlapping ones are told apart; where more than LANES overlap, a marker says how many
+   have no underline. Characters that one does not see are empty boxes with
    a label from the style sheet: they are never in the page's text. A block is built again only where its marks change.
    Read next: word_cursor.js, selecting by keyboard. */
 
 const BLOCK_LINES = 40; // the style sheet's guess of a block's height counts on it
-const LANES = 8; // underlines below one another; quotations beyond share the last
+const LANES = 8; // underlines below one another; quotations beyond are counted in a marker
 
 /**
  * @typedef {{id: string, key: string, start: number, end: number, decision: string, code: string}} Span one quotation;
@@ -102,7 +103,8 @@ class NoteView {
       element.dataset.number = block.first + index + 1;
       const end = Math.min(line.end + 1, this.note.length); // with its \n, which a copy of the text keeps
       const inLine = spans.filter((span) => span.start < end && span.end > line.start);
-      element.style.setProperty("--lanes", Math.max(0, ...inLine.map((span) => span.lane)));
+      const lanes = inLine.map((span) => span.lane).filter((lane) => lane < LANES);
+      element.style.setProperty("--lanes", Math.max(0, ...lanes));
       this.fillLine(element, line.start, end, inLine);
       return element;
     });
@@ -113,9 +115,13 @@ class NoteView {
     const inside = (place) => place > start && place < end;
     const cuts = spans.flatMap((span) => [span.start, span.end]).filter(inside);
     const places = [...new Set([start, ...cuts, end])].sort((one, other) => one - other);
+    let before = []; // of the piece before, the spans without an underline
     for (let index = 0; index + 1 < places.length; index += 1) {
       const covering = spans.filter((span) => span.start <= places[index] && span.end >= places[index + 1]);
       const target = covering.length ? element.appendChild(newPiece(covering, places[index + 1])) : element;
+      const beyond = covering.filter((span) => span.lane === LANES);
+      if (beyond.some((span) => !before.includes(span))) target.prepend(newMarker(beyond));
+      before = beyond;
       this.addText(innermost(target), this.note.toUnit(places[index]), this.note.toUnit(places[index + 1]));
     }
   }
@@ -196,14 +202,14 @@ class NoteView {
   }
 }
 
-/* The spans in order, each with the first lane that is free where it starts. */
+/* The spans in order, each with the first lane that is free where it starts; LANES where none is. */
 function withLanes(spans) {
   const ends = new Array(LANES).fill(0);
   const inOrder = [...spans].sort((one, other) => one.start - other.start || other.end - one.end);
   return inOrder.map((span) => {
     const free = ends.findIndex((end) => end <= span.start);
-    const lane = free < 0 ? LANES - 1 : free;
-    ends[lane] = Math.max(ends[lane], span.end);
+    const lane = free < 0 ? LANES : free;
+    if (lane < LANES) ends[lane] = span.end;
     return { ...span, lane };
   });
 }
@@ -223,7 +229,8 @@ function newPiece(spans, end) {
   for (const span of outerFirst) {
     const layer = newElement("span", "layer"); // paint() gives it the other classes
     layer.dataset.span = span.id;
-    layer.style.setProperty("--lane", span.lane);
+    if (span.lane < LANES) layer.style.setProperty("--lane", span.lane);
+    else layer.dataset.beyond = "";
     parent = parent.appendChild(layer);
   }
   return piece;
@@ -231,6 +238,17 @@ function newPiece(spans, end) {
 
 function innermost(element) {
   return element.matches(".piece") ? [...element.querySelectorAll(".layer")].at(-1) : element;
+}
+
+/* Says how many quotations begin here, or go on in this line, without an underline of their own. A click on the words
+   leads to each of them. */
+function newMarker(spans) {
+  const marker = newElement("span", "more-quotations");
+  const codes = [...new Set(spans.map((span) => visibleText(span.code)))].filter(Boolean).join(", ");
+  marker.dataset.count = `+${spans.length}`; // shown by the style sheet: it is no text of the note
+  marker.setAttribute("role", "img");
+  marker.setAttribute("aria-label", `${spans.length} more ${spans.length === 1 ? "quotation" : "quotations"} here: ${codes}`);
+  return marker;
 }
 
 function newBox(label) {

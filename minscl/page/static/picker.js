@@ -4,6 +4,7 @@
    searchDialog looks through Index and Tabular List; siblingDialog lists the category of a code. Read next: keys.js. */
 
 const MOST_HITS = 50;
+const MOST_LISTED = 200; // codes of a category: S82 has 3,096
 
 /**
  * @typedef {{code: string, description: string, billable: boolean, where: string}} Hit
@@ -49,14 +50,16 @@ function pickCode(title, label, find, about, query = "") {
 
 function showFound(picker) {
   picker.query = picker.input.value.trim();
-  picker.hits = picker.find(picker.query);
+  const all = picker.find(picker.query);
+  picker.hits = all.slice(0, MOST_LISTED);
   picker.list.replaceChildren(...picker.hits.map(newOption));
-  const { length } = picker.hits;
+  const { length } = all;
   picker.list.hidden = !length; // an empty list box has no options to go to
   picker.input.setAttribute("aria-expanded", String(length > 0));
   const none = picker.input.value.trim() ? "No code is found." : "Type words of a diagnosis, or a code.";
   const most = length === MOST_HITS ? " or more" : "";
-  picker.status.textContent = length ? `${length}${most} ${length === 1 ? "code" : "codes"}` : none;
+  const rest = length > MOST_LISTED ? `; the first ${MOST_LISTED} are listed, type more to see others` : "";
+  picker.status.textContent = length ? `${length}${most} ${length === 1 ? "code" : "codes"}${rest}` : none;
   markHit(picker, 0);
 }
 

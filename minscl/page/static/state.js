@@ -21,6 +21,7 @@
  */
 
 const POA_VALUES = ["Y", "N", "U", "W"];
+const FINISHED = "This note is finished. Press F to reopen it.";
 
 /** The state that the machine's document is in before any decision. @returns {State} */
 function initialState(document) {
@@ -103,7 +104,7 @@ function progressOf(state) {
 function perform(review, act, details, who) {
   if (act === "undo" || act === "redo") return turnRound(review, act, who);
   const { state } = review;
-  if (state.finished && act !== "reopen") return { refused: "This note is finished. Press F to reopen it." };
+  if (state.finished && act !== "reopen") return { refused: FINISHED };
   if (details.key !== undefined && !state.codes[details.key]) return { refused: "No code is in focus." };
   const { patch, refused } = PLANS[act](state, details);
   if (refused) return { refused };
@@ -113,8 +114,15 @@ function perform(review, act, details, who) {
   return { entry: appendNew(review, { act, code, before: partOf(state, after), after, undoes: null }, who) };
 }
 
+/** The entry that an undo or a redo would turn round, and the item that it is about; undefined where there is none. */
+function nextTurn({ done, undone, state }, act) {
+  const last = (act === "undo" ? done : undone).at(-1);
+  const keys = Object.keys(last?.before.codes ?? {}).filter((key) => state.codes[key]);
+  return { last, item: keys.length === 1 ? state.codes[keys[0]] : itemWithCode(state, last?.code) };
+}
+
 function turnRound(review, act, who) {
-  const last = (act === "undo" ? review.done : review.undone).at(-1);
+  const { last } = nextTurn(review, act);
   if (!last) return { refused: `Nothing to ${act}.` };
   const { code, before, after, entry } = last;
   return { entry: appendNew(review, { act, code, before: after, after: before, undoes: entry }, who) };

@@ -88,9 +88,10 @@ class ServerStore {
     fetch("/api/open", { method: "POST", headers, body, keepalive: true }).catch(() => {});
   }
 
-  /** The entries that the server has of a note. @returns {Promise<Entry[]>} */
-  async entries(document) {
-    const response = await callServer(this.server, `/api/entries?document=${encodeURIComponent(document)}`);
+  /** The entries that the server has of a note; without one, of all. @returns {Promise<Entry[]>} */
+  async entries(document = null) {
+    const query = document === null ? "" : `?document=${encodeURIComponent(document)}`;
+    const response = await callServer(this.server, `/api/entries${query}`);
     if (!response.ok) throw new Error(await response.text());
     return (await response.json()).entries;
   }

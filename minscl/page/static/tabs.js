@@ -47,18 +47,11 @@ function setReadOnly(id, isReadOnly) {
   app.store.setBlocked(id, isReadOnly);
 }
 
-/* Fold the server's entries, then what this tab could not save. Whether that was done: where both have decided, the
-   coder takes the note over first. */
+/* Whether this tab has what others decided about the note: where both have decided, the coder takes it over first. */
 async function loadDecisions(id, take) {
-  const review = reviewById(id);
   try {
-    const entries = await app.store.entries(id);
-    const keptIds = new Set(entries.map(({ entry }) => entry));
-    if (entries.every(({ entry }) => review.ids.has(entry))) return true; // they are this tab's; the answer was lost
-    const mine = review.entries.filter(({ entry }) => !keptIds.has(entry));
-    if (mine.length && !take) return false;
-    app.reviews.set(id, newReview(review.document, [...entries, ...mine]));
-    app.store.adopt(reviewById(id), keptIds);
+    const folded = foldDecisions(id, await app.store.entries(id), take);
+    if (folded !== "new") return folded === "known";
   } catch {
     return false; // the server does not answer: the notice stays, and its button tries again
   }
@@ -66,6 +59,38 @@ async function loadDecisions(id, take) {
   checkSoon(currentNote().review);
   say("Another tab has decided about this note; its decisions are shown.");
   return true;
+}
+
+/* Fold the server's entries of a note, then what this tab could not save: "new"; "known" where this tab has all of
+   them; "both", and nothing is folded, where both have decided and this tab does not `take` the note over. */
+function foldDecisions(id, entries, take) {
+  const review = reviewById(id);
+  const keptIds = new Set(entries.map(({ entry }) => entry));
+  if (entries.every(({ entry }) => review.ids.has(entry))) return "known"; // they are this tab's; an answer was lost
+  const mine = review.entries.filter(({ entry }) => !keptIds.has(entry));
+  if (mine.length && !take) return "both";
+  app.reviews.set(id, newReview(review.document, [...entries, ...mine]));
+  app.store.adopt(reviewById(id), keptIds);
+  return "new";
+}
+
+/** Load what other tabs have decided about any note: those not opened here since, too. What is then still missing, as a
+ * sentence. @returns {Promise<string>} */
+async function loadAllDecisions() {
+  await app.opening;
+  const byDocument = new Map(app.documents.map(({ id }) => [id, []]));
+  try {
+    for (const entry of await app.store.entries()) byDocument.get(entry.document)?.push(entry);
+  } catch {
+    return "The server does not answer: what other tabs have decided since is not in the files.";
+  }
+  const folded = new Map([...byDocument].map(([id, entries]) => [id, foldDecisions(id, entries, false)]));
+  const having = (what) => [...folded.keys()].filter((id) => folded.get(id) === what);
+  if (having("new").length) refreshAll();
+  if (having("new").includes(app.documents[app.index].id)) checkSoon(currentNote().review);
+  having("both").forEach(showTaken);
+  const names = having("both").map(visibleText).join(", ");
+  return names && `Of ${names} the files have this tab's decisions only; take over what another tab has decided first.`;
 }
 
 function takenNotice(id, isOwner, since = "") {

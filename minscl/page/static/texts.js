@@ -18,6 +18,7 @@ class WordTexts {
     this._tokens = []; // word numbers of all texts, each text's three kinds one after another
     this._starts = [0]; // of each kind of each text, three a text
     this._lastTexts = []; // word → the last text that has it, from 1
+    this._phrases = new Map(); // initials → phrases(); a query is read again at each key
   }
 
   /* Add a text. `source`: what it is, the caller's. A word counts once, as the first kind that it is. */
@@ -47,11 +48,13 @@ class WordTexts {
     const starts = (this._starts = new Uint32Array(this._starts));
     yield;
     const counts = new Uint32Array(this.words.names.length);
-    this._initials = new Uint8Array(tokens.length);
+    const initials = new Uint8Array(tokens.length);
     for (let place = 0; place < tokens.length; place += 1) {
       counts[tokens[place]] += 1;
-      this._initials[place] = letters[tokens[place]];
+      initials[place] = letters[tokens[place]];
     }
+    yield;
+    this._initials = textOf(initials);
     yield;
     const size = this._sources.length;
     this._weights = Float64Array.from(counts, (count, word) =>
@@ -95,9 +98,13 @@ class WordTexts {
     );
   }
 
-  /* All words of a text. */
+  /* All words of a text, each once. */
+  tokensOf(text) {
+    return this._tokens.subarray(this._starts[3 * text], this._starts[3 * text + 3]);
+  }
+
   wordsOf(text) {
-    return new Set(this._tokens.subarray(this._starts[3 * text], this._starts[3 * text + 3]));
+    return new Set(this.tokensOf(text));
   }
 
   /* What the folded words of a query stand for, each once: Map of word → how well; empty for an unknown word. */
@@ -117,18 +124,19 @@ class WordTexts {
 
   /* The phrases of essential words with these initials, between light words or a text's ends → how many. */
   phrases(initials) {
-    const letters = [...initials].map((letter) => letter.charCodeAt(0));
+    if (!this._phrases.has(initials)) this._phrases.set(initials, this._findPhrases(initials));
+    return this._phrases.get(initials);
+  }
+
+  _findPhrases(initials) {
     const phrases = new Map();
-    let start = this._initials.indexOf(letters[0]);
-    while (start >= 0) {
-      let length = 1;
-      while (length < letters.length && this._initials[start + length] === letters[length]) length += 1;
-      if (length === letters.length && this._isPhrase(start, start + length)) {
-        const words = Array.from(this._tokens.subarray(start, start + length), (word) => this.words.names[word]);
-        const phrase = words.join(" ");
-        phrases.set(phrase, (phrases.get(phrase) || 0) + 1);
-      }
-      start = this._initials.indexOf(letters[0], start + (length === letters.length ? length : 1));
+    const { length } = initials;
+    let start = this._initials.indexOf(initials);
+    for (; start >= 0; start = this._initials.indexOf(initials, start + length)) {
+      if (!this._isPhrase(start, start + length)) continue;
+      const words = Array.from(this._tokens.subarray(start, start + length), (word) => this.words.names[word]);
+      const phrase = words.join(" ");
+      phrases.set(phrase, (phrases.get(phrase) || 0) + 1);
     }
     return phrases;
   }
@@ -161,6 +169,15 @@ class WordTexts {
       (end === this._starts[kind + 1] || this.light.has(this._tokens[end]))
     );
   }
+}
+
+/* One character a byte: the browser searches strings faster than arrays. */
+function textOf(bytes) {
+  const parts = [];
+  for (let place = 0; place < bytes.length; place += 8192) {
+    parts.push(String.fromCharCode(...bytes.subarray(place, place + 8192)));
+  }
+  return parts.join("");
 }
 
 function haveSameKeys(map, other) {

@@ -34,8 +34,8 @@ class WordIndex extends WordTexts {
       for (const [word, part] of this.words.completions(written[written.length - 1])) {
         if (!before.some((concept) => concept.has(word))) completions.set(word, part * this._weights[word]);
       }
-      const among = this._required(before).length ? this._withAll(before) : null;
-      this._addFits(fits, this._withCompletion(among, completions), before, completions);
+      const ranks = this._required(before).length ? this._withAll(before, completions) : this._lightest(completions);
+      this._addFits(fits, ranks, before, completions);
     }
     if (fits.size < FEW_TEXTS && concepts.length > 1 && isKnown.some(Boolean)) {
       const ranks = this._withSome(concepts);
@@ -102,33 +102,31 @@ class WordIndex extends WordTexts {
     return concepts.filter((concept) => [...concept.keys()].some((word) => !this._functionWords.has(word)));
   }
 
-  /* The ranks of the texts with a word of each concept, function words apart, ascending. */
-  _withAll(concepts) {
+  /* The first MAX_SCORED ranks of texts with a word of each concept, function words apart, and with one of
+     `completions`, if given; ascending. The rarest of these leads: tens of thousands of texts have "encounter". */
+  _withAll(concepts, completions = null) {
     const required = this._required(concepts);
-    const byConcept = (required.length ? required : concepts).map((concept) =>
-      [...concept.keys()].map((word) => this._posting(word)),
-    );
-    const sizes = new Map(byConcept.map((postings) => [postings, sumOf(postings.map((posting) => posting.length))]));
-    const [shortest, ...others] = byConcept.sort((one, other) => sizes.get(one) - sizes.get(other));
-    let ranks = mergedRanks(shortest);
-    for (const postings of others) {
-      ranks = ranks.filter((rank) => postings.some((posting) => hasRank(posting, rank)));
+    const needed = [...(required.length ? required : concepts), ...(completions ? [completions] : [])];
+    const size = (words) => sumOf([...words.keys()].map((word) => this._posting(word).length));
+    const [rarest, ...others] = needed
+      .map((words) => ({ words, size: size(words) }))
+      .sort((one, other) => one.size - other.size)
+      .map(({ words }) => words);
+    const ranks = [];
+    for (const rank of mergedRanks([...rarest.keys()].map((word) => this._posting(word)))) {
+      if (others.every((words) => this._hasWordOf(this._order[rank], words))) ranks.push(rank);
+      if (ranks.length === MAX_SCORED) break;
     }
     return ranks;
   }
 
-  /* Those of `ranks` (null: the lightest of all) whose text has a word of `completions`, ascending. */
-  _withCompletion(ranks, completions) {
-    const postings = [...completions.keys()].map((word) => this._posting(word));
-    if (ranks === null) return mergedRanks(postings.map((posting) => posting.subarray(0, MAX_OF_COMPLETION)));
-    return ranks.filter((rank) => {
-      const text = this._order[rank];
-      const end = this._starts[3 * text + 3];
-      for (let place = this._starts[3 * text]; place < end; place += 1) {
-        if (completions.has(this._tokens[place])) return true;
-      }
-      return false;
-    });
+  _hasWordOf(text, words) {
+    return this.tokensOf(text).some((word) => words.has(word));
+  }
+
+  /* The ranks of the lightest texts with a word of `completions`, ascending. */
+  _lightest(completions) {
+    return mergedRanks([...completions.keys()].map((word) => this._posting(word).subarray(0, MAX_OF_COMPLETION)));
   }
 
   /* The ranks of the texts that fit best by the words that they share, as far as the rarer words tell. */
@@ -139,20 +137,29 @@ class WordIndex extends WordTexts {
     }
     const frequency = (word) => this._postingStarts[word + 1] - this._postingStarts[word];
     const rarest = [...weights.keys()].sort((word, other) => frequency(word) - frequency(other) || word - other);
-    const shared = new Map(); // rank → weight of the query's words in its text
+    const shared = (this._shared ??= new Float64Array(this._order.length)); // rank → weight of the query's words in it
+    const met = [];
     let visits = MAX_VISITED;
     for (const word of rarest) {
       const posting = this._posting(word).subarray(0, visits);
       visits -= posting.length;
-      for (const rank of posting) shared.set(rank, (shared.get(rank) || 0) + weights.get(word));
+      for (const rank of posting) {
+        if (!shared[rank]) met.push(rank);
+        shared[rank] += weights.get(word);
+      }
     }
     const total = sumOf(concepts.map((concept) => this._weight(concept)));
+    const ranks = Uint32Array.from(met).sort();
     // fitScore's order: precision is shared / weight of the text, recall is shared / total
-    const score = ([rank, weight]) =>
-      (-weight * weight) / (Math.max(this._textWeights[this._order[rank]], weight) + total);
-    const best = [...shared].map((item) => ({ rank: item[0], score: score(item) }));
-    best.sort((one, other) => one.score - other.score || one.rank - other.rank);
-    return best.slice(0, MAX_PARTIAL).map(({ rank }) => rank).sort((one, other) => one - other);
+    const scores = Float64Array.from(ranks, (rank) => {
+      const weight = shared[rank];
+      return (-weight * weight) / (Math.max(this._textWeights[this._order[rank]], weight) + total);
+    });
+    for (const rank of ranks) shared[rank] = 0; // for the next query
+    if (ranks.length <= MAX_PARTIAL) return ranks;
+    const last = scores.slice().sort()[MAX_PARTIAL - 1];
+    let ties = MAX_PARTIAL - scores.filter((score) => score < last).length;
+    return ranks.filter((_, place) => scores[place] < last || (scores[place] === last && ties-- > 0));
   }
 }
 
@@ -169,12 +176,12 @@ function sumOf(numbers) {
 
 /* The numbers of ascending arrays, each once, ascending. */
 function mergedRanks(postings) {
-  if (postings.length === 1) return Array.from(postings[0]);
-  const ranks = new Set();
-  for (const posting of postings) for (const rank of posting) ranks.add(rank);
-  return [...Uint32Array.from(ranks).sort()];
-}
-
-function hasRank(ascending, rank) {
-  return ascending[countBelow(ascending, rank)] === rank;
+  if (postings.length === 1) return postings[0];
+  const ranks = new Uint32Array(sumOf(postings.map((posting) => posting.length)));
+  let size = 0;
+  for (const posting of postings) {
+    ranks.set(posting, size);
+    size += posting.length;
+  }
+  return ranks.sort().filter((rank, place) => !place || rank !== ranks[place - 1]);
 }
