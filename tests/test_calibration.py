@@ -38,7 +38,7 @@ from tests.conftest import call_command
 
 CODES = ["I10", "E11.9", "J18.9", "N17.9", "I50.23", "Z99.9"]
 HALF = Calibration(((0.0, 0.0), (1.0, 0.5)), 0.2, "dev.jsonl", 2, 9)
-SHORT = "He was admitted with pneumonia and atrial fibrillation.\n"
+SHORT = "He presents with chest pain, fever and hypertension.\n"
 
 
 def draw(number, seed=0):

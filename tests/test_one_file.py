@@ -81,7 +81,9 @@ def test_logits_of_the_embedded_model(embedded):
         assert (model(ids[None]) - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
-@pytest.mark.parametrize("note", ["He has pneumonia and atrial fibrillation.", "A: HTN, DM2.\n\nP: HTN:\n  metformin"])
+@pytest.mark.parametrize(
+    "note", ["The patient has pneumonia and atrial fibrillation.", "A: HTN, DM2.\n\nP: HTN:\n  metformin"]
+)
 def test_coded_notes(embedded, note):
     """Guards: an answer read otherwise than it was trained, evidence given to another code or place (Eq. 1)."""
     model, oracle_model = embedded
