@@ -235,14 +235,18 @@ def test_decisions_that_the_server_refuses_are_told_and_block_no_other_note(code
 
 
 def test_a_killed_server_has_lost_nothing_and_the_page_says_so(coder, server, start):
-    """Guards decisions that were called saved and are not there after kill -9, and a page that calls others saved."""
+    """Guards decisions that were called saved and are not there after kill -9, a finished note without its line in
+    reviewed.jsonl, and a page that calls others saved."""
     page = coder(address_of(server, 2), has_codes=False)
-    page.press("a", "p", "2")
-    page.wait(SAVED)
+    page.press("a", "p", "2", "f")
+    if page.tab.get_by_role("button", name="Finish it").count():
+        page.tab.get_by_role("button", name="Finish it").click()
+    page.wait(f"currentNote().review.state.finished && {SAVED}")
     saved = page.state
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
-    page.press("r")
+    (server.folder / "reviewed.jsonl").unlink()  # as where the kill came after the journal
+    page.press("f")
     page.wait("document.getElementById('kept').textContent.startsWith('Not saved (1)')")
     assert page.tab.evaluate("() => app.isUnsaved")
     page.forgives = True  # connections that are refused
@@ -250,6 +254,9 @@ def test_a_killed_server_has_lost_nothing_and_the_page_says_so(coder, server, st
         other = coder(address_of(again, 2), has_codes=False)
         assert other.state == saved
         assert other.tab.locator("#codes .decision").all_inner_texts() == ["accepted"]
+        other.wait(SAVED)
+        [reviewed] = read_jsonl(server.folder / "reviewed.jsonl", CodedDocument)
+        assert [code.code for code in reviewed.codes] == ["G40.909"]
         other.press("x")
         log = {"name": "decisions.jsonl", "mimeType": "application/x-ndjson"}
         page.press("x")
@@ -259,5 +266,5 @@ def test_a_killed_server_has_lost_nothing_and_the_page_says_so(coder, server, st
         other.tab.locator("dialog input[type=file]").set_input_files(log)
         other.wait(f"!document.querySelector('dialog') && {SAVED}")
         assert other.state == page.state
-        assert journal(again)[-1]["act"] == "reject"
+        assert journal(again)[-1]["act"] == "reopen"
         other.forgives = True  # its goodbye meets a server that is gone

@@ -120,6 +120,32 @@ def test_a_review_goes_on_where_it_stopped(tmp_path, caplog):
     assert len(caplog.records) == 1 and "other codes" in caplog.text
 
 
+def test_what_a_kill_or_a_user_did_to_the_reviewed_files_is_mended_or_told(tmp_path):
+    """Guards a finished note that is in no file after a kill between the journal and it; machine.jsonl that stays
+    missing or broken, so that `evaluate` counts notes as not coded; one of somebody else's that is overwritten."""
+    finish = entry(1, act="finish", code=None, before={"finished": False}, after={"finished": True})
+    record = {"id": "a", "text": NOTE, "codes": [CODED]}
+    with ReviewFolder(tmp_path, [DOCUMENT]) as folder:
+        keep(folder, finish, reviewed=record)
+        assert folder.unwritten() == []
+    machine, reviewed = tmp_path / "machine.jsonl", tmp_path / "reviewed.jsonl"
+    right = machine.read_bytes()
+    assert b"I10" in right
+    machine.unlink(), reviewed.unlink()
+    with ReviewFolder(tmp_path, [DOCUMENT]) as folder:
+        assert folder.unwritten() == ["a"]
+        keep(folder, reviewed=record)
+        assert folder.unwritten() == [] and machine.read_bytes() == right
+    machine.unlink()
+    with ReviewFolder(tmp_path):
+        assert machine.read_bytes() == right
+    for content, named in ((right[:-20], "not JSON"), (right.replace(b'"a"', b'"z"'), "none of this review's")):
+        machine.write_bytes(content)
+        with pytest.raises(InputError, match=f"machine.jsonl.*{named}"):
+            ReviewFolder(tmp_path)
+        assert machine.read_bytes() == content
+
+
 def test_another_text_under_a_known_id_is_refused(tmp_path):
     """Guards offsets that would mark other words than the coder saw."""
     with ReviewFolder(tmp_path, [DOCUMENT]) as folder:

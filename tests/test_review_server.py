@@ -84,7 +84,7 @@ def test_the_page_s_policy_is_also_a_header_and_nothing_is_kept(server):
     assert "default-src 'none'" in policy and "connect-src 'self'" in policy and "unsafe" not in policy
     assert (headers["Cache-Control"], headers["Referrer-Policy"]) == ("no-store", "no-referrer")
     data = json.loads(html.split('id="page-data">')[1].split("</script>")[0])
-    assert data["server"] == {"token": server.token, "reviewer": "Ann Coder", "canCode": False}
+    assert data["server"] == {"token": server.token, "reviewer": "Ann Coder", "canCode": False, "unwritten": []}
     assert [document["id"] for document in data["documents"]] == ["a", "b", "c"]
 
 

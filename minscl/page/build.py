@@ -67,8 +67,8 @@ def page_html(
 ) -> str:
     """The whole page, as text.
 
-    `about`: a sentence on the code set. `server`: {"token", "reviewer", "canCode"} where `review` serves the page, None
-    for a file. `entries`: the decision log so far, oldest first.
+    `about`: a sentence on the code set. `server`: {"token", "reviewer", "canCode", "unwritten"} where `review` serves
+    the page, None for a file. `entries`: the decision log so far, oldest first.
     """
     documents = list(documents)
     data = {

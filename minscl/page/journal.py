@@ -41,7 +41,7 @@ class ReviewFolder:
 
     Without `documents`, the review of all those in the folder goes on. `documents`: id → document as the page shows it,
     which is as it was first shown where a decision about it is in the journal. Raises InputError where the folder is
-    open elsewhere, cannot be written or read, and where a document's text has changed since.
+    open elsewhere, cannot be written or read, has another machine.jsonl, and where a document's text has changed since.
     """
 
     def __init__(self, path: str | Path, documents: Sequence[CodedDocument] = ()):
@@ -63,6 +63,10 @@ class ReviewFolder:
             shown = [document.id for document in documents] or list(first_shown)
             self.documents = {name: first_shown[name] for name in shown}
             self._first_shown, self._order = first_shown, list(first_shown)
+            self._machine = self._read_machine()
+            machine = list(self._machine_documents(self._reviewed))
+            if machine != list(self._machine.values()):  # removed, or a kill came between it and reviewed.jsonl
+                write_jsonl(self.path / MACHINE, machine)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> "ReviewFolder":
@@ -81,6 +85,13 @@ class ReviewFolder:
         """The id of the last entry about the document with that id."""
         entries = self.entries(document)
         return entries[-1].entry if entries else None
+
+    def unwritten(self) -> list[str]:
+        """Ids of documents that the journal finishes or reopens and reviewed.jsonl does not: a kill came between."""
+        with self._lock:
+            changes = {entry.document: entry.after for entry in self._entries.values() if "finished" in entry.after}
+            shown = [name for name in changes if name in self.documents]
+            return [name for name in shown if changes[name]["finished"] != (name in self._reviewed)]
 
     def check(self, document: str, entries: Iterable, reviewed) -> tuple[list[Entry], CodedDocument | None]:
         """JSON objects that a page sent about `document` as records. Raises InputError where they are not of it."""
@@ -131,8 +142,24 @@ class ReviewFolder:
         for name in names:
             if name in self._first_shown:
                 document = machine_document(self._first_shown[name], answers.get(name, ()))
-                if document:
-                    yield document
+            else:
+                document = self._machine.get(name)
+            if document:
+                yield document
+
+    def _read_machine(self) -> dict[str, CodedDocument]:
+        """machine.jsonl by id. Raises InputError for one that this review has not written and would overwrite."""
+        try:
+            machine = self._read(MACHINE)
+        except InputError as error:
+            raise InputError(f"{error}; or remove {MACHINE}, which is then made anew") from error
+        for name in machine:
+            if name not in self._first_shown and name not in self._reviewed:
+                raise InputError(
+                    f"{self.path / MACHINE}: {show_id(name)} is none of this review's documents; move the file, "
+                    "which a review replaces, or name another --out"
+                )
+        return machine
 
     def _read(self, name: str) -> dict[str, CodedDocument]:
         path = self.path / name

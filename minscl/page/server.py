@@ -89,8 +89,8 @@ class Review:
     def render(self) -> str:
         """The HTML of the page as things are now."""
         entries = [entry.to_dict() for entry in self.folder.entries()]
-        can_code = self.coding is not None
-        return self.make_page({"token": self.token, "reviewer": self.reviewer, "canCode": can_code}, entries)
+        server = {"token": self.token, "reviewer": self.reviewer, "canCode": self.coding is not None}
+        return self.make_page({**server, "unwritten": self.folder.unwritten()}, entries)
 
     async def entries(self, request: Request) -> Response:
         """The decisions about a document; without `document`, about all that are shown."""
@@ -119,7 +119,9 @@ class Review:
         body = await read_body(request, {"document": str, "tab": str, "entries": list}, optional)
         name = self.find(body["document"]).id
         records, reviewed = await run_in_threadpool(self.folder.check, name, body["entries"], body.get("reviewed"))
-        owner = self.owners.setdefault(name, (body["tab"], datetime.now(timezone.utc).isoformat(timespec="seconds")))
+        owner = self.owners.get(name, (body["tab"], datetime.now(timezone.utc).isoformat(timespec="seconds")))
+        if records:  # else the tab only writes what a kill has kept from reviewed.jsonl
+            self.owners[name] = owner
         if owner[0] != body["tab"]:
             raise Refused(409, "another tab decides about this note now; nothing of this tab is kept, reload it")
         try:

@@ -233,6 +233,7 @@ function start() {
   listenToNote();
   listenToPrinter();
   app.store.tell?.();
+  for (const id of app.server?.unwritten ?? []) app.store.keep(reviewById(id), []); // a kill came before its file
   if (documents.length) showNote(Math.min(documents.length, Number(location.hash.slice(1)) || 1) - 1);
   beginAtTop();
   setTimeout(unpack); // the note is painted first
