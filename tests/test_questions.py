@@ -150,6 +150,8 @@ def test_a_server_s_answer_outside_the_list_is_the_first_option():
     """Guards: a code that no candidate is; a reply given to another question; what the server wrote lost."""
 
     class Server:
+        truncated = frozenset()
+
         def ask(self, prompts):
             answers = ["Number 7 it is", None, "1. I10", "Evidence:\n1. HTN", "S: none"]
             yield from reversed(list(enumerate(answers)))
