@@ -73,7 +73,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Raises InputError naming the flag and its value for a setting out of range."""
         check_ranges(self)
-        if self.max_length > self.pack_length:
+        if self.system == SCL and self.max_length > self.pack_length:
             raise InputError(
                 f"--max-length {self.max_length}: the longest sample must fit in --pack-length {self.pack_length}"
             )
@@ -125,7 +125,7 @@ def parse_run(argv: list[str] | None = None) -> RunConfig:
 def check_system_flags(system: str, flags: Mapping[str, Any]) -> None:
     """Raises InputError where a flag on the command line, a key of `flags`, is not one of `system`."""
     if system in HEADS:
-        for name in ("spans", "samples", "no_evidence", "fsdp"):
+        for name in ("spans", "samples", "no_evidence", "pack_length", "fsdp"):
             if name in flags:
                 raise InputError(
                     f"--system {system} {flag_name(name)}: a head is trained on the codes of --documents, in one "

@@ -172,14 +172,13 @@ def main(argv=None) -> int:
     calibration = config.calibration()
     if config.system == LOOKUP:
         settings = lookup_settings(config.documents, config.spans, config.min_score or 0.0, codebook)
-        settings |= weights_of(config) if config.verify else {}
     elif config.system in HEADS:
         _, dtype = choose_device(config.device, config.dtype)
         settings = head_settings(config.head_choice(), dtype, codebook)
     else:
         settings = settings_of(config, weights_of(config), codebook, calibration)
     if config.verify:
-        settings[VERIFIED] = "True"
+        settings |= weights_of(config) | {VERIFIED: "True"}
     with AnswerLog(config.out, CodedDocument) if config.out else contextlib.nullcontext() as log:
         documents = already_coded(log.records, notes, config.out, settings, evidence) if log else {}
         remaining = [note for note in notes if note.id not in documents]

@@ -127,6 +127,11 @@ class GenerateConfig:
         if self.passage and (self.evidence or self.system != "scl"):
             other = "--evidence" if self.evidence else f"--system {self.system}"
             raise InputError(f"--passage {self.passage}: needs SCL's own evidence; leave out --passage or {other}")
+        if self.system == "sft" and self.model == str(DEMO) and not self.adapter:
+            raise InputError(
+                "--system sft: the embedded model's adapter is trained on evidence; give --adapter DIR, made by "
+                "python -m minscl.train --no-evidence, or --adapter none"
+            )
         self._check_dialogue()
         self.sampling()  # its ranges are those of Sampling, and are checked before any work
 

@@ -19,8 +19,10 @@ def main(argv: list[str] | None = None) -> int:
     """Train an adapter or a head; progress and its folder go to stderr, --dry-run's samples to stdout. Returns 0."""
     config = parse_run(argv)
     check_paths(config)
-    with memory_errors("--recompute, a smaller --pack-length with --max-length, or several GPUs with --fsdp"):
-        (train_head if config.system in HEADS else train_adapter)(config)
+    is_head = config.system in HEADS
+    remedy = "--recompute, a smaller --pack-length with --max-length, or several GPUs with --fsdp"
+    with memory_errors("--recompute, or a smaller --max-length" if is_head else remedy):
+        (train_head if is_head else train_adapter)(config)
     return 0
 
 

@@ -28,9 +28,11 @@ from minscl.errors import InputError
 from minscl.expand import main
 from minscl.expand_config import SilverConfig, SyntheticConfig
 from minscl.infer import llm as llm_module
+from minscl.infer.asker import EndpointAsker
 from minscl.infer.endpoint import MAX_ANSWER_CHARACTERS, MAX_REPLY_BYTES, EndpointLLM
 from minscl.infer.endpoint_address import check_address
 from minscl.infer.llm import LocalLLM
+from minscl.infer.systems.questions import CODES, Question, Reply
 from minscl.model import save_model
 from minscl.model.config import RopeConfig
 from minscl.pretrained import load_pretrained
@@ -212,10 +214,10 @@ class Faulty(BaseHTTPRequestHandler):
         pass
 
 
-def completion(content) -> bytes:
-    """A chat completion with `content`, as JSON."""
+def completion(content, reason="stop") -> bytes:
+    """A chat completion with `content` that ended for `reason`, as JSON."""
     message = {"role": "assistant", "content": content}
-    choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+    choices = [{"index": 0, "finish_reason": reason, "message": message}]
     return json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices}).encode()
 
 
@@ -313,6 +315,17 @@ def test_an_unusual_answer_is_an_answer(faulty):
         (1, ""),
         (2, "x" * MAX_ANSWER_CHARACTERS),
     ]
+
+
+def test_an_answer_that_a_limit_ends_is_known(faulty):
+    """Guards: a coder's list that a server cut off taken for a whole one, or cut off here where it has the tokens."""
+    Faulty.script = [completion("Evidence:", "length"), completion("x" * 9000), completion("x" * 20_000)]
+    llm = EndpointLLM(faulty, "m", concurrency=1, max_tokens=1024)
+    assert [len(answer) for _, answer in llm.ask(list("abc"))] == [9, 9000, 16_000] and llm.truncated == {0, 2}
+    assert list(llm.ask(["d"])) == [(0, "D")] and llm.truncated == set()
+    Faulty.script = [completion("Evidence:", "length")]
+    [reply] = EndpointAsker(llm).ask([Question("coder", "note", "Code.", CODES, note="note")])
+    assert reply == Reply("Evidence:", truncated=True)
 
 
 def test_a_long_error_page_is_not_read(faulty):

@@ -209,19 +209,29 @@ def test_bad_flags_of_generate_are_one_line(tmp_path, arguments, words):
     assert run.returncode == 2 and words in run.stderr and run.stderr.count("\n") == 1 and not run.stdout
 
 
+def test_a_verified_head_says_which_model_verified(trained, training_folder, tmp_path):
+    """Guards: --out that mixes codes which two adapters have verified, or a head that cannot be verified by another."""
+    (tmp_path / "note.txt").write_text("HTN")
+    flags = ["note.txt", "--system", "plm-icd", "--heads", trained, "--model", training_folder, "--verify", "--json"]
+    run = call_command(generate_command.main, *flags, "--adapter", "none", "--min-score", "1", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    settings = json.loads(run.stdout)["coded_with"]
+    assert (settings["adapter"], settings["verified"], settings["system"]) == ("none", "True", "plm-icd")
+
+
 def broken_tensors(out):
     tensors = load_file(out / "head.safetensors")
     save_file(tensors | {"biases": tensors["biases"][:2].clone()}, out / "head.safetensors")
 
 
-def other_labels(out):
-    settings = json.loads((out / "head.json").read_text())
-    (out / "head.json").write_text(json.dumps(settings | {"labels": ["I10", "E11.9"]}))
+def change(**values):
+    """Damage that changes values of head.json."""
 
+    def damage(out):
+        settings = json.loads((out / "head.json").read_text())
+        (out / "head.json").write_text(json.dumps(settings | values))
 
-def other_model(out):
-    settings = json.loads((out / "head.json").read_text())
-    (out / "head.json").write_text(json.dumps(settings | {"model": "0" * 16}))
+    return damage
 
 
 def not_finite(out):
@@ -235,8 +245,12 @@ def not_finite(out):
     [
         (broken_tensors, r"head.safetensors: tensor biases is \(2,\), head.json asks for \(4,\)"),
         (not_finite, "head.safetensors: tensor queries holds NaN"),
-        (other_labels, "head.json: labels is a list of 2, but must be a list of codes, sorted"),
-        (other_model, "was trained on another model than --model"),
+        (change(labels=["I10", "E11.9"]), "head.json: labels is a list of 2, but must be a list of codes, sorted"),
+        (change(labels=["E11.9", "I10", "I50.9", "kidney"]), "head.json: labels is a list of 4, but must be a list of"),
+        (change(labels=["E11.9", "I10"]), r"tensor queries is \(4, 64\), head.json asks for \(2, 64\)"),
+        (change(hidden_size=10**6), r"tensor queries is \(4, 64\), head.json asks for \(4, 1000000\)"),
+        (change(window=9999), "head.json: window 9999: the model's context holds 256 tokens"),
+        (change(model="0" * 16), "was trained on another model than --model"),
         (lambda out: (out / "head.safetensors").write_bytes(b"half"), "head.safetensors: truncated or corrupt"),
     ],
 )
@@ -279,6 +293,7 @@ def test_what_cannot_be_trained_is_said(training_folder, documents, tmp_path, ca
     for more, words in [
         (["--spans", "x"], "--system plm-icd --spans: a head is trained on the codes of --documents"),
         (["--fsdp"], "--system plm-icd --fsdp"),
+        (["--pack-length", "4096"], "--system plm-icd --pack-length: a head is trained"),
         (["--window", "9999"], "--window 9999: the model's context holds 256 tokens"),
         (["--validate", "nowhere.jsonl"], "--validate nowhere.jsonl: no such file"),
         (["--max-length", "3", "--window", "16"], "no document is left to train on (4 too long)"),
@@ -286,6 +301,7 @@ def test_what_cannot_be_trained_is_said(training_folder, documents, tmp_path, ca
         assert train_here(*flags, *more, "--out", tmp_path / "run") == 2
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1, error
+    assert parse_run(["--system", "plm-icd", "--max-length", "9999"]).max_length == 9999  # of a head, nothing is packed
     with pytest.raises(InputError, match="--window: only heads read it"):
         parse_run(["--window", "64"])
     (tmp_path / "old").mkdir()

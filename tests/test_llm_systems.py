@@ -7,8 +7,8 @@ import pytest
 
 from minscl.data.icd import CodeBook
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
-from minscl.infer.systems.clh import CANDIDATES, GUIDELINES, code_like_humans
-from minscl.infer.systems.mac import multi_agent_coding
+from minscl.infer.systems.clh import CANDIDATES, GUIDELINES, MAX_QUOTATIONS, code_like_humans
+from minscl.infer.systems.mac import MAX_CODES, multi_agent_coding
 from minscl.infer.systems.questions import CHOICE, introduce
 from minscl.infer.systems.verify import MAX_SIBLINGS, siblings, verify_dialogue, verify_documents
 from tests.scripted_asker import Scripted, converse
@@ -116,6 +116,21 @@ def test_mac_hands_over_in_a_fixed_order_and_the_adjuster_settles_what_is_contes
     assert "S: tired. O: A1c 9.4" in asker.rounds[1][0].asks
     assert all("the reviewer says yes" in question.asks for question in asker.rounds[3])
     assert "The reviewer says yes, the physician says yes, the patient says no" in asker.rounds[4][0].asks
+
+
+def test_what_is_over_a_limit_is_said():
+    """Guards: quotations or codes that are left out without a word."""
+    text = " ".join(f"finding{number}." for number in range(45))
+    quoted = "Evidence:\n" + "\n".join(f"{number}. finding{number - 1}." for number in range(1, 46))
+    document, asker, retriever = clh(lambda question: quoted, Note("n", text))
+    assert len(retriever.asked) == MAX_QUOTATIONS
+    assert document.warnings[-1] == "5 quotations after the first 40 were not looked up"
+    codes = BOOK.billable[: MAX_CODES + 2]
+    coded = "Evidence:\n1. HTN\nCodes:\n" + "\n".join(f"[1] {code} x" for code in codes)
+    answer = {"coder": coded, "physician: SOAP note": "S: tired."}
+    [document], _ = converse(lambda item: multi_agent_coding(item, BOOK), [NOTE], lambda q: answer.get(q.stage, "yes"))
+    assert [item.code for item in document.codes] == list(codes[:MAX_CODES])
+    assert document.warnings == (f"the coder's codes after the first 40 are left out: {codes[40]}, {codes[41]}",)
 
 
 def test_mac_drops_what_all_refuse_and_needs_no_adjuster():

@@ -107,6 +107,7 @@ def test_a_baseline_names_no_evidence(embedded, name):
     [
         (["--system", "gpt"], "--system gpt: use scl, sft, cot, cot-sc"),
         (["--system", "cot", "--grounded"], "--system cot --grounded: exclude each other"),
+        (["--system", "sft"], "--system sft: the embedded model's adapter is trained on evidence; give --adapter DIR"),
         (["--system", "cot-sc", "--temperature", "0"], "--temperature 0.0"),
         (["--system", "cot-sc", "--chains", "0"], "--chains 0"),
     ],

@@ -29,17 +29,23 @@ def split_answers(output: str) -> list[str]:
 
 
 def append_steps(output: str | None, steps: Sequence[tuple[str, str]]) -> str:
-    """`output`, then each (stage, text) after a header line with its number; an output without steps is the first."""
+    """`output`, then each (stage, text) after a header line with its number; an output without steps is the first.
+
+    A line of a text that looks like a header is indented by a space, so that no answer can pass for a step.
+    """
     if output is None:
         before = []
     elif has_steps(output):
         before = [output]
     else:
-        before = [f"{_STEP}1: generate\n{output}"]
+        before = [f"{_STEP}1: generate\n{_indent_headers(output)}"]
     first = len(_STEP_HEADER.findall("\n".join(before))) + 1
-    return "\n".join(
-        [*before, *(f"{_STEP}{number}: {stage}\n{text}" for number, (stage, text) in enumerate(steps, first))]
-    )
+    texts = ((number, stage, _indent_headers(text)) for number, (stage, text) in enumerate(steps, first))
+    return "\n".join([*before, *(f"{_STEP}{number}: {stage}\n{text}" for number, stage, text in texts)])
+
+
+def _indent_headers(text: str) -> str:
+    return re.sub(rf"^(?={_STEP})", " ", text, flags=re.MULTILINE)
 
 
 def split_steps(output: str) -> list[tuple[str, str]]:

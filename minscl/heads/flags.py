@@ -47,5 +47,5 @@ def check_head_flags(system: str, flags: Collection[str]) -> None:
             f"python -m minscl.train --system {system}"
         )
     for name in OTHER_FLAGS:
-        if name in flags:
+        if name in flags and not (name == "--adapter" and "--verify" in flags):  # of the model that verifies
             raise InputError(f"--system {system} {name}: a head has no answer to generate; leave {name} out")

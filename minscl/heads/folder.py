@@ -10,6 +10,7 @@ Read next: predict.py.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from minscl.settings import read_settings
 from minscl.training.run_folder import HEAD_SETTINGS, HEAD_TENSORS
 from minscl.weights import is_finite, read_tensors
 
+CODE = re.compile(r"[A-Z][0-9A-Z]{2}(\.[0-9A-Z]{1,4})?")  # its form: an edition may lack it
 REMEDY = "give a folder that train --system plm-icd, plm-ca or gki-icd has written"
 
 
@@ -59,7 +61,7 @@ def read_head_settings(folder: str | Path) -> HeadSettings:
     path = Path(folder) / HEAD_SETTINGS
     settings = read_settings(path, REMEDY)
     labels = settings.strings("labels")
-    if not labels or labels != sorted(set(labels)):
+    if not labels or labels != sorted(set(labels)) or not all(map(CODE.fullmatch, labels)):
         raise settings.error("labels", "a list of codes, sorted, each once")
     return HeadSettings(
         settings.string("system", choices=HEADS),
@@ -81,6 +83,8 @@ def load_head(folder: str | Path, settings: HeadSettings) -> nn.Module:
     """
     path = Path(folder) / HEAD_TENSORS
     tensors = dict(read_tensors(path, remedy=REMEDY))
+    rows = {"queries": (len(settings.labels), settings.hidden_size)}  # before a head of head.json's sizes takes memory
+    check_tensors(path, {name: tensor for name, tensor in tensors.items() if name in rows}, rows)
     head = make_head(settings.system, settings.hidden_size, settings.labels)
     check_tensors(path, tensors, {name: tuple(parameter.shape) for name, parameter in head.named_parameters()})
     head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})

@@ -44,11 +44,11 @@ def make_head(system: str, hidden_size: int, labels: Sequence[str], seed: int = 
     raise InputError(f"--system {system}: use {', '.join(HEADS)}")
 
 
-def check_window(window: int, model_config) -> None:
-    """Raises InputError for a window that is longer than the model's context."""
+def check_window(window: int, model_config, source: str = "--window") -> None:
+    """Raises InputError for a window, of the flag or file `source`, that is longer than the model's context."""
     if window > model_config.context_length:
         raise InputError(
-            f"--window {window}: the model's context holds {model_config.context_length:,} tokens; use a shorter window"
+            f"{source} {window}: the model's context holds {model_config.context_length:,} tokens; use a shorter window"
         )
 
 

@@ -27,6 +27,7 @@ from minscl.lora.peft_io import CONFIG_FILE
 from minscl.model import Tokenizer
 from minscl.model.digest import folder_digest
 from minscl.pretrained import load_pretrained
+from minscl.training.run_folder import HEAD_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def load_coder(choice: HeadChoice, device: str = "auto", dtype: str = "auto") ->
     """
     settings = read_matching_settings(choice)
     decoder, tokenizer = load_pretrained(choice.model, choice.folder, device=device, dtype=dtype)
-    check_window(settings.window, decoder.config)
+    check_window(settings.window, decoder.config, f"{Path(choice.folder) / HEAD_SETTINGS}: window")
     head = load_head(choice.folder, settings).to(decoder.model.embed_tokens.weight.device)
     model = HeadModel(choice.system, decoder, head, settings.labels, settings.window, settings.bidirectional)
     threshold = settings.threshold if choice.min_score is None else choice.min_score

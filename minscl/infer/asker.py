@@ -101,10 +101,10 @@ class EndpointAsker:
         for number, answer in self.llm.ask([question.prompt for question in questions]):
             if answer is None:
                 continue
-            question = questions[number]
+            question, is_truncated = questions[number], number in self.llm.truncated
             if question.form == CHOICE:
                 option = read_choice(answer, question.options)
-                replies[number] = Reply(option or question.options[0], raw=answer)
+                replies[number] = Reply(option or question.options[0], raw=answer, truncated=is_truncated)
             else:
-                replies[number] = Reply(answer)
+                replies[number] = Reply(answer, truncated=is_truncated)
         return replies

@@ -17,7 +17,7 @@ from minscl.errors import InputError, describe_value
 from minscl.infer import BATCH_SIZE, MAX_ANSWER_TOKENS
 from minscl.infer.endpoint_address import check_address, read_api_key
 
-MAX_ANSWER_CHARACTERS = 4_000  # kept of a server's answer; MAX_ANSWER_TOKENS tokens of words are fewer
+MAX_ANSWER_CHARACTERS = 4_000  # kept of a server's answer of MAX_ANSWER_TOKENS tokens, which are fewer in words
 MAX_REPLY_BYTES = 2**22  # read of a server's reply
 KEPT = "what --out has is not asked again"  # generate codes without --out too, and then keeps nothing
 
@@ -56,6 +56,8 @@ class EndpointLLM:
         self.model = model
         self.name = f"{model} at {url}"
         self.concurrency, self.max_tokens = concurrency, max_tokens
+        self.max_characters = MAX_ANSWER_CHARACTERS * max_tokens // MAX_ANSWER_TOKENS
+        self.truncated: set[int] = set()  # numbers of the prompts of the last `ask` whose answers were cut off
         self.openai = openai
         key = read_api_key()
         try:
@@ -75,6 +77,7 @@ class EndpointLLM:
         No further request is started then, and the answers to those in progress are yielded first. After Ctrl-C,
         nothing is waited for: the answers that are there are yielded, and KeyboardInterrupt is raised.
         """
+        self.truncated = set()
         tasks: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         for task in enumerate(prompts):
             tasks.put(task)
@@ -111,7 +114,7 @@ class EndpointLLM:
         while not stop.is_set():
             try:
                 number, prompt = tasks.get_nowait()
-                results.put((number, self._answer(prompt)))
+                results.put((number, self._answer(number, prompt)))
             except queue.Empty:
                 break
             except BaseException as error:
@@ -123,7 +126,7 @@ class EndpointLLM:
         """See LLM.token_counts: no rows, because the server does not say how many tokens it computed."""
         return []
 
-    def _answer(self, prompt: str) -> str | None:
+    def _answer(self, number: int, prompt: str) -> str | None:
         """The server's answer, None for a prompt that is too long. Raises InputError, never with the prompt in it."""
         try:
             reply = self.client.chat.completions.with_raw_response.create(
@@ -132,7 +135,10 @@ class EndpointLLM:
                 temperature=0.0,
                 max_tokens=self.max_tokens,
             )
-            return answer_text(reply.http_response.content)
+            text, is_truncated = read_completion(reply.http_response.content, self.max_characters)
+            if is_truncated:
+                self.truncated.add(number)
+            return text
         except self.openai.BadRequestError as error:
             if "context" in str(error).lower() or "too long" in str(error).lower():
                 return None
@@ -155,20 +161,23 @@ class EndpointLLM:
             ) from error
 
 
-def answer_text(reply: bytes) -> str:
-    """The text of a chat completion, at most MAX_ANSWER_CHARACTERS of it; empty where its content is null.
+def read_completion(reply: bytes, max_characters: int) -> tuple[str, bool]:
+    """(the text of a chat completion, empty where its content is null; whether it ends at a length limit).
 
     An unpaired surrogate, such as half an emoji before the length limit, becomes U+FFFD: it cannot be written as UTF-8.
     Raises InputError, without the text in it, for a reply that is no chat completion.
     """
     try:
-        content = json.loads(reply)["choices"][0]["message"]["content"]
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        choice = json.loads(reply)["choices"][0]
+        content, reason = choice["message"]["content"], choice.get("finish_reason")
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         size = f"over {MAX_REPLY_BYTES:,}" if len(reply) > MAX_REPLY_BYTES else f"{len(reply):,}"
         raise InputError(f"the reply of {size} bytes is no chat completion") from error
     if content is not None and not isinstance(content, str):
         raise InputError(f"the reply is no chat completion: its content is {describe_value(content)}, not a string")
-    return re.sub("[\ud800-\udfff]", "\ufffd", (content or "")[:MAX_ANSWER_CHARACTERS])
+    text = content or ""
+    is_truncated = reason == "length" or len(text) > max_characters
+    return re.sub("[\ud800-\udfff]", "\ufffd", text[:max_characters]), is_truncated
 
 
 def _bounded_client(client_class: Any):

@@ -75,7 +75,7 @@ def code_like_humans(note: Note, codebook: CodeBook, retriever: CodeSource) -> D
     shared = introduce(note)
     [extracted] = yield [Question("extract", shared, EXTRACT, QUOTATIONS, note=note.text)]
     quotations = distinct_quotations(note.text, extracted)
-    located = [(item, retriever.codes(item.text, CANDIDATES)) for item in quotations]
+    located = [(item, retriever.codes(item.text, CANDIDATES)) for item in quotations[:MAX_QUOTATIONS]]
     lookups = [(item, codes) for item, codes in located if codes]
 
     replies = yield [assign_question(shared, item, codes, codebook) for item, codes in lookups]
@@ -97,13 +97,15 @@ def code_like_humans(note: Note, codebook: CodeBook, retriever: CodeSource) -> D
     )
     not_found = [item.text for item, codes in located if not codes]
     warnings = tuple(f"no code was located for: {text}" for text in not_found)
+    if left_out := len(quotations[MAX_QUOTATIONS:]):
+        warnings += (f"{left_out} quotations after the first {MAX_QUOTATIONS} were not looked up",)
     return CodedDocument(note.id, note.text, assignments, warnings=warnings)
 
 
 def distinct_quotations(text: str, reply: Reply) -> list[Evidence]:
-    """The quotations of the reply that are in the note `text`, each place once; at most MAX_QUOTATIONS."""
+    """The quotations of the reply that are in the note `text`, each place once."""
     items = locate_all(text, dict.fromkeys(parse_document(reply.text).evidence))
-    return list(dict.fromkeys(item for item in items if item.grounded))[:MAX_QUOTATIONS]
+    return list(dict.fromkeys(item for item in items if item.grounded))
 
 
 def assign_question(shared: str, item: Evidence, codes: Sequence[str], codebook: CodeBook) -> Question:

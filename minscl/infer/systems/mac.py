@@ -108,5 +108,9 @@ def read_candidates(note: Note, answer: Reply, codebook: CodeBook) -> tuple[Sequ
         support = [quotations[number - 1] for number in item.references if 1 <= number <= len(quotations)]
         evidence = tuple(dict.fromkeys(quotation for quotation in support if quotation.grounded))
         candidates.setdefault(item.code, Assignment(item.code, codebook.description(item.code) or "", evidence))
-    warnings = (f"the coder's codes are not billable and left out: {', '.join(left_out)}",) if left_out else ()
-    return list(candidates.values())[:MAX_CODES], warnings
+    warnings = []
+    if left_out:
+        warnings.append(f"the coder's codes are not billable and left out: {', '.join(left_out)}")
+    if unread := list(candidates)[MAX_CODES:]:
+        warnings.append(f"the coder's codes after the first {MAX_CODES} are left out: {', '.join(unread)}")
+    return list(candidates.values())[:MAX_CODES], tuple(warnings)

@@ -2,6 +2,9 @@
 
     x → E → C,  p(C, E | x) = p(E | x) p(C | x, E)
 
+Theirs: the factorisation, and human evidence in the place of E. Ours: the format of the answer, grounded decoding,
+passages and calibrated scores (docs/decoding.md).
+
 Read next: ../../data/prompts.py for the prompt and the answer's format; sft.py.
 """
 

@@ -1,6 +1,7 @@
 """SFT, the baseline of supervised fine-tuning on codes only (Eq. 2): x → C.
 
-It needs an adapter trained with `train --no-evidence`.
+It needs an adapter trained with `train --no-evidence`. Theirs: Eq. 2, the same trainer and prompt without evidence.
+Ours: the format of the answer, and a threshold where the adapter has a calibration.json.
 
 Read next: cot.py.
 """
