@@ -19,7 +19,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 NOTES = ("note.txt", "diabetes_epilepsy.txt", "urinary_coronary.txt")
 
 
-REJECTED = ("I13.0", "I08.0", "E11.22", "N18.9")  # the embedded model is a demonstration
+REJECTED = ("N18.6",)  # the note says "kidney disease", no stage
 
 
 def decide(page: CoderPage) -> None:
@@ -34,10 +34,8 @@ def decide(page: CoderPage) -> None:
     page.press("p", "1")
     page.select("Congestive heart failure")
     page.press("e")
-    if "I50.9" in page.codes():
-        page.look_at("I50.9")
-        page.select("Congestive heart failure")
-        page.press("e", "a", "1")
+    page.look_at("I34.0")
+    page.press("a", "1")
 
 
 def add(page: CoderPage, code: str, words: str) -> None:
@@ -54,7 +52,7 @@ def take_pictures(browser, address: str) -> None:
     page.select("mild-to-moderate mitral regurgitation")
     page.press("/")
     page.tab.screenshot(path=DOCS / "review_search.png")
-    page.press("Enter")
+    page.press("Escape")
     page.wait("!document.querySelector('dialog')")
     page.look_at("I11.0")
     page.tab.mouse.move(640, 5)

@@ -146,6 +146,20 @@ def test_what_a_kill_or_a_user_did_to_the_reviewed_files_is_mended_or_told(tmp_p
         assert machine.read_bytes() == content
 
 
+def test_a_reviewed_document_without_its_decisions_is_refused(tmp_path):
+    """Guards a journal that a user emptied: the next decision would take the note from reviewed.jsonl."""
+    finish = entry(1, act="finish", code=None, before={"finished": False}, after={"finished": True})
+    with ReviewFolder(tmp_path, [DOCUMENT]) as folder:
+        keep(folder, finish, reviewed={"id": "a", "text": NOTE, "codes": [CODED]})
+    before = (tmp_path / "reviewed.jsonl").read_bytes()
+    (tmp_path / "decisions.jsonl").write_bytes(b"")
+    with pytest.raises(
+        InputError, match="decisions.jsonl: has no decisions about 1 of the documents in reviewed.jsonl"
+    ):
+        ReviewFolder(tmp_path, [DOCUMENT])
+    assert (tmp_path / "reviewed.jsonl").read_bytes() == before
+
+
 def test_another_text_under_a_known_id_is_refused(tmp_path):
     """Guards offsets that would mark other words than the coder saw."""
     with ReviewFolder(tmp_path, [DOCUMENT]) as folder:

@@ -57,6 +57,7 @@ class ReviewFolder:
                 LOG.warning("minscl: %s: the last line was incomplete and is cut off", self.path / JOURNAL)
             self._entries: dict[str, Entry] = {entry.entry: entry for entry in self._log.records}
             stored, self._reviewed = self._read(DOCUMENTS), self._read(REVIEWED)
+            self._check_decisions()
             first_shown = self._merge(stored, documents)
             if first_shown != stored:
                 write_jsonl(self.path / DOCUMENTS, first_shown.values())
@@ -133,6 +134,15 @@ class ReviewFolder:
                 write_jsonl(self.path / MACHINE, self._machine_documents(order))
                 write_jsonl(self.path / REVIEWED, (changed[name] for name in order))
                 self._reviewed = changed
+
+    def _check_decisions(self) -> None:
+        """Raises InputError where the journal has no decision about a reviewed document: the next would remove it."""
+        decided = {entry.document for entry in self._entries.values()}
+        if number := len(self._reviewed.keys() - decided):
+            raise InputError(
+                f"{self.path / JOURNAL}: has no decisions about {number} of the documents in {REVIEWED}; "
+                "put the journal back, or name another --out"
+            )
 
     def _machine_documents(self, names: Iterable[str]) -> Iterator[CodedDocument]:
         answers: dict[str, list[dict]] = {}
