@@ -26,7 +26,7 @@ from minscl.model import load_tokenizer
 from study.base import train_base
 from study.data_files import write_data_files
 from study.rows import ALL_SPANS, FAST, FIGURE_4, ROWS, Row
-from study.steps import run_step
+from study.steps import StepFailed, run_step
 from study.tables import write_tables
 
 
@@ -84,7 +84,12 @@ class Study:
         train = ["minscl.train", "--model", base, "--samples", str(self.data / "miner.jsonl"), "--out", str(miner)]
         run_step(miner / "adapter_model.safetensors", *train, "--epochs", epochs, "--resume", *LORA)
         mine = ["minscl.expand", "silver", "--notes", str(self.data / "labels.jsonl"), "--out", str(out)]
-        run_step(out, *mine, "--model", base, "--adapter", str(miner))
+        try:
+            run_step(out, *mine, "--model", base, "--adapter", str(miner))
+        except StepFailed as error:
+            if error.status != 2 or not out.with_name(f"{out.name}.quoted.jsonl").exists():
+                raise
+            write_jsonl(out, [])  # every question is answered and no pair came of them: a result, said on stderr
 
     def adapter(self, row: Row, seed: int) -> Path:
         """The adapter of a row, trained on first use and calibrated on dev."""

@@ -13,12 +13,20 @@ from minscl.errors import InputError
 from minscl.files import replace_file
 
 
+class StepFailed(InputError):
+    """A command of a step ended with `status`, which is not 0."""
+
+    def __init__(self, command: str, status: int):
+        super().__init__(f"{command}: ended with status {status}; mend that and start again")
+        self.status = status
+
+
 def run_step(done: Path, *command: str, stdout: Path | None = None) -> None:
     """Run `python -m command`, whose result is the file `done`, unless it has finished before.
 
     DONE.seconds.json records whether it has, because `generate` and `expand silver` write their result as they go, and
     its seconds over all tries. A result without a record is taken as finished. `stdout`: a file for what the command
-    prints, written only where it succeeds. Raises InputError with the command where it fails; it resumes when it is run
+    prints, written only where it succeeds. Raises StepFailed with the command where it fails; it resumes when it is run
     again.
     """
     record = seconds_file(done)
@@ -42,7 +50,7 @@ def run_step(done: Path, *command: str, stdout: Path | None = None) -> None:
     finally:
         save(False)
     if process.returncode:
-        raise InputError(f"{' '.join(command)}: ended with status {process.returncode}; mend that and start again")
+        raise StepFailed(" ".join(command), process.returncode)
     if stdout:
         with replace_file(stdout, "wb") as file:
             file.write(process.stdout)

@@ -75,6 +75,7 @@ def test_the_study_runs_on_three_cases(cases, tmp_path, monkeypatch):
     flags = ["--fast", "--out", str(tmp_path), "--tokenizer", str(DEMO), "--rows", ",".join(rows)]
     monkeypatch.setattr(sys, "argv", ["study.run", *flags])
     assert run.main() == 0
+    assert (tmp_path / "data" / "silver.jsonl").read_bytes() == b""  # a miner of one step mines nothing: a result
     text = (tmp_path / "tables.md").read_text()
     titles = [row.title for row in run.ROWS if row.name in rows]
     assert all(f"| {title} |" in text for title in titles) and "## Evidence" in text
