@@ -161,7 +161,7 @@ def main() -> int:
         gold[name] = Path(path)
     rows = train_and_score(args.work, gold)
     runs = history(args.work, args.start)
-    install(args.work, model_card(rows, args.work, runs), runs, args.out)
+    install(args.work, model_card(rows, args.work, runs, args.seed), runs, args.out)
     return 0
 
 

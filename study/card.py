@@ -33,7 +33,10 @@ CARD = """# The embedded model
 
 A Llama of {parameters:,} parameters ({layers} layers, hidden size {hidden}, vocabulary {vocabulary:,}, byte-level BPE)
 with a LoRA adapter of rank {rank}, made so that `python -m minscl.generate note.txt` works at once, offline, on a CPU.
-It demonstrates the method. **Not for clinical use.** Rebuild it with `python -m study.build_demo`.
+It demonstrates the method. **Not for clinical use.** Rebuild it, on a GPU in minutes, with
+`python -m study.build_demo --steps {last_steps} --seed {seed}`. The tokenizer is an earlier build's, from nearly the same
+texts, five of them repeats of test cases: the command trains a new one unless `runs/demo/base` has this one's
+`tokenizer.json`, `tokenizer_config.json` and `generation_config.json`.
 
 ## Trained on
 
@@ -108,8 +111,9 @@ def read_metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def model_card(scores: dict[str, dict], work: Path, runs: list[dict]) -> str:
-    """The text of the card. `scores`: {row: evaluate's JSON}; `work`: the build folder; `runs`: from `history`."""
+def model_card(scores: dict[str, dict], work: Path, runs: list[dict], seed: int) -> str:
+    """The text of the card. `scores`: {row: evaluate's JSON}; `work`: the build folder; `runs`: from `history`;
+    `seed`: of the last of them."""
     config = json.loads((work / "base" / "config.json").read_text())
     calibration = read_jsonl(work / "calibration.jsonl", CodedDocument)
     kinds = {"cases of CodiEsp's dev split": "S", "invented notes": "val", "written notes": "E"}
@@ -128,6 +132,8 @@ def model_card(scores: dict[str, dict], work: Path, runs: list[dict]) -> str:
         **{name: sum(run[name] for run in runs) for name in ("steps", "tokens", "minutes")},
         runs="one run" if len(runs) == 1 else f"{len(runs)} runs",
         gpu_minutes=sum(run["minutes"] for run in runs if run.get("device") == "cuda"),
+        last_steps=runs[-1]["steps"],
+        seed=seed,
         repeated=len(REPEATED_CASES),
         annotated=len(annotated_background(codebook)),
         written=sum(not HELD_OUT.match(name) for name in written_notes),

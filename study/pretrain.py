@@ -61,7 +61,7 @@ class StepSize:
     peak_lr: float
 
 
-STEP = {"cpu": StepSize(6144, 1e-3), "cuda": StepSize(65_536, 2.5e-3)}  # a GPU needs more to be busy
+STEP = {"cpu": StepSize(6144, 1.5e-3), "cuda": StepSize(65_536, 2.5e-3)}  # a GPU needs more to be busy
 WARMUP_STEPS = 100
 CIRCUIT_STEPS = 500  # until the induction heads and the embeddings train at the full learning rate
 SAVE_SECONDS = 300

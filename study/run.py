@@ -50,8 +50,8 @@ class Scale:
 
 
 FULL = Scale(
-    "medium", 1000, gold_spans=10_000, synthetic_spans=10_000, document_passes=40, span_passes=4, miner_epochs=4,
-    dev=60, test=250,
+    "medium", 1000, gold_spans=20_000, synthetic_spans=20_000, document_passes=40, span_passes=4, miner_epochs=4,
+    dev=250, test=250,
 )  # fmt: skip
 REDUCED = Scale(
     "small", 400, gold_spans=2000, synthetic_spans=2000, document_passes=20, span_passes=4, miner_epochs=2, dev=30,
