@@ -34,8 +34,8 @@ CARD = """# The embedded model
 A Llama of {parameters:,} parameters ({layers} layers, hidden size {hidden}, vocabulary {vocabulary:,}, byte-level BPE)
 with a LoRA adapter of rank {rank}, made so that `python -m minscl.generate note.txt` works at once, offline, on a CPU.
 It demonstrates the method. **Not for clinical use.** Rebuild it, on a GPU in minutes, with
-`python -m study.build_demo --steps {last_steps} --seed {seed}`. The tokenizer is an earlier build's, from nearly the same
-texts, five of them repeats of test cases: the command trains a new one unless `runs/demo/base` has this one's
+`python -m study.build_demo --steps {last_steps} --seed {seed}`. The tokenizer is an earlier build's, from nearly the
+same texts, five of them repeats of test cases: the command trains a new one unless `runs/demo/base` has this one's
 `tokenizer.json`, `tokenizer_config.json` and `generation_config.json`.
 
 ## Trained on
