@@ -224,6 +224,12 @@ class Decoder(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
+    def fuse_projections(self) -> None:
+        """Fuse the projections of every block (Attention.fuse_projections, MLP.fuse_projections), in place."""
+        for block in self.model.layers:
+            block.self_attn.fuse_projections()
+            block.mlp.fuse_projections()
+
     def forward(self, input_ids: torch.Tensor, positions=None, mask: Mask = None, cache=None) -> torch.Tensor:
         """int64 (B, T) → float32 logits (B, T, V), float64 for float64 weights; arguments as for DecoderModel."""
         logits = self.lm_head(self.model(input_ids, positions, mask, cache))
