@@ -31,7 +31,7 @@ from benchmarks.report import provenance, write_section
 from minscl.hardware import choose_float32_matmul, measure_matmul_rate
 from minscl.infer.cache import KVCache
 from minscl.infer.engine import Engine
-from minscl.infer.linear import pack_weights
+from minscl.infer.linear import prepare_for_inference
 from minscl.model import load_model, load_tokenizer, save_model
 from study.corpus import invented
 from study.demo_data import tokenizer_texts
@@ -114,7 +114,7 @@ class Comparison:
         weights = sum(parameter.numel() for name, parameter in self.model.named_parameters() if "embed" not in name)
         self.block_weights = weights - self.model.lm_head.weight.numel()
         self.weight_bytes = weights * dtype.itemsize
-        pack_weights(self.model)
+        prepare_for_inference(self.model)
         self.dtype, self.dtype_name, self.matmul_rate = dtype, dtype_name, matmul_rate
         self.bandwidths: list[float] = []
 
@@ -201,7 +201,7 @@ def grounded_line(folder: Path, dtype_name: str, rounds: int) -> str:
     if not (folder / "tokenizer.json").exists():
         train_tokenizer(tokenizer_texts(), folder, LLAMA_125M["vocab_size"])
     model = load_model(folder, dtype=getattr(torch, dtype_name))
-    pack_weights(model)
+    prepare_for_inference(model)
     return f"{dtype_name}: {time_grounding(model, load_tokenizer(folder), invented('test')[0].text, 3 * rounds)}"
 
 

@@ -26,6 +26,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -40,8 +41,14 @@ ROWS = (1, 4, 8)  # tokens of a compiled pass
 TOKENS_PER_ANSWER = 300  # of a long answer, roughly; to tell whether compiling pays
 BYTES_PER_SECOND = 1e10  # that one core reads from memory, roughly
 SHARE_SAVED = 0.3  # of an eager pass, at least
-COMPILE_SECONDS = 60  # on two cores, both shapes that are used most
+COMPILE_SECONDS = 60  # of the shapes that a run uses, at most
+IMPORT_SECONDS = 5  # of torch's compiler, which also loads what it compiled
+Compile = Literal["on", "cached", "off"]  # for Engine: "cached" uses what is on disk and compiles nothing
 LOG = logging.getLogger("minscl")
+
+
+class NotOnDisk(Exception):
+    """A shape is not in the cache folder and may not be compiled."""
 
 
 class BlockRows(nn.Module):
@@ -71,12 +78,13 @@ class HeadRows(nn.Module):
 class CompiledStep:
     """Compiled passes over the sequences of `cache`, at most 8 tokens each. The model's projections must be fused.
 
-    Shapes are loaded, or compiled, when a pass first needs them; the log says so. A shape that cannot be compiled is
-    computed eagerly from then on.
+    A shape is loaded when a pass first needs it; where it is not on disk it is compiled, if `may_compile`, and the log
+    says so. Passes of a shape that is not compiled are eager.
     """
 
-    def __init__(self, model, cache: KVCache):
+    def __init__(self, model, cache: KVCache, may_compile: bool):
         self.model, self.cache, self.eps = model, cache, model.config.rms_norm_eps
+        self.may_compile = may_compile
         self.blocks = [tensors_of(block) for block in model.model.layers]
         self.head = {f"norm.{name}": tensor for name, tensor in tensors_of(model.model.norm).items()}
         self.head |= {f"lm_head.{name}": tensor for name, tensor in tensors_of(model.lm_head).items()}
@@ -119,29 +127,25 @@ class CompiledStep:
         """The compiled block and output head for passes of `rows` tokens; None where they cannot be compiled."""
         if rows not in self.passes:
             try:
-                self.passes[rows] = tuple(load(*piece) for piece in self.pieces(rows))
+                self.passes[rows] = tuple(load(*piece, self.may_compile) for piece in self.pieces(rows))
+            except NotOnDisk:
+                self.passes[rows] = None
             except Exception as error:  # whatever torch's compiler raises, such as for a compiler that is not there
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 LOG.warning("minscl: decoding is not compiled, which makes it slower (%s)", reason[:200])
                 self.passes = dict.fromkeys(ROWS)
         return self.passes[rows]
 
-    def pieces(self, rows: int) -> list[tuple[nn.Module, tuple, tuple]]:
-        """(module, example arguments, dynamic dimensions) of the block and of the head, for passes of `rows` tokens."""
+    def pieces(self, rows: int) -> list[tuple[nn.Module, tuple]]:
+        """(module, example arguments) of the block and of the head, for passes of `rows` tokens."""
         config, keys = self.model.config, self.cache.keys[0]
-        S = torch.export.Dim("S", min=4, max=2**30)
-        B = torch.export.Dim("B", min=2, max=2**20)
         slots = torch.zeros(rows, dtype=torch.int64) if len(keys) > 1 else None
         x = torch.zeros(rows, config.hidden_size, dtype=keys.dtype)
         angles = torch.zeros(rows, 1, config.head_dim, dtype=keys.dtype)
         empty = torch.zeros(min(len(keys), 2), keys.shape[1], 1024, keys.shape[3], dtype=keys.dtype)
-        cache = {2: S} if slots is None else {0: B, 2: S}
-        fixed = dict.fromkeys(self.blocks[0])
-        block = (self.blocks[0], x, angles, angles, slots, torch.zeros(rows, dtype=torch.int64), empty, empty.clone())
-        return [
-            (BlockRows(self.eps), block, (fixed, None, None, None, None, None, cache, cache)),
-            (HeadRows(self.eps), (self.head, x), (dict.fromkeys(self.head), None)),
-        ]
+        places = torch.zeros(rows, dtype=torch.int64)
+        block = (self.blocks[0], x, angles, angles, slots, places, empty, empty.clone())
+        return [(BlockRows(self.eps), block), (HeadRows(self.eps), (self.head, x))]
 
 
 def tensors_of(module: nn.Module) -> row_step.Weights:
@@ -149,20 +153,43 @@ def tensors_of(module: nn.Module) -> row_step.Weights:
     return {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
 
 
-def compiling_pays(model, answers: int) -> bool:
-    """Whether compiled passes save more time than compiling takes, for `answers` long answers of a model on a CPU."""
+def choose_compile(choice: str, model, answers: int, slots: int) -> Compile:
+    """What --compile means for `answers` answers, `slots` at a time: "auto" compiles where that saves time.
+
+    On a GPU, CUDA graphs for several answers at a time; one at a time has draft tokens instead. On a CPU, by the size
+    of the weights and the number of answers. Projections that LoRA wraps are not compiled. Raises InputError for "on"
+    on another device.
+    """
+    weight = model.model.embed_tokens.weight
+    if weight.device.type == "cuda":
+        return "on" if choice == "on" or choice == "auto" and slots > 1 else "off"
+    fused = all(block.self_attn.is_fused and block.mlp.is_fused for block in model.model.layers)
+    if weight.device.type != "cpu" or weight.dtype == torch.float64 or not fused:
+        if choice == "on":
+            raise InputError(
+                f"--compile on: not for {weight.device.type}, {weight.dtype} and LoRA that is not merged; leave it out"
+            )
+        return "off"
+    if choice != "auto":
+        return "on" if choice == "on" else "off"
     weights = sum(tensor.nbytes for tensor in tensors_of(model.model.layers).values())
-    return answers * TOKENS_PER_ANSWER * SHARE_SAVED * weights / BYTES_PER_SECOND > COMPILE_SECONDS
+    saved = answers * TOKENS_PER_ANSWER * SHARE_SAVED * weights / BYTES_PER_SECOND
+    return "on" if saved > COMPILE_SECONDS else "cached" if saved > IMPORT_SECONDS else "off"
 
 
-def load(module: nn.Module, arguments: tuple, dynamic: tuple) -> Callable:
-    """The compiled `module`: from the cache folder, or else compiled now. Raises what torch's compiler raises."""
+def load(module: nn.Module, arguments: tuple, may_compile: bool) -> Callable:
+    """The compiled `module`: from the cache folder, or else compiled now.
+
+    Raises NotOnDisk where it may not be compiled, and what torch's compiler raises.
+    """
     folder = cache_folder()
     path = folder / f"step-{fingerprint(module, arguments)}.pt2" if folder else None
     if path and is_own_file(path):
         return torch._inductor.aoti_load_package(str(path))
+    if not may_compile:
+        raise NotOnDisk
     with tempfile.TemporaryDirectory() as name:
-        compiled = compile_package(module, arguments, dynamic, Path(name) / "step.pt2")
+        compiled = compile_package(module, arguments, Path(name) / "step.pt2")
         if path:
             try:
                 with replace_file(path, "wb") as file:
@@ -172,12 +199,17 @@ def load(module: nn.Module, arguments: tuple, dynamic: tuple) -> Callable:
         return torch._inductor.aoti_load_package(str(compiled))
 
 
-def compile_package(module: nn.Module, arguments: tuple, dynamic: tuple, path: Path) -> Path:
-    """Compile `module` into the file `path`."""
+def compile_package(module: nn.Module, arguments: tuple, path: Path) -> Path:
+    """Compile `module` into the file `path`; only the cache's numbers of slots and of positions may vary in calls."""
     began = time.monotonic()
+    S, B = torch.export.Dim("S", min=4, max=2**30), torch.export.Dim("B", min=2, max=2**20)
+    dynamic = [dict.fromkeys(argument) if isinstance(argument, dict) else None for argument in arguments]
+    if isinstance(module, BlockRows):
+        slots = arguments[4]
+        dynamic[-2:] = [{2: S} if slots is None else {0: B, 2: S}] * 2  # keys and values
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.export.export(module, arguments, dynamic_shapes=dynamic)
+        program = torch.export.export(module, arguments, dynamic_shapes=tuple(dynamic))
         torch._inductor.aoti_compile_and_package(program, package_path=str(path))
     LOG.warning("minscl: compiled %s in %.0f s; kept for later runs", type(module).__name__, time.monotonic() - began)
     return path

@@ -88,6 +88,11 @@ class Attention(nn.Module):
             return self.qkv_proj(x).split(self.qkv_sizes, dim=-1)
         return self.q_proj(x), self.k_proj(x), self.v_proj(x)
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether fuse_projections has been here."""
+        return self.qkv_proj is not None
+
     def fuse_projections(self) -> None:
         """Replace q_proj, k_proj and v_proj by one frozen qkv_proj, in place: one matmul. For inference only.
 
@@ -116,6 +121,11 @@ class MLP(nn.Module):
         if self.gate_up_proj is not None:
             return self.gate_up_proj(x).chunk(2, dim=-1)
         return self.gate_proj(x), self.up_proj(x)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether fuse_projections has been here."""
+        return self.gate_up_proj is not None
 
     def fuse_projections(self) -> None:
         """As Attention.fuse_projections: gate_proj and up_proj become one gate_up_proj."""
@@ -225,10 +235,10 @@ class Decoder(nn.Module):
             self.lm_head.weight = self.model.embed_tokens.weight
 
     def fuse_projections(self) -> None:
-        """Fuse the projections of every block (Attention.fuse_projections, MLP.fuse_projections), in place."""
-        for block in self.model.layers:
-            block.self_attn.fuse_projections()
-            block.mlp.fuse_projections()
+        """Fuse the projections of every block (Attention.fuse_projections, MLP.fuse_projections), in place, once."""
+        for layer in [layer for block in self.model.layers for layer in (block.self_attn, block.mlp)]:
+            if not layer.is_fused:
+                layer.fuse_projections()
 
     def forward(self, input_ids: torch.Tensor, positions=None, mask: Mask = None, cache=None) -> torch.Tensor:
         """int64 (B, T) → float32 logits (B, T, V), float64 for float64 weights; arguments as for DecoderModel."""
