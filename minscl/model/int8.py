@@ -3,10 +3,9 @@
     scale[o] = max_i |w[o, i]| / 127       q[o, i] = round(w[o, i] / scale[o])       |w - q · scale| ≤ scale / 2
     y[o] = scale[o] · Σ_i q[o, i] x[i] + bias[o]
 
-Activations keep their dtype; the sums over i are float32. Integers up to 127 are exact in bfloat16 and float16, so only
-the scale's factor is rounded. Every projection of the blocks is stored so, and the output head: of tied embeddings the
-head is an int8 copy, and the embeddings, norms and biases keep their dtype. The layer works below LoRA (its gradient is
-that of the dequantised weight) and makes no float copy of a whole large matrix.
+Activations keep their dtype and sums are float32; q is exact in bfloat16 too. Stored so are all projections of the
+blocks and the output head: of tied embeddings the head is an int8 copy. Embeddings, norms and biases keep their dtype.
+The layer works below LoRA, where its gradient is that of the dequantised weight.
 
 torch 2.13 has no public product of int8 weights and float activations (torch._weight_int8pack_mm is not documented).
 
@@ -24,7 +23,6 @@ from minscl.model.config import INT8
 LARGEST = 127  # of a quantised weight; -128 is not used, so that both signs have the same range
 CPU_BLOCK = 2**20  # weights dequantised at a time: their float copy stays in a core's cache
 GPU_BLOCK = 2**26  # bounds the float copy of an output head to 128 MB in bfloat16
-FEW_ROWS = 4  # of the input: up to a token and its draft, a compiled product reads int8 and keeps floats in registers
 
 
 def quantise(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,13 +45,9 @@ def quantise(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def int8_linear(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """x (..., in), weight int8 (out, in), scale float32 (out,) → (..., out) in x's dtype; no gradient.
 
-    Eager: the weight is converted block by block, each once for all rows of x. Compiled, for at most FEW_ROWS rows: one
-    reduction over the int8 weights, which torch.compile fuses into one loop that reads each of them once.
+    The weight is converted block by block, each once for all rows of x: right for prompts and for training. For a few
+    rows that costs more than the product; infer/row_step.py has the form for a compiler, which reads int8 only.
     """
-    if torch.compiler.is_compiling() and x.numel() <= FEW_ROWS * x.shape[-1]:
-        rows = x.reshape(-1, x.shape[-1]).float()  # (N, in)
-        sums = (weight.float()[:, None] * rows).sum(dim=-1)  # (out, N): a row of the weight serves all N
-        return (sums * scale[:, None]).T.to(x.dtype).reshape(*x.shape[:-1], len(weight))
     block = max(1, (CPU_BLOCK if x.device.type == "cpu" else GPU_BLOCK) // weight.shape[1])
     if x.dtype == torch.float16:  # Σ q x, 1/scale times the result, may exceed its range
         parts = [
