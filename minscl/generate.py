@@ -83,7 +83,9 @@ def code(
     memory = int(config.memory * 1e9) or default_cache_bytes(device)
     model = tokenizer = None
     if config.needs_weights:
-        model, tokenizer = load_pretrained(config.model, config.adapter, device=config.device, dtype=config.dtype)
+        model, tokenizer = load_pretrained(
+            config.model, config.adapter, device=config.device, dtype=config.dtype, weights=config.weights
+        )
         prepare_for_inference(model)
     asker = make_asker(config, model, tokenizer, codebook, memory)
     if config.system == LOOKUP:

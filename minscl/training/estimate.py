@@ -5,7 +5,7 @@
 
 N: weights of the blocks' linear layers. 4 N: 2 N for the forward pass, 2 N for the gradient of the activations;
 frozen weights need no gradient of their own. `--recompute` adds 2 N. 16 bytes: a float32 LoRA parameter, its gradient
-and AdamW's two moments.
+and AdamW's two moments. Weights in int8 count a byte each, and the float copy of the largest (frozen_int8_bytes).
 
 Read next: loop.py.
 """
@@ -24,6 +24,8 @@ from minscl.data.samples import Tokenizer, show_sample
 from minscl.errors import printable
 from minscl.lora import add_lora, lora_parameters
 from minscl.model import Decoder, ModelConfig
+from minscl.model.config import INT8
+from minscl.model.int8 import GPU_BLOCK, quantise_weights
 from minscl.training.loop import LOGIT_CHUNK, count_steps
 
 EFFICIENCY = 0.6  # share of the matmul rate that a whole step reaches on a CPU; an H200: 0.06 to 0.23 (benchmarks.md)
@@ -79,6 +81,8 @@ def estimate_run(
     block_weights = sum(parameter.numel() for parameter in model.model.layers.parameters())
     add_lora(model, config.rank, config.alpha)
     trainable = sum(parameter.numel() for _, parameter in lora_parameters(model))
+    itemsize = torch.empty((), dtype=dtype).element_size()
+    int8_bytes = frozen_int8_bytes(model_config, itemsize) if INT8 in (config.weights, model_config.weights) else 0
 
     order = epoch_order(len(samples), config.batch_size, config.seed, 0)
     packed_steps = [
@@ -95,10 +99,9 @@ def estimate_run(
     operations: float = passes * 2 * (block_weights * computed_tokens + head_weights * target_tokens)
     operations += (passes + 1) * 4 * model_config.num_hidden_layers * query_size * query_key_pairs
 
-    itemsize = torch.empty((), dtype=dtype).element_size()
     longest = max(max(map(len, samples)), max(len(pack.input_ids) for step in packed_steps for pack in step.packs))
     held_weights = block_weights / (processes if config.fsdp else 1) + (all_weights - block_weights)
-    memory = itemsize * held_weights + 16 * trainable
+    memory = (int8_bytes or itemsize * held_weights) + 16 * trainable
     memory += longest * saved_bytes_per_token(model_config, itemsize, config.recompute)
     # one chunk of logits: as computed, in float32, and the float32 softmax and its gradient
     memory += min(LOGIT_CHUNK, longest) * model_config.vocab_size * (12 + itemsize)
@@ -111,6 +114,20 @@ def estimate_run(
         seconds=operations / (matmul_rate * EFFICIENCY * processes),
         memory=round(memory) + PROCESS_BYTES,
     )
+
+
+def frozen_int8_bytes(model_config: ModelConfig, itemsize: int) -> int:
+    """Bytes of a model with int8 projections, and of the largest float copy that one of them takes (model/int8.py).
+
+    `itemsize`: bytes of one number of the embeddings, norms and biases.
+    """
+    with torch.device("meta"):
+        model = Decoder(model_config)
+    quantise_weights(model)
+    held = itemsize * sum(parameter.numel() for parameter in model.parameters())
+    matrices = [buffer for buffer in model.buffers() if buffer.dtype == torch.int8]
+    copied = min(GPU_BLOCK, max(matrix.numel() for matrix in matrices))
+    return held + sum(buffer.nbytes for buffer in model.buffers()) + itemsize * copied
 
 
 def saved_bytes_per_token(model_config: ModelConfig, itemsize: int, recompute: bool) -> int:
