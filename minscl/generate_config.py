@@ -105,8 +105,8 @@ class GenerateConfig:
     )
     compile: str = flag(
         "auto",
-        "compile decoding passes: on a CPU with torch's compiler, once, kept in the cache folder; on a GPU as CUDA graphs "
-        "instead of draft tokens; auto: where it saves time",
+        "compile decoding passes: on a CPU with torch's compiler, once, kept in the cache folder; on a GPU as CUDA "
+        "graphs, instead of draft tokens; auto: where it saves time",
         choices=("auto", "on", "off"),
     )
     weights: str = flag(
@@ -148,7 +148,11 @@ class GenerateConfig:
     def _check_dialogue(self) -> None:
         """Raises InputError for flags that do not go with --endpoint or with a system of several questions."""
         if self.system in DIALOGUES:
-            for name, value in (("--evidence", self.evidence), ("--free", self.free), ("--compile", self.compile != "auto")):
+            for name, value in (
+                ("--evidence", self.evidence),
+                ("--free", self.free),
+                ("--compile", self.compile != "auto"),
+            ):
                 if value:
                     raise InputError(f"--system {self.system} {name}: it has no such choice; leave {name} out")
         if not self.endpoint:

@@ -10,9 +10,8 @@ import torch
 
 from minscl.errors import InputError
 from minscl.infer import compiled_step
-from minscl.infer.compiled_step import BlockRows, CompiledStep, choose_compile, fingerprint
+from minscl.infer.compiled_step import CompiledStep, choose_compile, fingerprint
 from minscl.infer.engine import Engine, Request
-from minscl.infer.sequence import common_prefix_length
 from minscl.lora import add_lora
 from tests.test_engine import ForcingGuide, make_prompts
 from tests.tiny_models import V, decoder
@@ -38,7 +37,9 @@ class WrongDrafts:
 
     def __call__(self, ids):
         start, length = len(ids), len(ids) % 7
-        return [token if index % 3 else (token + 1) % V for index, token in enumerate(self.answer[start : start + length])]
+        return [
+            token if index % 3 else (token + 1) % V for index, token in enumerate(self.answer[start : start + length])
+        ]
 
 
 def answers_of(model, slots, compile, drafts=None):
@@ -103,9 +104,7 @@ def test_without_a_compiler_passes_are_eager(monkeypatch, caplog):
     model = fused("llama3.1")
     with caplog.at_level(logging.WARNING, "minscl"):
         assert answers_of(model, 3, "on") == answers_of(model, 3, "off")
-    assert caplog.messages == [
-        "minscl: decoding is not compiled, which makes it slower (no working C++ compiler)"
-    ]
+    assert caplog.messages == ["minscl: decoding is not compiled, which makes it slower (no working C++ compiler)"]
 
 
 def test_a_file_serves_only_the_code_it_was_compiled_for(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""A model made ready for inference: fused projections and widened bfloat16 weights compute the plain model's numbers."""
+"""A model made ready for inference: fused projections and widened weights compute the plain model's numbers."""
 
 import copy
 

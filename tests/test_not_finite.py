@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from minscl import export
 from minscl.config import DEMO
 from minscl.errors import InputError
-from minscl.infer.decode import greedy
 from minscl.infer.cuda_graph import Graphs
+from minscl.infer.decode import greedy
 from minscl.infer.engine import Engine, Request
 from minscl.infer.sampling import Sampler
 from minscl.lora import add_lora, load_adapter, lora_parameters, merge_lora, save_adapter

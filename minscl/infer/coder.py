@@ -23,8 +23,8 @@ from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 from minscl.infer import BATCH_SIZE
 from minscl.infer.answer import filter_by_score, read_answer
-from minscl.infer.constrained import Guide
 from minscl.infer.compiled_step import choose_compile
+from minscl.infer.constrained import Guide
 from minscl.infer.engine import Engine, OnTokens, Request
 from minscl.infer.jobs import Job, make_jobs, slots_for
 from minscl.infer.passages import join_passages

@@ -226,10 +226,9 @@ def is_own_file(path: Path) -> bool:
 
 def fingerprint(module: nn.Module, arguments: tuple) -> str:
     """A digest of everything that the compiled code of `module` depends on."""
-    facts = (
-        inspect.getsource(row_step), type(module).__name__, vars(module).get("eps"), [describe(argument) for argument in arguments],
-        torch.__version__, torch.get_num_threads(), processor(),
-    )  # fmt: skip
+    code = inspect.getsource(row_step), type(module).__name__, vars(module).get("eps")
+    machine = torch.__version__, torch.get_num_threads(), processor()
+    facts = code, [describe(argument) for argument in arguments], machine
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 

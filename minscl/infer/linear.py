@@ -2,7 +2,7 @@
 
 A CPU without bfloat16 instructions multiplies bfloat16 matrices several times more slowly than float32 ones. There a
 weight stays bfloat16 in memory, so that decoding reads half the bytes, and is converted to float32 for a prompt's
-product, layer by layer. Sums are float32 either way.
+product, layer by layer; so is an int8 weight beside bfloat16 activations. Sums are float32 either way.
 
 Read next: engine.py; compiled_step.py, decoding passes.
 """
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from minscl.hardware import DTYPES, measure_matmul_rate
+from minscl.model.int8 import Int8Linear
 
 MIN_ROWS = 16  # of the input, from which converting the weight takes less time than it saves
 MIN_SPEEDUP = 1.25  # of float32 products over bfloat16 ones, for weights to be widened
@@ -38,11 +39,15 @@ def prepare_for_inference(model: nn.Module) -> None:
     The model can no longer be trained or saved.
     """
     model.fuse_projections()
-    weight = model.lm_head.weight
-    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and float32_is_faster():
-        for parent in [module for module in model.modules() if not isinstance(module, nn.Linear)]:
-            for name in [name for name, child in parent.named_children() if isinstance(child, nn.Linear)]:
-                setattr(parent, name, WideningLinear(getattr(parent, name)))
+    activations = model.model.embed_tokens.weight
+    if activations.device.type != "cpu" or activations.dtype != torch.bfloat16 or not float32_is_faster():
+        return
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(parent, name, WideningLinear(child))
+            elif isinstance(child, Int8Linear):
+                child.widens = True
 
 
 def float32_is_faster() -> bool:

@@ -94,6 +94,7 @@ class Int8Linear(nn.Module):
 
     weight: torch.Tensor
     scale: torch.Tensor
+    widens = False  # compute in float32 whatever x's dtype, where that is faster (infer/linear.py)
 
     def __init__(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None = None):
         super().__init__()
@@ -110,7 +111,8 @@ class Int8Linear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (..., in) → (..., out), in x's dtype."""
         needs_gradient = torch.is_grad_enabled() and x.requires_grad
-        y = (Int8Product.apply if needs_gradient else int8_linear)(x, self.weight, self.scale)
+        wide = x.float() if self.widens else x
+        y = (Int8Product.apply if needs_gradient else int8_linear)(wide, self.weight, self.scale).to(x.dtype)
         return y if self.bias is None else y + self.bias
 
     @torch.no_grad()
