@@ -127,7 +127,8 @@ class CompiledStep:
         """The compiled block and output head for passes of `rows` tokens; None where they cannot be compiled."""
         if rows not in self.passes:
             try:
-                self.passes[rows] = tuple(load(*piece, self.may_compile) for piece in self.pieces(rows))
+                block, head = self.pieces(rows)
+                self.passes[rows] = load(*block, self.may_compile), load(*head, self.may_compile)
             except NotOnDisk:
                 self.passes[rows] = None
             except Exception as error:  # whatever torch's compiler raises, such as for a compiler that is not there
