@@ -3,11 +3,12 @@
     python benchmarks/decode_peers.py llama.cpp MODEL.gguf PROMPTS.json        needs llama-cpp-python, built natively
     python benchmarks/decode_peers.py openvino FOLDER PROMPTS.json             needs optimum-intel[openvino], nncf
 
-PROMPTS.json: {"prompts": [[ids]], "new_tokens": N, "threads": N, "rounds": N, "weights": "", "int8" or "int4"}. Prints
-one line of JSON: {"prefill_seconds": [...], "seconds": [...], "answers": [[ids]], "version": "..."}; the first round is
-not counted. Imports nothing of minscl, because the peers' packages require other versions of its own.
+PROMPTS.json: {"prompts": [[ids]], "new_tokens": N, "threads": N, "rounds": N, "weights": "float32", "bfloat16" or
+"int8"}. Prints one line of JSON: {"prefill_seconds": [...], "seconds": [...], "answers": [[ids]], "version": "..."};
+the first round is not counted. Imports nothing of minscl, because the peers' packages require other versions of its
+own.
 
-Read next: decode.py, which calls it.
+Read next: decoding_runs.py, run_peers, which calls it.
 """
 
 import json
@@ -35,6 +36,8 @@ def llama_cpp(model: str, job: dict) -> dict:
     """llama-cpp-python's low-level greedy loop; its batch holds the whole prompt (n_ubatch 512, its default)."""
     import llama_cpp
 
+    if job["weights"] == "int8":
+        model = quantise(llama_cpp, model)
     longest = max(map(len, job["prompts"])) + job["new_tokens"]
     llm = llama_cpp.Llama(
         model,
@@ -58,26 +61,33 @@ def llama_cpp(model: str, job: dict) -> dict:
     return measure(run, job, f"llama-cpp-python {llama_cpp.__version__}")
 
 
+def quantise(llama_cpp, path: str) -> str:
+    """The file with q8_0 weights, by llama.cpp's own function."""
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
+    target = f"{path}.q8_0"
+    if llama_cpp.llama_model_quantize(path.encode(), target.encode(), settings):
+        raise RuntimeError(f"{path}: llama.cpp could not quantise it")
+    return target
+
+
 def openvino(folder: str, job: dict) -> dict:
     """optimum-intel's generate on a stateful model; weights as stored, or compressed by NNCF at export."""
     import openvino as ov
     import torch
     from optimum.intel import OVModelForCausalLM, OVWeightQuantizationConfig
 
-    compression = {
-        "": None,
-        "int8": OVWeightQuantizationConfig(bits=8, sym=True),
-        "int4": OVWeightQuantizationConfig(bits=4, sym=True, group_size=64, ratio=1.0),
-    }[job["weights"]]
+    int8 = job["weights"] == "int8"
+    compression = OVWeightQuantizationConfig(bits=8, sym=True) if int8 else None
     model = OVModelForCausalLM.from_pretrained(
         folder,
         export=True,
-        load_in_8bit=False if compression is None else None,
+        load_in_8bit=None if int8 else False,
         quantization_config=compression,
         ov_config={
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": str(job["threads"]),
-            "INFERENCE_PRECISION_HINT": job["precision"],
+            "INFERENCE_PRECISION_HINT": "f32" if job["weights"] == "float32" else "bf16",
             "CACHE_DIR": "",
         },
     )
