@@ -177,7 +177,7 @@ class Comparison:
         return rows
 
     def rates(self, job: Job, prompts: list[list[int]], timing: Timing) -> tuple[str, str, str, str]:
-        """Cells: the prompt's tokens/s, those after it, shares of the bandwidth limit, prefill's share of the matmul rate."""
+        """Cells: tokens/s of the prompt and after it, shares of the bandwidth limit, prefill's of the matmul rate."""
         if not timing.prefill_seconds:
             return "", "", "", ""
         prefill = statistics.median(timing.prefill_seconds)
