@@ -48,15 +48,21 @@ def int8_linear(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> t
     The weight is converted block by block, each once for all rows of x: right for prompts and for training. For a few
     rows that costs more than the product; infer/row_step.py has the form for a compiler, which reads int8 only.
     """
-    block = max(1, (CPU_BLOCK if x.device.type == "cpu" else GPU_BLOCK) // weight.shape[1])
+    rows = max(1, (CPU_BLOCK if x.device.type == "cpu" else GPU_BLOCK) // weight.shape[1])
+    if rows >= len(weight):
+        return _product(x, weight, scale)
+    y = x.new_empty(*x.shape[:-1], len(weight))
+    for start in range(0, len(weight), rows):
+        block = slice(start, start + rows)
+        y[..., block] = _product(x, weight[block], scale[block])
+    return y
+
+
+def _product(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """int8_linear in one block."""
     if x.dtype == torch.float16:  # Σ q x, 1/scale times the result, may exceed its range
-        parts = [
-            F.linear(x, dequantise(q, s).to(x.dtype))
-            for q, s in zip(weight.split(block), scale.split(block), strict=True)
-        ]
-        return torch.cat(parts, dim=-1)
-    sums = torch.cat([F.linear(x, q.to(x.dtype)) for q in weight.split(block)], dim=-1)  # (..., out)
-    return (sums * scale).to(x.dtype)
+        return F.linear(x, dequantise(weight, scale).to(x.dtype))
+    return F.linear(x, weight.to(x.dtype)).mul_(scale)  # in place: no float32 copy of a long prompt's output
 
 
 def dequantise(weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -84,9 +90,9 @@ class Int8Product(torch.autograd.Function):
         if gradient.dtype == torch.float16:  # gradient · scale may be below its range
             parts = [gradient @ dequantise(q, scale).to(gradient.dtype) for q in weight.split(columns, dim=1)]
         else:
-            scaled = (gradient * scale).to(gradient.dtype)
+            scaled = torch.mul(gradient, scale, out=torch.empty_like(gradient))
             parts = [scaled @ q.to(gradient.dtype) for q in weight.split(columns, dim=1)]
-        return torch.cat(parts, dim=-1), None, None
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1), None, None
 
 
 class Int8Linear(nn.Module):
