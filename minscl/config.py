@@ -23,6 +23,7 @@ SCL = "scl"
 HEADS = PLM_ICD, PLM_CA, GKI_ICD = ("plm-icd", "plm-ca", "gki-icd")  # the systems of heads/
 # What only a head's training reads.
 HEAD_FIELDS = ("system", "validate", "window", "bidirectional")
+AUTO, ON, OFF = RECOMPUTE = ("auto", "on", "off")
 DEMO = Path(__file__).parent / "demo"  # the embedded model, its adapter and a few training samples
 
 
@@ -61,18 +62,26 @@ class RunConfig:
     max_grad_norm: float = flag(1.0, "gradients of a larger norm are scaled down to it", above=0)
     weight_decay: float = flag(0.0, "AdamW's weight decay", minimum=0, maximum=100)
     max_length: int = flag(8192, "tokens of a sample; a longer document is skipped and named, never cut", minimum=1)
-    pack_length: int = flag(8192, "tokens of one packed sequence", minimum=1)
+    pack_length: int = flag(8192, "tokens of one packed sequence; shortened where memory does not suffice", minimum=1)
     seed: int = flag(0, "seed of the data order, LoRA's A and dropout", minimum=0)
     dtype: str = flag("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")
     device: str = flag("auto", "cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
     save_every: int = flag(100, "steps between checkpoints", minimum=1)
-    recompute: bool = flag(False, "gradient checkpointing: less memory, steps take about 1.5 times as long")
+    recompute: str = flag(
+        AUTO,
+        "gradient checkpointing: less memory, steps take about 1.5 times as long. auto: on where the forecast needs it "
+        "(heads: off); without a value: on",
+        choices=RECOMPUTE,
+        alone=ON,
+    )
     fsdp: bool = flag(False, "split the frozen weights among torchrun's processes")
     dry_run: bool = flag(False, "do everything but train, and show three samples with their trained tokens marked")
 
     def __post_init__(self) -> None:
         """Raises InputError naming the flag and its value for a setting out of range."""
         check_ranges(self)
+        if self.recompute not in RECOMPUTE:
+            raise InputError(f"--recompute {self.recompute}: use {', '.join(RECOMPUTE)}")
         if self.system == SCL and self.max_length > self.pack_length:
             raise InputError(
                 f"--max-length {self.max_length}: the longest sample must fit in --pack-length {self.pack_length}"

@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     config = parse_run(argv)
     check_paths(config)
     is_head = config.system in HEADS
-    remedy = "--recompute, a smaller --pack-length with --max-length, or several GPUs with --fsdp"
-    with memory_errors("--recompute, or a smaller --max-length" if is_head else remedy):
+    remedy = "--recompute on, a smaller --pack-length with --max-length, or several GPUs with --fsdp"
+    with memory_errors("--recompute on, or a smaller --max-length" if is_head else remedy):
         (train_head if is_head else train_adapter)(config)
     return 0
 

@@ -10,6 +10,7 @@ is also the position in the data and the random state.
 Read next: loop.py.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -154,6 +155,14 @@ def load_checkpoint(
     if paths:
         raise InputError(f"{folder}: every checkpoint is damaged; start again with another --out")
     return 0
+
+
+def read_newest_settings(folder: Path) -> dict:
+    """checkpoint_settings of the newest undamaged checkpoint in `folder`; {} without one."""
+    for path in reversed(_checkpoints(folder)):
+        with contextlib.suppress(DamagedCheckpoint, OSError):  # load_checkpoint names what is damaged
+            return _read_state(path)[1]
+    return {}
 
 
 def newest_checkpoint(folder: Path, before: int | None = None) -> Path | None:

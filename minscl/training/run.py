@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
-from minscl.config import RunConfig
+from minscl.config import ON, RunConfig
 from minscl.data.sample_types import Sample
 from minscl.data.samples import Tokenizer, read_training_data
 from minscl.errors import InputError, printable
@@ -25,6 +25,7 @@ from minscl.training.checkpoint import checkpoint_settings, load_checkpoint, new
 from minscl.training.distributed import ProcessGroup, join_process_group, shard_blocks
 from minscl.training.estimate import describe_data, estimate_run, print_samples
 from minscl.training.loop import NotFinite, count_steps, forward_backward, learns, plan_steps, train_steps
+from minscl.training.memory import decide_memory
 from minscl.training.metrics_log import MetricsLog, plot_losses, truncate_metrics
 from minscl.training.run_folder import check_out, read_matmul_mode, write_run_json
 from minscl.training.stop_signals import StopSignals
@@ -56,9 +57,10 @@ class Task:
     build_step: Callable[[list[int], int], Any] | None = None
 
 
-def train_adapter(config: RunConfig) -> Path:
+def train_adapter(config: RunConfig, free_bytes: int | None = None) -> Path:
     """Train one adapter; returns its folder, `config.out`.
 
+    `free_bytes`: the memory that a process may use; None: what is free now.
     Ctrl-C and SIGTERM save the adapter and a checkpoint after the current step and then raise SystemExit. Raises
     InputError for input that cannot be used, before the first step; SystemExit(1) for a loss or gradient that is not
     finite.
@@ -74,9 +76,12 @@ def train_adapter(config: RunConfig) -> Path:
     tokenizer, model_config = load_tokenizer(config.model), read_config(Path(config.model))
     samples, data_summary = read_data(config, tokenizer)
     check_token_ids(samples, model_config.vocab_size)
+    if group.is_main:
+        print(data_summary, file=sys.stderr)
+    config, decision = decide_memory(config, model_config, samples, device, dtype, group, free_bytes)
     machine_summary = prepare_machine(config, model_config, samples, device, dtype, group)
     if group.is_main:  # before any weight is read
-        print(f"{data_summary}\n{machine_summary}", file=sys.stderr)
+        print("\n".join([*decision, machine_summary]), file=sys.stderr)
         warn_if_nothing_is_learned(config, count_steps(samples, config))
     if config.dry_run:
         load_model_with_lora(config, device, dtype)
@@ -169,7 +174,7 @@ def load_model_with_lora(config: RunConfig, device: torch.device, dtype: torch.d
     add_lora(model, config.rank, config.alpha, config.dropout, seed=config.seed)
     if config.fsdp:
         shard_blocks(model, [parameter for _, parameter in lora_parameters(model)], device)
-    model.model.recompute = config.recompute
+    model.model.recompute = config.recompute == ON
     return model.train()
 
 
