@@ -22,7 +22,7 @@ from minscl.errors import InputError
 SCL = "scl"
 HEADS = PLM_ICD, PLM_CA, GKI_ICD = ("plm-icd", "plm-ca", "gki-icd")  # the systems of heads/
 # What only a head's training reads.
-HEAD_FIELDS = ("system", "validate", "window", "bidirectional")
+HEAD_FIELDS = ("system", "window", "bidirectional")
 AUTO, ON, OFF = RECOMPUTE = ("auto", "on", "off")
 DEMO = Path(__file__).parent / "demo"  # the embedded model, its adapter and a few training samples
 
@@ -45,9 +45,12 @@ class RunConfig:
     )
     validate: str = flag(
         "",
-        "heads: coded documents, JSONL, on which the threshold of all codes is chosen; none: 0.5",
+        "held-out coded documents and span pairs, JSONL, none of them trained on: their loss and their codes' F1 while "
+        "the run trains; heads: documents on which the threshold of all codes is chosen; none: 0.5",
         role="input",
     )
+    validate_every: int = flag(500, "steps between validations; the last step has one too", minimum=1)
+    patience: int = flag(0, "stop after so many validations in a row that are not the best so far; 0: never", minimum=0)
     window: int = flag(512, "heads: tokens of a window; a longer note is read in overlapping windows", minimum=8)
     bidirectional: bool = flag(False, "heads: every token of a window attends to all of it, not only backwards")
     out: str = flag("runs/scl", "folder of the adapter, the metrics and the checkpoints", role="output folder")
@@ -128,17 +131,20 @@ def parse_run(argv: list[str] | None = None) -> RunConfig:
     values = vars(parser.parse_args(argv))
     preset = dataclasses.asdict(PRESETS[values.pop("cfg")])
     check_system_flags(values.get("system", preset["system"]), values)
+    for name in ("validate_every", "patience"):
+        if name in values and not values.get("validate"):
+            raise InputError(f"{flag_name(name)}: without held-out documents; give --validate FILE too")
     return make_config(RunConfig, preset | values)
 
 
 def check_system_flags(system: str, flags: Mapping[str, Any]) -> None:
     """Raises InputError where a flag on the command line, a key of `flags`, is not one of `system`."""
     if system in HEADS:
-        for name in ("spans", "samples", "no_evidence", "pack_length", "fsdp"):
+        for name in ("spans", "samples", "no_evidence", "pack_length", "fsdp", "validate_every", "patience"):
             if name in flags:
                 raise InputError(
                     f"--system {system} {flag_name(name)}: a head is trained on the codes of --documents, in one "
-                    f"process; leave {flag_name(name)} out"
+                    f"process, and validated at its end; leave {flag_name(name)} out"
                 )
     for name in HEAD_FIELDS[1:]:
         if system == SCL and name in flags:
@@ -148,8 +154,8 @@ def check_system_flags(system: str, flags: Mapping[str, Any]) -> None:
 def check_paths(config: RunConfig) -> None:
     """Raises InputError naming the flag and the remedy for a model folder or data file that does not exist."""
     require(config.model, "--model")
-    names = ("documents", "validate") if config.system in HEADS else ("documents", "spans")
-    for name in ("samples",) if config.samples else names:
+    data = ("samples",) if config.samples else ("documents",) if config.system in HEADS else ("documents", "spans")
+    for name in (*data, "validate"):
         path = getattr(config, name)
         if path:
             require(path, flag_name(name))

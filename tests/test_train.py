@@ -25,6 +25,7 @@ from minscl.model import load_model, load_tokenizer
 from minscl.training.distributed import ProcessGroup
 from minscl.training.loop import learning_rate_factor, plan_steps
 from minscl.training.run import train_adapter
+from tests.test_validation import write_held_out
 from tests.tiny_training import metrics, minscl_train, run_config, run_flags, train_here
 
 pytestmark = pytest.mark.usefixtures("fast_measurement")
@@ -250,15 +251,32 @@ TWO_PROCESSES = """
 def test_two_processes_train_what_one_does(training_folder, tmp_path):
     """Guards: gradients averaged or left out, a process that waits for ever, weights split wrongly.
 
-    Losses and adapter within 1e-5, with and without --fsdp (there with --recompute); checkpoints of two processes are
-    resumed by one, and the other way round. torchrun's start costs most, so one start does all three runs.
+    Losses and adapter within 1e-5, with and without --fsdp (there with --recompute), held-out ones too; checkpoints of
+    two processes are resumed by one, and the other way round. torchrun's start costs most, so one start does all runs.
     """
     changes = dict(epochs=2, pack_length=64, save_every=3)
     config = run_config(training_folder, tmp_path / "single", **changes)
     train_adapter(config)
     expected = metrics(tmp_path / "single")
     stop_after_step_3(shutil.copytree(tmp_path / "single", tmp_path / "resumed"))
-    runs = (["--out", "plain"], ["--out", "sharded", "--fsdp", "--recompute"], ["--out", "resumed", "--resume"])
+    write_held_out(tmp_path / "held_out.jsonl")
+    validated = [
+        "--validate",
+        "held_out.jsonl",
+        "--max-length",
+        "1024",
+        "--pack-length",
+        "1024",
+        "--validate-every",
+        "3",
+    ]
+    runs = (
+        ["--out", "plain"],
+        ["--out", "sharded", "--fsdp", "--recompute"],
+        ["--out", "resumed", "--resume"],
+        ["--out", "validated", *validated],
+        ["--out", "validated-sharded", "--fsdp", *validated],
+    )
     (tmp_path / "runs.py").write_text(textwrap.dedent(TWO_PROCESSES))
     lines = "\n".join(" ".join([*run_flags(training_folder, **changes), *flags]) for flags in runs)
     done = torchrun("runs.py", lines, cwd=tmp_path)
@@ -274,6 +292,14 @@ def test_two_processes_train_what_one_does(training_folder, tmp_path):
         assert same_adapter(out, tmp_path / "single")
         assert [record["step"] for record in metrics(out)] == [1, 2, 3, 4, 5, 6]
     assert same_adapter(tmp_path / "resumed", tmp_path / "sharded")
+    lengths = dict(validate=str(tmp_path / "held_out.jsonl"), validate_every=3, max_length=1024, pack_length=1024)
+    train_adapter(dataclasses.replace(config, out=str(tmp_path / "alone"), **lengths))
+    losses = [record["validation"]["loss"] for record in metrics(tmp_path / "alone") if "validation" in record]
+    for name, scores in (("validated", {"code_f1", "evidence_f1"}), ("validated-sharded", set())):
+        validations = [record["validation"] for record in metrics(tmp_path / name) if "validation" in record]
+        assert [item["loss"] for item in validations] == pytest.approx(losses, abs=1e-5) and len(losses) == 2
+        assert all(item.keys() == {"loss", "seconds"} | scores for item in validations)
+        assert same_adapter(tmp_path / name / "best", tmp_path / "alone" / "best")
 
 
 def stop_after_step_3(out):

@@ -1,7 +1,9 @@
 """Checkpoints of a run: trained tensors, AdamW's state and the step, in safetensors and JSON.
 
     checkpoints/step-00000200/state.safetensors    parameter.NAME, exp_avg.NAME, exp_avg_sq.NAME, step.NAME
-                              state.json           {"step", "settings", "sha256"}: of both files
+                              state.json           {"step", "settings", "validation", "sha256"}: of both files
+
+"validation", in a run with --validate: its best one so far (best.py).
 
 A checkpoint is a folder that appears by one rename, so it is complete or absent; the checksum tells whether it stayed
 as it was written. The data order is a pure function of seed and epoch, and dropout of seed and step, so the step number
@@ -39,7 +41,17 @@ TEMPORARY_NAME = re.compile(r"\.step-[0-9]{8}\.tmp")
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")  # of a parameter
 # Settings that may differ when a run is resumed: they change paths or cost, not the arithmetic.
 PATHS = ("documents", "spans", "samples", "validate", "out")
-RESUMABLE = (*PATHS, "resume", "device", "save_every", "recompute", "fsdp", "dry_run")
+RESUMABLE = (
+    *PATHS,
+    "resume",
+    "device",
+    "save_every",
+    "validate_every",
+    "patience",
+    "recompute",
+    "fsdp",
+    "dry_run",
+)
 
 
 class DamagedCheckpoint(ValueError):
@@ -74,12 +86,17 @@ def checkpoint_settings(config: RunConfig, dtype: torch.dtype, token_ids: Iterab
 
 
 def save_checkpoint(
-    folder: Path, step: int, parameters: Mapping[str, torch.Tensor], optimizer: OptimizerState, settings: dict
+    folder: Path,
+    step: int,
+    parameters: Mapping[str, torch.Tensor],
+    optimizer: OptimizerState,
+    settings: dict,
+    validation: dict | None = None,
 ) -> Path:
     """Write `folder/step-NNNNNNNN` and delete all older ones but the newest; the files are private (0600).
 
-    `parameters`: name → tensor of the optimizer. Raises InputError where writing fails; older checkpoints are then
-    untouched.
+    `parameters`: name → tensor of the optimizer. `validation`: BestValidation.to_dict. Raises InputError where writing
+    fails; older checkpoints are then untouched.
     """
     target, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
     tensors = {}
@@ -95,7 +112,7 @@ def save_checkpoint(
                 shutil.rmtree(path)
         temporary.mkdir(mode=0o700)
         save_file(tensors, temporary / "state.safetensors")
-        state = {"step": step, "settings": settings}
+        state = {"step": step, "settings": settings} | ({"validation": validation} if validation else {})
         state["sha256"] = _checksum(temporary / "state.safetensors", state)
         (temporary / "state.safetensors").chmod(PRIVATE)
         fsync_path(temporary / "state.safetensors")
@@ -163,6 +180,13 @@ def read_newest_settings(folder: Path) -> dict:
         with contextlib.suppress(DamagedCheckpoint, OSError):  # load_checkpoint names what is damaged
             return _read_state(path)[1]
     return {}
+
+
+def read_validation(folder: Path, step: int) -> tuple[dict, str]:
+    """(what save_checkpoint was given as `validation`, {} for nothing; the file, for messages) of the checkpoint of
+    `step`, which load_checkpoint has found undamaged."""
+    path = folder / f"step-{step:08d}" / "state.json"
+    return read_settings(path).section("validation", {}).values, str(path)
 
 
 def newest_checkpoint(folder: Path, before: int | None = None) -> Path | None:

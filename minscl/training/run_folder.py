@@ -4,6 +4,7 @@
     out/metrics.jsonl, loss.png                               one record per step, and the loss curve
     out/checkpoints/step-NNNNNNNN/                            what --resume continues from
     out/adapter_model.safetensors, adapter_config.json        the adapter, in PEFT's format
+    out/best/                                                 with --validate: the adapter of the best validation
     out/head.safetensors, head.json                           with --system plm-icd and the like: the head (heads/)
 
 Read next: checkpoint.py, metrics_log.py.
@@ -24,8 +25,10 @@ from minscl.training.checkpoint import misplaced_checkpoints, newest_checkpoint
 
 LOG = logging.getLogger("minscl")
 HEAD_TENSORS, HEAD_SETTINGS = "head.safetensors", "head.json"
+BEST = "best"
+ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 # Never written over by another run.
-RESULTS = ("adapter_model.safetensors", "adapter_config.json", HEAD_TENSORS, HEAD_SETTINGS, "metrics.jsonl")
+RESULTS = (*ADAPTER, HEAD_TENSORS, HEAD_SETTINGS, "metrics.jsonl", *(f"{BEST}/{name}" for name in ADAPTER))
 
 
 def check_out(config: RunConfig) -> None:
