@@ -70,6 +70,7 @@ class RunConfig:
     dtype: str = flag("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")
     device: str = flag("auto", "cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
     save_every: int = flag(100, "steps between checkpoints", minimum=1)
+    tensorboard: bool = flag(False, "write the progress to --out/tensorboard too (the tensorboard extra)")
     recompute: str = flag(
         AUTO,
         "gradient checkpointing: less memory, steps take about 1.5 times as long. auto: on where the forecast needs it "

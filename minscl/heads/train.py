@@ -44,13 +44,14 @@ from minscl.heads.windows import window_tokens
 from minscl.lora import lora_parameters, save_adapter
 from minscl.model import Tokenizer, load_tokenizer, read_config
 from minscl.model.digest import folder_digest
-from minscl.training.checkpoint import checkpoint_settings
 from minscl.training.distributed import join_process_group
 from minscl.training.estimate import format_duration
 from minscl.training.loop import count_steps
 from minscl.training.run import load_model_with_lora, measure_machine, warn_if_nothing_is_learned
 from minscl.training.run_folder import check_out
+from minscl.training.run_settings import checkpoint_settings
 from minscl.training.task import Task, run_steps
+from minscl.training.tensorboard import check_tensorboard
 from minscl.training.validation import check_held_out
 
 Guide = Callable[[LabelledNote, random.Random], list[int]]  # the token ids of a note's guidance
@@ -85,6 +86,7 @@ def train_head(config: RunConfig) -> Path:
     """Train a head; returns its folder, `config.out`. Signals and errors as for training.run.train_adapter."""
     out, codebook = Path(config.out), CodeBook.load()
     check_out(config)
+    check_tensorboard(config)
     device, dtype = choose_device(config.device, config.dtype)
     group, device = join_process_group(device)
     if group.size > 1:

@@ -13,14 +13,13 @@ Read next: loop.py.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,10 +27,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from minscl.config import HEAD_FIELDS, SCL, RunConfig
 from minscl.errors import InputError, printable
 from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_file, require_file
-from minscl.model.digest import folder_digest
 from minscl.settings import read_settings, show_value
 
 LOG = logging.getLogger("minscl")
@@ -39,19 +36,6 @@ MAX_CHECKPOINTS = 2  # on disk; the newest could be on a failing sector
 NAME = re.compile(r"step-([0-9]{8})")  # of a checkpoint's folder; a copy by another name is the user's own
 TEMPORARY_NAME = re.compile(r"\.step-[0-9]{8}\.tmp")
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")  # of a parameter
-# Settings that may differ when a run is resumed: they change paths or cost, not the arithmetic.
-PATHS = ("documents", "spans", "samples", "validate", "out")
-RESUMABLE = (
-    *PATHS,
-    "resume",
-    "device",
-    "save_every",
-    "validate_every",
-    "patience",
-    "recompute",
-    "fsdp",
-    "dry_run",
-)
 
 
 class DamagedCheckpoint(ValueError):
@@ -65,24 +49,6 @@ class OptimizerState(Protocol):
     def state(self) -> Any:
         """parameter → its AdamW tensors."""
         ...
-
-
-def checkpoint_settings(config: RunConfig, dtype: torch.dtype, token_ids: Iterable[tuple]) -> dict:
-    """What must be equal for a run to be resumed: everything that changes the arithmetic.
-
-    The model is identified by a digest of its weights, whatever its path, the data by `token_ids`, one tuple a sample:
-    those of its prompt and target, or of a note with its labels.
-    """
-    data_digest = hashlib.sha256()
-    for ids in token_ids:
-        data_digest.update(repr(ids).encode())
-    unused = HEAD_FIELDS if config.system == SCL else ()  # so that runs of before heads/ can be resumed
-    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in (*RESUMABLE, *unused)}
-    return settings | {
-        "model": folder_digest(config.model),
-        "dtype": str(dtype),
-        "data": data_digest.hexdigest(),
-    }
 
 
 def save_checkpoint(

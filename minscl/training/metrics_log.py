@@ -19,6 +19,7 @@ from minscl.errors import InputError
 from minscl.files import path_kind, read_bytes, replace_file
 from minscl.training.checkpoint import newest_checkpoint
 from minscl.training.loss_plot import draw_losses
+from minscl.training.tensorboard import TensorBoardLog
 
 SMOOTHING = 0.95  # weight of the past in the smoothed loss
 
@@ -37,9 +38,13 @@ class SmoothedLoss:
 
 
 class MetricsLog:
-    """Appends each record to `out`/metrics.jsonl and moves the progress bar; does nothing unless `enabled`."""
+    """Appends each record to `out`/metrics.jsonl and moves the progress bar; does nothing unless `enabled`.
 
-    def __init__(self, out: Path, first_step: int, total_steps: int, enabled: bool):
+    `tensorboard`: write them to `out`/tensorboard too.
+    """
+
+    def __init__(self, out: Path, first_step: int, total_steps: int, enabled: bool, tensorboard: bool = False):
+        self._tensorboard = TensorBoardLog(out, first_step) if enabled and tensorboard else None
         self._file = AppendFile(out / "metrics.jsonl") if enabled else None
         self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True, disable=not enabled)
         self._smoothed_loss = SmoothedLoss()
@@ -52,6 +57,8 @@ class MetricsLog:
         self._bar.close()
         if self._file:
             self._file.close()
+        if self._tensorboard:
+            self._tensorboard.close()
 
     def add(self, record: dict) -> None:
         """Write one step's record before the next step begins. Raises InputError where that fails."""
@@ -66,6 +73,8 @@ class MetricsLog:
             raise InputError(
                 f"{self._file.path}: cannot be written ({reason}); free some space and {remedy}"
             ) from error
+        if self._tensorboard:
+            self._tensorboard.add(record)
         if "validation" in record:
             self._validation = describe_validation(record["validation"])
         progress = describe(record, self._smoothed_loss.update(record["loss"]))

@@ -20,13 +20,14 @@ from minscl.hardware import choose_device, choose_float32_matmul, measure_matmul
 from minscl.lora import add_lora, lora_parameters, save_adapter
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, read_config
 from minscl.settings import show_value
-from minscl.training.checkpoint import checkpoint_settings
 from minscl.training.distributed import ProcessGroup, join_process_group, shard_blocks
 from minscl.training.estimate import describe_data, estimate_run, print_samples
 from minscl.training.loop import count_steps, forward_backward, learns
 from minscl.training.memory import decide_memory
 from minscl.training.run_folder import BEST, check_out, read_matmul_mode
+from minscl.training.run_settings import checkpoint_settings
 from minscl.training.task import Task, run_steps
+from minscl.training.tensorboard import check_tensorboard
 from minscl.training.validation import CodeDocuments, HeldOut, Validation, read_held_out
 
 
@@ -43,6 +44,7 @@ def train_adapter(
     """
     out = Path(config.out)
     check_out(config)
+    check_tensorboard(config)
     device, dtype = choose_device(config.device, config.dtype)
     group, device = join_process_group(device)
     if config.fsdp and group.size == 1:

@@ -81,7 +81,7 @@ def run_steps(task: Task, config: RunConfig, device: torch.device, group: Proces
         report_not_finite(task.samples, out, group.is_main),  # after the progress bar is closed
     ):
         run.validate_last_step(stop)
-        with MetricsLog(out, run.done, total_steps, enabled=group.is_main) as log:
+        with MetricsLog(out, run.done, total_steps, group.is_main, config.tensorboard) as log:
             for record in train_steps(
                 task.model,
                 list(task.parameters.values()),

@@ -98,8 +98,8 @@ class HeldOut:
 def read_held_out(config: RunConfig, tokenizer: Tokenizer, training: Sequence[Sample]) -> HeldOut:
     """A sample of the records of `config.validate`.
 
-    Raises InputError as read_documents_and_pairs does, for a record that is also in `training`, and where all are longer
-    than `config.max_length`.
+    Raises InputError as read_documents_and_pairs does, for a record that is also in `training`, and where all have more
+    than `config.max_length` tokens.
     """
     codebook = CodeBook.load()
     documents, pairs = read_documents_and_pairs(config.validate, codebook)
