@@ -1,6 +1,6 @@
 """Command: base model + LoRA adapter → one merged Hugging Face folder that transformers and vLLM load.
 
-    python -m minscl.export --model DIR --adapter DIR --out DIR
+    python -m minscl.export --model DIR --adapter DIR --out DIR [--gguf]
 
 Read next: lora/inject.py (merge_lora), model/load.py (save_model).
 """
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from minscl import gguf_export
 from minscl.cli import flag, parse_flags, path_flag, require
 from minscl.command import run_command
 from minscl.config import DEMO
@@ -29,6 +30,7 @@ class ExportConfig:
     model: str = flag(str(DEMO), "base model folder", role="input")
     adapter: str = flag(str(DEMO / "adapter"), "LoRA adapter folder", role="input")
     out: str = path_flag("folder to write, new or empty", role="output folder")
+    gguf: bool = flag(False, "write one file for llama.cpp, model.gguf, instead (the gguf extra)")
 
 
 def export(config: ExportConfig) -> Path:
@@ -42,6 +44,8 @@ def export(config: ExportConfig) -> Path:
     check_empty(out)
     output_path(out / "config.json")  # a folder that cannot be written is said before minutes of loading
     folder = require(config.model, "--model")
+    if config.gguf:
+        gguf_export.check_gguf(folder)
     adapter = require(config.adapter, "--adapter")
     calibration.read_calibrations(adapter)  # a damaged file is not copied
     model = load_model(folder)
@@ -51,12 +55,16 @@ def export(config: ExportConfig) -> Path:
     with lock_folder(out):
         check_empty(out)  # another run may have written it since
         with removed_on_error(out, existed):
-            for path in (*(folder / name for name in TOKENIZER_FILES), adapter / calibration.FILE):
+            names = () if config.gguf else TOKENIZER_FILES  # model.gguf holds the tokenizer
+            for path in (*(folder / name for name in names), adapter / calibration.FILE):
                 if path_kind(path) != "missing":
                     content = read_bytes(path)
                     with replace_file(out / path.name, "wb") as file:
                         file.write(content)
-            save_model(model, out)
+            if config.gguf:
+                gguf_export.write_gguf(model, folder, out / gguf_export.FILE)
+            else:
+                save_model(model, out)
     return out
 
 
@@ -72,7 +80,7 @@ def removed_on_error(out: Path, existed: bool) -> Iterator[None]:
 
     `existed`: whether it was there, empty, before.
     """
-    names = (*TOKENIZER_FILES, calibration.FILE, "config.json")
+    names = (*TOKENIZER_FILES, calibration.FILE, "config.json", gguf_export.FILE)
     try:
         yield
     except BaseException:
