@@ -23,6 +23,7 @@ SCL = "scl"
 HEADS = PLM_ICD, PLM_CA, GKI_ICD = ("plm-icd", "plm-ca", "gki-icd")  # the systems of heads/
 # What only a head's training reads.
 HEAD_FIELDS = ("system", "window", "bidirectional")
+WEIGHTS = ("", "int8")  # choices of --weights: as stored; model/int8.py
 AUTO, ON, OFF = RECOMPUTE = ("auto", "on", "off")
 DEMO = Path(__file__).parent / "demo"  # the embedded model, its adapter and a few training samples
 
@@ -67,6 +68,9 @@ class RunConfig:
     max_length: int = flag(8192, "tokens of a sample; a longer document is skipped and named, never cut", minimum=1)
     pack_length: int = flag(8192, "tokens of one packed sequence; shortened where memory does not suffice", minimum=1)
     seed: int = flag(0, "seed of the data order, LoRA's A and dropout", minimum=0)
+    weights: str = flag(
+        "", "int8: the frozen weights in int8, quantised as they are read; none: as stored", choices=WEIGHTS
+    )
     dtype: str = flag("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")
     device: str = flag("auto", "cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
     save_every: int = flag(100, "steps between checkpoints", minimum=1)
@@ -90,6 +94,8 @@ class RunConfig:
             raise InputError(
                 f"--max-length {self.max_length}: the longest sample must fit in --pack-length {self.pack_length}"
             )
+        if self.fsdp and self.weights:
+            raise InputError(f"--fsdp --weights {self.weights}: FSDP splits float weights only; leave one of them out")
 
 
 def _instruct(name: str) -> RunConfig:
@@ -147,6 +153,8 @@ def check_system_flags(system: str, flags: Mapping[str, Any]) -> None:
                     f"--system {system} {flag_name(name)}: a head is trained on the codes of --documents, in one "
                     f"process, and validated at its end; leave {flag_name(name)} out"
                 )
+        if "weights" in flags:
+            raise InputError(f"--system {system} --weights: heads read the weights as stored; leave --weights out")
     for name in HEAD_FIELDS[1:]:
         if system == SCL and name in flags:
             raise InputError(f"{flag_name(name)}: only heads read it; leave it out, or give --system {HEADS[0]}")

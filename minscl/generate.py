@@ -87,7 +87,9 @@ def code(
             raise InputError(
                 f"--compile: needs a GPU for CUDA graphs, and the model is on {device}; leave the flag out"
             )
-        model, tokenizer = load_pretrained(config.model, config.adapter, device=config.device, dtype=config.dtype)
+        model, tokenizer = load_pretrained(
+            config.model, config.adapter, device=config.device, dtype=config.dtype, weights=config.weights
+        )
         pack_weights(model)
     asker = make_asker(config, model, tokenizer, codebook, memory)
     if config.system == LOOKUP:

@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from minscl.cli import flag, flag_name, positional
-from minscl.config import DEMO, HEADS
+from minscl.config import DEMO, HEADS, WEIGHTS
 from minscl.data.calibration import NONE, PASSAGE, SETTING, Calibration, passage_length, threshold
 from minscl.data.icd import CodeBook
 from minscl.data.resuming import code_set_settings
@@ -104,6 +104,11 @@ class GenerateConfig:
         maximum=1e6,
     )
     compile: bool = flag(False, "replay decoding steps as CUDA graphs, instead of speculative decoding; GPU only")
+    weights: str = flag(
+        "",
+        "int8: a byte for each weight of the projections, quantised as they are read; none: as the folder has them",
+        choices=WEIGHTS,
+    )
     dtype: str = flag("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")
     device: str = flag("auto", "cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
     json: bool = flag(False, "print one coded document per line, as JSON")
@@ -153,6 +158,8 @@ class GenerateConfig:
             raise InputError(f"--endpoint {self.endpoint}: --model is missing; give the name of the server's model")
         if self.adapter:
             raise InputError(f"--endpoint {self.endpoint} --adapter: the server has its own; leave --adapter out")
+        if self.weights:
+            raise InputError(f"--endpoint {self.endpoint} --weights: the server has its own; leave --weights out")
 
     @property
     def needs_weights(self) -> bool:
@@ -191,6 +198,7 @@ def settings_of(
     more than the last digits of scores.
     """
     names = ["system", "grounded", SETTING, "min_score", "dtype"]
+    names += ["weights"] if config.weights else []  # "": as in documents of before int8
     names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
     _, dtype = choose_device(config.device, config.dtype)
     values = dataclasses.asdict(config) | {"dtype": str(dtype).removeprefix("torch."), "grounded": config.is_grounded}

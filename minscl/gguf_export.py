@@ -42,7 +42,10 @@ PRE_TOKENIZERS = {
 def check_gguf(folder: Path) -> None:
     """Raises InputError where the package is missing or llama.cpp would not compute what the model in `folder` does."""
     _gguf()
-    _check_rope(read_config(folder), folder)
+    config = read_config(folder)
+    if config.weights:
+        raise InputError(f"{folder}: holds {config.weights} weights; export the float model that they were made of")
+    _check_rope(config, folder)
     _pre_tokenizer(folder)
 
 

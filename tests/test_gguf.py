@@ -171,7 +171,12 @@ def test_what_llama_cpp_would_read_otherwise_is_refused(gguf, tmp_path, monkeypa
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="YaRN with settings of its own"):
         gguf_export.check_gguf(folder)
-    model = load_model(write_folder(tmp_path / "lora"))
+    done = call_command(export.main, "--gguf", "--weights", "int8", "--out", tmp_path / "out")
+    assert done.returncode == 2 and "--gguf --weights int8: llama.cpp quantises by its own tools" in done.stderr
+    save_model(load_model(write_folder(tmp_path / "lora"), weights="int8"), tmp_path / "int8")
+    with pytest.raises(InputError, match="holds int8 weights; export the float model"):
+        gguf_export.check_gguf(tmp_path / "int8")
+    model = load_model(tmp_path / "lora")
     add_lora(model, rank=2)
     with pytest.raises(InputError, match="takes the merged model"):
         write_gguf(model, tmp_path / "lora", tmp_path / "model.gguf")

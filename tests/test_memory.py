@@ -137,7 +137,7 @@ def test_too_little_memory_ends_before_the_weights_are_read(training_folder, tmp
     assert train_here(*run_flags(training_folder), "--out", tmp_path / "run") == 2
     data, refusal = capsys.readouterr().err.splitlines()
     assert data.startswith("data: ") and refusal.startswith("minscl: memory: the forecast is 0.")
-    assert "and 0.0 GiB are free; use a smaller --max-length, --dtype bfloat16" in refusal
+    assert "and 0.0 GiB are free; use a smaller --max-length, --weights int8, --dtype bfloat16" in refusal
     assert not (tmp_path / "run").exists()
 
 

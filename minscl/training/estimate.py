@@ -5,8 +5,9 @@
 
 N: weights of the blocks' linear layers. 4 N: 2 N for the forward pass, 2 N for the gradient of the activations;
 frozen weights need no gradient of their own. `--recompute on` adds 2 N. 16 bytes: a float32 LoRA parameter, its
-gradient and AdamW's two moments. The longest pack is the longest that any step can have, so that no rare step of two
-long documents needs more than the estimate.
+gradient and AdamW's two moments. Weights in int8 count a byte each, and the float copy of the largest
+(frozen_int8_bytes). The longest pack is the longest that any step can have, so that no rare step of two long documents
+needs more than the estimate.
 
 Read next: memory.py, which compares it with what is free; loop.py.
 """
@@ -26,6 +27,8 @@ from minscl.data.samples import Tokenizer, show_sample
 from minscl.errors import printable
 from minscl.lora import add_lora, lora_parameters
 from minscl.model import Decoder, ModelConfig
+from minscl.model.config import INT8
+from minscl.model.int8 import GPU_BLOCK, quantise_weights
 from minscl.training.loop import LOGIT_CHUNK, count_steps
 
 EFFICIENCY = 0.6  # share of the matmul rate that a whole step reaches on a CPU; an H200: 0.06 to 0.23 (benchmarks.md)
@@ -116,8 +119,11 @@ def estimate_memory(
     """Peak memory in bytes of one process; `longest`: tokens of the longest pack."""
     parameters = count_parameters(model_config, config.rank)
     itemsize = torch.empty((), dtype=dtype).element_size()
-    held_weights = parameters.blocks / (processes if config.fsdp else 1) + (parameters.model - parameters.blocks)
-    memory = itemsize * held_weights + 16 * parameters.trainable
+    if INT8 in (config.weights, model_config.weights):
+        held = frozen_int8_bytes(model_config, itemsize)
+    else:
+        held = itemsize * (parameters.blocks / (processes if config.fsdp else 1) + parameters.model - parameters.blocks)
+    memory = held + 16 * parameters.trainable
     memory += longest * saved_bytes_per_token(model_config, itemsize, config.recompute == ON)
     # one chunk of logits: as computed, in float32, and the float32 softmax and its gradient
     memory += min(LOGIT_CHUNK, longest) * model_config.vocab_size * (12 + itemsize)
@@ -148,6 +154,21 @@ def count_parameters(model_config: ModelConfig, rank: int) -> Parameters:
     blocks = sum(parameter.numel() for parameter in model.model.layers.parameters())
     add_lora(model, rank)
     return Parameters(all_weights, blocks, sum(parameter.numel() for _, parameter in lora_parameters(model)))
+
+
+@functools.lru_cache
+def frozen_int8_bytes(model_config: ModelConfig, itemsize: int) -> int:
+    """Bytes of a model with int8 projections, and of the largest float copy that one of them takes (model/int8.py).
+
+    `itemsize`: bytes of one number of the embeddings, norms and biases.
+    """
+    with torch.device("meta"):
+        model = Decoder(model_config)
+    quantise_weights(model)
+    held = itemsize * sum(parameter.numel() for parameter in model.parameters())
+    matrices = [buffer for buffer in model.buffers() if buffer.dtype == torch.int8]
+    copied = min(GPU_BLOCK, max(matrix.numel() for matrix in matrices))
+    return held + sum(buffer.nbytes for buffer in model.buffers()) + itemsize * copied
 
 
 def saved_bytes_per_token(model_config: ModelConfig, itemsize: int, recompute: bool) -> int:

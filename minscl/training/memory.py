@@ -24,6 +24,7 @@ from minscl.data.sample_types import Sample
 from minscl.errors import InputError
 from minscl.hardware import free_memory
 from minscl.model import ModelConfig
+from minscl.model.config import INT8
 from minscl.training.checkpoint import read_newest_settings
 from minscl.training.distributed import ProcessGroup
 from minscl.training.estimate import estimate_memory, longest_pack
@@ -98,6 +99,7 @@ def fit_to_memory(
     least = f", {gibibytes(memory)} with {changes}" if changes else ""
     remedies = ["a smaller --max-length" if may_shorten else "another --out, to begin again with shorter packs"]
     remedies += ["--recompute auto"] if config.recompute == OFF else []
+    remedies += [] if config.weights or config.fsdp or model_config.weights else [f"--weights {INT8}"]
     remedies += ["--dtype bfloat16"] if dtype == torch.float32 else []
     raise InputError(
         f"memory: the forecast is {gibibytes(forecasts[0])}{least}, and {gibibytes(free)} are free; use "

@@ -52,6 +52,8 @@ def train_adapter(
             "--fsdp: splits weights among processes; start them with torchrun --nproc-per-node N -m minscl.train"
         )
     tokenizer, model_config = load_tokenizer(config.model), read_config(Path(config.model))
+    if config.fsdp and model_config.weights:
+        raise InputError(f"--fsdp: {config.model} holds int8 weights, which FSDP cannot split; leave --fsdp out")
     samples, data_summary = read_data(config, tokenizer)
     check_token_ids(samples, model_config.vocab_size)
     held_out = read_held_out(config, tokenizer, samples) if config.validate else None
@@ -163,7 +165,13 @@ def measure_machine(config: RunConfig, device: torch.device, dtype: torch.dtype)
 
 def load_model_with_lora(config: RunConfig, device: torch.device, dtype: torch.dtype) -> Decoder:
     """The frozen base model with LoRA layers to train, in train mode; with --fsdp, split among the processes."""
-    model = load_model(config.model, device="cpu" if config.fsdp else device, dtype=dtype, mapped=config.fsdp)
+    model = load_model(
+        config.model,
+        device="cpu" if config.fsdp else device,
+        dtype=dtype,
+        mapped=config.fsdp,
+        weights=config.weights,
+    )
     add_lora(model, config.rank, config.alpha, config.dropout, seed=config.seed)
     if config.fsdp:
         shard_blocks(model, [parameter for _, parameter in lora_parameters(model)], device)

@@ -38,6 +38,8 @@ def checkpoint_settings(config: RunConfig, dtype: torch.dtype, token_ids: Iterab
     for ids in token_ids:
         data_digest.update(repr(ids).encode())
     unused = HEAD_FIELDS if config.system == SCL else ()  # so that runs of before heads/ can be resumed
+    if not config.weights:  # and those of before int8
+        unused = (*unused, "weights")
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in (*RESUMABLE, *unused)}
     return settings | {
         "model": folder_digest(config.model),
