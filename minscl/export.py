@@ -1,6 +1,6 @@
 """Command: base model + LoRA adapter → one merged Hugging Face folder that transformers and vLLM load.
 
-    python -m minscl.export --model DIR --adapter DIR --out DIR [--weights int8]
+    python -m minscl.export --model DIR --adapter DIR --out DIR [--weights int8 | --gguf]
 
 With --weights int8 the folder holds int8 weights (model/int8.py), which minscl alone loads.
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from minscl import gguf_export
 from minscl.cli import flag, parse_flags, path_flag, require
 from minscl.command import run_command
 from minscl.config import DEMO, WEIGHTS
@@ -34,6 +35,7 @@ class ExportConfig:
         "", "int8: projections in int8, for minscl alone, a folder about half the size", choices=WEIGHTS
     )
     out: str = path_flag("folder to write, new or empty", role="output folder")
+    gguf: bool = flag(False, "write one file for llama.cpp, model.gguf, instead (the gguf extra)")
 
 
 def export(config: ExportConfig) -> Path:
@@ -47,6 +49,10 @@ def export(config: ExportConfig) -> Path:
     check_empty(out)
     output_path(out / "config.json")  # a folder that cannot be written is said before minutes of loading
     folder = require(config.model, "--model")
+    if config.gguf and config.weights:
+        raise InputError("--gguf --weights int8: llama.cpp quantises by its own tools; leave one of them out")
+    if config.gguf:
+        gguf_export.check_gguf(folder)
     adapter = None if config.adapter == "none" else require(config.adapter, "--adapter")
     calibrated = adapter or folder
     calibration.read_calibrations(calibrated)  # a damaged file is not copied
@@ -55,12 +61,16 @@ def export(config: ExportConfig) -> Path:
     with lock_folder(out):
         check_empty(out)  # another run may have written it since
         with removed_on_error(out, existed):
-            for path in (*(folder / name for name in TOKENIZER_FILES), calibrated / calibration.FILE):
+            names = () if config.gguf else TOKENIZER_FILES  # model.gguf holds the tokenizer
+            for path in (*(folder / name for name in names), calibrated / calibration.FILE):
                 if path_kind(path) != "missing":
                     content = read_bytes(path)
                     with replace_file(out / path.name, "wb") as file:
                         file.write(content)
-            save_model(model, out)
+            if config.gguf:
+                gguf_export.write_gguf(model, folder, out / gguf_export.FILE)
+            else:
+                save_model(model, out)
     return out
 
 
@@ -76,7 +86,7 @@ def removed_on_error(out: Path, existed: bool) -> Iterator[None]:
 
     `existed`: whether it was there, empty, before.
     """
-    names = (*TOKENIZER_FILES, calibration.FILE, "config.json")
+    names = (*TOKENIZER_FILES, calibration.FILE, "config.json", gguf_export.FILE)
     try:
         yield
     except BaseException:

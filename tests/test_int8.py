@@ -351,7 +351,7 @@ def test_a_run_over_int8_weights_resumes_exactly(training_folder, tmp_path, caps
 
 def test_a_run_of_before_int8_can_be_resumed():
     """Guards a setting in the checkpoint that no earlier run has."""
-    from minscl.training.checkpoint import checkpoint_settings
+    from minscl.training.run_settings import checkpoint_settings
 
     config = RunConfig()
     assert "weights" not in checkpoint_settings(config, torch.float32, [])
