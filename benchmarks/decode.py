@@ -226,7 +226,10 @@ def main() -> None:
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
-    cpu, dtypes = torch.device("cpu"), [weights for weights in args.weights if weights != INT8]
+    cpu, dtypes = (
+        torch.device("cpu"),
+        [weights for weights in ("float32", "bfloat16") if {weights, INT8} & {*args.weights}],
+    )
     matmul_rates = {dtype: measure_matmul_rate(cpu, getattr(torch, dtype)) for dtype in dtypes}
     rates = " and ".join(f"{rate / 1e9:.0f} ({dtype})" for dtype, rate in matmul_rates.items())
     repeats = ", ".join(f"{args.rounds * job.repeats} ({job.name})" for job in JOBS)
@@ -238,10 +241,11 @@ def main() -> None:
         model = random_model(LLAMA_125M)
         lay_ring(model)
         save_model(model, folder)
-        train_tokenizer(tokenizer_texts(), folder, LLAMA_125M["vocab_size"])
+        texts = list(tokenizer_texts())
+        train_tokenizer(texts, folder, LLAMA_125M["vocab_size"])
         for weights in args.weights:
             if args.peers:
-                write_peer_model(folder, weights)
+                write_peer_model(folder, weights, texts)
             comparison = Comparison(folder, weights, max(matmul_rates.values()), args.peers)
             rows += [row for job in JOBS if job.name in args.jobs for row in comparison.measure(job, args.rounds)]
             notes.append(f"- {comparison.bandwidth_line()}")

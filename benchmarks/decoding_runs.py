@@ -115,12 +115,28 @@ def time_grounding(model, tokenizer, note: str, rounds: int, *, warm_up: bool = 
     )
 
 
-def write_peer_model(folder: Path, weights: str) -> None:
-    """WEIGHTS.gguf for llama.cpp; for int8 its own tool quantises it (decode_peers.py)."""
+def write_peer_model(folder: Path, weights: str, texts: list[str]) -> None:
+    """WEIGHTS.gguf for llama.cpp; for int8 its own tool quantises it (decode_peers.py).
+
+    A tokenizer of GPT-2's kind, with ChatML's special tokens, is trained on `texts` for it, because llama.cpp cannot load minscl's; no text is
+    tokenised.
+    """
+    from tokenizers import ByteLevelBPETokenizer
+
     from minscl.gguf_export import write_gguf
 
+    own, config = folder / "gpt2", json.loads((folder / "config.json").read_text())
+    if not own.exists():
+        own.mkdir()
+        for name in ("config.json", "model.safetensors"):
+            (own / name).symlink_to(folder / name)
+        tokenizer = ByteLevelBPETokenizer()
+        tokenizer.train_from_iterator(
+            texts, vocab_size=config["vocab_size"], special_tokens=["<|im_start|>", "<|im_end|>"]
+        )
+        tokenizer.save(str(own / "tokenizer.json"))
     dtype = torch.bfloat16 if weights == INT8 else getattr(torch, weights)
-    write_gguf(load_model(folder, dtype=dtype), folder, folder / f"{weights}.gguf")
+    write_gguf(load_model(own, dtype=dtype), own, folder / f"{weights}.gguf")
 
 
 def run_peers(python: str, folder: Path, task: dict, rounds: int) -> Iterator[tuple[str, dict, list[float]]]:
