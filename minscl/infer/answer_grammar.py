@@ -19,11 +19,12 @@ Read next: quotable.py, where a quotation may start and end; constrained.py.
 """
 
 import functools
-from collections.abc import Iterable
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import one_line, quotation_reads_back
+from minscl.infer.automaton import Automaton
 from minscl.infer.quotable import MAX_QUOTATION_BYTES, QuotableNote, is_read_as_evidence
 
 # Times that a quotation may be listed. If a second copy were forbidden, a model that repeats itself would have to go on
@@ -95,7 +96,7 @@ State = Text | Evidence | Quote | CodeLine | References | Code | Closed
 Transitions = dict[int, State]  # next byte → state after it
 
 
-class Grammar:
+class Grammar(Automaton):
     """The automaton for answers about one note. While `closing` is set, only transitions towards the end remain.
 
     `codebook`: the code set; None: the default edition. `reference_first=False`: a code's numbers follow its
@@ -133,6 +134,58 @@ class Grammar:
         another = 0 < len(state.codes) < MAX_LINES and not self.closing
         return spell((b"\n", CodeLine(state.evidence_lines, state.codes))) if another else {}
 
+    def only(self, state: State) -> tuple[bytes, State] | None:
+        """As Automaton.only: a fixed text at once, and no transitions made where there are plainly several."""
+        if isinstance(state, Text):
+            return state.rest, state.after
+        if isinstance(state, Quote) and not self.must_end_soon(state):
+            if len(self.note.continued(state.offsets)) > 1:
+                return None
+            offset, end = state.offsets[0], self.note.next_end(state.offsets[0])
+            if len(state.offsets) == 1 and offset not in self.note.ends and end is not None:  # the rest of a word
+                return self.note.bytes[offset:end], Quote(state.quotations, (end,), state.length + end - offset)
+        if isinstance(state, Code) and not self.codebook.is_billable(state.prefix):
+            letters = next_characters(self.codebook, state.prefix)
+            if len(letters) > 1 and not any(code.startswith(state.prefix) for code in state.codes):
+                return None
+        return super().only(state)
+
+    def after(self, state: State, text: bytes) -> State:
+        """As Automaton.after: fixed texts and quotations several bytes at a time."""
+        while text:
+            count = 1
+            if isinstance(state, Text):
+                count = len(state.rest)
+                state = Text(state.rest[len(text) :], state.after) if count > len(text) else state.after
+            elif isinstance(state, Quote) and b"\n" not in text and not self.must_end_soon(state, len(text)):
+                count = len(text)
+                state = Quote(state.quotations, self.note.after(state.offsets, text), state.length + count)
+            elif isinstance(state, Code) and not self.codebook.is_billable(state.prefix):
+                state = Code(state.evidence_lines, state.codes, state.prefix + chr(text[0]))
+            else:
+                state = self.transitions(state)[text[0]]
+            text = text[count:]
+        return state
+
+    def must_end_soon(self, state: Quote, count: int = 0) -> bool:
+        """Whether a quotation that `count` more bytes may follow has to end at its next end."""
+        return self.closing or state.length + count > MAX_QUOTATION_BYTES
+
+    def exhausted(self, state: Code, letters: str) -> bool:
+        """Whether all billable codes that begin with the state's prefix and `letters` have been written."""
+        prefix = state.prefix + letters
+        number = count_billable_below(self.codebook, prefix)
+        return number <= len(state.codes) and number == sum(code.startswith(prefix) for code in state.codes)
+
+    @staticmethod
+    def up_to_white_space(state: Code | References) -> Code | References:
+        """A state after which the same bytes may follow, up to white space, whatever the answer says before: as long as
+        no code is exhausted."""
+        if isinstance(state, Code):
+            return Code(1, (), state.prefix)
+        another = ("",) if 0 < len(state.codes) < MAX_LINES else ()
+        return References(state.evidence_lines, another, state.last, state.digits)
+
     @staticmethod
     def may_end(state: State) -> bool:
         """Whether the answer may end in `state`."""
@@ -147,17 +200,14 @@ class Grammar:
         return spell(*options)
 
     def _in_quotation(self, state: Quote) -> Transitions:
-        continued: dict[int, list[int]] = {}  # next byte → offsets after it
-        for offset in state.offsets:
-            if self.note.may_continue(offset):
-                continued.setdefault(self.note.bytes[offset], []).append(offset + 1)
+        continued = self.note.continued(state.offsets)
         ends = [offset for offset in state.offsets if offset in self.note.ends] if state.length else []
         text = self.note.bytes[ends[0] - state.length : ends[0]].decode("utf-8") if ends else ""
         may_end = bool(ends) and is_read_as_evidence(text)
-        if may_end and (self.closing or state.length > MAX_QUOTATION_BYTES):
+        if may_end and self.must_end_soon(state):
             continued = {}
         transitions: Transitions = {
-            byte: Quote(state.quotations, tuple(offsets), state.length + 1) for byte, offsets in continued.items()
+            byte: Quote(state.quotations, offsets, state.length + 1) for byte, offsets in continued.items()
         }
         if may_end and (self._is_preferred(text, state.quotations) or not transitions):
             transitions[ord("\n")] = Evidence((*state.quotations, text))
@@ -186,20 +236,17 @@ class Grammar:
             return spell((f" {description} [".encode(), References(state.evidence_lines, codes)))
         transitions: Transitions = {}
         for letter in next_characters(self.codebook, state.prefix):
-            candidates = self.codebook.billable_below(state.prefix + letter)[: len(state.codes) + 1]
-            if not all(code in state.codes for code in candidates):
+            if not self.exhausted(state, letter):
                 transitions[ord(letter)] = Code(state.evidence_lines, state.codes, state.prefix + letter)
         return transitions
 
     def _in_references(self, state: References) -> Transitions:
-        allowed = range(state.last + 1, state.evidence_lines + 1)  # references ascend
-        transitions: Transitions = {}
-        for digit in "0123456789":
-            digits = state.digits + digit
-            if any(str(reference).startswith(digits) for reference in allowed):
-                transitions[ord(digit)] = References(state.evidence_lines, state.codes, state.last, digits)
+        transitions: Transitions = {
+            ord(digit): References(state.evidence_lines, state.codes, state.last, state.digits + digit)
+            for digit in next_digits(state.last, state.evidence_lines, state.digits)
+        }
         reference = int(state.digits) if state.digits else 0
-        if reference in allowed:
+        if state.last < reference <= state.evidence_lines:  # references ascend
             if self.closing:
                 transitions = {}
             rest = (state.evidence_lines, state.codes)
@@ -215,6 +262,21 @@ def spell(*options: tuple[bytes, State]) -> Transitions:
 
 
 @functools.cache
-def next_characters(codebook: CodeBook, prefix: str) -> Iterable[str]:
+def next_characters(codebook: CodeBook, prefix: str) -> list[str]:
     """The characters that follow `prefix` in billable codes, sorted."""
     return sorted({code[len(prefix)] for code in codebook.billable_below(prefix) if len(code) > len(prefix)})
+
+
+@functools.cache
+def count_billable_below(codebook: CodeBook, prefix: str) -> int:
+    """The number of billable codes that start with `prefix`."""
+    return bisect_left(codebook.billable, prefix + "\x7f") - bisect_left(codebook.billable, prefix)
+
+
+@functools.cache
+def next_digits(last: int, evidence_lines: int, digits: str) -> str:
+    """The digits that may follow `digits` in a number above `last` and at most `evidence_lines`."""
+    numbers = range(last + 1, evidence_lines + 1)
+    return "".join(
+        digit for digit in "0123456789" if any(str(number).startswith(digits + digit) for number in numbers)
+    )
