@@ -6,7 +6,8 @@
     [1, 2] I50.23 <its description>                                    states CodeLine, References, Code; the
                                                                        description is fixed
 
-A state is a small immutable value; `transitions(state)` maps each byte that may come next to the state after it.
+A state (answer_states.py) is a small immutable value; `transitions(state)` maps each byte that may come next to the
+state after it.
 Nothing here depends on tokens: constrained.py walks the vocabulary along these transitions. White space in the note
 counts as single spaces, since a quotation is one line (data/prompts.py).
 
@@ -20,10 +21,21 @@ Read next: quotable.py, where a quotation may start and end; constrained.py.
 
 import functools
 from bisect import bisect_left
-from dataclasses import dataclass
 
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import one_line, quotation_reads_back
+from minscl.infer.answer_states import (
+    Closed,
+    Code,
+    CodeLine,
+    Evidence,
+    Quote,
+    References,
+    State,
+    Text,
+    Transitions,
+    spell,
+)
 from minscl.infer.automaton import Automaton
 from minscl.infer.quotable import MAX_QUOTATION_BYTES, QuotableNote, is_read_as_evidence
 
@@ -31,69 +43,6 @@ from minscl.infer.quotable import MAX_QUOTATION_BYTES, QuotableNote, is_read_as_
 # to a longer quotation than it intended. A third is forbidden, which ends loops.
 MAX_COPIES = 2
 MAX_LINES = 99  # of evidence, and of codes
-
-
-@dataclass(frozen=True)
-class Text:
-    """A fixed text of which `rest` is still to be written, then the state `after`."""
-
-    rest: bytes
-    after: "State"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Between evidence lines; `quotations` have been written."""
-
-    quotations: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Quote:
-    """In an evidence line: `offsets` into the note just after each occurrence of the `length` bytes written so far."""
-
-    quotations: tuple[str, ...]
-    offsets: tuple[int, ...]
-    length: int
-
-
-@dataclass(frozen=True)
-class CodeLine:
-    """At the start of a code line; `codes` have been written."""
-
-    evidence_lines: int
-    codes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class References:
-    """In a code line's brackets, after reference `last` (0: none yet); `digits` of the next one have been written."""
-
-    evidence_lines: int
-    codes: tuple[str, ...]
-    last: int = 0
-    digits: str = ""
-
-
-@dataclass(frozen=True)
-class Code:
-    """In the code of a code line, of which `prefix` has been written."""
-
-    evidence_lines: int
-    codes: tuple[str, ...]
-    prefix: str = ""
-
-
-@dataclass(frozen=True)
-class Closed:
-    """After a code line, or after `none` (no `codes`): the answer may end."""
-
-    evidence_lines: int = 0
-    codes: tuple[str, ...] = ()
-
-
-State = Text | Evidence | Quote | CodeLine | References | Code | Closed
-Transitions = dict[int, State]  # next byte → state after it
 
 
 class Grammar(Automaton):
@@ -256,11 +205,6 @@ class Grammar(Automaton):
         return transitions
 
 
-def spell(*options: tuple[bytes, State]) -> Transitions:
-    """Transitions on the first byte of each (text, state after it); no two texts start with the same byte."""
-    return {text[0]: Text(text[1:], after) if len(text) > 1 else after for text, after in options}
-
-
 @functools.cache
 def next_characters(codebook: CodeBook, prefix: str) -> list[str]:
     """The characters that follow `prefix` in billable codes, sorted."""
@@ -277,6 +221,4 @@ def count_billable_below(codebook: CodeBook, prefix: str) -> int:
 def next_digits(last: int, evidence_lines: int, digits: str) -> str:
     """The digits that may follow `digits` in a number above `last` and at most `evidence_lines`."""
     numbers = range(last + 1, evidence_lines + 1)
-    return "".join(
-        digit for digit in "0123456789" if any(str(number).startswith(digits + digit) for number in numbers)
-    )
+    return "".join(digit for digit in "0123456789" if any(str(number).startswith(digits + digit) for number in numbers))

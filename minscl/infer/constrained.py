@@ -18,7 +18,8 @@ from typing import Any
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import render_evidence
 from minscl.errors import InputError
-from minscl.infer.answer_grammar import Code, Evidence, Grammar, Quote, References, State
+from minscl.infer.answer_grammar import Grammar
+from minscl.infer.answer_states import Code, Evidence, Quote, References, State
 from minscl.infer.automaton import Automaton
 from minscl.infer.note_tokens import NEWLINE, NoteTokens
 from minscl.infer.quotation_grammar import QuotationGrammar

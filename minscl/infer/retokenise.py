@@ -13,7 +13,7 @@ from minscl.infer.token_trie import token_trie
 
 
 class WrittenAnswer:
-    """An answer so far: its `ids`, and in `text` the bytes of these. `prefix`: its part that is already in the prompt."""
+    """An answer so far: its `ids`, and `text`, the bytes of these. `prefix`: its part that is already in the prompt."""
 
     def __init__(self, tokenizer, prefix: str = "") -> None:
         self.tokenizer, self.trie = tokenizer, token_trie(tokenizer)
