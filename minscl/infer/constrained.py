@@ -92,10 +92,9 @@ class AutomatonGuide:
         while not self.automaton.may_end(state) and (step := self.automaton.only(state)):
             text, state = text + step[0], step[1]
         tokens = self.answer.tokenise(text) if len(text) >= MIN_FORCED_BYTES else []
-        # A last token that may merge with what follows is left to the model: "a", where "ab" is a token and b may
-        # follow.
+        # What may merge with the bytes that follow is left to the model: "a", where "ab" is a token and b may follow.
         following = self.automaton.transitions(state) if tokens else ()
-        return tokens[:-1] if any(self.answer.may_merge(text, tokens, byte) for byte in following) else tokens
+        return tokens[: min((self.answer.settled(text, tokens, byte) for byte in following), default=len(tokens))]
 
     def _check_budget(self) -> None:
         """Called before each choice; nothing to do where every answer is short."""

@@ -9,6 +9,7 @@ with those written once.
 Read next: constrained.py.
 """
 
+from minscl.infer.sequence import common_prefix_length
 from minscl.infer.token_trie import token_trie
 
 
@@ -47,11 +48,12 @@ class WrittenAnswer:
         self._settle(ids, written)
         return tokens if same and b"".join(self.trie.token_bytes[token] or b"" for token in tokens) == text else []
 
-    def may_merge(self, text: bytes, tokens: list[int], byte: int) -> bool:
-        """Whether `tokens`, of `text`, would not all be the same if `byte` followed."""
+    def settled(self, text: bytes, tokens: list[int], byte: int) -> int:
+        """How many of `tokens`, those of `text`, stay as they are where `byte` follows `text`."""
         if self.trie.fall_apart(text[-1], byte):
-            return False
-        return self.tokenise(text + bytes([byte]))[: len(tokens)] != tokens
+            return len(tokens)
+        longer = self.tokenise(text + bytes([byte]))
+        return common_prefix_length(tokens, longer) if longer else len(tokens) - 1
 
     def _settle(self, ids: list[int], written: list[int]) -> None:
         """Compare the tokens up to the last space with those `written`; `ids` are the tokenizer's since _bytes."""
