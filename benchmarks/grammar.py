@@ -5,7 +5,7 @@
 A byte-level BPE vocabulary of Llama 3.1's size and pattern, 128,256 tokens, is trained on the repository's texts and,
 as those alone do not fill it, on the sources of Python's standard library. Invented notes and case reports are answered
 without a model, by random logits: in the gold answer's tokens, which are made the most probable ones, and in random
-tokens among those allowed. Only the time that is not the model's is counted, one thread, from the first token of the
+tokens among those allowed, where those that end a section are made improbable, so that answers are long. Only the time that is not the model's is counted, one thread, from the first token of the
 first note on. A row's sum of exponentials over the vocabulary, for the probability among all tokens, is in `choose`.
 
 The peer, llguidance, is measured in the same run where it is installed (grammar_peer.py).
@@ -119,7 +119,7 @@ def answer(tokenizer, document: CodedDocument, rows: torch.Tensor, gold: list[in
     guide = TimedGuide(tokenizer, document.text, MAX_NEW_TOKENS)
     sequence = Sequence([], MAX_NEW_TOKENS, stop_ids, guide)
     while not sequence.done:
-        row = rows[sequence.forwards % ROWS][None]  # (1, V)
+        row = rows[len(times.parts["choose"]) % ROWS][None]  # (1, V)
         token = None if gold is None else gold[len(guide.ids)]
         if token is not None:
             row[0, token] += PREFERENCE
@@ -164,8 +164,11 @@ def main() -> None:
             Guide(tokenizer, document.text, MAX_NEW_TOKENS)
             build.append(time.perf_counter() - began)
             answer(tokenizer, document, rows, gold_tokens(tokenizer, document), by_gold)
+        endings = [token for word in ("n", "no", "none", "C", "Code", "Codes") for token in tokenizer.encode(word)]
+        rows[:, [*endings, *tokenizer.stop_ids]] -= PREFERENCE
         for document in documents:
             answer(tokenizer, document, rows, None, by_chance)
+        rows[:, [*endings, *tokenizer.stop_ids]] += PREFERENCE
         answers = [gold_tokens(tokenizer, item) for item in documents]
         peer = measure_peer(tokenizer, folder, documents, answers, rows)
     lines = [

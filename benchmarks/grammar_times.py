@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 VOCABULARY = 128_256
 ROWS = 32  # of random logits, in turn, so that none is in the fastest cache
-PREFERENCE = 100.0  # added to the logit of the gold answer's token
+PREFERENCE = 30.0  # added to the logit of the gold answer's token
 PARTS = ("forced", "allowed", "choose")
 
 

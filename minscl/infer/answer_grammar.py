@@ -56,6 +56,8 @@ class Grammar(Automaton):
         self.codebook, self.reference_first = codebook or CodeBook.load(), reference_first
         self.note = QuotableNote(one_line(note))
         self.closing = False
+        self._is_evidence = functools.cache(is_read_as_evidence)  # both are asked several times about a quotation
+        self._reads_back = functools.cache(quotation_reads_back)
 
     def start(self, leading_space: bool = False) -> Text:
         """The state before an answer. `leading_space`: the chat format puts a space before it, as Llama 2's does."""
@@ -152,7 +154,7 @@ class Grammar(Automaton):
         continued = self.note.continued(state.offsets)
         ends = [offset for offset in state.offsets if offset in self.note.ends] if state.length else []
         text = self.note.bytes[ends[0] - state.length : ends[0]].decode("utf-8") if ends else ""
-        may_end = bool(ends) and is_read_as_evidence(text)
+        may_end = bool(ends) and self._is_evidence(text)
         if may_end and self.must_end_soon(state):
             continued = {}
         transitions: Transitions = {
@@ -162,11 +164,10 @@ class Grammar(Automaton):
             transitions[ord("\n")] = Evidence((*state.quotations, text))
         return transitions
 
-    @staticmethod
-    def _is_preferred(text: str, quotations: tuple[str, ...]) -> bool:
+    def _is_preferred(self, text: str, quotations: tuple[str, ...]) -> bool:
         """False for one copy too many, and for a text that the parser would not return unchanged: such a quotation may
         end only where nothing else can follow."""
-        return quotations.count(text) < MAX_COPIES and quotation_reads_back(len(quotations) + 1, text)
+        return quotations.count(text) < MAX_COPIES and self._reads_back(len(quotations) + 1, text)
 
     def _at_code_line(self, state: CodeLine) -> Transitions:
         none = {} if state.codes else spell((b"none", Closed()))
