@@ -5,8 +5,9 @@
 A byte-level BPE vocabulary of Llama 3.1's size and pattern, 128,256 tokens, is trained on the repository's texts and,
 as those alone do not fill it, on the sources of Python's standard library. Invented notes and case reports are answered
 without a model, by random logits: in the gold answer's tokens, which are made the most probable ones, and in random
-tokens among those allowed, where those that end a section are made improbable, so that answers are long. Only the time that is not the model's is counted, one thread, from the first token of the
-first note on. A row's sum of exponentials over the vocabulary, for the probability among all tokens, is in `choose`.
+tokens among those allowed, where those that end a section are made improbable, so that answers are long. Only the time
+that is not the model's is counted, one thread, from the first token of the first note on. A row's sum of exponentials
+over the vocabulary, for the probability among all tokens, is in `choose`.
 
 The peer, llguidance, is measured in the same run where it is installed (grammar_peer.py).
 

@@ -6,7 +6,9 @@ import random
 import pytest
 import torch
 
+from minscl.data.icd import CodeBook
 from minscl.infer import answer_grammar
+from minscl.infer.answer_states import Closed
 from minscl.infer.constrained import MIN_FORCED_BYTES, Guide
 from minscl.infer.sequence import log_sum_exp
 from minscl.model import load_tokenizer
@@ -14,7 +16,6 @@ from tests.test_constrained import MAX_NEW_TOKENS, NOTE
 from tests.test_tokenizer import make_folder
 
 KINDS = ("minscl", "llama3", "qwen2.5", "llama2-sentencepiece", "llama2-sentencepiece-new", "llama2-fast")
-# U07 and U09 have four billable codes: an answer soon has all that begin with U.
 NOTES = (NOTE, "COVID, HTN. HTN: HTN, a a a (b) [1]; cafe\u0301", "x" * 130 + " end. DM2 " + "naïve " * 40)
 
 
@@ -87,7 +88,8 @@ def test_allowed_and_forced_tokens_are_those_of_the_plain_way(kind, tmp_path, mo
     """Guards: a token set of another note, of another code's prefix or of before the limit was near; a code that has
     been written; a cut in the answer across which tokens merge; an offset lost in a word or a long quotation."""
     tokenizer = load_tokenizer(make_folder(tmp_path, kind))
-    stop_ids, pieces, forced_tokens, lines = frozenset(tokenizer.stop_ids), tokenizer.pieces(), 0, 0
+    stop_ids, pieces = frozenset(tokenizer.stop_ids), tokenizer.pieces()
+    last_letter, forced_tokens, lines, exhausted = set(CodeBook.load().billable_below("U")), 0, 0, 0
     cases = [
         (note, choose, {"reference_first": order})
         for note in NOTES
@@ -95,7 +97,7 @@ def test_allowed_and_forced_tokens_are_those_of_the_plain_way(kind, tmp_path, mo
     ]
     cases += [(NOTE, at_random, {"evidence": ["DM2", "cafe\u0301", "heart failure"]})]
     cases += [(NOTE, in_long_tokens, {"quotations_only": True})]
-    for seed, (note, choose, arguments) in enumerate(cases):
+    for seed, (note, choose, arguments) in enumerate(cases * 3):
         monkeypatch.setattr(answer_grammar, "MAX_QUOTATION_BYTES", 30 if seed % 2 else 300)
         guide, plain = (cls(tokenizer, note, MAX_NEW_TOKENS, **arguments) for cls in (Guide, PlainGuide))
         pick = choose(random.Random(seed), pieces, stop_ids)
@@ -117,7 +119,8 @@ def test_allowed_and_forced_tokens_are_those_of_the_plain_way(kind, tmp_path, mo
             guide.advance(token)
             plain.advance(token)
         lines += guide.answer.text.count(b"\n")
-    assert forced_tokens > 300 and lines > 60
+        exhausted += isinstance(guide.state, Closed) and last_letter <= set(guide.state.codes)
+    assert forced_tokens > 300 and lines > 60 and exhausted
 
 
 def test_forced_tokens_do_not_merge_with_what_follows(tmp_path):
@@ -125,13 +128,14 @@ def test_forced_tokens_do_not_merge_with_what_follows(tmp_path):
     with the next byte."""
     from study.tokenizer import train_tokenizer
 
-    train_tokenizer(["W07 XXXA XXXA XXXA XXXD XX XX XX", "Codes Evidence"] * 9, tmp_path, vocab_size=300)
+    train_tokenizer([".".join(["XA"] * 4 + ["XX", "XXXA"] * 3)] * 9, tmp_path, vocab_size=300)
     tokenizer = load_tokenizer(tmp_path)
     guide = Guide(tokenizer, "A fall.", MAX_NEW_TOKENS, evidence=["fall"])
     for token in tokenizer.encode("[1] W07"):
         guide.advance(token)
     whole = tokenizer.encode_answer_start("Evidence:\n1. fall\nCodes:\n[1] W07.XXXA")
-    assert guide.ids == whole[: len(guide.ids)] and len(tokenizer.encode(".XXXA")) == 2
+    assert guide.ids == whole[: len(guide.ids)]
+    assert len(tokenizer.encode("XXXA")) == 1 and len(tokenizer.encode("XXX")) == 2
     assert guide.forced() == tokenizer.encode(".")
 
 
