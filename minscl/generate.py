@@ -11,6 +11,8 @@
 Decoding is grounded: every quotation is the note's, every code billable. --free is the paper's plain generation. Where
 the model has a calibration.json, scores are calibrated and codes below its threshold are left out.
 
+On a terminal, the answer to a single note is shown as it is written, above the table.
+
 With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped. Nothing leaves the
 machine, unless --endpoint names a server elsewhere and --allow-remote allows it: only then is a connection opened.
 
@@ -57,6 +59,7 @@ from minscl.infer.systems.mac import multi_agent_coding
 from minscl.infer.systems.questions import Asker, Dialogue, run_dialogues
 from minscl.infer.systems.retrieval import Retriever
 from minscl.infer.systems.verify import verify_documents
+from minscl.live_answer import LiveAnswer
 from minscl.page import page_html
 from minscl.pretrained import describe_weights, load_pretrained
 
@@ -98,11 +101,14 @@ def code(
         coded = run_dialogues(dialogue_of(config.system, codebook), notes, asker, config.batch_size, skip)
         coded = (finish(document, codebook, calibration, config.min_score) for document in coded)
     else:
+        system = choose_system(config.system, config.sampling())
+        alone = len(notes) == system.chains == 1 and not (config.json or config.html or config.out)
+        live = LiveAnswer(tokenizer) if alone and sys.stdout.isatty() else None
         coded = code_notes(
             model,
             tokenizer,
             notes,
-            system=choose_system(config.system, config.sampling()),
+            system=system,
             evidence=evidence,
             grounded=config.is_grounded,
             batch_size=config.batch_size,
@@ -113,7 +119,9 @@ def code(
             calibration=calibration,
             min_score=config.min_score,
             passage=config.passage,
+            on_tokens=live.on_tokens if live else None,
         )
+        coded = live.until_finished(coded) if live else coded
     if config.verify:
         verified = verify_documents(coded, codebook, asker, config.batch_size, skip)
         coded = (check_document(document, codebook) for document in verified)

@@ -7,7 +7,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Fast
 
 from minscl.errors import InputError
-from minscl.infer.constrained import TokenTrie
+from minscl.infer.token_trie import TokenTrie
 from minscl.model import load_tokenizer
 from tests.test_tokenizer import CHATML, QWEN_SPECIAL, THINK, byte_level, make_folder
 

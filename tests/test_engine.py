@@ -2,6 +2,7 @@
 once; memory is bounded. test_coding_runs.py has whole runs over many notes."""
 
 import logging
+from array import array
 
 import pytest
 import torch
@@ -72,7 +73,7 @@ class ForcingGuide:
         return [5, 7] if len(self.ids) % 4 == 2 else []
 
     def allowed(self, stop_ids):
-        return list(range(20, V))
+        return array("q", range(20, V))
 
     def advance(self, token):
         self.ids.append(token)

@@ -1,10 +1,13 @@
 """`minscl.generate` as a user runs it: real files, exit status, one line per error. Most tests call it in this
 process."""
 
+import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,8 @@ from minscl.data.jsonl import write_jsonl
 from minscl.data.notes import read_evidence
 from minscl.data.resuming import already_coded, evidence_setting
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
-from minscl.errors import InputError
+from minscl.errors import InputError, printable
+from minscl.generate import main
 from minscl.infer.answer import score_below
 from minscl.lora import add_lora, save_adapter
 from minscl.model import Decoder, ModelConfig, load_model
@@ -324,3 +328,31 @@ def test_torchs_compiler_is_not_imported(short):
     )
     run = run_python("-c", code, short)
     assert run.returncode == 0, run.stderr
+
+
+def test_on_a_terminal_the_answer_is_shown_as_it_is_written(tmp_path, generate, monkeypatch):
+    """Guards: an answer that appears only when it is whole, or lacks a passage; a note that sends the terminal escape
+    codes; a table that differs from the one in a pipe, or comes in the middle of the answer."""
+    note = tmp_path / "note.txt"
+    note.write_text("Seen for hypertension\x1b[31m and GERD.\n" + SHORT * 3)
+    arguments = (note, "--no-calibration", "--passage", "40")
+    piped, [document] = generate(*arguments).stdout, map(json.loads, generate(*arguments, "--json").stdout.splitlines())
+    controller, terminal = os.openpty()
+    chunks = []
+
+    def read():
+        with contextlib.suppress(OSError):  # when the other side is closed
+            while chunk := os.read(controller, 2**16):
+                chunks.append(chunk.decode())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with open(terminal, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        status = main([str(argument) for argument in arguments])
+    reader.join()
+    os.close(controller)
+    shown = "".join(chunks).replace("\r\n", "\n")
+    answers = "\n".join(printable(line) for line in document["output"].split("\n") if not line.startswith("---"))
+    assert status == 0 and len(chunks) > 20 and "\x1b" not in shown
+    assert shown.endswith(piped) and shown.removesuffix(piped).split() == answers.split()

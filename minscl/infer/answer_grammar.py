@@ -6,7 +6,8 @@
     [1, 2] I50.23 <its description>                                    states CodeLine, References, Code; the
                                                                        description is fixed
 
-A state is a small immutable value; `transitions(state)` maps each byte that may come next to the state after it.
+A state (answer_states.py) is a small immutable value; `transitions(state)` maps each byte that may come next to the
+state after it.
 Nothing here depends on tokens: constrained.py walks the vocabulary along these transitions. White space in the note
 counts as single spaces, since a quotation is one line (data/prompts.py).
 
@@ -19,11 +20,23 @@ Read next: quotable.py, where a quotation may start and end; constrained.py.
 """
 
 import functools
-from collections.abc import Iterable
-from dataclasses import dataclass
+from bisect import bisect_left
 
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import one_line, quotation_reads_back
+from minscl.infer.answer_states import (
+    Closed,
+    Code,
+    CodeLine,
+    Evidence,
+    Quote,
+    References,
+    State,
+    Text,
+    Transitions,
+    spell,
+)
+from minscl.infer.automaton import Automaton
 from minscl.infer.quotable import MAX_QUOTATION_BYTES, QuotableNote, is_read_as_evidence
 
 # Times that a quotation may be listed. If a second copy were forbidden, a model that repeats itself would have to go on
@@ -32,70 +45,7 @@ MAX_COPIES = 2
 MAX_LINES = 99  # of evidence, and of codes
 
 
-@dataclass(frozen=True)
-class Text:
-    """A fixed text of which `rest` is still to be written, then the state `after`."""
-
-    rest: bytes
-    after: "State"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Between evidence lines; `quotations` have been written."""
-
-    quotations: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Quote:
-    """In an evidence line: `offsets` into the note just after each occurrence of the `length` bytes written so far."""
-
-    quotations: tuple[str, ...]
-    offsets: tuple[int, ...]
-    length: int
-
-
-@dataclass(frozen=True)
-class CodeLine:
-    """At the start of a code line; `codes` have been written."""
-
-    evidence_lines: int
-    codes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class References:
-    """In a code line's brackets, after reference `last` (0: none yet); `digits` of the next one have been written."""
-
-    evidence_lines: int
-    codes: tuple[str, ...]
-    last: int = 0
-    digits: str = ""
-
-
-@dataclass(frozen=True)
-class Code:
-    """In the code of a code line, of which `prefix` has been written."""
-
-    evidence_lines: int
-    codes: tuple[str, ...]
-    prefix: str = ""
-
-
-@dataclass(frozen=True)
-class Closed:
-    """After a code line, or after `none` (no `codes`): the answer may end."""
-
-    evidence_lines: int = 0
-    codes: tuple[str, ...] = ()
-
-
-State = Text | Evidence | Quote | CodeLine | References | Code | Closed
-Transitions = dict[int, State]  # next byte → state after it
-
-
-class Grammar:
+class Grammar(Automaton):
     """The automaton for answers about one note. While `closing` is set, only transitions towards the end remain.
 
     `codebook`: the code set; None: the default edition. `reference_first=False`: a code's numbers follow its
@@ -106,6 +56,8 @@ class Grammar:
         self.codebook, self.reference_first = codebook or CodeBook.load(), reference_first
         self.note = QuotableNote(one_line(note))
         self.closing = False
+        self._is_evidence = functools.cache(is_read_as_evidence)  # both are asked several times about a quotation
+        self._reads_back = functools.cache(quotation_reads_back)
 
     def start(self, leading_space: bool = False) -> Text:
         """The state before an answer. `leading_space`: the chat format puts a space before it, as Llama 2's does."""
@@ -133,6 +85,58 @@ class Grammar:
         another = 0 < len(state.codes) < MAX_LINES and not self.closing
         return spell((b"\n", CodeLine(state.evidence_lines, state.codes))) if another else {}
 
+    def only(self, state: State) -> tuple[bytes, State] | None:
+        """As Automaton.only: a fixed text at once, and no transitions made where there are plainly several."""
+        if isinstance(state, Text):
+            return state.rest, state.after
+        if isinstance(state, Quote) and not self.must_end_soon(state):
+            if len(self.note.continued(state.offsets)) > 1:
+                return None
+            offset, end = state.offsets[0], self.note.next_end(state.offsets[0])
+            if len(state.offsets) == 1 and offset not in self.note.ends and end is not None:  # the rest of a word
+                return self.note.bytes[offset:end], Quote(state.quotations, (end,), state.length + end - offset)
+        if isinstance(state, Code) and not self.codebook.is_billable(state.prefix):
+            letters = next_characters(self.codebook, state.prefix)
+            if len(letters) > 1 and not any(code.startswith(state.prefix) for code in state.codes):
+                return None
+        return super().only(state)
+
+    def after(self, state: State, text: bytes) -> State:
+        """As Automaton.after: fixed texts and quotations several bytes at a time."""
+        while text:
+            count = 1
+            if isinstance(state, Text):
+                count = len(state.rest)
+                state = Text(state.rest[len(text) :], state.after) if count > len(text) else state.after
+            elif isinstance(state, Quote) and b"\n" not in text and not self.must_end_soon(state, len(text)):
+                count = len(text)
+                state = Quote(state.quotations, self.note.after(state.offsets, text), state.length + count)
+            elif isinstance(state, Code) and not self.codebook.is_billable(state.prefix):
+                state = Code(state.evidence_lines, state.codes, state.prefix + chr(text[0]))
+            else:
+                state = self.transitions(state)[text[0]]
+            text = text[count:]
+        return state
+
+    def must_end_soon(self, state: Quote, count: int = 0) -> bool:
+        """Whether a quotation that `count` more bytes may follow has to end at its next end."""
+        return self.closing or state.length + count > MAX_QUOTATION_BYTES
+
+    def exhausted(self, state: Code, letters: str) -> bool:
+        """Whether all billable codes that begin with the state's prefix and `letters` have been written."""
+        prefix = state.prefix + letters
+        number = count_billable_below(self.codebook, prefix)
+        return number <= len(state.codes) and number == sum(code.startswith(prefix) for code in state.codes)
+
+    @staticmethod
+    def up_to_white_space(state: Code | References) -> Code | References:
+        """A state after which the same bytes may follow, up to white space, whatever the answer says before: as long as
+        no code is exhausted."""
+        if isinstance(state, Code):
+            return Code(1, (), state.prefix)
+        another = ("",) if 0 < len(state.codes) < MAX_LINES else ()
+        return References(state.evidence_lines, another, state.last, state.digits)
+
     @staticmethod
     def may_end(state: State) -> bool:
         """Whether the answer may end in `state`."""
@@ -147,27 +151,23 @@ class Grammar:
         return spell(*options)
 
     def _in_quotation(self, state: Quote) -> Transitions:
-        continued: dict[int, list[int]] = {}  # next byte → offsets after it
-        for offset in state.offsets:
-            if self.note.may_continue(offset):
-                continued.setdefault(self.note.bytes[offset], []).append(offset + 1)
+        continued = self.note.continued(state.offsets)
         ends = [offset for offset in state.offsets if offset in self.note.ends] if state.length else []
         text = self.note.bytes[ends[0] - state.length : ends[0]].decode("utf-8") if ends else ""
-        may_end = bool(ends) and is_read_as_evidence(text)
-        if may_end and (self.closing or state.length > MAX_QUOTATION_BYTES):
+        may_end = bool(ends) and self._is_evidence(text)
+        if may_end and self.must_end_soon(state):
             continued = {}
         transitions: Transitions = {
-            byte: Quote(state.quotations, tuple(offsets), state.length + 1) for byte, offsets in continued.items()
+            byte: Quote(state.quotations, offsets, state.length + 1) for byte, offsets in continued.items()
         }
         if may_end and (self._is_preferred(text, state.quotations) or not transitions):
             transitions[ord("\n")] = Evidence((*state.quotations, text))
         return transitions
 
-    @staticmethod
-    def _is_preferred(text: str, quotations: tuple[str, ...]) -> bool:
+    def _is_preferred(self, text: str, quotations: tuple[str, ...]) -> bool:
         """False for one copy too many, and for a text that the parser would not return unchanged: such a quotation may
         end only where nothing else can follow."""
-        return quotations.count(text) < MAX_COPIES and quotation_reads_back(len(quotations) + 1, text)
+        return quotations.count(text) < MAX_COPIES and self._reads_back(len(quotations) + 1, text)
 
     def _at_code_line(self, state: CodeLine) -> Transitions:
         none = {} if state.codes else spell((b"none", Closed()))
@@ -186,20 +186,17 @@ class Grammar:
             return spell((f" {description} [".encode(), References(state.evidence_lines, codes)))
         transitions: Transitions = {}
         for letter in next_characters(self.codebook, state.prefix):
-            candidates = self.codebook.billable_below(state.prefix + letter)[: len(state.codes) + 1]
-            if not all(code in state.codes for code in candidates):
+            if not self.exhausted(state, letter):
                 transitions[ord(letter)] = Code(state.evidence_lines, state.codes, state.prefix + letter)
         return transitions
 
     def _in_references(self, state: References) -> Transitions:
-        allowed = range(state.last + 1, state.evidence_lines + 1)  # references ascend
-        transitions: Transitions = {}
-        for digit in "0123456789":
-            digits = state.digits + digit
-            if any(str(reference).startswith(digits) for reference in allowed):
-                transitions[ord(digit)] = References(state.evidence_lines, state.codes, state.last, digits)
+        transitions: Transitions = {
+            ord(digit): References(state.evidence_lines, state.codes, state.last, state.digits + digit)
+            for digit in next_digits(state.last, state.evidence_lines, state.digits)
+        }
         reference = int(state.digits) if state.digits else 0
-        if reference in allowed:
+        if state.last < reference <= state.evidence_lines:  # references ascend
             if self.closing:
                 transitions = {}
             rest = (state.evidence_lines, state.codes)
@@ -209,12 +206,20 @@ class Grammar:
         return transitions
 
 
-def spell(*options: tuple[bytes, State]) -> Transitions:
-    """Transitions on the first byte of each (text, state after it); no two texts start with the same byte."""
-    return {text[0]: Text(text[1:], after) if len(text) > 1 else after for text, after in options}
+@functools.cache
+def next_characters(codebook: CodeBook, prefix: str) -> list[str]:
+    """The characters that follow `prefix` in billable codes, sorted."""
+    return sorted({code[len(prefix)] for code in codebook.billable_below(prefix) if len(code) > len(prefix)})
 
 
 @functools.cache
-def next_characters(codebook: CodeBook, prefix: str) -> Iterable[str]:
-    """The characters that follow `prefix` in billable codes, sorted."""
-    return sorted({code[len(prefix)] for code in codebook.billable_below(prefix) if len(code) > len(prefix)})
+def count_billable_below(codebook: CodeBook, prefix: str) -> int:
+    """The number of billable codes that start with `prefix`."""
+    return bisect_left(codebook.billable, prefix + "\x7f") - bisect_left(codebook.billable, prefix)
+
+
+@functools.cache
+def next_digits(last: int, evidence_lines: int, digits: str) -> str:
+    """The digits that may follow `digits` in a number above `last` and at most `evidence_lines`."""
+    numbers = range(last + 1, evidence_lines + 1)
+    return "".join(digit for digit in "0123456789" if any(str(number).startswith(digits + digit) for number in numbers))

@@ -11,10 +11,11 @@ Read next: constrained.py, which walks the vocabulary along these transitions; s
 import re
 from collections.abc import Sequence
 
+from minscl.infer.automaton import Automaton
 from minscl.infer.constrained import AutomatonGuide
 
 
-class OneOf:
+class OneOf(Automaton):
     """The automaton of `options`; a state is what has been written, as bytes."""
 
     def __init__(self, options: Sequence[str]):

@@ -12,54 +12,24 @@ and cites evidence; and the answer ends within max_new_tokens.
 Read next: sequence.py, which asks a guide for the allowed tokens; choices.py, an automaton of a few fixed answers.
 """
 
-import functools
-from typing import Any, Protocol
+from array import array
+from typing import Any
 
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import render_evidence
 from minscl.errors import InputError
-from minscl.infer.answer_grammar import Evidence, Grammar, Quote, State
+from minscl.infer.answer_grammar import Grammar
+from minscl.infer.answer_states import Code, Evidence, Quote, References, State
+from minscl.infer.automaton import Automaton
+from minscl.infer.note_tokens import NEWLINE, NoteTokens
 from minscl.infer.quotation_grammar import QuotationGrammar
+from minscl.infer.retokenise import WrittenAnswer
+from minscl.infer.token_trie import Node, token_trie
 
 EVIDENCE_SHARE = 0.5  # of max_new_tokens that the evidence section may use
 CLOSING_TOKENS = 320  # reserved for closing the answer: the longest code line has fewer bytes
 MIN_NEW_TOKENS = 2 * CLOSING_TOKENS  # with fewer, none would be left for evidence
 MIN_FORCED_BYTES = 4  # a shorter continuation is left to the model
-
-Node = tuple[int, int, int]  # tokens first..last of the sorted vocabulary, which share their first `depth` bytes
-
-
-class TokenTrie:
-    """The vocabulary as a trie over token bytes. A node is a range of sorted tokens; children are computed on demand.
-
-    `token_bytes[id]` is a token's bytes, or None for a special token, which is not in the trie.
-    """
-
-    def __init__(self, tokenizer) -> None:
-        self.token_bytes: list[bytes | None] = tokenizer.pieces()
-        self.sorted_tokens = sorted((piece, token) for token, piece in enumerate(self.token_bytes) if piece)
-        self.root: Node = (0, len(self.sorted_tokens), 0)
-        self.children = functools.cache(self._children)
-
-    def _children(self, node: Node) -> tuple[list[int], dict[int, Node]]:
-        """(ids of the tokens that end at `node`, {next byte: child})."""
-        first, last, depth = node
-        ending: list[int] = []
-        children: dict[int, Node] = {}
-        while first < last and len(self.sorted_tokens[first][0]) == depth:
-            ending.append(self.sorted_tokens[first][1])
-            first += 1
-        for index in range(first, last):
-            byte = self.sorted_tokens[index][0][depth]
-            start = children[byte][0] if byte in children else index
-            children[byte] = (start, index + 1, depth + 1)
-        return ending, children
-
-
-@functools.lru_cache(maxsize=2)
-def token_trie(tokenizer) -> TokenTrie:
-    """The trie of `tokenizer`, cached together with the children computed so far."""
-    return TokenTrie(tokenizer)
 
 
 def check_max_new_tokens(max_new_tokens: int) -> None:
@@ -71,16 +41,6 @@ def check_max_new_tokens(max_new_tokens: int) -> None:
         )
 
 
-class Automaton(Protocol):
-    """What says which bytes may come next in an answer, such as answer_grammar.Grammar; states are its own."""
-
-    def transitions(self, state: Any) -> dict[int, Any]:
-        """{next byte: state after it}; empty only where the answer must end."""
-
-    def may_end(self, state: Any) -> bool:
-        """Whether the answer may end in `state`."""
-
-
 class AutomatonGuide:
     """The constraint on one answer: the state of an automaton, advanced by each token of the answer.
 
@@ -90,65 +50,51 @@ class AutomatonGuide:
     closed_by_limit = False
 
     def __init__(self, tokenizer, automaton: Automaton, state: Any, prefix: str = "") -> None:
-        self.tokenizer, self.trie, self.automaton = tokenizer, token_trie(tokenizer), automaton
-        self.state, self.prefix = state, prefix
-        self.ids: list[int] = tokenizer.encode_answer_start(prefix) if prefix else []  # prefix included
-        self.prefix_length = len(self.ids)  # tokens
-        self.answer_bytes = b""
+        self.trie, self.automaton, self.state = token_trie(tokenizer), automaton, state
+        self.answer = WrittenAnswer(tokenizer, prefix)
+        self.prefix_length = len(self.answer.ids)  # tokens
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens of the answer so far, prefix included."""
+        return self.answer.ids
 
     @property
     def finished(self) -> bool:
         """Whether the answer must end here."""
         return self.automaton.may_end(self.state) and not self.automaton.transitions(self.state)
 
-    def allowed(self, stop_ids) -> list[int]:
-        """Ids of the tokens that may come next, `stop_ids` among them where the answer may end."""
+    def allowed(self, stop_ids) -> array:
+        """Ids of the tokens that may come next, `stop_ids` among them where the answer may end; int64, ascending."""
         self._check_budget()
-        tokens = list(stop_ids) if self.automaton.may_end(self.state) else []
-        stack = [(self.trie.root, self.state)]
-        while stack:
-            node, state = stack.pop()
-            ending, children = self.trie.children(node)
-            tokens += ending
-            if children:
-                transitions = self.automaton.transitions(state)
-                stack += [(children[byte], after) for byte, after in transitions.items() if byte in children]
+        tokens = self._below(self.trie.root, self.state)
+        return array("q", sorted([*tokens, *stop_ids] if self.automaton.may_end(self.state) else tokens))
+
+    def _below(self, node: Node, state: Any) -> array:
+        """The tokens below `node` of the trie whose bytes from there on may follow `state`."""
+        ending, children = self.trie.children(node)
+        tokens = array("q", ending)
+        if children:
+            for byte, after in self.automaton.transitions(state).items():
+                if byte in children:
+                    tokens += self._below(children[byte], after)
         return tokens
 
     def advance(self, token: int) -> None:
         """Append `token`, an allowed or forced one, to the answer."""
-        piece = self.trie.token_bytes[token] or b""
-        for byte in piece:
-            self.state = self.automaton.transitions(self.state)[byte]
-        self.ids.append(token)
-        self.answer_bytes += piece
+        self.answer.append(token)
+        self.state = self.automaton.after(self.state, self.trie.token_bytes[token] or b"")
 
     def forced(self) -> list[int]:
         """The only continuation as token ids; empty where there is a choice, or where its tokenisation is ambiguous."""
         self._check_budget()
-        state, text, transitions = self.state, b"", self.automaton.transitions(self.state)
-        while len(transitions) == 1 and not self.automaton.may_end(state):
-            [(byte, state)] = transitions.items()
-            text, transitions = text + bytes([byte]), self.automaton.transitions(state)
-        tokens = self._tokenise(text) if len(text) >= MIN_FORCED_BYTES else []
-        # A last token that may merge with what follows is left to the model: "a", where "ab" is a token and b may
-        # follow.
-        may_merge = bool(tokens) and any(
-            self._tokenise(text + bytes([byte]))[: len(tokens)] != tokens for byte in transitions
-        )
-        return tokens[:-1] if may_merge else tokens
-
-    def _tokenise(self, text: bytes) -> list[int]:
-        """The tokens of `text` after the answer so far; empty where the tokenizer would split the two differently."""
-        try:
-            answer = (self.answer_bytes + text).decode("utf-8")
-        except UnicodeDecodeError:  # ends inside a character
-            return []
-        leading_space = not self.prefix and self.tokenizer.chat.before_answer
-        ids = self.tokenizer.encode_answer_start(self.prefix + (answer[1:] if leading_space else answer))
-        written, tokens = ids[: len(self.ids)], ids[len(self.ids) :]
-        same = written == self.ids and b"".join(self.trie.token_bytes[token] or b"" for token in tokens) == text
-        return tokens if same else []
+        state, text = self.state, b""
+        while not self.automaton.may_end(state) and (step := self.automaton.only(state)):
+            text, state = text + step[0], step[1]
+        tokens = self.answer.tokenise(text) if len(text) >= MIN_FORCED_BYTES else []
+        # What may merge with the bytes that follow is left to the model: "a", where "ab" is a token and b may follow.
+        following = self.automaton.transitions(state) if tokens else ()
+        return tokens[: min((self.answer.settled(text, tokens, byte) for byte in following), default=len(tokens))]
 
     def _check_budget(self) -> None:
         """Called before each choice; nothing to do where every answer is short."""
@@ -186,6 +132,42 @@ class Guide(AutomatonGuide):
             state = self.grammar.after_evidence(sum(line != "none" for line in prefix.split("\n")[1:-2]))
         super().__init__(tokenizer, self.grammar, state, prefix)
         self.closed_by_limit = False
+        self.note_tokens = NoteTokens(self.trie, self.grammar.note)
+
+    def _below(self, node: Node, state: State) -> array:
+        """As AutomatonGuide._below; what other states share with this one is computed once (note_tokens.py)."""
+        if isinstance(state, Quote) and not self.grammar.must_end_soon(state, self.trie.longest):
+            return self._in_quotation(node, state)
+        if isinstance(state, (Code, References)) and self.trie.within_words:
+            return self._in_code_line(node, state)
+        return super()._below(node, state)
+
+    def _in_quotation(self, node: Node, state: Quote) -> array:
+        tokens, ends = self.note_tokens.below(node, state.offsets)
+        for text, end in ends:
+            transitions = self.grammar.transitions(self.grammar.after(state, text))
+            if NEWLINE in transitions:
+                tokens = tokens + self._below(self.trie.children(end)[1][NEWLINE], transitions[NEWLINE])
+        return tokens
+
+    def _in_code_line(self, node: Node, state: Code | References) -> array:
+        """Shared by all notes but for the codes that are no longer allowed."""
+        grammar, token_bytes = self.grammar, self.trie.token_bytes
+        word = grammar.up_to_white_space(state)
+        key = (node, word, grammar.codebook, grammar.reference_first, grammar.closing)
+        if key not in self.trie.memory:
+            tokens = super()._below(node, word)
+            self.trie.memory[key] = tokens, max((len(token_bytes[token] or b"") for token in tokens), default=0)
+        tokens, longest = self.trie.memory[key]
+        if not isinstance(state, Code):
+            return tokens
+        depth, start = node[2], len(state.prefix)
+        written = [code[start:] for code in state.codes if code.startswith(state.prefix)]
+        reached = {letters[:count] for letters in written for count in range(1, longest - depth + 1)}
+        exhausted = tuple(letters.encode() for letters in reached if letters and grammar.exhausted(state, letters))
+        if not exhausted:
+            return tokens
+        return array("q", [token for token in tokens if not (token_bytes[token] or b"").startswith(exhausted, depth)])
 
     def _check_budget(self) -> None:
         """Close the answer when its last tokens are reached, and the evidence section when its share is used up."""

@@ -23,7 +23,7 @@ from minscl.errors import InputError
 from minscl.infer.cache import KVCache
 from minscl.infer.compiled_step import Compile, CompiledStep
 from minscl.infer.cuda_graph import Graphs
-from minscl.infer.sequence import Generation, NotFinite, Sequence, common_prefix_length
+from minscl.infer.sequence import Generation, NotFinite, Sequence, common_prefix_length, log_sum_exp
 
 MAX_PREFILL_TOKENS = 2048  # per pass; with more, activations no longer fit in a CPU's caches
 MAX_ATTENTION_PAIRS = 2**26  # (query, key) pairs per prefill pass; bounds the masks of long notes
@@ -169,15 +169,22 @@ class Engine:
 
     def _settle(self, logits: dict[int, torch.Tensor]) -> list[tuple[int, Generation]]:
         """Slot → logits (1 + draft, V): let the sequences append their tokens; returns the finished ones."""
+        sequences = [self.active[slot][1] for slot in logits]
+        for sequence in sequences:
+            sequence.prepare()
         rows, finished, start = list(logits.values()), [], 0
         dtype = self.model.model.embed_tokens.weight.dtype
         stacked = torch.cat(rows) if len(rows) > 1 else rows[0]  # (all rows, V)
-        tokens, probabilities = stacked.argmax(dim=-1).tolist(), stacked.softmax(dim=-1).amax(dim=-1).tolist()
+        log_sums = log_sum_exp(stacked)
+        largest: list[tuple[int, float]] = []
+        if any(not (sequence.guide or sequence.sampler) for sequence in sequences):
+            values, tokens = stacked.max(dim=-1)
+            largest = list(zip(tokens.tolist(), values.tolist(), strict=True))
         for slot, own in logits.items():
             index, sequence = self.active[slot]
             stop = start + len(own)
             try:
-                accepted = sequence.accept(own, tokens[start:stop], probabilities[start:stop])
+                accepted = sequence.accept(own, log_sums[start:stop], largest[start:stop])
             except NotFinite:
                 raise InputError(not_finite_message(sequence.name, dtype)) from None
             start = stop

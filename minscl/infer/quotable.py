@@ -5,6 +5,7 @@
 Read next: answer_grammar.py, which walks over these offsets.
 """
 
+import functools
 import unicodedata
 from bisect import bisect_right
 
@@ -23,16 +24,37 @@ class QuotableNote:
         starts, self.ends = word_boundaries(text)
         self._sorted_ends = sorted(self.ends)
         self.starts = tuple(offset for offset in starts if self._can_end(offset))
+        following = [*self._sorted_ends[1:], len(self.bytes) + MAX_BYTES_TO_END + 1]
+        self._last_ends = frozenset(
+            end for end, after in zip(self._sorted_ends, following, strict=False) if after - end > MAX_BYTES_TO_END
+        )
+        self.continued = functools.cache(self._continued)
+
+    def _continued(self, offsets: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
+        """{next byte: the offsets after it}, for quotations that have come to `offsets`; kept for each `offsets`."""
+        continued: dict[int, list[int]] = {}
+        for offset in offsets:
+            if self.may_continue(offset):
+                continued.setdefault(self.bytes[offset], []).append(offset + 1)
+        return {byte: tuple(after) for byte, after in continued.items()}
+
+    def after(self, offsets: tuple[int, ...], text: bytes) -> tuple[int, ...]:
+        """Where quotations that have come to `offsets` come to with `text`."""
+        offsets, rest = self.continued(offsets).get(text[0], ()), text[1:]
+        return tuple(
+            offset + len(rest)
+            for offset in offsets
+            if self.bytes.startswith(rest, offset) and self._last_ends.isdisjoint(range(offset, offset + len(rest)))
+        )
 
     def may_continue(self, offset: int) -> bool:
         """Whether a quotation may go on with the byte at `offset`: beyond an end only where another one is near."""
-        at_end = offset in self.ends
-        return offset < len(self.bytes) and (not at_end or self._next_end(offset) - offset <= MAX_BYTES_TO_END)
+        return offset not in self._last_ends
 
-    def _next_end(self, offset: int) -> int:
-        """The first end after `offset`; where there is none, an offset beyond MAX_BYTES_TO_END."""
+    def next_end(self, offset: int) -> int | None:
+        """The first end after `offset`, if there is one."""
         index = bisect_right(self._sorted_ends, offset)
-        return self._sorted_ends[index] if index < len(self._sorted_ends) else offset + MAX_BYTES_TO_END + 1
+        return self._sorted_ends[index] if index < len(self._sorted_ends) else None
 
     def _can_end(self, start: int) -> bool:
         """Whether a quotation from `start` has an end within MAX_BYTES_TO_END at which the parser reads it as evidence.

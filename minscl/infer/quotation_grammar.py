@@ -3,7 +3,8 @@
 Read next: constrained.py.
 """
 
-from minscl.infer.answer_grammar import MAX_LINES, Closed, Evidence, Grammar, Quote, State, Transitions, spell
+from minscl.infer.answer_grammar import MAX_LINES, Grammar
+from minscl.infer.answer_states import Closed, Evidence, Quote, State, Transitions, spell
 
 
 class QuotationGrammar(Grammar):

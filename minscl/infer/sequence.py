@@ -6,9 +6,12 @@ Read next: engine.py, which computes the logits; sampling.py.
 """
 
 import math
+from array import array
 from dataclasses import dataclass
 
 import torch
+
+LOG_SUMS_FROM = -40.0  # in a smaller sum, exponentials below float32's smallest number would be missed
 
 
 class NotFinite(ArithmeticError):
@@ -50,23 +53,31 @@ class Sequence:
         self.stopped, self.done, self.forwards = False, False, 0
         self.pending: list[int] = [*prompt, *self._append_forced()]
         self.draft: list[int] = []
+        self.allowed: array | None = None  # the tokens that may come next, once they are known
 
-    def accept(self, logits: torch.Tensor, tokens: list[int], probabilities: list[float]) -> int:
+    def prepare(self) -> None:
+        """Find which tokens may come next, before their logits are there: a GPU computes them meanwhile."""
+        if self.guide and not self.done:
+            self.allowed = self.guide.allowed(self.stop_ids)
+
+    def accept(self, logits: torch.Tensor, log_sums: list[float], largest: list[tuple[int, float]]) -> int:
         """Append what `logits` (1 + draft, V) choose: the first row's token, and the next row's while the draft agrees.
 
-        tokens, probabilities: each row's most probable token and its probability. Returns how many draft tokens were
-        accepted; sets `pending` and `draft` for the next pass. Raises NotFinite where a row is not finite.
+        log_sums: of each row, the logarithm of the sum of its exponentials (log_sum_exp). largest: of each row, its
+        most probable token and that one's logit; used where neither a guide nor a sampler chooses. Returns how many
+        draft tokens were accepted; sets `pending` and `draft` for the next pass. Raises NotFinite where a row is not
+        finite.
         """
         accepted, draft, self.pending = 0, self.draft, []
         self.forwards += 1
         while not self.done and not self.pending:
-            if self.guide or self.sampler:
-                token, probability = self._choose(logits[accepted])
-            else:
-                token, probability = tokens[accepted], probabilities[accepted]
-            # The softmax over a row with NaN or infinity is NaN, so that this check costs nothing.
-            if math.isnan(probabilities[accepted]) or math.isnan(probability):
+            if not math.isfinite(log_sums[accepted]):
                 raise NotFinite
+            chooses = self.guide or self.sampler
+            token, logit = self._choose(logits[accepted]) if chooses else largest[accepted]
+            if not math.isfinite(logit):
+                raise NotFinite
+            probability = math.exp(logit - log_sums[accepted])
             if token in self.stop_ids:
                 self.stopped = self.done = True
                 break
@@ -97,23 +108,36 @@ class Sequence:
         return tokens
 
     def _choose(self, logits: torch.Tensor) -> tuple[int, float]:
-        """The token chosen among those that the guide allows, and its probability among all; `logits` (V,).
+        """The token chosen among those that the guide allows, and its logit; `logits` (V,).
 
-        So the score of a code that the guide has left over, because the model's own choice is not allowed, is low. NaN
-        where all allowed logits are minus infinity.
+        Its probability is that among all tokens. So the score of a code that the guide has left over, because the
+        model's own choice is not allowed, is low. Of equal logits the first token's counts, as without a guide.
         """
-        allowed = torch.tensor(self.guide.allowed(self.stop_ids), device=logits.device) if self.guide else None
-        candidates = logits if allowed is None else logits[allowed]
-        index = self.sampler(candidates) if self.sampler else int(candidates.argmax())
-        chosen = candidates[index]
-        probability = float(torch.exp(chosen - logits.logsumexp(-1))) if chosen.isfinite() else math.nan
-        return index if allowed is None else int(allowed[index]), probability
+        if self.guide is None:
+            token = self.sampler(logits)
+            return token, float(logits[token])
+        allowed, self.allowed = self.allowed or self.guide.allowed(self.stop_ids), None
+        candidates = logits.index_select(0, torch.frombuffer(array("q", allowed), dtype=torch.int64).to(logits.device))
+        values = candidates.tolist()
+        index = self.sampler(candidates) if self.sampler else values.index(max(values))
+        return allowed[index], values[index]
 
     def _append(self, token: int, probability: float) -> None:
         self.ids.append(token)
         self.probabilities.append(probability)
         if self.guide:
             self.guide.advance(token)
+
+
+def log_sum_exp(logits: torch.Tensor) -> list[float]:
+    """float32 logits (rows, V) → the logarithm of the sum of each row's exponentials; not finite where a row is not.
+
+    torch.logsumexp subtracts the largest logit first, which takes twice as long and is needed only where the sum would
+    leave float32's range.
+    """
+    log_sums = logits.exp().sum(-1).log().tolist()
+    in_range = all(LOG_SUMS_FROM < value < math.inf for value in log_sums)
+    return log_sums if in_range else logits.logsumexp(-1).tolist()
 
 
 def common_prefix_length(a: list[int], b: list[int]) -> int:

@@ -6,6 +6,7 @@ by the chat format. Answers end at the token that the chat format puts after the
 Read next: chat_template.py, the folder's own chat format; token_backends.py.
 """
 
+import functools
 from collections.abc import Collection
 from pathlib import Path
 
@@ -54,6 +55,14 @@ class Tokenizer:
     def encode_answer_start(self, text: str) -> list[int]:
         """Ids of the beginning of an answer, to be continued: the same tokens as in the whole answer."""
         return self._ids([f" {text}" if self.chat.before_answer else text], before=self.chat.text_before_answer)
+
+    def encode_inside(self, text: str) -> list[int]:
+        """Ids of a part of a text: `text`, which begins with a space, follows a letter."""
+        return self._backend.encode("a" + text, first=False)[len(self._letter) :]
+
+    @functools.cached_property
+    def _letter(self) -> list[int]:
+        return self._backend.encode("a", first=False)
 
     def _ids(self, pieces: list[str], before: str | None = None) -> list[int]:
         """before: None at the beginning of the text, "" after a special token, else the text that `pieces` continue."""
