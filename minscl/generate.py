@@ -11,17 +11,18 @@
 Decoding is grounded: every quotation is the note's, every code billable. --free is the paper's plain generation. Where
 the model has a calibration.json, scores are calibrated and codes below its threshold are left out.
 
-With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped. Nothing leaves the
-machine, unless --endpoint names a server elsewhere and --allow-remote allows it: only then is a connection opened.
+With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped; torchrun shares the
+notes among several processes. Nothing leaves the machine, unless --endpoint names a server elsewhere and --allow-remote
+allows it: only then is a connection opened.
 
 Read next: infer/coder.py; infer/systems/clh.py, a system of several questions; infer/systems/lookup.py, the baseline
-without a model; heads/predict.py.
+without a model; heads/predict.py; infer/shards.py, the files of several processes.
 """
 
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tqdm import tqdm
 
@@ -48,7 +49,9 @@ from minscl.infer.coder import code_notes
 from minscl.infer.endpoint import EndpointLLM
 from minscl.infer.jobs import MAX_NEW_TOKENS
 from minscl.infer.linear import pack_weights
+from minscl.infer.processes import Process, explain_sigterm
 from minscl.infer.report import text_table
+from minscl.infer.shards import Shards
 from minscl.infer.systems import DIALOGUES, choose_system
 from minscl.infer.systems.clh import CLH, code_like_humans
 from minscl.infer.systems.lookup import LOOKUP
@@ -75,6 +78,7 @@ def code(
     skip: Skip | None,
     codebook: CodeBook,
     calibration: Calibration | None,
+    show_progress: bool = True,
 ) -> Iterator[CodedDocument]:
     """Load the model and code `notes`; yields their documents in order. The other arguments are as for code_notes."""
     if not notes:
@@ -120,7 +124,8 @@ def code(
         verified = verify_documents(coded, codebook, asker, config.batch_size, skip)
         coded = (check_document(document, codebook) for document in verified)
     with memory_errors("--attribution attention, or shorter notes" if config.system in HEADS else "a smaller --memory"):
-        yield from tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1 or config.system == LOOKUP)
+        is_quiet = not show_progress or len(notes) == 1 or config.system == LOOKUP
+        yield from tqdm(coded, total=len(notes), unit="note", disable=is_quiet)
 
 
 def make_asker(config: GenerateConfig, model, tokenizer, codebook: CodeBook, memory: int) -> Asker:
@@ -159,6 +164,10 @@ def main(argv=None) -> int:
     It is 2 if a note was skipped, 1 if --strict finds a document that breaks rules, else 0.
     """
     config = parse_flags(GenerateConfig, "generate", "Code clinical notes in ICD-10-CM, with the evidence.", argv)
+    process = Process.from_environment()
+    config = config.for_process(process)
+    if process.size > 1:
+        explain_sigterm(f"{process.name} is stopped: what is coded is kept; start again, with any number of processes")
     skipped: list[str] = []
 
     def skip(note: Note, error: InputError) -> None:
@@ -179,10 +188,16 @@ def main(argv=None) -> int:
         settings = settings_of(config, weights_of(config), codebook, calibration)
     if config.verify:
         settings |= weights_of(config) | {VERIFIED: "True"}
-    with AnswerLog(config.out, CodedDocument) if config.out else contextlib.nullcontext() as log:
-        documents = already_coded(log.records, notes, config.out, settings, evidence) if log else {}
-        remaining = [note for note in notes if note.id not in documents]
-        for coded in code(config, remaining, evidence, skip if len(notes) > 1 else None, codebook, calibration):
+
+    def checked(records: Iterable[CodedDocument], path: str) -> dict[str, CodedDocument]:
+        return already_coded(records, notes, path, settings, evidence)
+
+    shards = Shards(config.out, process) if config.out else None
+    with AnswerLog(shards.log, CodedDocument) if shards else contextlib.nullcontext() as log:
+        documents = shards.start(log, checked) if shards and log else {}
+        remaining = [note for note in process.share(notes) if note.id not in documents]
+        skip_one = skip if len(notes) > 1 else None
+        for coded in code(config, remaining, evidence, skip_one, codebook, calibration, process.rank == 0):
             document = dataclasses.replace(coded, coded_with=settings | evidence_setting(evidence, coded.id))
             documents[document.id] = document
             if log:
@@ -191,6 +206,12 @@ def main(argv=None) -> int:
                 print_json(document.to_dict())
             elif not (config.html or config.out):
                 print(text_table(document), flush=True)
+    if shards and shards.is_split:
+        merged = shards.finish(notes, skipped, checked)
+        if merged is None:
+            print(f"minscl: {process.name} is done: {shards.promise}", file=sys.stderr)
+            return 0
+        documents, skipped = merged
     coded_notes = [documents[note.id] for note in notes if note.id in documents]
     # those that a version before 0.3.0 has written to --out were not checked
     coded_notes = [item if item.edition else check_document(item, codebook) for item in coded_notes]

@@ -18,6 +18,7 @@ from minscl.hardware import choose_device
 from minscl.heads.flags import ATTRIBUTIONS, HeadChoice, check_head_flags
 from minscl.infer import BATCH_SIZE
 from minscl.infer.endpoint_address import check_address
+from minscl.infer.processes import Process
 from minscl.infer.systems import DIALOGUES, SYSTEMS, Sampling
 from minscl.infer.systems.lookup import LOOKUP
 from minscl.infer.systems.lookup_notes import check_lookup_flags
@@ -153,6 +154,21 @@ class GenerateConfig:
             raise InputError(f"--endpoint {self.endpoint}: --model is missing; give the name of the server's model")
         if self.adapter:
             raise InputError(f"--endpoint {self.endpoint} --adapter: the server has its own; leave --adapter out")
+
+    def for_process(self, process: Process) -> "GenerateConfig":
+        """These settings with the device and memory of `process`.
+
+        Raises InputError for what several processes cannot do together.
+        """
+        if process.size == 1:
+            return self
+        if not self.out or self.json or self.html or not all(name.lower().endswith(".jsonl") for name in self.notes):
+            raise InputError(
+                f"WORLD_SIZE {process.size}: several processes write one file of notes in .jsonl files; give --out "
+                "FILE, without --json and --html, or start without torchrun"
+            )
+        device, memory = process.choose_device(self.device, self.memory)
+        return dataclasses.replace(self, device=device, memory=memory)
 
     @property
     def needs_weights(self) -> bool:
