@@ -3,7 +3,8 @@
     python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE]
                               [--free] [--passage N] [--min-score P] [--no-calibration]
                               [--system scl | sft | cot | cot-sc] [--verify]
-    python -m minscl.generate note.txt --system clh | mac [--verify] [--endpoint URL --model NAME]
+    python -m minscl.generate notes.jsonl --endpoint URL --served-model NAME --model DIR [--grounded] --out FILE
+    python -m minscl.generate note.txt --system clh | mac [--verify] [--endpoint URL --served-model NAME]
     python -m minscl.generate note.txt --system plm-icd | plm-ca | gki-icd --heads DIR [--attribution attingrad]
     python -m minscl.generate note.txt --system lookup --documents train.jsonl [--spans spans.jsonl]
                               [--edition 2026] [--date 2026-09-30] [--strict] [--json | --html FILE | --out FILE]
@@ -51,6 +52,7 @@ from minscl.infer.jobs import MAX_NEW_TOKENS
 from minscl.infer.linear import pack_weights
 from minscl.infer.processes import Process, explain_sigterm
 from minscl.infer.report import text_table
+from minscl.infer.served import ServedModel
 from minscl.infer.shards import Shards
 from minscl.infer.systems import DIALOGUES, choose_system
 from minscl.infer.systems.clh import CLH, code_like_humans
@@ -63,12 +65,15 @@ from minscl.infer.systems.verify import verify_documents
 from minscl.page import page_html
 from minscl.pretrained import describe_weights, load_pretrained
 
+ANSWER_SECONDS = 600.0  # in which a server that is busy with --batch-size answers must have written one
+
 
 def weights_of(config: GenerateConfig) -> dict[str, str]:
-    """{"model", "adapter"} of coded_with: name and digest of the folders, or the server and what it calls its model."""
-    if config.endpoint:
-        return {"model": f"{config.model} at {config.endpoint}", "adapter": "none"}
-    return describe_weights(config.model, config.adapter)
+    """{"model", "adapter"} of coded_with: name and digest of the folders; the server and what it calls its model."""
+    served = f"{config.served_model} at {config.endpoint}"
+    if config.endpoint and not config.is_served:
+        return {"model": served, "adapter": "none"}
+    return describe_weights(config.model, config.adapter) | ({"endpoint": served} if config.is_served else {})
 
 
 def code(
@@ -79,6 +84,8 @@ def code(
     codebook: CodeBook,
     calibration: Calibration | None,
     show_progress: bool = True,
+    served: ServedModel | None = None,
+    grounded: str = "",
 ) -> Iterator[CodedDocument]:
     """Load the model and code `notes`; yields their documents in order. The other arguments are as for code_notes."""
     if not notes:
@@ -103,6 +110,18 @@ def code(
     elif config.system in DIALOGUES:
         coded = run_dialogues(dialogue_of(config.system, codebook), notes, asker, config.batch_size, skip)
         coded = (finish(document, codebook, calibration, config.min_score) for document in coded)
+    elif served:
+        coded = served.code_notes(
+            notes,
+            codebook,
+            system=choose_system(config.system),
+            evidence=evidence,
+            grounded=grounded,
+            skip=skip,
+            calibration=calibration,
+            min_score=config.min_score,
+            passage=config.passage,
+        )
     else:
         coded = code_notes(
             model,
@@ -130,16 +149,21 @@ def code(
 
 def make_asker(config: GenerateConfig, model, tokenizer, codebook: CodeBook, memory: int) -> Asker:
     """Who answers the questions of a dialogue: the server of --endpoint, or the local model."""
-    if not config.endpoint:
-        return LocalAsker(model, tokenizer, codebook, config.batch_size, memory)
-    server = EndpointLLM(
+    if config.endpoint:
+        return EndpointAsker(connect(config))
+    return LocalAsker(model, tokenizer, codebook, config.batch_size, memory)
+
+
+def connect(config: GenerateConfig) -> EndpointLLM:
+    """The server of --endpoint. Raises InputError as EndpointLLM does; nothing is sent yet."""
+    return EndpointLLM(
         config.endpoint,
-        config.model,
+        config.served_model,
         concurrency=config.batch_size,
+        timeout=ANSWER_SECONDS,
         allow_remote=config.allow_remote,
         max_tokens=MAX_NEW_TOKENS,
     )
-    return EndpointAsker(server)
 
 
 def dialogue_of(system: str, codebook: CodeBook) -> Callable[[Note], Dialogue]:
@@ -179,13 +203,15 @@ def main(argv=None) -> int:
     evidence = read_evidence(config.evidence, notes)
     codebook = load_codebook(config)
     calibration = config.calibration()
+    served, grounded = ServedModel(config.model, connect(config)) if config.is_served else None, ""
     if config.system == LOOKUP:
         settings = lookup_settings(config.documents, config.spans, config.min_score or 0.0, codebook)
     elif config.system in HEADS:
         _, dtype = choose_device(config.device, config.dtype)
         settings = head_settings(config.head_choice(), dtype, codebook)
     else:
-        settings = settings_of(config, weights_of(config), codebook, calibration)
+        grounded = served.grounded(config.grounded, config.free or config.system != "scl") if served else ""
+        settings = settings_of(config, weights_of(config), codebook, calibration, grounded)
     if config.verify:
         settings |= weights_of(config) | {VERIFIED: "True"}
 
@@ -196,8 +222,8 @@ def main(argv=None) -> int:
     with AnswerLog(shards.log, CodedDocument) if shards else contextlib.nullcontext() as log:
         documents = shards.start(log, checked) if shards and log else {}
         remaining = [note for note in process.share(notes) if note.id not in documents]
-        skip_one = skip if len(notes) > 1 else None
-        for coded in code(config, remaining, evidence, skip_one, codebook, calibration, process.rank == 0):
+        arguments = (config, remaining, evidence, skip if len(notes) > 1 else None, codebook, calibration)
+        for coded in code(*arguments, show_progress=process.rank == 0, served=served, grounded=grounded):
             document = dataclasses.replace(coded, coded_with=settings | evidence_setting(evidence, coded.id))
             documents[document.id] = document
             if log:
