@@ -12,9 +12,9 @@
 Decoding is grounded: every quotation is the note's, every code billable. --free is the paper's plain generation. Where
 the model has a calibration.json, scores are calibrated and codes below its threshold are left out.
 
-With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped; torchrun shares the
-notes among several processes. Nothing leaves the machine, unless --endpoint names a server elsewhere and --allow-remote
-allows it: only then is a connection opened.
+With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped; torchrun shares
+the notes among several processes. Nothing leaves the machine, unless --endpoint names a server elsewhere and
+--allow-remote allows it: only then is a connection opened.
 
 Read next: infer/coder.py; infer/systems/clh.py, a system of several questions; infer/systems/lookup.py, the baseline
 without a model; heads/predict.py; infer/shards.py, the files of several processes.

@@ -154,7 +154,9 @@ class GenerateConfig:
                 f"--endpoint {self.endpoint}: --system {self.system} needs a local model, or none; leave --endpoint out"
             )
         if not self.served_model:
-            raise InputError(f"--endpoint {self.endpoint}: --served-model is missing; give the server's name of its model")
+            raise InputError(
+                f"--endpoint {self.endpoint}: --served-model is missing; give the server's name of its model"
+            )
         if self.is_served == (self.model == str(DEMO)):
             remedy = "give the folder that the server serves" if self.is_served else "leave it out, the server answers"
             raise InputError(f"--endpoint {self.endpoint}: --model {'is missing' if self.is_served else ''}; {remedy}")

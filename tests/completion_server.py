@@ -31,12 +31,12 @@ class CompletionHandler(BaseHTTPRequestHandler):
         fault = server.script.pop(0) if server.script and not is_probe else None
         if fault == "hang":
             time.sleep(server.pause)
-            return
-        if isinstance(fault, (int, bytes)):
-            return self.reply(*((fault, b"{}") if isinstance(fault, int) else (200, fault)))
-        if isinstance(fault, tuple):
-            return self.reply(*fault)
-        self.reply(*self.complete(request))
+        elif isinstance(fault, int):
+            self.reply(fault, b"{}")
+        elif isinstance(fault, bytes):
+            self.reply(200, fault)
+        else:
+            self.reply(*(fault or self.complete(request)))
 
     def complete(self, request) -> tuple[int, bytes]:
         """(status, body) as the server of this style answers."""
@@ -83,7 +83,9 @@ class CompletionHandler(BaseHTTPRequestHandler):
 def encode_with_special(tokenizer, text: str) -> list[int]:
     """The tokens of `text` as servers read a text: the names of special tokens become these tokens."""
     ids, rest = [], text
-    special = {tokenizer.decode([id], skip_special=False): id for id, piece in enumerate(tokenizer.pieces()) if piece is None}
+    special = {
+        tokenizer.decode([id], skip_special=False): id for id, piece in enumerate(tokenizer.pieces()) if piece is None
+    }
     while rest:
         places = [(rest.find(name), name) for name in special if name and name in rest]
         place, name = min(places, default=(len(rest), ""))

@@ -1,4 +1,4 @@
-"""`generate --endpoint`: notes coded by a model on a server, with the prompts, parser, scores and files of the local one."""
+"""`generate --endpoint`: notes coded by a model on a server, with the local one's prompts, parser, scores and files."""
 
 import functools
 import itertools
@@ -17,12 +17,10 @@ from minscl.config import DEMO
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument, Note
-from minscl.errors import InputError
-from minscl.infer import endpoint as endpoint_module
-from minscl.infer.completions import CompletionServer, read_completion
+from minscl.infer.completions import read_completion
 from minscl.infer.endpoint import EndpointLLM
 from minscl.infer.engine import Engine, Request
-from minscl.infer.jobs import make_jobs, note_prompt
+from minscl.infer.jobs import note_prompt
 from minscl.infer.served import ServedModel
 from minscl.infer.server_grammar import code_rules, server_grammar
 from minscl.infer.systems import SCL

@@ -104,7 +104,9 @@ def test_a_later_run_codes_only_what_a_dead_process_has_not(notes, tmp_path, run
     [first, second] = [line for line in lines if json.loads(line)["id"] in {note.id for note in shared}][:2]
     (tmp_path / "coded.jsonl.rank1-of-2").write_bytes(first + second[:-40])  # killed while it wrote its second
     coded = spy_on_coding(monkeypatch)
-    finished = {json.loads(line)["id"] for content in before.values() for line in content.splitlines() if b'"id"' in line}
+    finished = {
+        json.loads(line)["id"] for content in before.values() for line in content.splitlines() if b'"id"' in line
+    }
     for rank in range(size):
         status = run(notes, out, rank=rank, size=size).returncode
         assert status == 0

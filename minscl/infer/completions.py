@@ -1,9 +1,9 @@
 """Prompts of the local decoder asked of a server: as token ids, through the completions API of OpenAI's servers.
 
 A chat request would be rendered by the server's own template, tokenised anew, with the names of special tokens in a
-note read as such; and the beginning of an answer ("+ Evid.") has no place in it. So the prompt is what the local decoder
-reads, token for token. Servers differ in what they take; a few requests of a token each, without patients' text, find
-out before the first note is sent:
+note read as such; and the beginning of an answer ("+ Evid.") has no place in it. So the prompt is what the local
+decoder reads, token for token. Servers differ in what they take; a few requests of a token each, without patients'
+text, find out before the first note is sent:
 
     the prompt    token ids (vLLM, SGLang, llama.cpp), else text, if the server counts as many tokens as it has
     the answer    its tokens and their probabilities, else its text alone, without scores
@@ -148,8 +148,10 @@ class CompletionServer:
         while ids and ids[-1] in self.tokenizer.stop_ids:
             ids.pop()
         known = all(token < self.tokenizer.vocab_size for token in ids)
-        if not known or completion.stopped and without_space(self.tokenizer.decode(ids)) != without_space(
-            completion.text
+        if (
+            not known
+            or completion.stopped
+            and without_space(self.tokenizer.decode(ids)) != without_space(completion.text)
         ):
             raise InputError(
                 f"--endpoint {self.llm.url}: the tokens of {self.llm.model} are not those of --model; name the folder "

@@ -2,9 +2,9 @@
 
     torchrun --nproc-per-node 4 -m minscl.generate notes.jsonl --out coded.jsonl
 
-Each process reads torchrun's variables and codes a share that depends on the notes and the number of processes alone, so
-none waits for another and nothing is sent between them. Any launcher that sets RANK and WORLD_SIZE will do, such as a
-Slurm job array.
+Each process reads torchrun's variables and codes a share that depends on the notes and the number of processes alone,
+so none waits for another and nothing is sent between them. Any launcher that sets RANK and WORLD_SIZE will do, such as
+a Slurm job array.
 
 Read next: shards.py, the files; training/distributed.py, processes that train as one.
 """

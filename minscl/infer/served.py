@@ -3,14 +3,13 @@ scores and checks.
 
     note → prompt as token ids → the server → text → evidence and codes → located in the note (Eq. 1)
 
-`folder` is the one that the server serves (export.py); its tokenizer and config.json are read here, its weights are not.
-Decoding is the server's, so it is plain generation: quotations that are not in the note are marked. With --grounded the
-server's own grammar, where it has one, holds codes to the billable ones.
+`folder` is the one that the server serves (export.py); its tokenizer and config.json are read here, its weights are
+not. Decoding is the server's, so it is plain generation: quotations that are not in the note are marked. With
+--grounded the server's own grammar, where it has one, holds codes to the billable ones.
 
 Read next: completions.py, the requests; coder.py.
 """
 
-import dataclasses
 import functools
 import logging
 from collections.abc import Iterable, Iterator
@@ -56,7 +55,7 @@ class ServedModel:
         return CompletionServer(self.llm, load_tokenizer(self.folder))
 
     def grounded(self, wanted: bool, free: bool = False) -> str:
-        """CODES if `wanted` and the server takes a grammar, else PLAIN, with a line in the log unless --free says so."""
+        """CODES if `wanted` and the server takes a grammar, else PLAIN, with a line in the log unless it is `free`."""
         if wanted and self.server.grammar_field:
             return CODES
         if not free:
