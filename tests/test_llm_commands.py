@@ -127,3 +127,10 @@ def test_verified_codes_calibrate_nothing():
     made = {"system": "scl", "grounded": "True", "model": "m", "adapter": "a", "min_score": "0.0", "verified": "True"}
     with pytest.raises(InputError, match="was verified"):
         settings_to_calibrate([CodedDocument("n", "text", coded_with=made)])
+
+
+def test_answers_under_a_servers_grammar_calibrate_nothing():
+    """Guards: a calibration of plain generation fitted on scores of codes that a server's grammar has left over."""
+    made = {"system": "scl", "grounded": "codes", "model": "m", "adapter": "a", "min_score": "0.0"}
+    with pytest.raises(InputError, match="under a server's grammar"):
+        settings_to_calibrate([CodedDocument("n", "text", coded_with=made)])
