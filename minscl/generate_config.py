@@ -157,9 +157,12 @@ class GenerateConfig:
             raise InputError(
                 f"--endpoint {self.endpoint}: --served-model is missing; give the server's name of its model"
             )
-        if self.is_served == (self.model == str(DEMO)):
-            remedy = "give the folder that the server serves" if self.is_served else "leave it out, the server answers"
-            raise InputError(f"--endpoint {self.endpoint}: --model {'is missing' if self.is_served else ''}; {remedy}")
+        if self.is_served and self.model == str(DEMO):
+            raise InputError(f"--endpoint {self.endpoint}: --model is missing; give the folder that the server serves")
+        if not self.is_served and self.model != str(DEMO):
+            raise InputError(
+                f"--endpoint {self.endpoint} --model: the server answers --system {self.system}; leave it out"
+            )
         for name, value in (("--adapter", self.adapter), ("--compile", self.compile)):
             if value:
                 raise InputError(f"--endpoint {self.endpoint} {name}: the server has its own; leave {name} out")

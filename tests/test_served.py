@@ -257,7 +257,9 @@ def test_a_note_that_the_servers_context_cannot_hold_is_skipped(tokenizer, folde
     with completion_server(tokenizer, scripted(tokenizer), script=[too_long]) as server:
         run = generate(notes, *flags(server, folder, "--free", "--batch-size", 1), "--json")
     assert run.returncode == 2 and run.stdout.count("\n") == 2
-    assert re.search(r"skipped: n0: the prompt has \d+ tokens, more than the server's context holds", run.stderr)
+    assert re.search(
+        r"skipped: n0: a prompt of \d+ tokens and an answer of 1,024 are more than the server's", run.stderr
+    )
 
 
 def test_a_model_of_another_folder_is_noticed(tokenizer, folder, notes, generate):

@@ -115,7 +115,10 @@ class CompletionServer:
                 completion = self._complete(form, ids, max_new_tokens, extra)
             except self.llm.openai.BadRequestError as error:
                 if is_too_long(error):
-                    return InputError(f"the prompt has {len(ids):,} tokens, more than the server's context holds")
+                    return InputError(
+                        f"a prompt of {len(ids):,} tokens and an answer of {max_new_tokens:,} are more than the "
+                        "server's context holds; split the note, or start the server with a longer context"
+                    )
                 raise
         if completion.prompt_tokens not in (None, len(ids)):
             return InputError(
