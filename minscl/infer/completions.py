@@ -195,8 +195,9 @@ def read_tokens(choice: dict[str, Any]) -> tuple[tuple[int, ...] | None, tuple[f
         ids, logs = [token.get("id") for token in content], [token.get("logprob") for token in content]
     if not isinstance(ids, list) or not all(type(token) is int and token >= 0 for token in ids):
         return None, None
-    valid = isinstance(logs, list) and len(logs) == len(ids) and all(type(log) in (int, float) for log in logs)
-    if not valid or any(math.isnan(log) for log in logs):
+    if not isinstance(logs, list) or len(logs) != len(ids):
+        return tuple(ids), None
+    if not all(type(log) in (int, float) and not math.isnan(log) for log in logs):
         return tuple(ids), None
     return tuple(ids), tuple(math.exp(min(log, 0.0)) for log in logs)
 

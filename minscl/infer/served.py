@@ -103,7 +103,8 @@ class ServedModel:
 
     def _answers(self, jobs: list[Job], grammar: str) -> Iterator[tuple[Job, list]]:
         """(job, the answers to its prompts) in order, each as soon as it and all before it are answered."""
-        numbers, prompts = [], []  # numbers: of each job's prompts
+        numbers: list[range] = []  # of each job's prompts
+        prompts: list[tuple[list[int], int]] = []
         for job in jobs:
             numbers.append(range(len(prompts), len(prompts) + len(job.prompts)))
             prompts += [(prompt.ids, prompt.max_new_tokens) for prompt in job.prompts]
