@@ -3,7 +3,8 @@
     python -m minscl.generate note.txt [more.txt | notes.jsonl] [--model DIR] [--adapter DIR] [--evidence FILE]
                               [--free] [--passage N] [--min-score P] [--no-calibration]
                               [--system scl | sft | cot | cot-sc] [--verify]
-    python -m minscl.generate note.txt --system clh | mac [--verify] [--endpoint URL --model NAME]
+    python -m minscl.generate notes.jsonl --endpoint URL --served-model NAME --model DIR [--grounded] --out FILE
+    python -m minscl.generate note.txt --system clh | mac [--verify] [--endpoint URL --served-model NAME]
     python -m minscl.generate note.txt --system plm-icd | plm-ca | gki-icd --heads DIR [--attribution attingrad]
     python -m minscl.generate note.txt --system lookup --documents train.jsonl [--spans spans.jsonl]
                               [--edition 2026] [--date 2026-09-30] [--strict] [--json | --html FILE | --out FILE]
@@ -13,17 +14,18 @@ the model has a calibration.json, scores are calibrated and codes below its thre
 
 On a terminal, the answer to a single note is shown as it is written, above the table.
 
-With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped. Nothing leaves the
-machine, unless --endpoint names a server elsewhere and --allow-remote allows it: only then is a connection opened.
+With --out, coded notes are appended as they finish, and an interrupted run resumes where it stopped; torchrun shares
+the notes among several processes. Nothing leaves the machine, unless --endpoint names a server elsewhere and
+--allow-remote allows it: only then is a connection opened.
 
 Read next: infer/coder.py; infer/systems/clh.py, a system of several questions; infer/systems/lookup.py, the baseline
-without a model; heads/predict.py.
+without a model; heads/predict.py; infer/shards.py, the files of several processes.
 """
 
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tqdm import tqdm
 
@@ -50,7 +52,10 @@ from minscl.infer.coder import code_notes
 from minscl.infer.endpoint import EndpointLLM
 from minscl.infer.jobs import MAX_NEW_TOKENS
 from minscl.infer.linear import prepare_for_inference
+from minscl.infer.processes import Process, explain_sigterm
 from minscl.infer.report import text_table
+from minscl.infer.served import ServedModel
+from minscl.infer.shards import Shards
 from minscl.infer.systems import DIALOGUES, choose_system
 from minscl.infer.systems.clh import CLH, code_like_humans
 from minscl.infer.systems.lookup import LOOKUP
@@ -63,12 +68,15 @@ from minscl.live_answer import LiveAnswer
 from minscl.page import page_html
 from minscl.pretrained import describe_weights, load_pretrained
 
+ANSWER_SECONDS = 600.0  # in which a server that is busy with --batch-size answers must have written one
+
 
 def weights_of(config: GenerateConfig) -> dict[str, str]:
-    """{"model", "adapter"} of coded_with: name and digest of the folders, or the server and what it calls its model."""
-    if config.endpoint:
-        return {"model": f"{config.model} at {config.endpoint}", "adapter": "none"}
-    return describe_weights(config.model, config.adapter)
+    """{"model", "adapter"} of coded_with: name and digest of the folders; the server and what it calls its model."""
+    served = f"{config.served_model} at {config.endpoint}"
+    if config.endpoint and not config.is_served:
+        return {"model": served, "adapter": "none"}
+    return describe_weights(config.model, config.adapter) | ({"endpoint": served} if config.is_served else {})
 
 
 def code(
@@ -78,6 +86,9 @@ def code(
     skip: Skip | None,
     codebook: CodeBook,
     calibration: Calibration | None,
+    show_progress: bool = True,
+    served: ServedModel | None = None,
+    grounded: str = "",
 ) -> Iterator[CodedDocument]:
     """Load the model and code `notes`; yields their documents in order. The other arguments are as for code_notes."""
     if not notes:
@@ -100,6 +111,18 @@ def code(
     elif config.system in DIALOGUES:
         coded = run_dialogues(dialogue_of(config.system, codebook), notes, asker, config.batch_size, skip)
         coded = (finish(document, codebook, calibration, config.min_score) for document in coded)
+    elif served:
+        coded = served.code_notes(
+            notes,
+            codebook,
+            system=choose_system(config.system),
+            evidence=evidence,
+            grounded=grounded,
+            skip=skip,
+            calibration=calibration,
+            min_score=config.min_score,
+            passage=config.passage,
+        )
     else:
         system = choose_system(config.system, config.sampling())
         alone = len(notes) == system.chains == 1 and not (config.json or config.html or config.out)
@@ -126,21 +149,27 @@ def code(
         verified = verify_documents(coded, codebook, asker, config.batch_size, skip)
         coded = (check_document(document, codebook) for document in verified)
     with memory_errors("--attribution attention, or shorter notes" if config.system in HEADS else "a smaller --memory"):
-        yield from tqdm(coded, total=len(notes), unit="note", disable=len(notes) == 1 or config.system == LOOKUP)
+        is_quiet = not show_progress or len(notes) == 1 or config.system == LOOKUP
+        yield from tqdm(coded, total=len(notes), unit="note", disable=is_quiet)
 
 
 def make_asker(config: GenerateConfig, model, tokenizer, codebook: CodeBook, memory: int) -> Asker:
     """Who answers the questions of a dialogue: the server of --endpoint, or the local model."""
-    if not config.endpoint:
-        return LocalAsker(model, tokenizer, codebook, config.batch_size, memory)
-    server = EndpointLLM(
+    if config.endpoint:
+        return EndpointAsker(connect(config))
+    return LocalAsker(model, tokenizer, codebook, config.batch_size, memory)
+
+
+def connect(config: GenerateConfig) -> EndpointLLM:
+    """The server of --endpoint. Raises InputError as EndpointLLM does; nothing is sent yet."""
+    return EndpointLLM(
         config.endpoint,
-        config.model,
+        config.served_model,
         concurrency=config.batch_size,
+        timeout=ANSWER_SECONDS,
         allow_remote=config.allow_remote,
         max_tokens=MAX_NEW_TOKENS,
     )
-    return EndpointAsker(server)
 
 
 def dialogue_of(system: str, codebook: CodeBook) -> Callable[[Note], Dialogue]:
@@ -165,6 +194,10 @@ def main(argv=None) -> int:
     It is 2 if a note was skipped, 1 if --strict finds a document that breaks rules, else 0.
     """
     config = parse_flags(GenerateConfig, "generate", "Code clinical notes in ICD-10-CM, with the evidence.", argv)
+    process = Process.from_environment()
+    config = config.for_process(process)
+    if process.size > 1:
+        explain_sigterm(f"{process.name} is stopped: what is coded is kept; start again, with any number of processes")
     skipped: list[str] = []
 
     def skip(note: Note, error: InputError) -> None:
@@ -176,19 +209,27 @@ def main(argv=None) -> int:
     evidence = read_evidence(config.evidence, notes)
     codebook = load_codebook(config)
     calibration = config.calibration()
+    served, grounded = ServedModel(config.model, connect(config)) if config.is_served else None, ""
     if config.system == LOOKUP:
         settings = lookup_settings(config.documents, config.spans, config.min_score or 0.0, codebook)
     elif config.system in HEADS:
         _, dtype = choose_device(config.device, config.dtype)
         settings = head_settings(config.head_choice(), dtype, codebook)
     else:
-        settings = settings_of(config, weights_of(config), codebook, calibration)
+        grounded = served.grounded(config.grounded, config.free or config.system != "scl") if served else ""
+        settings = settings_of(config, weights_of(config), codebook, calibration, grounded)
     if config.verify:
         settings |= weights_of(config) | {VERIFIED: "True"}
-    with AnswerLog(config.out, CodedDocument) if config.out else contextlib.nullcontext() as log:
-        documents = already_coded(log.records, notes, config.out, settings, evidence) if log else {}
-        remaining = [note for note in notes if note.id not in documents]
-        for coded in code(config, remaining, evidence, skip if len(notes) > 1 else None, codebook, calibration):
+
+    def checked(records: Iterable[CodedDocument], path: str) -> dict[str, CodedDocument]:
+        return already_coded(records, notes, path, settings, evidence)
+
+    shards = Shards(config.out, process) if config.out else None
+    with AnswerLog(shards.log, CodedDocument) if shards else contextlib.nullcontext() as log:
+        documents = shards.start(log, checked) if shards and log else {}
+        remaining = [note for note in process.share(notes) if note.id not in documents]
+        arguments = (config, remaining, evidence, skip if len(notes) > 1 else None, codebook, calibration)
+        for coded in code(*arguments, show_progress=process.rank == 0, served=served, grounded=grounded):
             document = dataclasses.replace(coded, coded_with=settings | evidence_setting(evidence, coded.id))
             documents[document.id] = document
             if log:
@@ -197,6 +238,12 @@ def main(argv=None) -> int:
                 print_json(document.to_dict())
             elif not (config.html or config.out):
                 print(text_table(document), flush=True)
+    if shards and shards.is_split:
+        merged = shards.finish(notes, skipped, checked)
+        if merged is None:
+            print(f"minscl: {process.name} is done: {shards.promise}", file=sys.stderr)
+            return 0
+        documents, skipped = merged
     coded_notes = [documents[note.id] for note in notes if note.id in documents]
     # those that a version before 0.3.0 has written to --out were not checked
     coded_notes = [item if item.edition else check_document(item, codebook) for item in coded_notes]

@@ -3,7 +3,6 @@
 Read next: generate.py.
 """
 
-import argparse
 import dataclasses
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from minscl.hardware import choose_device
 from minscl.heads.flags import ATTRIBUTIONS, HeadChoice, check_head_flags
 from minscl.infer import BATCH_SIZE
 from minscl.infer.endpoint_address import check_address
+from minscl.infer.processes import Process
 from minscl.infer.systems import DIALOGUES, SYSTEMS, Sampling
 from minscl.infer.systems.lookup import LOOKUP
 from minscl.infer.systems.lookup_notes import check_lookup_flags
@@ -46,7 +46,9 @@ class GenerateConfig:
         "the paper's plain generation; without it, SCL quotes only from the note and assigns only billable codes with "
         "evidence (grounded decoding)",
     )
-    grounded: bool = flag(False, argparse.SUPPRESS)  # the default since 0.3.0; scripts may still say it
+    grounded: bool = flag(  # the local decoder's default since 0.3.0; scripts may still say it
+        False, "with --endpoint: the server's grammar, where it has one, holds codes to billable ones"
+    )
     min_score: float | None = flag(
         None,
         "drop codes with a lower score (a warning lists them); none: below the threshold in the model's "
@@ -69,9 +71,10 @@ class GenerateConfig:
     )
     endpoint: str = flag(
         "",
-        "clh, mac: an OpenAI-compatible server that answers, as http://127.0.0.1:8000/v1, and --model is its model's "
-        "name; key: variable MINSCL_API_KEY",
+        "an OpenAI-compatible server that answers in the local model's place, as http://127.0.0.1:8000/v1; --model is "
+        "the folder that it serves (clh, mac: left out); key: variable MINSCL_API_KEY",
     )
+    served_model: str = flag("", "what the server of --endpoint calls its model", metavar="NAME")
     allow_remote: bool = flag(False, "allow notes to leave this machine for the endpoint")
     heads: str = flag(
         "", "plm-icd, plm-ca, gki-icd: folder that train --system has written", metavar="DIR", role="input"
@@ -131,13 +134,13 @@ class GenerateConfig:
         }
         check_lookup_flags(self.system, changed)
         check_head_flags(self.system, changed)
-        if self.grounded and not self.is_grounded:
+        if self.grounded and (self.free or self.system != "scl"):
             other = "--free" if self.free else f"--system {self.system}"
             raise InputError(f"{other} --grounded: exclude each other; leave out --grounded, which is SCL's default")
         if self.passage and (self.evidence or self.system != "scl"):
             other = "--evidence" if self.evidence else f"--system {self.system}"
             raise InputError(f"--passage {self.passage}: needs SCL's own evidence; leave out --passage or {other}")
-        if self.system == "sft" and self.model == str(DEMO) and not self.adapter:
+        if self.system == "sft" and self.model == str(DEMO) and not self.adapter and not self.endpoint:
             raise InputError(
                 "--system sft: the embedded model's adapter is trained on evidence; give --adapter DIR, made by "
                 "python -m minscl.train --no-evidence, or --adapter none"
@@ -156,19 +159,48 @@ class GenerateConfig:
                 if value:
                     raise InputError(f"--system {self.system} {name}: it has no such choice; leave {name} out")
         if not self.endpoint:
+            if self.served_model:
+                raise InputError(f"--served-model {self.served_model}: only with --endpoint URL; leave it out")
             return
         check_address(self.endpoint, self.allow_remote)
-        if self.system not in DIALOGUES and not (self.system == LOOKUP and self.verify):
+        if self.system in (*HEADS, "cot-sc") or self.system == LOOKUP and not self.verify:
             raise InputError(
-                f"--endpoint {self.endpoint}: --system {self.system} needs a local model; give --system "
-                f"{' or '.join(DIALOGUES)}, or leave --endpoint out"
+                f"--endpoint {self.endpoint}: --system {self.system} needs a local model, or none; leave --endpoint out"
             )
-        if self.model == str(DEMO):
-            raise InputError(f"--endpoint {self.endpoint}: --model is missing; give the name of the server's model")
-        if self.adapter:
-            raise InputError(f"--endpoint {self.endpoint} --adapter: the server has its own; leave --adapter out")
-        if self.weights:
-            raise InputError(f"--endpoint {self.endpoint} --weights: the server has its own; leave --weights out")
+        if not self.served_model:
+            raise InputError(
+                f"--endpoint {self.endpoint}: --served-model is missing; give the server's name of its model"
+            )
+        if self.is_served and self.model == str(DEMO):
+            raise InputError(f"--endpoint {self.endpoint}: --model is missing; give the folder that the server serves")
+        if not self.is_served and self.model != str(DEMO):
+            raise InputError(
+                f"--endpoint {self.endpoint} --model: the server answers --system {self.system}; leave it out"
+            )
+        own = (("--adapter", self.adapter), ("--compile", self.compile != "auto"), ("--weights", self.weights))
+        for name, value in own:
+            if value:
+                raise InputError(f"--endpoint {self.endpoint} {name}: the server has its own; leave {name} out")
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a server codes the notes, with the prompts of the local decoder."""
+        return bool(self.endpoint) and self.system in SYSTEMS
+
+    def for_process(self, process: Process) -> "GenerateConfig":
+        """These settings with the device and memory of `process`.
+
+        Raises InputError for what several processes cannot do together.
+        """
+        if process.size == 1:
+            return self
+        if not self.out or self.json or self.html or not all(name.lower().endswith(".jsonl") for name in self.notes):
+            raise InputError(
+                f"WORLD_SIZE {process.size}: several processes write one file of notes in .jsonl files; give --out "
+                "FILE, without --json and --html, or start without torchrun"
+            )
+        device, memory = process.choose_device(self.device, self.memory)
+        return dataclasses.replace(self, device=device, memory=memory)
 
     @property
     def needs_weights(self) -> bool:
@@ -177,8 +209,8 @@ class GenerateConfig:
 
     @property
     def is_grounded(self) -> bool:
-        """Whether decoding is grounded: SCL without --free."""
-        return self.system == "scl" and not self.free
+        """Whether decoding is grounded: SCL without --free, by the local decoder."""
+        return self.system == "scl" and not self.free and not self.endpoint
 
     def head_choice(self) -> HeadChoice:
         """The flags that decide how a head codes."""
@@ -187,9 +219,12 @@ class GenerateConfig:
     def calibration(self) -> Calibration | None:
         """The calibration of the model's scores. Raises InputError for a damaged file.
 
-        None for codes from human evidence, since it was fitted on codes from the model's own, and without a model.
+        None for codes from human evidence, since it was fitted on codes from the model's own, without a model, and for
+        answers under a server's grammar, on which none is fitted.
         """
-        if self.no_calibration or self.evidence or self.system in (LOOKUP, *HEADS) or self.endpoint:
+        if self.no_calibration or self.evidence or self.system in (LOOKUP, *HEADS):
+            return None
+        if self.endpoint and (not self.is_served or self.grounded):
             return None
         return load_calibration(self.model, self.adapter, system=self.system, grounded=self.is_grounded)
 
@@ -199,18 +234,23 @@ class GenerateConfig:
 
 
 def settings_of(
-    config: GenerateConfig, weights: dict[str, str], codebook: CodeBook, calibration: Calibration | None
+    config: GenerateConfig,
+    weights: dict[str, str],
+    codebook: CodeBook,
+    calibration: Calibration | None,
+    grounded: str = "",
 ) -> dict[str, str]:
     """What decides about the codes, but for the note and human evidence: CodedDocument.coded_with.
 
-    `weights`: describe_weights of the model. Without --batch-size, --memory, --compile and --device, which change no
-    more than the last digits of scores.
+    `weights`: describe_weights of the model; `grounded`: what a server can do (served.py), "" for the local decoder.
+    Without --batch-size, --memory, --compile and --device, which change no more than the last digits of scores.
     """
     names = ["system", "grounded", SETTING, "min_score", "dtype"]
     names += ["weights"] if config.weights else []  # "": as in documents of before int8
     names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
     _, dtype = choose_device(config.device, config.dtype)
-    values = dataclasses.asdict(config) | {"dtype": str(dtype).removeprefix("torch."), "grounded": config.is_grounded}
+    dtype_name = "the server's" if config.endpoint else str(dtype).removeprefix("torch.")
+    values = dataclasses.asdict(config) | {"dtype": dtype_name, "grounded": grounded or config.is_grounded}
     values |= {SETTING: calibration or NONE, "min_score": threshold(calibration, config.min_score)}
     passage = passage_length(calibration, config.passage)
     passages = {PASSAGE: str(passage)} if passage else {}

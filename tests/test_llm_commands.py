@@ -84,7 +84,7 @@ def test_a_server_codes_a_note(note_folder, generate):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url, Server.asked = f"http://127.0.0.1:{server.server_port}/v1", []
-    flags = ("--system", "clh", "--endpoint", url, "--model", "big", "--json")
+    flags = ("--system", "clh", "--endpoint", url, "--served-model", "big", "--json")
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(command, "load_pretrained", lambda *_, **__: pytest.fail("a local model is loaded"))
@@ -105,10 +105,13 @@ def test_a_server_codes_a_note(note_folder, generate):
         (["--system", "clh", "--evidence", "e.txt"], "--system clh --evidence: it has no such choice"),
         (["--system", "mac", "--free"], "--system mac --free: it has no such choice"),
         (["--system", "clh", "--passage", "100"], "--passage 100: needs SCL's own evidence"),
-        (["--endpoint", "http://127.0.0.1:1/v1"], "--system scl needs a local model"),
-        (["--system", "clh", "--endpoint", "http://127.0.0.1:1/v1"], "--model is missing"),
-        (["--system", "clh", "--endpoint", "http://10.0.0.5/v1", "--model", "m"], "is another machine"),
-        (["--system", "mac", "--endpoint", "http://[::1]/v1", "--model", "m", "--adapter", "a"], "leave --adapter out"),
+        (["--system", "clh", "--endpoint", "http://127.0.0.1:1/v1"], "--served-model is missing"),
+        (["--system", "clh", "--endpoint", "http://10.0.0.5/v1", "--served-model", "m"], "is another machine"),
+        (["--system", "mac", "--endpoint", "http://[::1]/v1", "--served-model", "m", "--model", "x"], "leave it out"),
+        (
+            ["--system", "mac", "--endpoint", "http://[::1]/v1", "--served-model", "m", "--adapter", "a"],
+            "--adapter out",
+        ),
         (["--system", "lookup", "--spans", "s.jsonl", "--model", "m"], "no model is used"),
     ],
 )
@@ -123,4 +126,11 @@ def test_verified_codes_calibrate_nothing():
     """Guards: a calibration of SCL fitted on codes that --verify has changed."""
     made = {"system": "scl", "grounded": "True", "model": "m", "adapter": "a", "min_score": "0.0", "verified": "True"}
     with pytest.raises(InputError, match="was verified"):
+        settings_to_calibrate([CodedDocument("n", "text", coded_with=made)])
+
+
+def test_answers_under_a_servers_grammar_calibrate_nothing():
+    """Guards: a calibration of plain generation fitted on scores of codes that a server's grammar has left over."""
+    made = {"system": "scl", "grounded": "codes", "model": "m", "adapter": "a", "min_score": "0.0"}
+    with pytest.raises(InputError, match="under a server's grammar"):
         settings_to_calibrate([CodedDocument("n", "text", coded_with=made)])

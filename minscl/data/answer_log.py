@@ -60,6 +60,15 @@ class AnswerLog:
         self._file.close()
 
 
+def read_log(path: str | Path, cls: type) -> list:
+    """The records of a log that another process may be writing; an incomplete last line is left out.
+
+    Raises InputError as AnswerLog does, but for the lock.
+    """
+    whole, _ = _whole_size(Path(path), cls)
+    return read_jsonl(path, cls, size=whole)
+
+
 def _whole_size(path: Path, cls: type) -> tuple[int, bool]:
     """(bytes up to the end of the last whole record, whether that record lacks its newline).
 

@@ -176,6 +176,8 @@ def settings_to_calibrate(documents: Iterable[CodedDocument]) -> dict[str, str]:
             raise InputError(f"{name} has scores that are calibrated already; {again}")
         if made.get("min_score") != "0.0":
             raise InputError(f"{name} was coded with --min-score; {again} and without --min-score")
+        if made["grounded"] not in ("True", "False"):  # a server's grammar
+            raise InputError(f"{name} was coded under a server's grammar; {again} and --free")
         if VERIFIED in made:
             raise InputError(f"{name} was verified (--verify); {again} and without --verify")
         if "evidence" in made:

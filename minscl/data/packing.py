@@ -26,7 +26,7 @@ Read next: model/shared_prefix.py for the attention, or model/decoder.py and the
 
 import os.path
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 
 import torch
@@ -121,7 +121,7 @@ def pack_step(
     )
 
 
-def split_by_rank(samples: Sequence[Sample], indices: Sequence[int], world_size: int) -> list[list[int]]:
+def split_by_rank(samples: Sequence[Sized], indices: Sequence[int], world_size: int) -> list[list[int]]:
     """Split a step by tokens: longest sample first, each to the process that has the fewest tokens so far."""
     shares: list[list[int]] = [[] for _ in range(world_size)]
     tokens = [0] * world_size
@@ -148,7 +148,7 @@ def first_fit_decreasing(samples: Sequence[Sample], indices: Sequence[int], pack
     return bins
 
 
-def longest_first(samples: Sequence[Sample], indices: Sequence[int]) -> list[int]:
+def longest_first(samples: Sequence[Sized], indices: Sequence[int]) -> list[int]:
     """`indices` by decreasing length; equal lengths in the data's order, so that packing is deterministic."""
     return sorted(indices, key=lambda index: (-len(samples[index]), index))
 

@@ -94,13 +94,17 @@ def score_below(score: float, min_score: float) -> str:
     return next((text for text in shown if float(text) < min_score), repr(score))
 
 
-def code_probability(tokenizer, generation: Generation, start: int, end: int) -> float:
+def code_probability(tokenizer, generation: Generation, start: int, end: int) -> float | None:
     """Product of the probabilities of the tokens that contain characters start..end of the decoded answer.
+
+    None for an answer without probabilities, which some servers do not give.
 
     A token of single bytes may end inside a character: it contains none, and the token that completes the character
     contains it.
     """
     ids, text = generation.ids, tokenizer.decode(generation.ids)
+    if len(generation.probabilities) < len(ids):
+        return None
 
     @functools.cache
     def complete_length(tokens: int) -> int:

@@ -1,17 +1,19 @@
-"""A language model for data expansion (Eq. 7, 8, 9) behind an OpenAI-compatible server that the user names.
+"""A language model behind an OpenAI-compatible server that the user names: for data expansion (Eq. 7, 8, 9) and coding.
 
 Prompts hold patients' notes. So an address other than this machine's loopback is refused unless allowed
 (endpoint_address.py), redirections and proxies are not followed, and no error message contains a prompt or an answer.
-Imports no torch, which a client does not need. Read next: llm.py, whose LLM this is; ../data/spans/asking.py.
+Imports no torch, which a client does not need. Read next: llm.py, whose LLM this is; ../data/spans/asking.py;
+completions.py, prompts as token ids.
 """
 
+import contextlib
 import json
 import logging
 import queue
 import re
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from minscl.errors import InputError, describe_value
 from minscl.infer import BATCH_SIZE, MAX_ANSWER_TOKENS
@@ -20,6 +22,8 @@ from minscl.infer.endpoint_address import check_address, read_api_key
 MAX_ANSWER_CHARACTERS = 4_000  # kept of a server's answer of MAX_ANSWER_TOKENS tokens, which are fewer in words
 MAX_REPLY_BYTES = 2**22  # read of a server's reply
 KEPT = "what --out has is not asked again"  # generate codes without --out too, and then keeps nothing
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
 
 
 class EndpointLLM:
@@ -72,22 +76,27 @@ class EndpointLLM:
             raise InputError(f"--endpoint {url}: not an address; give one like http://127.0.0.1:8000/v1") from error
 
     def ask(self, prompts: list[str]) -> Iterator[tuple[int, str | None]]:
-        """See LLM.ask. Raises InputError once a request has failed for good.
-
-        No further request is started then, and the answers to those in progress are yielded first. After Ctrl-C,
-        nothing is waited for: the answers that are there are yielded, and KeyboardInterrupt is raised.
-        """
+        """See LLM.ask. Raises InputError as `run` does."""
         self.truncated = set()
-        tasks: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
-        for task in enumerate(prompts):
-            tasks.put(task)
-        results: queue.SimpleQueue[tuple[int, str | None] | BaseException | None] = queue.SimpleQueue()
+        return self.run(list(enumerate(prompts)), lambda task: self._answer(*task))
+
+    def run(self, tasks: Sequence[Task], answer: Callable[[Task], Answer]) -> Iterator[tuple[int, Answer]]:
+        """Yields (number of the task, its answer) as they complete; `answer` runs in `concurrency` threads.
+
+        Raises what `answer` raises first, such as InputError once a request has failed for good. No further request is
+        started then, and the answers to those in progress are yielded before. After Ctrl-C, nothing is waited for: the
+        answers that are there are yielded, and KeyboardInterrupt is raised.
+        """
+        queued: queue.SimpleQueue[tuple[int, Task]] = queue.SimpleQueue()
+        for task in enumerate(tasks):
+            queued.put(task)
+        results: queue.SimpleQueue[tuple[int, Answer] | BaseException | None] = queue.SimpleQueue()
         stop = threading.Event()
-        running = min(self.concurrency, len(prompts))
+        running = min(self.concurrency, len(tasks))
         for _ in range(running):
             # Daemon threads, and not an executor's, which the interpreter joins at its exit: a request to a silent
             # server lasts until its timeout.
-            threading.Thread(target=self._work, args=(tasks, results, stop), daemon=True).start()
+            threading.Thread(target=_work, args=(answer, queued, results, stop), daemon=True).start()
         failure: BaseException | None = None
         try:
             while running:
@@ -109,39 +118,35 @@ class EndpointLLM:
         if failure:
             raise failure
 
-    def _work(self, tasks: queue.SimpleQueue, results: queue.SimpleQueue, stop: threading.Event) -> None:
-        """A thread: puts the answers to `tasks`, or a failure, into `results`; None at the end."""
-        while not stop.is_set():
-            try:
-                number, prompt = tasks.get_nowait()
-                results.put((number, self._answer(number, prompt)))
-            except queue.Empty:
-                break
-            except BaseException as error:
-                stop.set()
-                results.put(error)
-        results.put(None)
-
     def token_counts(self) -> list[tuple[str, int]]:
         """See LLM.token_counts: no rows, because the server does not say how many tokens it computed."""
         return []
 
     def _answer(self, number: int, prompt: str) -> str | None:
         """The server's answer, None for a prompt that is too long. Raises InputError, never with the prompt in it."""
-        try:
-            reply = self.client.chat.completions.with_raw_response.create(
-                model=self.model,
-                messages=[{"role": "user", "content": prompt}],
-                temperature=0.0,
-                max_tokens=self.max_tokens,
-            )
+        with self.one_line():
+            try:
+                reply = self.client.chat.completions.with_raw_response.create(
+                    model=self.model,
+                    messages=[{"role": "user", "content": prompt}],
+                    temperature=0.0,
+                    max_tokens=self.max_tokens,
+                )
+            except self.openai.BadRequestError as error:
+                if is_too_long(error):
+                    return None
+                raise
             text, is_truncated = read_completion(reply.http_response.content, self.max_characters)
-            if is_truncated:
-                self.truncated.add(number)
-            return text
+        if is_truncated:
+            self.truncated.add(number)
+        return text
+
+    @contextlib.contextmanager
+    def one_line(self) -> Iterator[None]:
+        """Turns whatever a request may raise into an InputError, without the prompt in it."""
+        try:
+            yield
         except self.openai.BadRequestError as error:
-            if "context" in str(error).lower() or "too long" in str(error).lower():
-                return None
             raise InputError(
                 f"--endpoint {self.url}: refused a prompt ({error.status_code}); is {self.model} the name of its model?"
             ) from error
@@ -161,23 +166,58 @@ class EndpointLLM:
             ) from error
 
 
+def _work(
+    answer: Callable[[Task], Answer], tasks: queue.SimpleQueue, results: queue.SimpleQueue, stop: threading.Event
+) -> None:
+    """A thread: puts the answers to `tasks`, or a failure, into `results`; None at the end."""
+    while not stop.is_set():
+        try:
+            number, task = tasks.get_nowait()
+            results.put((number, answer(task)))
+        except queue.Empty:
+            break
+        except BaseException as error:
+            stop.set()
+            results.put(error)
+    results.put(None)
+
+
+def is_too_long(error: Exception) -> bool:
+    """Whether the server refuses a prompt for its length."""
+    return "context" in str(error).lower() or "too long" in str(error).lower()
+
+
 def read_completion(reply: bytes, max_characters: int) -> tuple[str, bool]:
     """(the text of a chat completion, empty where its content is null; whether it ends at a length limit).
 
     An unpaired surrogate, such as half an emoji before the length limit, becomes U+FFFD: it cannot be written as UTF-8.
     Raises InputError, without the text in it, for a reply that is no chat completion.
     """
-    try:
+    with reply_errors(reply, "chat completion"):
         choice = json.loads(reply)["choices"][0]
         content, reason = choice["message"]["content"], choice.get("finish_reason")
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        size = f"over {MAX_REPLY_BYTES:,}" if len(reply) > MAX_REPLY_BYTES else f"{len(reply):,}"
-        raise InputError(f"the reply of {size} bytes is no chat completion") from error
     if content is not None and not isinstance(content, str):
         raise InputError(f"the reply is no chat completion: its content is {describe_value(content)}, not a string")
     text = content or ""
     is_truncated = reason == "length" or len(text) > max_characters
-    return re.sub("[\ud800-\udfff]", "\ufffd", text[:max_characters]), is_truncated
+    return without_surrogates(text[:max_characters]), is_truncated
+
+
+@contextlib.contextmanager
+def reply_errors(reply: bytes, expected: str) -> Iterator[None]:
+    """Turns what reading a reply of another form may raise into an InputError, without its text in it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        size = f"over {MAX_REPLY_BYTES:,}" if len(reply) > MAX_REPLY_BYTES else f"{len(reply):,}"
+        raise InputError(f"the reply of {size} bytes is no {expected}") from error
+
+
+def without_surrogates(text: str) -> str:
+    """`text` with U+FFFD for unpaired surrogates, which cannot be written as UTF-8."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def _bounded_client(client_class: Any):

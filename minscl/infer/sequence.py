@@ -22,7 +22,8 @@ class NotFinite(ArithmeticError):
 class Generation:
     """The answer to one prompt.
 
-    ids: the new tokens, without the stop token. probabilities: the softmax probability of each.
+    ids: the new tokens, without the stop token. probabilities: the softmax probability of each; empty where a server
+    does not give them.
     stopped: whether a stop token ended the answer; False where max_new_tokens cut it off.
     forwards: number of forward passes, the prefill included.
     closed_by_limit: whether a guide closed it early because max_new_tokens was near.
