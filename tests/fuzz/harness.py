@@ -1,8 +1,8 @@
 """Runs the inputs of one kind in a process of its own, and survives whatever they do to it.
 
 An input fails if the reader raises anything but InputError, uses more than CPU_SECONDS or MEMORY_BYTES, ends the
-process, shows text of a note, or writes a message of more than MAX_MESSAGE characters. The process is watched from
-outside: code that no signal reaches is killed after WALL_SECONDS, and the kind goes on with the next input.
+process, shows text of a note, or lets compiled code write to stderr. The process is watched from outside: code that no
+signal reaches is killed after WALL_SECONDS, and the kind goes on with the next input.
 
 Read next: __main__.py.
 """
@@ -14,10 +14,12 @@ import resource
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import hypothesis
 
@@ -27,7 +29,6 @@ from tests.fuzz.kinds import MARK, FileKind, FuzzFolder, ValueKind
 CPU_SECONDS = 5  # of an input, so that a busy machine changes nothing
 WALL_SECONDS = 60  # without a new input, for code that does not return to Python, or waits
 MEMORY_BYTES = 2**30  # of address space, beyond what the process has at its start
-MAX_MESSAGE = 2000  # characters
 MAX_DEATHS = 20  # of processes, after which a kind is given up
 MAX_STORED = 5  # failures of a kind that are stored with their files
 CONTEXT = multiprocessing.get_context("fork")  # modules and the code set are loaded once, before
@@ -122,6 +123,9 @@ def _work(source: FuzzFolder | ValueKind, seed: int, inputs: int, failures: Path
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, _raise_time_limit)
     sys.stdout = io.StringIO()
+    with tempfile.NamedTemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        _native_stderr.append(open(file.name, "rb"))
     os.chdir("/")  # so that a name out of a file is none of this folder
     before = _resident()
     report = Report("")
@@ -193,10 +197,13 @@ def fault_of(read, argument, report: Report) -> str | None:
         return f"hang: over {CPU_SECONDS} s of CPU time"
     if MARK in message or MARK in said.getvalue():
         return f"text of a note is shown: {message or said.getvalue()}"[:1000]
-    return f"a message of {len(message):,} characters: {message[:300]}" if len(message) > MAX_MESSAGE else None
+    if written := _native_stderr[-1].read():  # by compiled code: Python's own stderr is `said`
+        return f"compiled code writes to stderr: {written.decode(errors='replace')[:300]}"
+    return None
 
 
 _expired: list[bool] = []
+_native_stderr: list[IO[bytes]] = []  # reads what is written to descriptor 2
 
 
 def _raise_time_limit(*_) -> None:

@@ -29,10 +29,18 @@ STRANGE += ["ﬁ", "İ", "ß", "e\u0301\u0323", "\u1100\u1161", "\U0010ffff", "�
 WORDS = ["Evidence:", "Codes:", "none", "I10", "E11.65", "[1]", "[1, 2]", "->", "```json", "<think>", "</think>", "null"]
 WORDS += ["<|im_end|>", "<|eot_id|>", "[INST]", '"', "'", ",", "\t", ";", "{", "}", "[", "]", "\\", "\\u0000", "&#0;"]
 WORDS += ["&a;", "<!DOCTYPE a>", "<![CDATA[", "]]>", "<!--", "{{", "{%", "1e999", "-1", "99999999999999999999", "0x1"]
+TEMPLATE_WORDS = ["{% for i in range(10**9) %}x{% endfor %}", "{{ 'a' * 10**9 }}", "{{ x.__class__.__mro__ }}", "{{ 9**9**9 }}"]
+TEMPLATE_WORDS += ["{% set a = [messages] * 99999 %}", "{{ messages | map('string') | join('x' * 9999) }}", "{% include 'x' %}"]
+TEMPLATE_WORDS += ["{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{ '%0999999d' | format(1) }}", "{{ 'x'.zfill(10**9) }}"]
+TEMPLATE_WORDS += ["{% raw %}", "{{ caller() }}", "{{ raise_exception('x') }}", "{{ messages[0]['content'][::-1] }}", "{% break %}"]
 # ten to the ninth letters, if it were expanded
 BOMB = "<!DOCTYPE b [<!ENTITY a0 'x'>" + "".join(f"<!ENTITY a{n + 1} '{f'&a{n};' * 10}'>" for n in range(9)) + "]>"
 DEEP = "@deep@"  # in a JSON value: nested this many times when it is written
 MAX_INPUT = 2**20  # characters or bytes of a repeated part; whole bombs are separate
+
+
+UNREADABLE = (ValueError, TypeError, LookupError, RuntimeError, OverflowError, OSError, EOFError, zipfile.BadZipFile)
+UNREADABLE += (zlib.error, struct.error)
 
 
 def mutate(name: str, content: bytes, rng: random.Random) -> bytes:
@@ -57,10 +65,12 @@ def _mutate_once(name: str, content: bytes, rng: random.Random) -> bytes:
             return mutate_json(content, rng) if rng.random() < 0.8 else mutate_text(content, rng)
         if suffix == "jsonl":
             return _mutate_lines(content, rng)
+        if suffix == "jinja" and rng.random() < 0.3:
+            return _put_in(content, rng.choice(TEMPLATE_WORDS), rng)
         if suffix == "xml":
             return _mutate_xml(content, rng) if rng.random() < 0.7 else mutate_text(content, rng)
-    except (ValueError, RecursionError, OSError, EOFError, zipfile.BadZipFile, zlib.error, struct.error, KeyError):
-        return mutate_bytes(content, rng)  # an earlier change has made it unreadable
+    except UNREADABLE:  # an earlier change has made it so
+        return mutate_bytes(content, rng)
     return mutate_text(content, rng)
 
 
@@ -232,6 +242,19 @@ def _mutate_xml(content: bytes, rng: random.Random) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def _put_in(content: bytes, word: str, rng: random.Random) -> bytes:
+    start = rng.choice([0, len(content), *(match.end() for match in re.finditer(rb"[%}]}", content))])
+    return content[:start] + word.encode() + content[start:]
+
+
+@functools.cache
+def _elements() -> bytes:
+    """An Index of 100 MB with 25 million empty elements, as gzip."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    parts = [b"<ICD10CM.index>", *([b"<a/>" * 2**18] * 95), b"</ICD10CM.index>"]
+    return b"".join(map(packer.compress, parts)) + packer.flush()
+
+
 @functools.cache
 def _zeros() -> bytes:
     """400 MB of zeros, as gzip."""
@@ -240,10 +263,10 @@ def _zeros() -> bytes:
 
 
 def _mutate_gzip(stem: str, content: bytes, rng: random.Random) -> bytes:
-    if len(content) > 300_000:  # a bomb already
+    if len(content) > 50_000:  # a bomb already
         return content
     if rng.random() < 0.005:
-        return _zeros()
+        return rng.choice((_zeros, _elements))()
     return gzip.compress(_mutate_once(stem, gzip.decompress(content), rng), 1, mtime=0)
 
 
@@ -283,6 +306,6 @@ def _mutate_safetensors(content: bytes, rng: random.Random) -> bytes:
         value = rng.choice((float("nan"), float("inf"), 3e38, -3e38, 1e-45, 0.0))
         data = data[:start] + struct.pack("<f", value) + data[start + 4 :]
     else:
-        size = rng.choice((0, 1, size - 1, size + 1, 2**31, 2**63, 2**64 - 1))
+        size = rng.choice((0, 1, size - 1, size + 1, 2**31, 2**63, 2**64 - 1)) % 2**64
         return size.to_bytes(8, "little") + header + data
     return len(header).to_bytes(8, "little") + header + data
