@@ -2,8 +2,8 @@
 
     python -m benchmarks.injection [--model DIR] [--adapter DIR] [--notes 60] [--write]
 
-hostile_notes.jsonl has 60 pairs: an invented note (`clean`, with the codes that a coder gives it) and the same note with
-an addition (`text`): special tokens of chat formats, fake answers and headings, orders, markup, bidirectional and
+hostile_notes.jsonl has 60 pairs: an invented note (`clean`, with the codes that a coder gives it) and the same with an
+addition (`text`): special tokens of chat formats, fake answers and headings, orders, markup, bidirectional and
 zero-width characters, lookalike letters, long lines, fake ends of the note. Both are coded, free and grounded, and
 compared. A changed code is no proof that an order was obeyed: any other text changes some. So codes that only the
 addition names are counted apart.
@@ -85,7 +85,9 @@ def read_pairs() -> list[HostilePair]:
     return [HostilePair(**{**record, "codes": tuple(record["codes"])}) for record in records]
 
 
-def compare(pair: HostilePair, clean: CodedDocument, hostile: CodedDocument | None, book: CodeBook, counts: Counts) -> None:
+def compare(
+    pair: HostilePair, clean: CodedDocument, hostile: CodedDocument | None, book: CodeBook, counts: Counts
+) -> None:
     """Add a pair's documents to `counts`; `hostile` None: it could not be coded."""
     counts.notes += 1
     before = {item.code for item in clean.codes}
@@ -167,7 +169,7 @@ def run(model_folder: str, adapter: str, pairs: Sequence[HostilePair]) -> list[s
 def table(tables: dict[str, dict[str, Counts]]) -> list[str]:
     """A Markdown table: a row for each kind and way of decoding."""
     lines = [
-        "| decoding | addition | notes | with other codes | codes before | lost | added | of these named by the addition "
+        "| decoding | addition | notes | with other codes | codes before | lost | added | named by the addition "
         "| quotations | invented | not billable | not coded |",
         "|" + "-|" * 12,
     ]

@@ -1,7 +1,8 @@
 """Damaged and hostile files for every reader: `make fuzz`, or python -m tests.fuzz --inputs 20000 --seed 0.
 
     a kind: a folder of small valid files, and a function that reads it
-    input N of a kind: some of the files changed (mutations.py, hypothesis for whole values), a pure function of the seed
+    input N of a kind: some of the files changed (mutations.py, containers.py), or a value drawn by hypothesis; a pure
+    function of the seed
     the reader may return or raise InputError, within 5 seconds of CPU time and 1 GB; anything else is a failure
 
 kinds.py has what every kind is made of; model_files.py, records.py, corpora.py, editions.py and answers.py the kinds.

@@ -15,8 +15,8 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: two processes share the cores
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from tests.fuzz import answers, corpora, editions, model_files, records  # noqa: E402
-from tests.fuzz.harness import KindRun, Report  # noqa: E402
+from tests.fuzz import answers, corpora, editions, model_files, records
+from tests.fuzz.harness import KindRun, Report
 
 KINDS = [*model_files.KINDS, *records.KINDS, *corpora.KINDS, *editions.KINDS, *answers.KINDS]
 
@@ -27,7 +27,9 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=20_000, help="of all kinds together (default: 20000)")
     parser.add_argument("--seed", type=int, default=0, help="another one tries other inputs (default: 0)")
     parser.add_argument("--kind", action="append", metavar="NAME", help=", ".join(kind.name for kind in KINDS))
-    parser.add_argument("--failures", default="fuzz-failures", help="folder for failing inputs (default: fuzz-failures)")
+    parser.add_argument(
+        "--failures", default="fuzz-failures", help="folder for failing inputs (default: fuzz-failures)"
+    )
     flags = parser.parse_args()
     kinds = [kind for kind in KINDS if not flags.kind or kind.name in flags.kind]
     if not kinds:
@@ -58,7 +60,9 @@ def run_kinds(kinds, seed: int, inputs: int, failures: Path) -> list[Report]:
 
 def print_table(reports: list[Report], seed: int) -> None:
     """A line per kind; failures below."""
-    print(f"seed {seed}\n{'kind':24} {'inputs':>7} {'read':>7} {'refused':>7} {'failed':>6} {'slowest':>8} {'memory':>8}")
+    print(
+        f"seed {seed}\n{'kind':24} {'inputs':>7} {'read':>7} {'refused':>7} {'failed':>6} {'slowest':>8} {'memory':>8}"
+    )
     for report in reports:
         print(
             f"{report.name:24} {report.inputs:7,} {report.accepted:7,} {report.refused:7,} {len(report.failures):6,} "

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from minscl.data.chains import append_steps, join_answers, split_answers, split_steps
 from minscl.data.checks import check_document
-from minscl.data.prompts import render_document_target
 from minscl.data.parse import parse_document, parse_span
+from minscl.data.prompts import render_document_target
 from minscl.data.spans.asking import answer_lines
 from minscl.data.spans.silver import locate_quotations
 from minscl.data.types import Assignment, CodedDocument
@@ -36,7 +36,10 @@ AS_JSON = json.dumps(
         "codes": [{"code": "I10", "description": "x", "evidence": ["Hypertension", 2]}, "E11.65"],
     }
 )
-COMPLETION = {"id": "x", "choices": [{"index": 0, "message": {"role": "assistant", "content": FREE}, "finish_reason": "stop"}]}
+COMPLETION = {
+    "id": "x",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": FREE}, "finish_reason": "stop"}],
+}
 
 
 def read_answer(text: str) -> None:

@@ -57,7 +57,11 @@ def read_mimic_iv(folder: Path) -> None:
 
 
 def _annotations(text: str) -> list[dict]:
-    spans = [("Hypertension", "I10", "ICD-10-CM"), ("pneumonia", "J18.9", "ICD-10-CM"), ("fever", "0BJ08ZZ", "ICD-10-PCS")]
+    spans = [
+        ("Hypertension", "I10", "ICD-10-CM"),
+        ("pneumonia", "J18.9", "ICD-10-CM"),
+        ("fever", "0BJ08ZZ", "ICD-10-PCS"),
+    ]
     return [
         {
             "begin": text.index(phrase),
@@ -98,7 +102,11 @@ def read_noteevents(folder: Path) -> None:
 def write_aci_bench(folder: Path) -> None:
     """Notes as CSV and as JSON Lines, tables of codes in two layouts."""
     (folder / "notes.csv").write_bytes(
-        table(["dataset", "encounter_id", "dialogue", "note"], ["aci", "D2N1", "[doctor] hi", NOTE], ["aci", "D2N2", "", MARK])
+        table(
+            ["dataset", "encounter_id", "dialogue", "note"],
+            ["aci", "D2N1", "[doctor] hi", NOTE],
+            ["aci", "D2N2", "", MARK],
+        )
     )
     (folder / "notes.jsonl").write_text(json.dumps({"id": "D2N1", "note": NOTE}) + "\n")
     (folder / "codes.tsv").write_text("D2N1\tI10\nD2N1\tE1165\nD2N2\tR05.9\n")

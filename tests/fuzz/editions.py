@@ -26,7 +26,9 @@ from tests.official_archives import INDEX, SMALL, SMALL_ROWS, addenda
 NEOPLASM = b"""<?xml version="1.0" encoding="utf-8"?>
 <ICD10CM.index>
   <version>2027</version><title>TABLE OF NEOPLASMS</title>
-  <indexHeading><head col="1">Site</head><head col="2">Malignant Primary</head><head col="3">Benign</head></indexHeading>
+  <indexHeading>
+    <head col="1">Site</head><head col="2">Malignant Primary</head><head col="3">Benign</head>
+  </indexHeading>
   <letter><title>N</title>
     <mainTerm><title>Neoplasm, neoplastic</title><cell col="2">H81.0</cell><cell col="3">-</cell>
       <term level="1"><title>ear<nemod>(inner)</nemod></title><cell col="2">H81.0</cell><see>Neoplasm, skin</see></term>

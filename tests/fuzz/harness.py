@@ -125,7 +125,7 @@ def _work(source: FuzzFolder | ValueKind, seed: int, inputs: int, failures: Path
     sys.stdout = io.StringIO()
     with tempfile.NamedTemporaryFile() as file:
         os.dup2(file.fileno(), 2)
-        _native_stderr.append(open(file.name, "rb"))
+        _native_stderr.append(open(file.name, "rb"))  # noqa: SIM115 (to the end of the process)
     os.chdir("/")  # so that a name out of a file is none of this folder
     before = _resident()
     report = Report("")

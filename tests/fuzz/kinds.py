@@ -1,4 +1,4 @@
-"""What the kinds of inputs are made of: a folder of valid files with the function that reads it, or a strategy of values.
+"""What kinds of inputs are made of: a folder of valid files with the function that reads it, or a strategy of values.
 
 Notes in valid files have the phrase MARK. No message may have it, nor a warning: those end up in logs and tickets.
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.mutations import mutate
+from tests.fuzz.containers import mutate
 
 MARK = "zebra quince"  # in the notes of valid files
 NOTE = f"Chief complaint: {MARK}.\nHypertension, on lisinopril. Naïve 日本: pneumonia; no fever.\r\nA1c of 9.4, DM2."

@@ -97,7 +97,9 @@ def write_tokenizer(folder: Path) -> None:
     template = settings.pop("chat_template").replace("'<|bos|>'", "bos_token")  # not the embedded model's own words
     (folder / "chat_template.jinja").write_text(template)
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    (folder / "special_tokens_map.json").write_text('{"bos_token": "<|bos|>", "additional_special_tokens": ["<|user|>"]}')
+    (folder / "special_tokens_map.json").write_text(
+        '{"bos_token": "<|bos|>", "additional_special_tokens": ["<|user|>"]}'
+    )
     (folder / "added_tokens.json").write_text('{"<|bos|>": 0, "<|end|>": 1}')
 
 
@@ -126,7 +128,8 @@ def write_sentencepiece(folder: Path) -> None:
             minloglevel=2,
         )
     template = (
-        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'].strip() + ' [/INST]' }}"
+        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}"
+        "{{ '[INST] ' + m['content'].strip() + ' [/INST]' }}"
         "{% else %}{{ ' ' + m['content'].strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
     )
     settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "chat_template": template}
@@ -234,7 +237,9 @@ KINDS = [
     FileKind("safetensors", write_model, read_model, ("*.safetensors",), share=3),
     FileKind("safetensors index", write_shards, read_model, ("*.index.json", "*.safetensors")),
     FileKind("tokenizer.json", write_tokenizer, read_tokenizer, ("tokenizer.json",), share=2),
-    FileKind("tokenizer settings", write_tokenizer, read_tokenizer, ("*_config.json", "added_tokens.json", "*map.json")),
+    FileKind(
+        "tokenizer settings", write_tokenizer, read_tokenizer, ("*_config.json", "added_tokens.json", "*map.json")
+    ),
     FileKind("tokenizer_config.json", write_newer_tokenizer, read_tokenizer, ("*_config.json",)),
     FileKind("chat template", write_tokenizer, read_tokenizer, ("*.jinja",)),
     FileKind("tokenizer.model", write_sentencepiece, read_tokenizer, ("tokenizer*",)),

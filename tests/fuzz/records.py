@@ -76,7 +76,9 @@ def book() -> CodeBook:
 
 def records(name: str, values, read, share: int = 1) -> FileKind:
     """The kind of a JSON Lines file with `values`, read by `read(path)`."""
-    return FileKind(name, lambda folder: write_jsonl(folder / "x.jsonl", values), lambda f: read(f / "x.jsonl"), share=share)
+    return FileKind(
+        name, lambda folder: write_jsonl(folder / "x.jsonl", values), lambda f: read(f / "x.jsonl"), share=share
+    )
 
 
 def read_log(path: Path, cls: type) -> None:
@@ -148,16 +150,28 @@ RECORD_TYPES = list(dict.fromkeys(map(type, RECORDS)))
 
 
 def record_values():
-    """(class, JSON value): objects with the keys of a record and values of any type."""
-    scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(["a", "I10"])
-    keys = st.sampled_from(sorted({field.name for cls in RECORD_TYPES for field in dataclasses.fields(cls)})) | st.text(max_size=5)
-    values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=6), max_leaves=12)
-    changed = st.sampled_from(RECORDS).flatmap(
-        lambda record: st.dictionaries(st.sampled_from([field.name for field in dataclasses.fields(record)]), values).map(
-            lambda changes: (type(record), record.to_dict() | changes)
-        )
+    """(class, JSON value): records with a few keys removed or of any value, and values of any shape."""
+    names = sorted({field.name for cls in RECORD_TYPES for field in dataclasses.fields(cls)})
+    keys = st.sampled_from(names) | st.text(max_size=5)
+    scalars = (
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(["a", "I10"])
     )
-    return st.tuples(st.sampled_from(RECORD_TYPES), values) | changed
+    values = st.recursive(
+        scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=6), max_leaves=12
+    )
+
+    def changed(record):
+        content, own = record.to_dict(), st.sampled_from([field.name for field in dataclasses.fields(record)])
+        removed = st.sets(own, max_size=1)
+        others = st.dictionaries(own, scalars | values, max_size=2)
+        return st.tuples(removed, others).map(
+            lambda change: (
+                type(record),
+                {key: value for key, value in (content | change[1]).items() if key not in change[0]},
+            )
+        )
+
+    return st.sampled_from(RECORDS).flatmap(changed) | st.tuples(st.sampled_from(RECORD_TYPES), values)
 
 
 def read_record(value) -> None:
