@@ -97,6 +97,11 @@ def run_once(world):
     return run_once
 
 
+def name_of(argument) -> str:
+    """A test's name: "minscl.train" or the words of the command line."""
+    return " ".join(argument) if isinstance(argument, tuple) else argument.__name__.rpartition(".")[2]
+
+
 def contents(folder: Path) -> dict[Path, tuple]:
     """Path → what tells that a file has changed."""
     paths = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
@@ -147,7 +152,7 @@ def test_an_output_keeps_the_mode_that_it_has(world):
         assert done.returncode == 0 and stat.S_IMODE(path.stat().st_mode) == mode, done.stderr
 
 
-@pytest.mark.parametrize("command, arguments", [(command, words) for command, *words in BAD_RUNS], ids=" ".join)
+@pytest.mark.parametrize("command, arguments", [(bad[0], bad[1:]) for bad in BAD_RUNS], ids=name_of)
 def test_bad_input_is_refused_without_its_text(command, arguments, world):
     """Guards: a message with the line, key, value or quotation that it complains of; a file left behind."""
     folder, run = world
@@ -158,7 +163,7 @@ def test_bad_input_is_refused_without_its_text(command, arguments, world):
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("command", [evaluate, expand, export, generate, review, train], ids=lambda item: item.__name__)
+@pytest.mark.parametrize("command", [evaluate, expand, export, generate, review, train], ids=name_of)
 def test_help_connects_to_nothing(command, world):
     """Guards: a look-up for newer versions, a listening socket, before the flags are read."""
     assert world[1](command, "--help").returncode == 0

@@ -1,6 +1,6 @@
 """Changes of files that hold others: XML, gzip, ZIP and safetensors, changed inside and packed again; and which change
-suits a file by its name. Bombs are among them: entities that would expand to 10^9 letters, 400 MB of zeros and 25 million
-XML elements in small archives.
+suits a file by its name. Bombs are among them: entities that would expand to 10^9 letters, small archives
+of 400 MB of zeros or of 25 million XML elements.
 
 Read next: kinds.py.
 """
