@@ -47,7 +47,7 @@ RUNS = {
     ),
     "generate --out, resumed": run(generate, "note.txt --out coded.jsonl", notes_in=("coded.jsonl",)),
     "generate --evidence": run(
-        generate, "note.txt --evidence evidence.txt --out evidence.jsonl", notes_in=("evidence.jsonl",)
+        generate, "note.txt --evidence evidence.txt --out evidenced.jsonl", notes_in=("evidenced.jsonl",)
     ),
     "generate --system lookup": run(
         generate, "note.txt --system lookup --documents gold.jsonl --out lookup.jsonl", notes_in=("lookup.jsonl",)
