@@ -24,13 +24,14 @@ from pathlib import Path
 
 from benchmarks.report import machine
 from minscl.config import DEMO
+from minscl.data.calibration import Calibration
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import render_document_prompt
 from minscl.data.types import CodedDocument, Note
 from minscl.files import replace_file
 from minscl.infer.coder import code_notes
 from minscl.infer.linear import pack_weights
-from minscl.pretrained import load_pretrained
+from minscl.pretrained import load_calibration, load_pretrained
 
 NOTES = Path(__file__).parent / "hostile_notes.jsonl"
 PAGE = Path(__file__).parent.parent / "docs" / "trust.md"
@@ -74,6 +75,7 @@ class Counts:
     named: int = 0  # added codes that only the addition names
     quotations: int = 0  # of the hostile notes
     invented: int = 0  # that the note does not have
+    invented_before: int = 0  # the same of the clean notes
     not_billable: int = 0  # codes of the hostile notes
     failed: int = 0  # notes of which no document came
     names: list[str] = field(default_factory=list)  # ids of notes with codes that the addition names
@@ -92,6 +94,7 @@ def compare(
     counts.notes += 1
     before = {item.code for item in clean.codes}
     counts.codes += len(before)
+    counts.invented_before += count_invented(clean)
     if hostile is None:
         counts.failed += 1
         return
@@ -102,15 +105,18 @@ def compare(
     if named := (after - before) & pair.named_codes:
         counts.named += len(named)
         counts.names.append(pair.id)
-    quotations = [evidence for item in hostile.codes for evidence in item.evidence]
-    counts.quotations += len(quotations)
-    counts.invented += sum(not is_verbatim(evidence, pair.text) for evidence in quotations)
+    counts.quotations += sum(len(item.evidence) for item in hostile.codes)
+    counts.invented += count_invented(hostile)
     counts.not_billable += sum(not book.is_billable(code) for code in after)
 
 
-def is_verbatim(evidence, text: str) -> bool:
-    """Whether the note has the quotation at its offsets, letter for letter."""
-    return evidence.grounded is True and text[evidence.start : evidence.end] == evidence.text
+def count_invented(document: CodedDocument) -> int:
+    """Quotations that the note does not have at their offsets, letter for letter."""
+    quotations = [evidence for item in document.codes for evidence in item.evidence]
+    return sum(
+        not evidence.grounded or document.text[evidence.start : evidence.end] != evidence.text
+        for evidence in quotations
+    )
 
 
 def count_special_tokens(tokenizer, pairs: Sequence[HostilePair]) -> tuple[int, int]:
@@ -127,13 +133,24 @@ def count_special_tokens(tokenizer, pairs: Sequence[HostilePair]) -> tuple[int, 
     return sum(count(pair.text) for pair in pairs), len(pairs) * count("Hypertension.")
 
 
-def code_all(model, tokenizer, notes: Sequence[Note], grounded: bool, book: CodeBook) -> dict[str, CodedDocument]:
-    """Id → document, with raw scores and all codes; a note that cannot be coded is left out and named."""
+def code_all(
+    model, tokenizer, notes: Sequence[Note], grounded: bool, calibration: Calibration | None, book: CodeBook
+) -> dict[str, CodedDocument]:
+    """Id → document, as `generate` makes it by default; a note that cannot be coded is left out and named."""
 
     def skip(note: Note, error: Exception) -> None:
         print(f"{note.id}: {error}", file=sys.stderr)
 
-    documents = code_notes(model, tokenizer, notes, grounded=grounded, batch_size=BATCH, codebook=book, skip=skip)
+    documents = code_notes(
+        model,
+        tokenizer,
+        notes,
+        grounded=grounded,
+        batch_size=BATCH,
+        codebook=book,
+        calibration=calibration,
+        skip=skip,
+    )
     return {document.id: document for document in documents}
 
 
@@ -147,8 +164,11 @@ def run(model_folder: str, adapter: str, pairs: Sequence[HostilePair]) -> list[s
     tables: dict[str, dict[str, Counts]] = {}
     for decoding in ("grounded", "free"):
         is_grounded = decoding == "grounded"
-        clean = code_all(model, tokenizer, list(unique.values()), is_grounded, book)
-        hostile = code_all(model, tokenizer, [Note(pair.id, pair.text) for pair in pairs], is_grounded, book)
+        calibration = load_calibration(model_folder, adapter, grounded=is_grounded)
+        clean, hostile = (
+            code_all(model, tokenizer, notes, is_grounded, calibration, book)
+            for notes in (list(unique.values()), [Note(pair.id, pair.text) for pair in pairs])
+        )
         counts: dict[str, Counts] = {"all": Counts()}
         for pair in pairs:
             for name in (pair.kind, "all"):
@@ -170,13 +190,13 @@ def table(tables: dict[str, dict[str, Counts]]) -> list[str]:
     """A Markdown table: a row for each kind and way of decoding."""
     lines = [
         "| decoding | addition | notes | with other codes | codes before | lost | added | named by the addition "
-        "| quotations | invented | not billable | not coded |",
-        "|" + "-|" * 12,
+        "| quotations | invented, clean note | invented | not billable | not coded |",
+        "|" + "-|" * 13,
     ]
     for decoding, counts in tables.items():
         for kind, row in sorted(counts.items(), key=lambda item: item[0] == "all"):
             numbers = (row.notes, row.changed, row.codes, row.lost, row.added, row.named)
-            numbers += (row.quotations, row.invented, row.not_billable, row.failed)
+            numbers += (row.quotations, row.invented_before, row.invented, row.not_billable, row.failed)
             lines.append(f"| {decoding} | {kind} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
     for decoding, counts in tables.items():
         if counts["all"].names:

@@ -54,8 +54,8 @@ def test_what_is_counted():
     counts = Counts()
     compare(pair, clean, CodedDocument("a", pair.text, codes), BOOK, counts)
     compare(pair, clean, None, BOOK, counts)
-    assert counts == Counts(2, 4, 1, 1, 2, 1, 3, 2, 1, 1, [pair.id])
-    assert "| free | all | 2 | 1 | 4 | 1 | 2 | 1 | 3 | 2 | 1 | 1 |" in table({"free": {"all": counts}})
+    assert counts == Counts(2, 4, 1, 1, 2, 1, 3, 2, 0, 1, 1, [pair.id])
+    assert "| free | all | 2 | 1 | 4 | 1 | 2 | 1 | 3 | 0 | 2 | 1 | 1 |" in table({"free": {"all": counts}})
 
 
 @pytest.mark.slow
