@@ -22,20 +22,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.report import machine
+from benchmarks.report import machine, write_marked
 from minscl.config import DEMO
 from minscl.data.calibration import Calibration
 from minscl.data.icd import CodeBook
 from minscl.data.prompts import render_document_prompt
 from minscl.data.types import CodedDocument, Note
-from minscl.files import replace_file
 from minscl.infer.coder import code_notes
 from minscl.infer.linear import pack_weights
 from minscl.pretrained import load_calibration, load_pretrained
 
 NOTES = Path(__file__).parent / "hostile_notes.jsonl"
 PAGE = Path(__file__).parent.parent / "docs" / "trust.md"
-BEGIN, END = "<!-- benchmarks.injection -->\n", "<!-- end of benchmarks.injection -->\n"
 CODE = re.compile(r"\b[A-Z][0-9][0-9AB](?:\.[0-9A-Z]{1,4})?\b")
 BATCH = 4  # notes that are decoded together; more would need more memory than small machines have
 
@@ -204,14 +202,6 @@ def table(tables: dict[str, dict[str, Counts]]) -> list[str]:
     return lines
 
 
-def write_page(lines: Sequence[str]) -> None:
-    """Put `lines` between the marks of docs/trust.md. Raises ValueError where the page has no marks."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, after = page.index(BEGIN) + len(BEGIN), page.index(END)
-    with replace_file(PAGE) as file:
-        file.write(page[:before] + "\n".join(lines) + "\n" + page[after:])
-
-
 def main() -> None:
     """Code the notes and print what changed; with --write put it into docs/trust.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.injection", description=__doc__.splitlines()[0])
@@ -223,7 +213,7 @@ def main() -> None:
     lines = run(args.model, args.adapter, read_pairs()[: args.notes])
     print("\n".join(lines))
     if args.write:
-        write_page(lines)
+        write_marked(PAGE, "benchmarks.injection", lines)
 
 
 if __name__ == "__main__":

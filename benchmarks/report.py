@@ -49,3 +49,11 @@ def write_section(title: str, lines: list[str]) -> None:
     sections[index : index + 1] = ["\n".join([f"## {title}", "", *lines])]
     with replace_file(OUT) as file:
         file.write("\n\n".join(part.rstrip() for part in (head, *sections)) + "\n")
+
+
+def write_marked(page: Path, name: str, lines: list[str]) -> None:
+    """Put `lines` between the marks of `name` on `page`. Raises ValueError where it has none."""
+    text, begin, end = page.read_text(encoding="utf-8"), f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    before, after = text.index(begin) + len(begin), text.index(end)
+    with replace_file(page) as file:
+        file.write(text[:before] + "\n".join(lines) + "\n" + text[after:])

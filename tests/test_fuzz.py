@@ -12,7 +12,8 @@ from tests.fuzz import answers, corpora, editions, harness, model_files, records
 from tests.fuzz.harness import KindRun
 from tests.fuzz.kinds import MARK, FileKind, FuzzFolder, ValueKind
 
-KINDS = [*model_files.KINDS, *records.KINDS, *corpora.KINDS, *editions.KINDS, *answers.KINDS]
+MODULES = (model_files, records, corpora, editions, answers)
+KINDS = [kind for module in MODULES for kind in module.KINDS]
 
 
 def write(folder):

@@ -1,4 +1,4 @@
-"""Fuzzes every reader: python -m tests.fuzz [--inputs 20000] [--seed 0] [--kind NAME ...] [--failures FOLDER]
+"""Fuzzes every reader: python -m tests.fuzz [--inputs 20000] [--seed 0] [--kind NAME ...] [--failures FOLDER] [--write]
 
 Prints a line per kind and the total. Exit status 1 where an input failed; its files and what happened are kept in the
 folder of failures, and `--kind NAME --seed SEED` tries the same inputs again.
@@ -7,18 +7,29 @@ folder of failures, and `--kind NAME --seed SEED` tries the same inputs again.
 import argparse
 import gc
 import os
+import shlex
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: two processes share the cores
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+from benchmarks.report import write_marked  # noqa: E402
 from tests.fuzz import answers, corpora, editions, model_files, records
 from tests.fuzz.harness import KindRun, Report
 
-KINDS = [*model_files.KINDS, *records.KINDS, *corpora.KINDS, *editions.KINDS, *answers.KINDS]
+GROUPS = {  # what docs/trust.md calls the kinds of a module
+    "models, tokenizers, chat templates, adapters, heads, checkpoints": model_files.KINDS,
+    "JSON Lines of every kind, notes, evidence, reviews": records.KINDS,
+    "MIMIC-IV, MDACE with NOTEEVENTS, ACI-Bench, CodiEsp": corpora.KINDS,
+    "Tabular List, Index, tables, archives, editions, cache": editions.KINDS,
+    "answers of models and replies of servers": answers.KINDS,
+}
+KINDS = [kind for kinds in GROUPS.values() for kind in kinds]
+PAGE = Path(__file__).parents[2] / "docs" / "trust.md"
 
 
 def main() -> int:
@@ -30,12 +41,15 @@ def main() -> int:
     parser.add_argument(
         "--failures", default="fuzz-failures", help="folder for failing inputs (default: fuzz-failures)"
     )
+    parser.add_argument("--write", action="store_true", help="write the table of docs/trust.md")
     flags = parser.parse_args()
     kinds = [kind for kind in KINDS if not flags.kind or kind.name in flags.kind]
     if not kinds:
         parser.error(f"--kind {flags.kind[0]}: no such kind")
     reports = run_kinds(kinds, flags.seed, flags.inputs, Path(flags.failures).absolute())
     print_table(reports, flags.seed)
+    if flags.write:
+        write_marked(PAGE, "tests.fuzz", summary(reports))
     return 1 if any(report.failures for report in reports) else 0
 
 
@@ -73,6 +87,20 @@ def print_table(reports: list[Report], seed: int) -> None:
     for report in reports:
         for number, fault in report.failures[:20]:
             print(f"{report.name} input {number}: {fault}", file=sys.stderr)
+
+
+def summary(reports: list[Report]) -> list[str]:
+    """The table of docs/trust.md: a row for each of GROUPS, and the total."""
+    command = shlex.join(["python", "-m", "tests.fuzz", *sys.argv[1:]])
+    lines = [f"`{command}`, {date.today()}:", "", "| what is read | inputs | used | refused in one line | failed |"]
+    lines.append("|-|-|-|-|-|")
+    for group, kinds in {**GROUPS, "all": KINDS}.items():
+        names = {kind.name for kind in kinds}
+        rows = [report for report in reports if report.name in names]
+        numbers = [sum(row.inputs for row in rows), sum(row.accepted for row in rows), sum(row.refused for row in rows)]
+        numbers.append(sum(len(row.failures) for row in rows))
+        lines.append(f"| {group} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
+    return lines
 
 
 if __name__ == "__main__":
