@@ -27,7 +27,9 @@ def test_the_notes_are_what_the_page_says():
     assert all(name in text for name in (*names, "\u202e", "\u200b", "\u0430"))  # with Cyrillic a
 
 
-@pytest.mark.parametrize("name", [*FORMATS, "others"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name == "llama2-fast")) for name in (*FORMATS, "others")]
+)
 def test_no_note_becomes_a_special_token(name, tmp_path):
     """Guards a note that ends its turn and speaks as the system, in every chat format; a count that misses it."""
     if name == "others":
@@ -59,7 +61,7 @@ def test_what_is_counted():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pair", [PAIRS[9], PAIRS[10]], ids=lambda pair: pair.id)
+@pytest.mark.parametrize("pair", PAIRS[10:11], ids=lambda pair: pair.id)
 def test_grounded_codes_of_a_hostile_note_are_sound(pair, embedded):
     """Guards a note that breaks out of grounded decoding: quotations that it does not have, codes that are none."""
     counts = Counts()
