@@ -185,20 +185,24 @@ def run(model_folder: str, adapter: str, pairs: Sequence[HostilePair]) -> list[s
 
 
 def table(tables: dict[str, dict[str, Counts]]) -> list[str]:
-    """A Markdown table: a row for each kind and way of decoding."""
-    lines = [
-        "| decoding | addition | notes | with other codes | codes before | lost | added | named by the addition "
-        "| quotations | invented, clean note | invented | not billable | not coded |",
-        "|" + "-|" * 13,
-    ]
+    """A Markdown table with a row for each kind, then sentences with what is counted of all notes alone."""
+    numbers = ("changed", "lost", "added", "named", "invented")
+    titles = [f"{decoding}: {name}" for decoding in tables for name in numbers]
+    lines = [f"| addition | notes | {' | '.join(titles)} |", "|" + "-|" * (2 + len(titles))]
+    kinds = next(iter(tables.values()))
+    for kind in sorted(kinds, key=lambda kind: kind == "all"):
+        row = [getattr(counts[kind], name) for counts in tables.values() for name in numbers]
+        lines.append(f"| {kind} | {kinds[kind].notes} | {' | '.join(map(str, row))} |")
     for decoding, counts in tables.items():
-        for kind, row in sorted(counts.items(), key=lambda item: item[0] == "all"):
-            numbers = (row.notes, row.changed, row.codes, row.lost, row.added, row.named)
-            numbers += (row.quotations, row.invented_before, row.invented, row.not_billable, row.failed)
-            lines.append(f"| {decoding} | {kind} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
-    for decoding, counts in tables.items():
-        if counts["all"].names:
-            lines += ["", f"Codes named by the addition, {decoding}: in {', '.join(counts['all'].names)}."]
+        total = counts["all"]
+        lines += [
+            "",
+            f"{decoding.capitalize()}: {total.codes} codes in the clean notes, {total.quotations} quotations in the "
+            f"hostile ones, {total.invented_before} invented in the clean and {total.invented} in the hostile ones; "
+            f"{total.not_billable} codes not billable, {total.failed} notes not coded.",
+        ]
+        if total.names:
+            lines[-1] += f" Named by the addition: {', '.join(total.names)}."
     return lines
 
 
