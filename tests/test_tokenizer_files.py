@@ -188,6 +188,28 @@ def test_a_merge_that_makes_no_token_is_refused_before_the_package_panics(folder
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    "key, steps, name",
+    [
+        (
+            "pre_tokenizer",
+            [{"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}] * 501,
+            "pretokenizers",
+        ),
+        ("normalizer", [{"type": "Replace", "pattern": {"String": "e"}, "content": "ee"}] * 40, "normalizers"),
+        ("decoder", [{"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 300}], "decoders"),
+    ],
+)
+def test_steps_that_make_a_text_endless_are_refused(folder, tmp_path, key, steps, name):
+    """Guards: each pass doubles a text, until memory ends and the package aborts the process."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document[key] = {"type": "Sequence", name: [{"type": "Sequence", name: steps}]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match=f"tokenizer.json: .*{key}.* more than 256 times as long"):
+        load_tokenizer(tmp_path)
+
+
 def test_what_only_shows_when_a_text_is_read_is_one_line_too(folder, tmp_path):
     """Guards: a panic of the tokenizers package while it encodes, 2 billion ids walked, a key that is no text."""
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)

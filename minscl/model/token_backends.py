@@ -18,8 +18,9 @@ import tokenizers
 from minscl.errors import InputError, printable
 from minscl.files import read_bytes
 from minscl.model.token_bytes import from_byte_level, from_sentencepiece
+from minscl.model.token_checks import check_growth, check_model
 from minscl.model.token_settings import TokenSettings
-from minscl.settings import Settings, read_settings
+from minscl.settings import read_settings
 
 CONVERT = "save the tokenizer as tokenizer.json: transformers.AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
 MAX_VOCABULARY = 10**7  # the largest of a model family has 260,000
@@ -35,10 +36,8 @@ class TokenizerJson:
     def __init__(self, path: Path, settings: TokenSettings, template: str):
         self._path = path
         document = read_settings(path)
-        model = document.section("model")
-        if model.string("continuing_subword_prefix", default=""):  # WordPiece's; some make the tokenizers package panic
-            raise model.error("continuing_subword_prefix", "empty, as in byte-level BPE and sentencepiece's")
-        _check_merges(model)
+        check_model(document.section("model"))
+        check_growth(document)
         self._whole = _load(json.dumps(document.values), path)
         self._add_tokens(settings, path)
         added = self._whole.get_added_tokens_decoder()
@@ -182,21 +181,6 @@ class SentencePiece:
             else:
                 pending.append(id)
         return text + (self._processor.decode(pending) if pending else "")
-
-
-def _check_merges(model: Settings) -> None:
-    """Raises InputError for a merge of BPE whose result is no token: it may make the tokenizers package panic, which
-    writes lines of its own to stderr."""
-    vocabulary, merges = model.values.get("vocab"), model.values.get("merges")
-    if not isinstance(vocabulary, dict) or not isinstance(merges, list):
-        return  # the package says what is wrong
-    for number, merge in enumerate(merges):
-        pair = merge.split(" ") if isinstance(merge, str) else merge
-        is_pair = isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
-        if is_pair and "".join(pair) not in vocabulary:
-            raise InputError(
-                f"{model.source}: merges: number {number} makes a token that vocab does not have; {model.remedy}"
-            )
 
 
 def _load(document: str, path: Path) -> tokenizers.Tokenizer:
