@@ -1,12 +1,13 @@
 # `make run` codes examples/note.txt, `make review` opens the three example notes in the browser, `make check` lints and
 # type-checks, `make test` tests in four minutes, `make test-page` tests the coder's page in Chromium (apt-get install
-# chromium; skipped with a warning without it), `make test-all` runs these and the long tests too. Needs python3 with venv.
+# chromium; skipped with a warning without it), `make test-all` runs these and the long tests too, `make fuzz` gives every
+# reader 20,000 damaged files in minutes. Needs python3 with venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run review check test test-page test-all clean
+.PHONY: run review check test test-page test-all fuzz clean
 
 run: $(VENV)/.core
 	$(BIN)/python -m minscl.generate examples/note.txt
@@ -29,6 +30,9 @@ test-page: $(VENV)/.test
 
 test-all: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz --inputs 20000
 
 # A stamp per install step: reinstalls only when the metadata or the pins change.
 $(VENV)/.core: setup.cfg pyproject.toml constraints.txt

@@ -8,6 +8,7 @@ import platform
 import re
 import shlex
 import sys
+import textwrap
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -49,3 +50,17 @@ def write_section(title: str, lines: list[str]) -> None:
     sections[index : index + 1] = ["\n".join([f"## {title}", "", *lines])]
     with replace_file(OUT) as file:
         file.write("\n\n".join(part.rstrip() for part in (head, *sections)) + "\n")
+
+
+def write_marked(page: Path, name: str, lines: list[str]) -> None:
+    """Put `lines` between the marks of `name` on `page`, prose in lines of at most 120 characters.
+
+    Raises ValueError where the page has no such marks.
+    """
+    wrapped = [
+        part for line in lines for part in ([line] if line.startswith("|") else textwrap.wrap(line, 120) or [""])
+    ]
+    text, begin, end = page.read_text(encoding="utf-8"), f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    before, after = text.index(begin) + len(begin), text.index(end)
+    with replace_file(page) as file:
+        file.write(text[:before] + "\n".join(wrapped) + "\n" + text[after:])

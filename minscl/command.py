@@ -19,6 +19,8 @@ from typing import Any, NoReturn, TextIO
 
 from minscl.errors import UNPRINTABLE, InputError, printable
 
+MAX_MESSAGE = 1200  # characters of an error line
+
 
 def print_json(value: Any) -> None:
     """Print `value` as one line of JSON, with escapes for what a terminal obeys and what the encoding may lack."""
@@ -41,7 +43,7 @@ def run_command(main: Callable[[], int]) -> NoReturn:
         status = main()
         sys.stdout.flush()
     except InputError as error:
-        status = _end(" ".join(str(error).split()), 2)
+        status = _end(shorten(" ".join(str(error).split())), 2)
     except KeyboardInterrupt:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what still runs at exit
@@ -77,6 +79,11 @@ class EscapedStream:
     def __getattr__(self, name: str) -> Any:
         """Everything but `write` is the stream's own."""
         return getattr(self._stream, name)
+
+
+def shorten(message: str) -> str:
+    """`message`, its middle left out if it is longer than MAX_MESSAGE: a file's names and values may fill megabytes."""
+    return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 300]} ... {message[-300:]}"
 
 
 def _end(message: str, status: int) -> int:

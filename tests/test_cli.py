@@ -139,6 +139,16 @@ def test_errors_are_one_line_and_an_exit_status(error, status, capsys):
     assert capsys.readouterr().err == ("minscl: a b\n" if status == 2 else "minscl: interrupted\n")
 
 
+def test_a_message_of_megabytes_is_shortened(capsys):
+    """Guards: a name or value out of a damaged file that fills the terminal or the log. Beginning and end, which name
+    the file and the remedy, stay."""
+    with pytest.raises(SystemExit):
+        run_command(lambda: (_ for _ in ()).throw(InputError(f"model.safetensors: {'a' * 10**6}; fetch it again")))
+    message = capsys.readouterr().err
+    assert len(message) < 1300 and message.startswith("minscl: model.safetensors: aaa")
+    assert message.endswith("a; fetch it again\n") and " ... " in message
+
+
 def test_a_reader_that_goes_away_is_no_failure():
     """Guards a traceback from `minscl ... | head -1`."""
     code = "from minscl.command import run_command; run_command(lambda: print('x\\n' * 100000) or 0)"

@@ -257,6 +257,14 @@ def test_odd_archives_are_one_line(tmp_path, monkeypatch, make, message):
     assert message in str(error.value) and "codiesp.zip" in str(error.value)
 
 
+def test_a_member_without_a_name_is_passed_over(tmp_path):
+    """Guards: IndexError out of ZipInfo.is_dir for an empty name."""
+    with zipfile.ZipFile(tmp_path / "codiesp.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), "x")
+        archive.writestr("train/text_files/a.txt", "y")
+    assert codiesp_notes(tmp_path / "codiesp.zip", "train", "es") == [Note("a", "y")]
+
+
 def encrypted(path):
     """The archive's bytes with the flag of an encrypted member in both of its headers."""
     content = bytearray(path.read_bytes())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from minscl.data.icd import CodeBook, parse_edition
+from minscl.data.icd import CodeBook, parse_edition, xml_text
 from minscl.data.icd.code_list import HEADER, place_codes, read_code_list
 from minscl.data.icd.editions import ROLES, read_edition
 from minscl.data.icd.xml_text import read_xml
@@ -206,10 +206,16 @@ def read_edition_path(folder):
         (b"<a>\xff</a>", "byte 3 is not UTF-8"),
         (b'<?xml version="1.0" encoding="klingon"?><a/>', "unknown encoding"),
         (b"<a>" * 60 + b"</a>" * 60, "nested more than 50 deep"),
+        (b"<a>" + b"<b/>" * 1000 + b"</a>", "more text, elements or attributes"),
+        (b"<a " + b"b='' " * 1000 + b"/>", "more text, elements or attributes"),
+        (b"<a>" + b"b" * 9000 + b"</a>", "more text, elements or attributes"),
     ],
 )
-def test_xml_that_is_refused(content, message):
-    """Guards: entities that expand without end or read other files; a parser's traceback."""
+def test_xml_that_is_refused(content, message, monkeypatch):
+    """Guards: entities that expand without end or read other files; millions of empty elements, which take
+    gigabytes and come in 97 kB of gzip; a parser's traceback."""
+    monkeypatch.setattr(xml_text, "MAX_MARKS", 900)
+    monkeypatch.setattr(xml_text, "MAX_BYTES", 8000)
     with pytest.raises(InputError, match=message):
         read_xml(content, "file.xml")
 

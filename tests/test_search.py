@@ -11,6 +11,7 @@ import pytest
 from minscl import code_set, expand
 from minscl.data.icd import CodeBook
 from minscl.data.icd.alphabetic_index import Term
+from minscl.data.icd.lookup import abbreviations
 from minscl.data.icd.lookup.abbreviations import CLINICAL
 from minscl.data.icd.lookup.default_codes import default_below, seventh_characters
 from minscl.data.icd.lookup.entries import IndexEntry
@@ -426,3 +427,12 @@ def test_an_unlisted_code_is_one_line_and_status_2():
         "minscl: lookup Z99.999: not in ICD-10-CM edition 2027; the nearest listed is "
         "Z99- Dependence on enabling machines and devices, not elsewhere classified\n"
     )
+
+
+def test_a_description_full_of_brackets_takes_linear_time(monkeypatch):
+    """Guards: the whole text before each bracket split into words, a minute for a damaged list of codes."""
+    lengths = []
+    monkeypatch.setattr(abbreviations, "split_words", lambda text: lengths.append(len(text)) or ["heart", "failure"])
+    book = abbreviations.Abbreviations()
+    book.learn("heart failure [HF] " * 500)
+    assert len(lengths) == 500 and max(lengths) <= 400 and book.expand("hf", None) == ("heart", "failure")

@@ -175,6 +175,41 @@ def test_a_sentencepiece_folder_with_settings_of_any_type(tmp_path):
             check(tmp_path, "tokenizer_config.json")
 
 
+@pytest.mark.parametrize("merge", [["ab", "xyz" * 9], "ab " + "xyz" * 9])
+def test_a_merge_that_makes_no_token_is_refused_before_the_package_panics(folder, tmp_path, capfd, merge):
+    """Guards: lines of a panic on stderr, a stack of 60 with RUST_BACKTRACE, around the one of the error."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document["model"]["merges"] = [merge]
+    document["model"]["vocab"] |= {"ab": 900, "xyz" * 9: 901}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="tokenizer.json: model: merges: number 0 makes a token that vocab does not"):
+        load_tokenizer(tmp_path)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "key, steps, name",
+    [
+        (
+            "pre_tokenizer",
+            [{"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}] * 501,
+            "pretokenizers",
+        ),
+        ("normalizer", [{"type": "Replace", "pattern": {"String": "e"}, "content": "ee"}] * 40, "normalizers"),
+        ("decoder", [{"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 300}], "decoders"),
+    ],
+)
+def test_steps_that_make_a_text_endless_are_refused(folder, tmp_path, key, steps, name):
+    """Guards: each pass doubles a text, until memory ends and the package aborts the process."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document[key] = {"type": "Sequence", name: [{"type": "Sequence", name: steps}]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match=f"tokenizer.json: .*{key}.* more than 256 times as long"):
+        load_tokenizer(tmp_path)
+
+
 def test_what_only_shows_when_a_text_is_read_is_one_line_too(folder, tmp_path):
     """Guards: a panic of the tokenizers package while it encodes, 2 billion ids walked, a key that is no text."""
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)

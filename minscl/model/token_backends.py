@@ -18,6 +18,7 @@ import tokenizers
 from minscl.errors import InputError, printable
 from minscl.files import read_bytes
 from minscl.model.token_bytes import from_byte_level, from_sentencepiece
+from minscl.model.token_checks import check_growth, check_model
 from minscl.model.token_settings import TokenSettings
 from minscl.settings import read_settings
 
@@ -35,9 +36,8 @@ class TokenizerJson:
     def __init__(self, path: Path, settings: TokenSettings, template: str):
         self._path = path
         document = read_settings(path)
-        model = document.section("model")
-        if model.string("continuing_subword_prefix", default=""):  # WordPiece's; some make the tokenizers package panic
-            raise model.error("continuing_subword_prefix", "empty, as in byte-level BPE and sentencepiece's")
+        check_model(document.section("model"))
+        check_growth(document)
         self._whole = _load(json.dumps(document.values), path)
         self._add_tokens(settings, path)
         added = self._whole.get_added_tokens_decoder()

@@ -78,7 +78,7 @@ class Entry:
             raise InputError(f"Entry: act is none of {', '.join(ACTS)}; reload the page")
         if not TIME.fullmatch(record["at"]):
             raise InputError("Entry: at is no time such as 2026-11-26T23:30:05.123Z; reload the page")
-        if not record["entry"] or max(map(len, (record["entry"], record["who"], record["code"] or ""))) > MAX_NAME:
+        if not record["entry"] or max(map(len, (record["entry"], record["who"], record.get("code") or ""))) > MAX_NAME:
             raise InputError(f"Entry: an id is missing, or one or a name is longer than {MAX_NAME} characters")
         for change in (record["before"], record["after"]):
             check_change(change)

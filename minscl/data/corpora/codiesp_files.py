@@ -127,8 +127,8 @@ def _zip_members(path) -> Iterator[Member]:
         content = io.BytesIO(read_bytes(path, NAME_REMEDY, MAX_ARCHIVE_BYTES))
         archive = zipfile.ZipFile(content)
     for info in archive.infolist():
-        if not info.is_dir():
-            name = info.filename.replace("\\", "/")
+        name = info.filename.replace("\\", "/")
+        if not name.endswith("/"):  # ZipInfo.is_dir raises IndexError for an empty name
             yield name, f"{path}: {printable(name)}", _zip_reader(archive, info, f"{path}: {printable(name)}")
 
 

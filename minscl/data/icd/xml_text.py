@@ -11,6 +11,8 @@ from xml.etree.ElementTree import Element
 from minscl.errors import InputError
 
 MAX_DEPTH = 50  # of elements; the Index has 13
+MAX_BYTES = 50_000_000  # the largest file, the Tabular List, has 10 million
+MAX_MARKS = 2_000_000  # of "<" and of "=", for elements and attributes take memory; the Index has 500,000
 REMEDY = "fetch the file again"
 _DECLARATION = re.compile(rb"""\s*<\?xml\s[^>]*?encoding\s*=\s*["']([\w.:-]{1,40})["']""")
 _CODECS = {  # by the name that an XML declaration gives
@@ -31,9 +33,12 @@ def read_xml(content: bytes, name: str) -> Element:
     """The root element of the XML `content`; `name` is what messages call it.
 
     Raises InputError for XML that is not well-formed or in an encoding unknown here, for a document type declaration,
-    whose entities may expand without end or name other files (the official files have none), and for elements nested
-    more than MAX_DEPTH deep, which recursive readers could not walk.
+    whose entities may expand without end or name other files (the official files have none), for more elements or
+    attributes than any official file has, and for elements nested more than MAX_DEPTH deep, which recursive readers
+    could not walk.
     """
+    if len(content) > MAX_BYTES or max(content.count(mark) for mark in (b"<", b"=")) > MAX_MARKS:
+        raise InputError(f"{name}: more text, elements or attributes than any official file has; {REMEDY}")
     codec = xml_codec(content)
     if not codec:
         declared = _DECLARATION.match(content)

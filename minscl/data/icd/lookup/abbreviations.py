@@ -18,6 +18,7 @@ from minscl.data.icd.lookup.words import FUNCTION_WORDS, split_words
 
 _BRACKETED = re.compile(r"[\[(]([A-Z][A-Za-z]{1,6})[\])]")
 INITIALS = range(4, 7)  # letters
+_REACH = 400  # characters before a bracket in which its words stand, eight at most
 _DOMINANT = 5  # times as many lines as for any other phrase
 # In the books' words, so that they lead to the code that a coder means.
 CLINICAL = {
@@ -81,7 +82,7 @@ class Abbreviations:
         for match in _BRACKETED.finditer(text):
             if sum(map(str.isupper, match[1])) < 2:
                 continue
-            abbreviation, before = match[1].lower(), split_words(text[: match.start()])
+            abbreviation, before = match[1].lower(), split_words(text[max(0, match.start() - _REACH) : match.start()])
             for length in range(2, 9):
                 words = before[-length:]
                 initials = "".join(word[0] for word in words if word not in FUNCTION_WORDS)
