@@ -8,7 +8,19 @@ from pathlib import Path
 import minscl
 
 ROOT = Path(minscl.__file__).parent
-GROUND = {"append_file", "collection", "errors", "files", "settings", "figures", "hardware", "weights"}
+GROUND = {
+    "append_file",
+    "collection",
+    "disk",
+    "errors",
+    "figures",
+    "files",
+    "folders",
+    "hardware",
+    "settings",
+    "temporary",
+    "weights",
+}
 ALLOWED = {  # room → rooms and modules that it may import
     "model": {"model"},
     "lora": {"lora"},

@@ -10,31 +10,31 @@ is also the position in the data and the random state.
 Read next: loop.py.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
-import os
 import re
-import shutil
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from minscl.config import HEAD_FIELDS, SCL, RunConfig
 from minscl.errors import InputError, printable
-from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_file, require_file
+from minscl.files import list_folder, make_folders, path_kind, require_file
+from minscl.folders import new_file, remove_tree, replace_folder
 from minscl.model.digest import folder_digest
 from minscl.settings import read_settings, show_value
+from minscl.weights import write_tensors
 
 LOG = logging.getLogger("minscl")
 MAX_CHECKPOINTS = 2  # on disk; the newest could be on a failing sector
 NAME = re.compile(r"step-([0-9]{8})")  # of a checkpoint's folder; a copy by another name is the user's own
-TEMPORARY_NAME = re.compile(r"\.step-[0-9]{8}\.tmp")
+TEMPORARY_NAME = re.compile(r"\.minscl-.*\.tmp|\.step-[0-9]{8}\.tmp")  # the latter before 0.3.0
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")  # of a parameter
 # Settings that may differ when a run is resumed: they change paths or cost, not the arithmetic.
 PATHS = ("documents", "spans", "samples", "validate", "out")
@@ -80,32 +80,26 @@ def save_checkpoint(
     `parameters`: name → tensor of the optimizer. Raises InputError where writing fails; older checkpoints are then
     untouched.
     """
-    target, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
+    target = folder / f"step-{step:08d}"
     tensors = {}
     for name, parameter in parameters.items():
-        tensors[f"parameter.{name}"] = parameter.detach().cpu().contiguous()
+        tensors[f"parameter.{name}"] = parameter
         for key, value in optimizer.state[parameter].items():
-            tensors[f"{key}.{name}"] = value.detach().cpu().contiguous()
+            tensors[f"{key}.{name}"] = value
     older = _checkpoints(folder, before=step)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folders(folder, 0o700)
         for path in list_folder(folder):
             if TEMPORARY_NAME.fullmatch(path.name):  # of a run that was killed while it saved
-                shutil.rmtree(path)
-        temporary.mkdir(mode=0o700)
-        save_file(tensors, temporary / "state.safetensors")
-        state = {"step": step, "settings": settings}
-        state["sha256"] = _checksum(temporary / "state.safetensors", state)
-        (temporary / "state.safetensors").chmod(PRIVATE)
-        fsync_path(temporary / "state.safetensors")
-        with replace_file(temporary / "state.json") as file:
-            json.dump(state, file, indent=1)
-        if target.exists():  # damaged, or it would have been resumed
-            shutil.rmtree(target)
-        os.replace(temporary, target)
-        fsync_path(folder)
-    except (OSError, SafetensorError, InputError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+                remove_tree(path)
+        with replace_folder(target) as temporary:  # a target that exists is damaged, or it would have been resumed
+            with new_file(temporary / "state.safetensors", "wb") as tensor_file:
+                write_tensors(tensor_file, tensors)
+            state = {"step": step, "settings": settings}
+            state["sha256"] = _checksum(temporary / "state.safetensors", state)
+            with new_file(temporary / "state.json") as file:
+                json.dump(state, file, indent=1)
+    except (OSError, InputError) as error:
         remedy = "begin again with another --out"
         if older:
             remedy = f"continue with --resume; the last complete checkpoint is {older[-1].name}"
@@ -114,7 +108,8 @@ def save_checkpoint(
             f"folder writable, and {remedy}"
         ) from error
     for path in older[: 1 - MAX_CHECKPOINTS]:
-        shutil.rmtree(path, ignore_errors=True)  # one too many is no reason to stop
+        with contextlib.suppress(OSError):  # one too many is no reason to stop
+            remove_tree(path)
     return target
 
 
