@@ -3,10 +3,10 @@
 Every OSError becomes an InputError that names the path and a remedy. Only regular files are read and written: a pipe
 that nobody writes would hang, and renaming over a device would replace it. What is written here may hold patients' text
 or what was learned from it, so new files are private (0600); a file that exists keeps its mode. A kill can leave a
-temporary file; the next run that writes the same file removes it.
+temporary file; the next run that writes in that folder removes it.
 
-Of minscl, this module imports errors.py, disk.py and temporary.py only. Read next: folders.py, append_file.py; settings.py,
-typed reading of JSON settings.
+Of minscl, this module imports errors.py, disk.py and temporary.py only. Read next: folders.py, append_file.py;
+settings.py, typed reading of JSON settings.
 """
 
 import codecs
@@ -144,7 +144,7 @@ def replace_file(path: PathLike, mode: Literal["w", "wb"] = "w", *, permissions:
     target = output_path(path)
     with write_errors(path):
         make_folders(target.parent)
-        descriptor, temporary = open_temporary(target, disk.open_new, disk.unlink)
+        descriptor, temporary = open_temporary(target.parent, disk.open_new)
         try:
             with open_writer(descriptor, mode) as file:
                 yield file

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, and their removal.
+"""Folders that appear whole or not at all.
 
 A folder is written beside its place and takes it in one step. Where another is in that place, the two exchange their
 names, which Linux does at once; elsewhere the earlier one is set aside first, and a run that is killed between leaves
@@ -18,7 +18,7 @@ from typing import IO, Any, Literal
 from minscl import disk
 from minscl.disk import PRIVATE
 from minscl.files import make_folders, open_writer, path_kind
-from minscl.temporary import open_temporary
+from minscl.temporary import open_temporary, remove_tree
 
 _CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # no such call, or not in this file system
 
@@ -34,17 +34,17 @@ def replace_folder(target: Path) -> Iterator[Path]:
     aside = target.with_name(f".minscl-{target.name[:100]}.previous")
     if path_kind(target) == "missing" and path_kind(aside) == "folder":  # a run was killed in _set_aside
         disk.rename(aside, target)
-    descriptor, temporary = open_temporary(target, _open_folder, remove_tree)
+    descriptor, temporary = open_temporary(target.parent, _open_folder)
     try:
         yield temporary
         if path_kind(target) == "folder":
             disk.set_mode(temporary, stat.S_IMODE(os.stat(target).st_mode))
         disk.fsync_folder(temporary)
-        if path_kind(target) == "missing":
+        if path_kind(target) == "folder":
+            _exchange(temporary, target, aside)
+        else:
             disk.rename(temporary, target)
             disk.fsync_folder(target.parent)
-        else:
-            _exchange(temporary, target, aside)
     finally:  # the new folder on an exception, the earlier one after an exchange
         with contextlib.suppress(OSError):
             remove_tree(temporary)
@@ -98,13 +98,3 @@ def _set_aside(temporary: Path, target: Path, aside: Path) -> None:
             disk.rename(aside, target)
         raise
     disk.rename(aside, temporary)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a folder with all that is in it; links are removed, not followed. Raises OSError."""
-    for entry in list(os.scandir(path)):
-        if entry.is_dir(follow_symlinks=False):
-            remove_tree(Path(entry.path))
-        else:
-            disk.unlink(entry.path)
-    disk.remove_folder(path)

@@ -3,8 +3,8 @@ Nothing is ever unpickled.
 
 safetensors' own writer opens a file by its name, and would leave gigabytes of a temporary file where it is killed.
 
-model/load.py has models with it, lora/peft_io.py adapters, training/checkpoint.py checkpoints. Of minscl, this module imports errors.py, files.py and
-settings.py.
+model/load.py has models with it, lora/peft_io.py adapters, training/checkpoint.py checkpoints. Of minscl, this module
+imports errors.py, files.py and settings.py.
 """
 
 import contextlib

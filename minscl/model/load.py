@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from minscl.errors import InputError
 from minscl.disk import PRIVATE
+from minscl.errors import InputError
 from minscl.files import list_folder, make_folders, path_kind, remove_file, replace_file, write_errors
 from minscl.hardware import DTYPES, memory_errors
 from minscl.model.config import ModelConfig
@@ -26,10 +26,7 @@ from minscl.settings import read_settings
 from minscl.weights import INDEX_FILE, SINGLE_FILE, count_elements, is_finite, read_tensors, weight_files, write_tensors
 
 SHARD_BYTES = 5 * 10**9  # of one safetensors file
-# Weights of an earlier save, and the temporary files of one that was killed (its own versions before 0.3.0).
-SAVED_WEIGHTS = re.compile(
-    r"model\.safetensors(\.index\.json)?|model(-\d+)?-\d{5}-of-\d{5}\.safetensors|\.minscl-.*\.safetensors\.tmp"
-)
+SAVED_WEIGHTS = re.compile(r"model\.safetensors(\.index\.json)?|model(-\d+)?-\d{5}-of-\d{5}\.safetensors")
 EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 

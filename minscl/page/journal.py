@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from minscl import temporary
 from minscl.data.answer_log import AnswerLog
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.record_checks import show_id
@@ -204,5 +205,5 @@ class ReviewFolder:
             if (self.path / name).is_symlink():
                 raise InputError(f"{self.path / name}: a link; a review writes nothing outside its folder, remove it")
         for path in list_folder(self.path):
-            if path.match(".minscl-*.tmp"):
+            if path.match(temporary.NAMES):
                 remove_file(path)

@@ -26,15 +26,15 @@ from safetensors import SafetensorError, safe_open
 from minscl.config import HEAD_FIELDS, SCL, RunConfig
 from minscl.errors import InputError, printable
 from minscl.files import list_folder, make_folders, path_kind, require_file
-from minscl.folders import new_file, remove_tree, replace_folder
+from minscl.folders import new_file, replace_folder
 from minscl.model.digest import folder_digest
 from minscl.settings import read_settings, show_value
+from minscl.temporary import remove_tree
 from minscl.weights import write_tensors
 
 LOG = logging.getLogger("minscl")
 MAX_CHECKPOINTS = 2  # on disk; the newest could be on a failing sector
 NAME = re.compile(r"step-([0-9]{8})")  # of a checkpoint's folder; a copy by another name is the user's own
-TEMPORARY_NAME = re.compile(r"\.minscl-.*\.tmp|\.step-[0-9]{8}\.tmp")  # the latter before 0.3.0
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")  # of a parameter
 # Settings that may differ when a run is resumed: they change paths or cost, not the arithmetic.
 PATHS = ("documents", "spans", "samples", "validate", "out")
@@ -89,9 +89,6 @@ def save_checkpoint(
     older = _checkpoints(folder, before=step)
     try:
         make_folders(folder, 0o700)
-        for path in list_folder(folder):
-            if TEMPORARY_NAME.fullmatch(path.name):  # of a run that was killed while it saved
-                remove_tree(path)
         with replace_folder(target) as temporary:  # a target that exists is damaged, or it would have been resumed
             with new_file(temporary / "state.safetensors", "wb") as tensor_file:
                 write_tensors(tensor_file, tensors)
@@ -160,7 +157,7 @@ def newest_checkpoint(folder: Path, before: int | None = None) -> Path | None:
 def misplaced_checkpoints(folder: Path) -> list[Path]:
     """What has the name of a checkpoint in `folder` and is no folder of its own, so that none could be saved there."""
     paths = list_folder(folder) if path_kind(folder) == "folder" else []
-    named = [path for path in paths if NAME.fullmatch(path.name) or TEMPORARY_NAME.fullmatch(path.name)]
+    named = [path for path in paths if NAME.fullmatch(path.name)]
     return [path for path in named if path.is_symlink() or path_kind(path) != "folder"]
 
 

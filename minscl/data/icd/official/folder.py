@@ -82,12 +82,12 @@ def write_edition(
     contents = {file: packed for file, _, packed in files.values()}
     contents[EDITION_FILE] = (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode()
     mode = stat.S_IMODE(os.stat(target / EDITION_FILE).st_mode) if (target / EDITION_FILE).exists() else PRIVATE
-    with write_errors(out, "free some space or choose a folder that can be written; what was there is whole"):
-        with replace_folder(target) as temporary:
-            for file, content in contents.items():
-                with new_file(temporary / file, "wb", mode) as handle:
-                    handle.write(content)
-            read_edition(temporary)
+    remedy = "free some space or choose a folder that can be written; what was there is whole"
+    with write_errors(out, remedy), replace_folder(target) as temporary:
+        for file, content in contents.items():
+            with new_file(temporary / file, "wb", mode) as handle:
+                handle.write(content)
+        read_edition(temporary)
     return read_edition(target)
 
 
