@@ -32,8 +32,11 @@ def replace_folder(target: Path) -> Iterator[Path]:
     """
     make_folders(target.parent)
     aside = target.with_name(f".minscl-{target.name[:100]}.previous")
-    if path_kind(target) == "missing" and path_kind(aside) == "folder":  # a run was killed in _set_aside
-        disk.rename(aside, target)
+    if path_kind(aside) == "folder":  # a run was killed in _set_aside
+        if path_kind(target) == "missing":
+            disk.rename(aside, target)
+        else:
+            remove_tree(aside)
     descriptor, temporary = open_temporary(target.parent, _open_folder)
     try:
         yield temporary
@@ -84,9 +87,7 @@ def _exchange(temporary: Path, target: Path, aside: Path) -> None:
 
 
 def _set_aside(temporary: Path, target: Path, aside: Path) -> None:
-    """The same in three steps; between the first two there is no `target`."""
-    with contextlib.suppress(OSError):
-        remove_tree(aside)
+    """The same in steps, but the earlier folder is removed; between the first two there is no `target`."""
     disk.rename(target, aside)
     try:
         disk.rename(temporary, target)
@@ -97,4 +98,5 @@ def _set_aside(temporary: Path, target: Path, aside: Path) -> None:
                 disk.rename(target, temporary)
             disk.rename(aside, target)
         raise
-    disk.rename(aside, temporary)
+    with contextlib.suppress(OSError):
+        remove_tree(aside)
