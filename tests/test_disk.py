@@ -11,18 +11,27 @@ import minscl
 from minscl.weights import TYPE_NAMES, write_tensors
 
 ROOT = Path(minscl.__file__).parent
-# Functions and methods that change the disk, whatever they are called on.
+# Functions and methods that change the disk, on whatever they are called.
 WRITERS = {
     *("write_text", "write_bytes", "touch", "mkdir", "makedirs", "rmdir", "removedirs", "unlink", "rename", "renames"),
-    *("replace", "remove", "rmtree", "move", "copy", "copy2", "copyfile", "copytree", "copymode", "chmod", "chown"),
-    *("fchmod", "fchown", "fsync", "fdatasync", "truncate", "ftruncate", "symlink", "symlink_to", "link", "mkfifo"),
-    *("hardlink_to", "save_file", "serialize_file", "savez", "tofile", "mkstemp", "mkdtemp", "NamedTemporaryFile"),
-    *("TemporaryFile", "TemporaryDirectory", "extract", "extractall", "make_archive", "FileHandler"),
+    *(
+        "rmtree",
+        "copy2",
+        "copyfile",
+        "copytree",
+        "copymode",
+        "chmod",
+        "chown",
+        "fchmod",
+        "fchown",
+        "fsync",
+        "fdatasync",
+    ),
+    *("ftruncate", "symlink", "symlink_to", "hardlink_to", "mkfifo", "save_file", "serialize_file", "savez", "tofile"),
+    *("mkstemp", "mkdtemp", "NamedTemporaryFile", "TemporaryFile", "TemporaryDirectory", "extractall", "FileHandler"),
 }
-# Of these names, methods of other things: str.replace, dataclasses.replace, list.remove, copy.copy, re.Match.
-MODULES = {"os", "shutil", "tempfile", "Path", "np", "numpy"}
-AMBIGUOUS = {"replace", "remove", "copy", "move", "truncate", "extract", "link", "rename", "unlink", "write"}
-LAYER = {"disk", "temporary"}  # modules whose functions are the layer's
+# Those whose names strings, lists and files have too, by their module.
+OF_MODULES = {"os": {"replace", "remove", "truncate", "link", "write"}, "shutil": {"copy", "move"}}
 EXEMPT = {
     ("command.py", "open"): "the null device in place of closed standard streams",
     ("figures.py", "TemporaryDirectory"): "matplotlib's list of fonts, which it writes by itself",
@@ -34,28 +43,22 @@ def writing_calls(path: Path) -> set[str]:
     """Names of the functions called in a file that change the disk, or open a file to write it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if not isinstance(node, ast.Call):
-            continue
-        function = node.func
-        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-        owner = getattr(function.value, "id", "?") if isinstance(function, ast.Attribute) else ""
-        if (
-            name == "open"
-            and opens_to_write(node, owner)
-            or (name in WRITERS or name == "write")
-            and owner not in LAYER
-            and (name not in AMBIGUOUS or owner in MODULES or (name in ("rename", "unlink") and owner))
-        ):
-            found.add(name)
+        if isinstance(node, ast.Call):
+            function = node.func
+            name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+            owner = getattr(getattr(function, "value", None), "id", "")
+            changes = owner != "disk" and (name in WRITERS or name in OF_MODULES.get(owner, ()))
+            if changes or (name == "open" and opens_to_write(node, owner)):
+                found.add(name)
     return found
 
 
 def opens_to_write(call: ast.Call, owner: str) -> bool:
-    """Whether a call of open() may write: a mode that is not a constant without w, a, x and +, or flags of os.open."""
+    """Whether a call of open() may write: flags other than O_RDONLY, a mode with w, a, x or +, or one not known."""
     if owner == "os":
-        return "O_RDONLY" not in ast.unparse(call) or any(flag in ast.unparse(call) for flag in ("O_CREAT", "O_TRUNC"))
-    if owner in ("zip", "archive", "tarfile", "webbrowser"):
-        return False  # read only, and no file
+        return "O_RDONLY" not in ast.unparse(call) or "O_CREAT" in ast.unparse(call)
+    if owner in ("archive", "tarfile"):  # what is in an archive, to read it
+        return False
     modes = [*call.args[1:2], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
     return any(not isinstance(mode, ast.Constant) or set("wax+") & set(str(mode.value)) for mode in modes)
 
