@@ -1,6 +1,7 @@
 # `make run` codes examples/note.txt, `make review` opens the three example notes in the browser, `make check` lints and
 # type-checks, `make test` tests in four minutes, `make test-page` tests the coder's page in Chromium (apt-get install
-# chromium; skipped with a warning without it), `make faults` tries what a failing disk does, `make test-all` runs these and the long tests too. Needs python3 with venv.
+# chromium; skipped with a warning without it), `make faults` lets the disk fail at every operation, `make test-all` runs
+# these and the long tests too. Needs python3 with venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

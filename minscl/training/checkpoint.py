@@ -104,10 +104,15 @@ def save_checkpoint(
             f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}); free some space or make the "
             f"folder writable, and {remedy}"
         ) from error
-    for path in older[: 1 - MAX_CHECKPOINTS]:
+    remove_older_checkpoints(folder, step)
+    return target
+
+
+def remove_older_checkpoints(folder: Path, step: int) -> None:
+    """Delete all checkpoints before `step` but the newest; a run that is killed while it saves leaves one too many."""
+    for path in _checkpoints(folder, before=step)[: 1 - MAX_CHECKPOINTS]:
         with contextlib.suppress(OSError):  # one too many is no reason to stop
             remove_tree(path)
-    return target
 
 
 def load_checkpoint(

@@ -21,7 +21,13 @@ from minscl.hardware import choose_device, choose_float32_matmul, measure_matmul
 from minscl.lora import add_lora, lora_parameters, save_adapter
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, read_config
 from minscl.settings import show_value
-from minscl.training.checkpoint import checkpoint_settings, load_checkpoint, newest_checkpoint, save_checkpoint
+from minscl.training.checkpoint import (
+    checkpoint_settings,
+    load_checkpoint,
+    newest_checkpoint,
+    remove_older_checkpoints,
+    save_checkpoint,
+)
 from minscl.training.distributed import ProcessGroup, join_process_group, shard_blocks
 from minscl.training.estimate import describe_data, estimate_run, print_samples
 from minscl.training.loop import NotFinite, count_steps, forward_backward, learns, plan_steps, train_steps
@@ -189,6 +195,7 @@ def run_steps(task: Task, config: RunConfig, device: torch.device, group: Proces
         if config.resume and first_step == 0:
             print(f"--resume: {out} has no checkpoint yet, so the run begins at its first step", file=sys.stderr)
         truncate_metrics(out / "metrics.jsonl", first_step)
+        remove_older_checkpoints(out / "checkpoints", first_step)
         write_run_json(out / "run.json", config)
     done = first_step
     with (
