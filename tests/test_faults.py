@@ -18,11 +18,11 @@ pytestmark = pytest.mark.usefixtures("fast_measurement")
 STRIDES = {
     "generate --out --html": 7,
     "expand silver": 11,
-    "review": 5,
+    "review": 11,
     "edition over another": 2,
     "cache": 2,
     "calibration": 1,
-    "shards over a model": 13,
+    "shards over a model": 29,
 }
 
 
