@@ -3,8 +3,13 @@
 Read next: decode.py, gpu_decoding.py.
 """
 
+import json
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -12,7 +17,10 @@ from minscl.data.types import Note
 from minscl.infer.constrained import Guide
 from minscl.infer.engine import Engine, Request
 from minscl.infer.jobs import note_prompt
+from minscl.model import load_model
+from minscl.model.config import INT8
 
+PEER_SCRIPT = Path(__file__).parent / "decode_peers.py"
 GROUNDED_TOKENS = 700  # of the answers with which grounded decoding is timed
 
 
@@ -83,7 +91,7 @@ def time_grounding(model, tokenizer, note: str, rounds: int, *, warm_up: bool = 
     """
     prompt = note_prompt(model, tokenizer, Note("note", note))
     length = len(prompt) + GROUNDED_TOKENS
-    engine = Engine(model, slots=1, length=length, stop_ids=(), cuda_graphs=cuda_graphs)
+    engine = Engine(model, slots=1, length=length, stop_ids=(), compile="on" if cuda_graphs else "off")
 
     def run(new_tokens: int, grounded: bool):
         guide = Guide(tokenizer, note, GROUNDED_TOKENS) if grounded else None
@@ -105,3 +113,28 @@ def time_grounding(model, tokenizer, note: str, rounds: int, *, warm_up: bool = 
         f"({100 * (grounded_pass / free_pass - 1):+.0f}%), a token {free_pass:.1f} ms free and {grounded_token:.1f} ms "
         "grounded, where forced tokens come without a pass of their own."
     )
+
+
+def write_peer_model(folder: Path, weights: str) -> None:
+    """WEIGHTS.gguf for llama.cpp; for int8 its own tool quantises it (decode_peers.py)."""
+    from minscl.gguf_export import write_gguf
+
+    dtype = torch.bfloat16 if weights == INT8 else getattr(torch, weights)
+    write_gguf(load_model(folder, dtype=dtype), folder, folder / f"{weights}.gguf")
+
+
+def run_peers(python: str, folder: Path, task: dict, rounds: int) -> Iterator[tuple[str, dict, list[float]]]:
+    """llama.cpp and OpenVINO, each in a process of `python`: (name with version, its measurements, memory bandwidths).
+
+    `task`: prompts, new_tokens, weights. A peer that fails is named on stderr and left out.
+    """
+    path = folder / "job.json"
+    path.write_text(json.dumps(task | {"threads": torch.get_num_threads(), "rounds": rounds}))
+    for side, model in (("llama.cpp", folder / f"{task['weights']}.gguf"), ("openvino", folder)):
+        before = measure_read_bandwidth()
+        run = subprocess.run([python, str(PEER_SCRIPT), side, str(model), str(path)], capture_output=True, text=True)
+        if run.returncode:
+            print(f"{side}: failed\n{run.stderr[-2000:]}", file=sys.stderr)
+            continue
+        result = json.loads(run.stdout.splitlines()[-1])
+        yield result["version"], result, [statistics.median(before + measure_read_bandwidth())] * rounds

@@ -27,7 +27,7 @@ from minscl.infer.cache import KVCache
 from minscl.infer.constrained import Guide
 from minscl.infer.engine import Engine, Request, decode_step
 from minscl.infer.jobs import MAX_NEW_TOKENS, note_prompt
-from minscl.infer.linear import pack_weights
+from minscl.infer.linear import prepare_for_inference
 from minscl.infer.sequence import Generation
 from minscl.infer.speculate import Drafter
 from minscl.pretrained import load_pretrained
@@ -104,7 +104,7 @@ def pass_milliseconds(model, cache: KVCache, draft_tokens: int) -> float:
 def pass_row(name: str, dtype: torch.dtype) -> str:
     """A row of the second table."""
     model = random_model(SHAPES[name], dtype=dtype).eval()
-    pack_weights(model)
+    prepare_for_inference(model)
     length, grows = CACHED_TOKENS + 1 + DRAFT_TOKENS, dtype != torch.float32
     cache = KVCache(model.config, 1, length, device="cpu", dtype=dtype, grows=grows)
     cache.reserve([[1] * CACHED_TOKENS])

@@ -47,7 +47,7 @@ def train_minscl(model, samples, device: torch.device, matmul_rate: float, recom
     from minscl.training.estimate import EFFICIENCY, estimate_run
     from minscl.training.loop import forward_backward, plan_steps, train_steps
 
-    config = RunConfig(epochs=1, max_length=4096, pack_length=4096, recompute=recompute)
+    config = RunConfig(epochs=1, max_length=4096, pack_length=4096, recompute="on" if recompute else "off")
     model.train().model.recompute = recompute
     parameters = [parameter for _, parameter in lora_parameters(model)]
     optimizer = torch.optim.AdamW(parameters, lr=config.lr)

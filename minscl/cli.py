@@ -58,13 +58,16 @@ def flag(
     maximum: float = math.inf,
     below: float = math.inf,
     role: Role = "",
+    alone: str = "",
 ) -> Any:
     """A dataclass field that is also a flag: `--batch-size` for `batch_size`. Its type is that of `default`.
 
     A number must be finite, at least `minimum`, above `above`, at most `maximum` and below `below` (check_ranges).
+    `alone`: what the flag without a value means; "": it needs one.
     """
     limits = {"at least": minimum, "above": above, "at most": maximum, "below": below}
     metadata = {"help": help, "choices": tuple(choices), "metavar": metavar, "limits": limits, "role": role}
+    metadata["alone"] = alone
     return field(default=default, metadata=metadata)
 
 
@@ -118,7 +121,9 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Dataclass]) ->
             parser.add_argument(name, action="append", default=argparse.SUPPRESS, help=help, metavar=metavar)
         else:
             kind = typing.get_args(item.type)[0] if default is None else type(default)  # of a field `int | None`
-            parser.add_argument(name, type=kind, default=argparse.SUPPRESS, help=help, metavar=metavar)
+            alone = item.metadata.get("alone")
+            values = {"nargs": "?", "const": alone} if alone else {}
+            parser.add_argument(name, type=kind, default=argparse.SUPPRESS, help=help, metavar=metavar, **values)
 
 
 def make_config(config_class: type[Config], values: Mapping[str, Any]) -> Config:

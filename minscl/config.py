@@ -22,7 +22,9 @@ from minscl.errors import InputError
 SCL = "scl"
 HEADS = PLM_ICD, PLM_CA, GKI_ICD = ("plm-icd", "plm-ca", "gki-icd")  # the systems of heads/
 # What only a head's training reads.
-HEAD_FIELDS = ("system", "validate", "window", "bidirectional")
+HEAD_FIELDS = ("system", "window", "bidirectional")
+WEIGHTS = ("", "int8")  # choices of --weights: as stored; model/int8.py
+AUTO, ON, OFF = RECOMPUTE = ("auto", "on", "off")
 DEMO = Path(__file__).parent / "demo"  # the embedded model, its adapter and a few training samples
 
 
@@ -44,9 +46,12 @@ class RunConfig:
     )
     validate: str = flag(
         "",
-        "heads: coded documents, JSONL, on which the threshold of all codes is chosen; none: 0.5",
+        "held-out coded documents and span pairs, JSONL, none of them trained on: their loss and their codes' F1 while "
+        "the run trains; heads: documents on which the threshold of all codes is chosen; none: 0.5",
         role="input",
     )
+    validate_every: int = flag(500, "steps between validations; the last step has one too", minimum=1)
+    patience: int = flag(0, "stop after so many validations in a row that are not the best so far; 0: never", minimum=0)
     window: int = flag(512, "heads: tokens of a window; a longer note is read in overlapping windows", minimum=8)
     bidirectional: bool = flag(False, "heads: every token of a window attends to all of it, not only backwards")
     out: str = flag("runs/scl", "folder of the adapter, the metrics and the checkpoints", role="output folder")
@@ -61,22 +66,36 @@ class RunConfig:
     max_grad_norm: float = flag(1.0, "gradients of a larger norm are scaled down to it", above=0)
     weight_decay: float = flag(0.0, "AdamW's weight decay", minimum=0, maximum=100)
     max_length: int = flag(8192, "tokens of a sample; a longer document is skipped and named, never cut", minimum=1)
-    pack_length: int = flag(8192, "tokens of one packed sequence", minimum=1)
+    pack_length: int = flag(8192, "tokens of one packed sequence; shortened where memory does not suffice", minimum=1)
     seed: int = flag(0, "seed of the data order, LoRA's A and dropout", minimum=0)
+    weights: str = flag(
+        "", "int8: the frozen weights in int8, quantised as they are read; none: as stored", choices=WEIGHTS
+    )
     dtype: str = flag("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")
     device: str = flag("auto", "cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
     save_every: int = flag(100, "steps between checkpoints", minimum=1)
-    recompute: bool = flag(False, "gradient checkpointing: less memory, steps take about 1.5 times as long")
+    tensorboard: bool = flag(False, "write the progress to --out/tensorboard too (the tensorboard extra)")
+    recompute: str = flag(
+        AUTO,
+        "gradient checkpointing: less memory, steps take about 1.5 times as long. auto: on where the forecast needs it "
+        "(heads: off); without a value: on",
+        choices=RECOMPUTE,
+        alone=ON,
+    )
     fsdp: bool = flag(False, "split the frozen weights among torchrun's processes")
     dry_run: bool = flag(False, "do everything but train, and show three samples with their trained tokens marked")
 
     def __post_init__(self) -> None:
         """Raises InputError naming the flag and its value for a setting out of range."""
         check_ranges(self)
+        if self.recompute not in RECOMPUTE:
+            raise InputError(f"--recompute {self.recompute}: use {', '.join(RECOMPUTE)}")
         if self.system == SCL and self.max_length > self.pack_length:
             raise InputError(
                 f"--max-length {self.max_length}: the longest sample must fit in --pack-length {self.pack_length}"
             )
+        if self.fsdp and self.weights:
+            raise InputError(f"--fsdp --weights {self.weights}: FSDP splits float weights only; leave one of them out")
 
 
 def _instruct(name: str) -> RunConfig:
@@ -119,18 +138,23 @@ def parse_run(argv: list[str] | None = None) -> RunConfig:
     values = vars(parser.parse_args(argv))
     preset = dataclasses.asdict(PRESETS[values.pop("cfg")])
     check_system_flags(values.get("system", preset["system"]), values)
+    for name in ("validate_every", "patience"):
+        if name in values and not values.get("validate"):
+            raise InputError(f"{flag_name(name)}: without held-out documents; give --validate FILE too")
     return make_config(RunConfig, preset | values)
 
 
 def check_system_flags(system: str, flags: Mapping[str, Any]) -> None:
     """Raises InputError where a flag on the command line, a key of `flags`, is not one of `system`."""
     if system in HEADS:
-        for name in ("spans", "samples", "no_evidence", "pack_length", "fsdp"):
+        for name in ("spans", "samples", "no_evidence", "pack_length", "fsdp", "validate_every", "patience"):
             if name in flags:
                 raise InputError(
                     f"--system {system} {flag_name(name)}: a head is trained on the codes of --documents, in one "
-                    f"process; leave {flag_name(name)} out"
+                    f"process, and validated at its end; leave {flag_name(name)} out"
                 )
+        if "weights" in flags:
+            raise InputError(f"--system {system} --weights: heads read the weights as stored; leave --weights out")
     for name in HEAD_FIELDS[1:]:
         if system == SCL and name in flags:
             raise InputError(f"{flag_name(name)}: only heads read it; leave it out, or give --system {HEADS[0]}")
@@ -139,8 +163,8 @@ def check_system_flags(system: str, flags: Mapping[str, Any]) -> None:
 def check_paths(config: RunConfig) -> None:
     """Raises InputError naming the flag and the remedy for a model folder or data file that does not exist."""
     require(config.model, "--model")
-    names = ("documents", "validate") if config.system in HEADS else ("documents", "spans")
-    for name in ("samples",) if config.samples else names:
+    data = ("samples",) if config.samples else ("documents",) if config.system in HEADS else ("documents", "spans")
+    for name in (*data, "validate"):
         path = getattr(config, name)
         if path:
             require(path, flag_name(name))

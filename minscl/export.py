@@ -1,8 +1,10 @@
 """Command: base model + LoRA adapter → one merged Hugging Face folder that transformers and vLLM load.
 
-    python -m minscl.export --model DIR --adapter DIR --out DIR
+    python -m minscl.export --model DIR --adapter DIR --out DIR [--weights int8 | --gguf]
 
-Read next: lora/inject.py (merge_lora), model/load.py (save_model).
+With --weights int8 the folder holds int8 weights (model/int8.py), which minscl alone loads.
+
+Read next: pretrained.py (load_merged), model/load.py (save_model).
 """
 
 import contextlib
@@ -10,17 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from minscl import disk
+from minscl import disk, gguf_export
 from minscl.cli import flag, parse_flags, path_flag, require
 from minscl.command import run_command
-from minscl.config import DEMO
+from minscl.config import DEMO, WEIGHTS
 from minscl.data import calibration
 from minscl.errors import InputError
 from minscl.files import list_folder, lock_folder, output_path, path_kind, read_bytes, replace_file
-from minscl.lora import load_adapter, merge_lora
-from minscl.model import load_model, save_model
+from minscl.model import save_model
 from minscl.model.digest import TOKENIZER_FILES
 from minscl.model.load import SAVED_WEIGHTS
+from minscl.pretrained import load_merged
 
 
 @dataclass(frozen=True)
@@ -28,36 +30,47 @@ class ExportConfig:
     """Settings of `export`; each is a flag."""
 
     model: str = flag(str(DEMO), "base model folder", role="input")
-    adapter: str = flag(str(DEMO / "adapter"), "LoRA adapter folder", role="input")
+    adapter: str = flag(str(DEMO / "adapter"), "LoRA adapter folder; none: the model alone", role="input")
+    weights: str = flag(
+        "", "int8: projections in int8, for minscl alone, a folder about half the size", choices=WEIGHTS
+    )
     out: str = path_flag("folder to write, new or empty", role="output folder")
+    gguf: bool = flag(False, "write one file for llama.cpp, model.gguf, instead (the gguf extra)")
 
 
 def export(config: ExportConfig) -> Path:
-    """Merge the adapter into the base model, in the base's dtype, and write it with the base's tokenizer files.
+    """Merge the adapter into the base model, in the base's dtype or int8, and write it with the base's tokenizer files.
 
-    The adapter's calibration.json is copied. config.json is written last, so a folder that has it is complete. Returns
-    the folder written. Raises InputError where it exists and is not empty, and for a missing or damaged model or
-    adapter; nothing is left in it then.
+    The calibration.json of the adapter, or of a model exported alone, is copied. config.json is written last, so a
+    folder that has it is complete. Returns the folder written. Raises InputError where it exists and is not empty, and
+    for a missing or damaged model or adapter; nothing is left in it then.
     """
     out = Path(config.out)
     check_empty(out)
     output_path(out / "config.json")  # a folder that cannot be written is said before minutes of loading
     folder = require(config.model, "--model")
-    adapter = require(config.adapter, "--adapter")
-    calibration.read_calibrations(adapter)  # a damaged file is not copied
-    model = load_model(folder)
-    load_adapter(model, adapter)
-    merge_lora(model)
+    if config.gguf and config.weights:
+        raise InputError("--gguf --weights int8: llama.cpp quantises by its own tools; leave one of them out")
+    if config.gguf:
+        gguf_export.check_gguf(folder)
+    adapter = None if config.adapter == "none" else require(config.adapter, "--adapter")
+    calibrated = adapter or folder
+    calibration.read_calibrations(calibrated)  # a damaged file is not copied
+    model = load_merged(folder, adapter, weights=config.weights)
     existed = path_kind(out) == "folder"
     with lock_folder(out):
         check_empty(out)  # another run may have written it since
         with removed_on_error(out, existed):
-            for path in (*(folder / name for name in TOKENIZER_FILES), adapter / calibration.FILE):
+            names = () if config.gguf else TOKENIZER_FILES  # model.gguf holds the tokenizer
+            for path in (*(folder / name for name in names), calibrated / calibration.FILE):
                 if path_kind(path) != "missing":
                     content = read_bytes(path)
                     with replace_file(out / path.name, "wb") as file:
                         file.write(content)
-            save_model(model, out)
+            if config.gguf:
+                gguf_export.write_gguf(model, folder, out / gguf_export.FILE)
+            else:
+                save_model(model, out)
     return out
 
 
@@ -73,7 +86,7 @@ def removed_on_error(out: Path, existed: bool) -> Iterator[None]:
 
     `existed`: whether it was there, empty, before.
     """
-    names = (*TOKENIZER_FILES, calibration.FILE, "config.json")
+    names = (*TOKENIZER_FILES, calibration.FILE, "config.json", gguf_export.FILE)
     try:
         yield
     except BaseException:

@@ -141,21 +141,28 @@ def replace_file(path: PathLike, mode: Literal["w", "wb"] = "w", *, permissions:
     keeps its own. On any exception the temporary file is removed and `path` stays as it was. Raises InputError for what
     output_path refuses and where writing fails.
     """
+    with replace_by_name(path, permissions) as (descriptor, _), open_writer(os.dup(descriptor), mode) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def replace_by_name(path: PathLike, permissions: int = PRIVATE) -> Iterator[tuple[int, Path]]:
+    """The same for other software, which opens files by their name: yields (descriptor, path) of the temporary file."""
     target = output_path(path)
     with write_errors(path):
         make_folders(target.parent)
         descriptor, temporary = open_temporary(target.parent, disk.open_new)
         try:
-            with open_writer(descriptor, mode) as file:
-                yield file
-                file.flush()
-                _copy_mode(target, temporary, permissions)
-                disk.fsync(descriptor)
-                disk.rename(temporary, target)
+            yield descriptor, temporary
+            _copy_mode(target, temporary, permissions)
+            disk.fsync(descriptor)
+            disk.rename(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):
                 disk.unlink(temporary)
             raise
+        finally:
+            os.close(descriptor)
     with write_errors(path, "it is whole, but a power failure could bring back the previous one; check the disk"):
         disk.fsync_folder(target.parent)
 

@@ -47,7 +47,7 @@ from minscl.infer.asker import EndpointAsker, LocalAsker
 from minscl.infer.coder import code_notes
 from minscl.infer.endpoint import EndpointLLM
 from minscl.infer.jobs import MAX_NEW_TOKENS
-from minscl.infer.linear import pack_weights
+from minscl.infer.linear import prepare_for_inference
 from minscl.infer.report import text_table
 from minscl.infer.systems import DIALOGUES, choose_system
 from minscl.infer.systems.clh import CLH, code_like_humans
@@ -83,12 +83,10 @@ def code(
     memory = int(config.memory * 1e9) or default_cache_bytes(device)
     model = tokenizer = None
     if config.needs_weights:
-        if config.compile and device.type != "cuda":
-            raise InputError(
-                f"--compile: needs a GPU for CUDA graphs, and the model is on {device}; leave the flag out"
-            )
-        model, tokenizer = load_pretrained(config.model, config.adapter, device=config.device, dtype=config.dtype)
-        pack_weights(model)
+        model, tokenizer = load_pretrained(
+            config.model, config.adapter, device=config.device, dtype=config.dtype, weights=config.weights
+        )
+        prepare_for_inference(model)
     asker = make_asker(config, model, tokenizer, codebook, memory)
     if config.system == LOOKUP:
         table = read_table(config.documents, config.spans, codebook)
@@ -109,7 +107,7 @@ def code(
             grounded=config.is_grounded,
             batch_size=config.batch_size,
             memory=memory,
-            cuda_graphs=config.compile,
+            compile=config.compile,
             skip=skip,
             codebook=codebook,
             calibration=calibration,

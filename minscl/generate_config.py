@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from minscl.cli import flag, flag_name, positional
-from minscl.config import DEMO, HEADS
+from minscl.config import DEMO, HEADS, WEIGHTS
 from minscl.data.calibration import NONE, PASSAGE, SETTING, Calibration, passage_length, threshold
 from minscl.data.icd import CodeBook
 from minscl.data.resuming import code_set_settings
@@ -103,7 +103,17 @@ class GenerateConfig:
         minimum=0,
         maximum=1e6,
     )
-    compile: bool = flag(False, "replay decoding steps as CUDA graphs, instead of speculative decoding; GPU only")
+    compile: str = flag(
+        "auto",
+        "compile decoding passes: on a CPU with torch's compiler, once, kept in the cache folder; on a GPU as CUDA "
+        "graphs, instead of draft tokens; auto: where it saves time",
+        choices=("auto", "on", "off"),
+    )
+    weights: str = flag(
+        "",
+        "int8: a byte for each weight of the projections, quantised as they are read; none: as the folder has them",
+        choices=WEIGHTS,
+    )
     dtype: str = flag("auto", "float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU")
     device: str = flag("auto", "cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
     json: bool = flag(False, "print one coded document per line, as JSON")
@@ -138,7 +148,11 @@ class GenerateConfig:
     def _check_dialogue(self) -> None:
         """Raises InputError for flags that do not go with --endpoint or with a system of several questions."""
         if self.system in DIALOGUES:
-            for name, value in (("--evidence", self.evidence), ("--free", self.free), ("--compile", self.compile)):
+            for name, value in (
+                ("--evidence", self.evidence),
+                ("--free", self.free),
+                ("--compile", self.compile != "auto"),
+            ):
                 if value:
                     raise InputError(f"--system {self.system} {name}: it has no such choice; leave {name} out")
         if not self.endpoint:
@@ -153,6 +167,8 @@ class GenerateConfig:
             raise InputError(f"--endpoint {self.endpoint}: --model is missing; give the name of the server's model")
         if self.adapter:
             raise InputError(f"--endpoint {self.endpoint} --adapter: the server has its own; leave --adapter out")
+        if self.weights:
+            raise InputError(f"--endpoint {self.endpoint} --weights: the server has its own; leave --weights out")
 
     @property
     def needs_weights(self) -> bool:
@@ -191,6 +207,7 @@ def settings_of(
     more than the last digits of scores.
     """
     names = ["system", "grounded", SETTING, "min_score", "dtype"]
+    names += ["weights"] if config.weights else []  # "": as in documents of before int8
     names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
     _, dtype = choose_device(config.device, config.dtype)
     values = dataclasses.asdict(config) | {"dtype": str(dtype).removeprefix("torch."), "grounded": config.is_grounded}

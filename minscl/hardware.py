@@ -13,12 +13,14 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 from minscl.errors import InputError
 
+CONTAINER = Path("/sys/fs/cgroup")  # limits of the container that the process may run in (cgroup v2)
 DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ONEDNN_MIN_SPEEDUP = 1.25  # of oneDNN's float32 matmul over torch's default one, for it to be used
@@ -126,8 +128,8 @@ def free_memory(device: torch.device) -> int:
         kibibytes = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
         available.append(kibibytes * 1024)
     with contextlib.suppress(OSError, ValueError):  # a container's limit; "max", for no limit, is a ValueError
-        limit, used = (_read_int(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
-        available.append(limit - used)
+        limit, used = (int((CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current"))
+        available.append(limit - used + _cached_file_bytes())
     if available:
         return min(available)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # not Linux: half of what is installed
@@ -138,9 +140,12 @@ def default_cache_bytes(device: torch.device) -> int:
     return free_memory(device) * 3 // 4
 
 
-def _read_int(path: str) -> int:
-    with open(path) as file:
-        return int(file.read())
+def _cached_file_bytes() -> int:
+    """Bytes of files in the container's page cache that are dropped where memory is needed; `current` has them."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = (CONTAINER / "memory.stat").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    return 0
 
 
 @contextlib.contextmanager

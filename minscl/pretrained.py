@@ -8,21 +8,24 @@ Read next: model/load.py, lora/peft_io.py.
 import os
 from pathlib import Path
 
+import torch
+
 from minscl.cli import require
 from minscl.data.calibration import Calibration, decoding_name, read_calibrations
 from minscl.errors import InputError
 from minscl.files import path_kind
 from minscl.hardware import choose_device
-from minscl.lora import load_adapter, merge_lora
+from minscl.lora import adapter_update, load_adapter, merge_lora
 from minscl.lora.peft_io import CONFIG_FILE, TENSOR_FILE
-from minscl.model import Decoder, Tokenizer, load_model, load_tokenizer
+from minscl.model import Decoder, Tokenizer, load_model, load_tokenizer, read_config
+from minscl.model.config import INT8
 from minscl.model.digest import folder_digest
 
 
 def load_pretrained(
-    model_folder: str, adapter: str = "", *, device: str = "auto", dtype: str = "auto"
+    model_folder: str, adapter: str = "", *, device: str = "auto", dtype: str = "auto", weights: str = ""
 ) -> tuple[Decoder, Tokenizer]:
-    """(decoder in eval mode, tokenizer). `device` and `dtype` as for hardware.choose_device.
+    """(decoder in eval mode, tokenizer). `device` and `dtype` as for hardware.choose_device, `weights` for load_model.
 
     `adapter`: a PEFT folder; "" is the model folder's own `adapter/`, if it has one; "none" is the model alone. Raises
     InputError naming the file for anything missing or damaged, and where tokenizer and model do not belong together.
@@ -30,12 +33,29 @@ def load_pretrained(
     torch_device, torch_dtype = choose_device(device, dtype)
     folder = require(model_folder, "--model")
     tokenizer = load_tokenizer(folder)
-    model = load_model(folder, device=torch_device, dtype=torch_dtype)
+    adapter_path = adapter_folder(folder, adapter)
+    model = load_merged(folder, adapter_path, device=torch_device, dtype=torch_dtype, weights=weights)
     check_vocabulary(tokenizer, model.config.vocab_size, folder)
-    if adapter_path := adapter_folder(folder, adapter):
-        load_adapter(model, adapter_path)
-        merge_lora(model)
     return model, tokenizer
+
+
+def load_merged(folder: Path, adapter: Path | None, *, device="cpu", dtype=None, weights: str = "") -> Decoder:
+    """load_model(folder, ...) with the adapter merged in, if any.
+
+    With `weights` int8 each weight is merged before it is quantised. Where the folder holds int8 weights already, they
+    are dequantised, merged and quantised again, layer by layer.
+    """
+    config = read_config(folder)
+    if adapter is None or weights != INT8 or config.weights == INT8:
+        model = load_model(folder, device=device, dtype=dtype, weights=weights)
+        if adapter:
+            load_adapter(model, adapter)
+            merge_lora(model)
+        return model
+    with torch.device("meta"):
+        shapes = Decoder(config)
+    update = adapter_update(shapes, adapter)
+    return load_model(folder, device=device, dtype=dtype, weights=weights, update=update)
 
 
 def adapter_folder(model_folder: str | Path, adapter: str) -> Path | None:

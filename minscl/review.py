@@ -211,14 +211,14 @@ def load_coder(config: ReviewConfig, codebook: CodeBook) -> "CodeNote":
     from minscl.generate_config import GenerateConfig, settings_of
     from minscl.hardware import choose_device, default_cache_bytes, memory_errors
     from minscl.infer.coder import code_notes
-    from minscl.infer.linear import pack_weights
+    from minscl.infer.linear import prepare_for_inference
     from minscl.pretrained import describe_weights, load_calibration, load_pretrained
 
     weights = describe_weights(config.model, config.adapter)
     own_calibration = load_calibration(config.model, config.adapter)
     device, _ = choose_device("auto", "auto")
     model, tokenizer = load_pretrained(config.model, config.adapter)
-    pack_weights(model)
+    prepare_for_inference(model)
 
     def code(note: Note, quotations: list[str] | None, on_answer) -> CodedDocument:
         evidence = None if quotations is None else {note.id: quotations}

@@ -35,6 +35,7 @@ TYPE_NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+INT8_TYPE = "I8"
 FLOAT_TYPES = ("F64", "F32", "BF16", "F16")  # safetensors' names; whole numbers and 8-bit floats need a scale
 
 
@@ -68,11 +69,13 @@ def read_tensors(
     promised: set[str] | None = None,
     only: Container[str] | None = None,
     remedy: str = "fetch the file again",
+    types: Container[str] = FLOAT_TYPES,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Yields (name, tensor) of one file in order of name, memory-mapped.
 
-    promised: the names that an index says are in the file. only: the names that are read; None: all. Raises InputError
-    for a damaged file, a tensor that is not of a float type, and names other than the promised ones.
+    promised: the names that an index says are in the file. only: the names that are read; None: all. types: those that
+    a tensor may have. Raises InputError for a damaged file, a tensor of another type, and names other than the promised
+    ones.
     """
     with _open(path, remedy) as file:
         names = set(file.keys())
@@ -82,7 +85,7 @@ def read_tensors(
         for name in sorted(names):
             if only is not None and name not in only:
                 continue
-            if (dtype := file.get_slice(name).get_dtype()) not in FLOAT_TYPES:
+            if (dtype := file.get_slice(name).get_dtype()) not in types:
                 raise InputError(
                     f"{path}: tensor {name} is of type {dtype}; weights are of {', '.join(FLOAT_TYPES)}: "
                     "use the unquantised weights"

@@ -101,7 +101,7 @@ def test_the_recipe_writes_what_it_reads(tmp_path, monkeypatch):
 
 
 def test_the_forecast_of_the_recipe_runs(tmp_path, monkeypatch, capsys):
-    """Guards the program in docs/recipe.md against names of the package that move, and --recompute needing more."""
+    """Guards the program in docs/recipe.md against names of the package that move, and --recompute on needing more."""
     [program] = re.findall(r"<<'END'\n(.*?)^END$", (ROOT / RECIPE).read_text(), re.DOTALL | re.MULTILINE)
     for name in ("documents.jsonl", "spans.jsonl"):
         longest = sorted((DEMO / name).read_text().splitlines(keepends=True), key=len)[-4:]
@@ -110,7 +110,7 @@ def test_the_forecast_of_the_recipe_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["-", str(DEMO), "documents.jsonl", "spans.jsonl", "1e11"])
     exec(compile(program, RECIPE, "exec"), {})
     gigabytes = [
-        float(number) for number in re.findall(r"^\d{4}.* ([\d.]+) GB$", capsys.readouterr().out, re.MULTILINE)
+        float(number) for number in re.findall(r"^\d{4}.* ([\d.]+) GiB$", capsys.readouterr().out, re.MULTILINE)
     ]
     assert len(gigabytes) == 6
     assert all(recomputed < kept for kept, recomputed in zip(gigabytes[::2], gigabytes[1::2], strict=True))

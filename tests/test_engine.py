@@ -91,7 +91,8 @@ def test_a_cuda_graph_s_pass_gives_the_same_answers(slots, monkeypatch):
 
     answers = {}
     for cuda_graphs in (False, True):
-        engine = Engine(MODEL, slots=slots, length=60, stop_ids=STOP_IDS, cuda_graphs=cuda_graphs)
+        engine = Engine(MODEL, slots=slots, length=60, stop_ids=STOP_IDS)
+        engine.graphs = cuda_graph_module.Graphs(MODEL, engine.cache) if cuda_graphs else None
         answers[cuda_graphs] = {index: (a.ids, a.stopped, a.forwards) for index, a in engine.run(requests())}
     assert answers[True] == answers[False]
     assert len({width for _, width in engine.graphs.graphs}) > 1

@@ -17,10 +17,9 @@ from minscl import export
 from minscl.config import DEMO
 from minscl.errors import InputError
 from minscl.files import lock_folder
-from minscl.lora import merge_lora
 from minscl.model import load_model, save_model
 from minscl.model.digest import folder_digest
-from minscl.pretrained import load_pretrained
+from minscl.pretrained import load_merged, load_pretrained
 from tests.conftest import call_command
 
 
@@ -132,11 +131,11 @@ def test_a_second_export_never_touches_the_first(tmp_path, monkeypatch):
         run = call_command(export.main, "--out", out)
         assert run.returncode == 2 and "another run is writing it" in run.stderr
 
-    def merge_while_another_run_finishes(model):
+    def load_while_another_run_finishes(*arguments, **keywords):
         (out / "config.json").write_text("another run's")
-        merge_lora(model)
+        return load_merged(*arguments, **keywords)
 
-    monkeypatch.setattr(export, "merge_lora", merge_while_another_run_finishes)
+    monkeypatch.setattr(export, "load_merged", load_while_another_run_finishes)
     run = call_command(export.main, "--out", out)
     assert run.returncode == 2 and "not empty" in run.stderr
     assert [path.read_text() for path in out.iterdir()] == ["another run's"]

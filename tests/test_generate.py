@@ -164,7 +164,7 @@ def write_bad_files(folder):
         ([NOTE, "--free", "--grounded"], ["--free --grounded", "leave out --grounded"]),
         ([NOTE, "--device", "potato"], ["--device potato", "use cpu"]),
         ([NOTE, "--device", "meta"], ["--device meta: not available", "leave the flag out"]),
-        ([NOTE, "--compile", "--device", "cpu"], ["--compile", "the model is on cpu", "leave the flag out"]),
+        ([NOTE, "--compile", "maybe"], ["--compile", "maybe", "auto, on, off"]),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, generate):

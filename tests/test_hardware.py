@@ -109,3 +109,13 @@ def test_memory_that_cannot_be_allocated_is_one_line(error, message):
         torch.empty(2**50)
     with pytest.raises(RuntimeError, match="size"), hardware.memory_errors("less"):
         torch.empty(3) @ torch.empty(4)
+
+
+def test_a_containers_page_cache_is_not_taken_memory(tmp_path, monkeypatch):
+    """Guards a run refused in a container that has just read its own weights: the kernel drops cached files first."""
+    monkeypatch.setattr(hardware, "CONTAINER", tmp_path)
+    for name, content in (("max", "1000000"), ("current", "900000"), ("stat", "anon 9\ninactive_file 300000\n")):
+        (tmp_path / f"memory.{name}").write_text(content)
+    assert hardware.free_memory(torch.device("cpu")) == 400_000
+    (tmp_path / "memory.stat").unlink()
+    assert hardware.free_memory(torch.device("cpu")) == 100_000

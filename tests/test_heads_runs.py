@@ -154,7 +154,8 @@ def test_evidence_is_in_the_note(trained, training_folder):
 def test_the_commands(training_folder, documents, tmp_path):
     """Guards the whole way as a user goes it: trained by one process, used by another."""
     train = [sys.executable, "-m", "minscl.train", "--system", "plm-ca", "--model", training_folder, "--out", "heads"]
-    train += ["--documents", documents, "--validate", documents, "--epochs", "3", "--window", "16"]
+    held_out = head_config(training_folder, tmp_path, documents).validate
+    train += ["--documents", documents, "--validate", held_out, "--epochs", "3", "--window", "16"]
     run = subprocess.run(map(str, train), cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     assert "4 documents" in run.stderr and "head after 3 of 3 steps" in run.stderr and "micro-F1" in run.stderr

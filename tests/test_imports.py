@@ -42,6 +42,7 @@ ALLOWED = {  # room → rooms and modules that it may import
 RUN_TIME = {"torch", "safetensors", "tokenizers", "sentencepiece", "numpy", "tqdm", "minscl"}
 OPTIONAL = {
     "figures.py": {"matplotlib"},
+    "gguf_export.py": {"gguf"},
     "training/loss_plot.py": {"PIL"},
     "infer/endpoint.py": {"openai"},
     "model/sandbox.py": {"jinja2"},

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from minscl import export
 from minscl.config import DEMO
 from minscl.errors import InputError
+from minscl.infer.cuda_graph import Graphs
 from minscl.infer.decode import greedy
 from minscl.infer.engine import Engine, Request
 from minscl.infer.sampling import Sampler
@@ -55,7 +56,8 @@ def test_logits_that_are_not_finite_end_decoding(value, mode, cuda_graphs):
     """Guards argmax over NaN taken for an answer: the first token, or "none" in grounded mode, with a score of NaN."""
     model = decoder()
     model.model.norm.weight.data[5] = value
-    engine = Engine(model, slots=2, length=60, stop_ids=(3,), cuda_graphs=cuda_graphs)
+    engine = Engine(model, slots=2, length=60, stop_ids=(3,))
+    engine.graphs = Graphs(model, engine.cache) if cuda_graphs else None
     requests = [Request(prompt, 9, name=f"note {length}", **MODES[mode]) for length, prompt in prompts()]
     with pytest.raises(InputError, match=r"note 7: the model's logits are not finite \(in float32\): the weights or"):
         list(engine.run(requests))

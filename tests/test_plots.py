@@ -1,6 +1,7 @@
 """Pictures: loss.png of a run, and --plot's matplotlib figures."""
 
 import io
+import json
 import math
 import os
 import sys
@@ -9,8 +10,21 @@ import pytest
 
 from minscl.errors import InputError
 from minscl.figures import check_figure_path, figure
-from minscl.training.loss_plot import BOTTOM, HEIGHT, LEFT, LINES, RIGHT, TOP, WIDTH, draw_losses, round_ticks
-from minscl.training.metrics_log import plot_losses
+from minscl.training.loss_plot import (
+    BOTTOM,
+    CODE_F1,
+    F1_AXIS,
+    HEIGHT,
+    HELD_OUT,
+    LEFT,
+    LINES,
+    RIGHT,
+    TOP,
+    WIDTH,
+    draw_losses,
+    round_ticks,
+)
+from minscl.training.metrics_log import plot_losses, read_validation
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -105,3 +119,35 @@ def test_a_figure_over_a_folder_is_refused(tmp_path):
     (tmp_path / "a.png").mkdir()
     with pytest.raises(InputError, match="a.png: a folder; name a regular file"):
         check_figure_path(str(tmp_path / "a.png"))
+
+
+def test_held_out_scores_have_lines_and_an_axis_of_their_own():
+    """Guards: an F1 of 0.5 drawn as a loss, under a loss of 2; a held-out loss above the top edge; a torn value."""
+    losses, held_out = [(step, 2.0) for step in range(1, 11)], [(5, 4.0), (10, 4.0)]
+    picture = pixels(draw_losses(losses, losses, held_out, [(1, 0.5), (10, 0.5)]))
+    top = BOTTOM - TOP
+    x = (LEFT + RIGHT - F1_AXIS) // 2 + 60
+    for share, style in ((2 / 4.4, LINES[1]), (4 / 4.4, HELD_OUT), (0.5, CODE_F1)):
+        assert picture.getpixel((x, round(BOTTOM - top * share))) == rgb(style[1])
+    assert picture.getpixel((RIGHT - F1_AXIS, (TOP + BOTTOM) // 2 + 9))[0] < 150  # the axis of F1
+    scores = {"loss": 4.0, "code_f1": 0.5}
+    for changes, expected in (
+        ({}, (1, 4.0, 0.5)),
+        ({"code_f1": None}, (1, 4.0, None)),
+        ({"code_f1": "0.5"}, (1, 4.0, None)),
+        ({"loss": float("nan")}, None),
+    ):
+        line = {"step": 1, "loss": 2.0, "validation": scores | changes}
+        assert read_validation(json.dumps(line).encode()) == expected
+    for line in (b'{"step": 1, "loss": 2.0, "validation": 7}', b'{"step": 1, "loss": 2.0}', b"torn"):
+        assert read_validation(line) is None
+
+
+def test_a_picture_of_a_validated_run_has_all_lines(tmp_path, monkeypatch):
+    """Guards: scores that are written and never drawn."""
+    lines = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5, "validation": {"loss": 1.8, "code_f1": 0.25}}]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    drawn = []
+    monkeypatch.setattr("minscl.training.metrics_log.draw_losses", lambda *lines: drawn.extend(lines) or b"png")
+    plot_losses(tmp_path)
+    assert drawn[0] == [(1, 2.0), (2, 1.5)] and drawn[2:] == [[(2, 1.8)], [(2, 0.25)]]

@@ -25,6 +25,7 @@ from minscl.model import load_model, load_tokenizer
 from minscl.training.distributed import ProcessGroup
 from minscl.training.loop import learning_rate_factor, plan_steps
 from minscl.training.run import train_adapter
+from tests.test_validation import write_held_out
 from tests.tiny_training import metrics, minscl_train, run_config, run_flags, train_here
 
 pytestmark = pytest.mark.usefixtures("fast_measurement")
@@ -250,15 +251,32 @@ TWO_PROCESSES = """
 def test_two_processes_train_what_one_does(training_folder, tmp_path):
     """Guards: gradients averaged or left out, a process that waits for ever, weights split wrongly.
 
-    Losses and adapter within 1e-5, with and without --fsdp (there with --recompute); checkpoints of two processes are
-    resumed by one, and the other way round. torchrun's start costs most, so one start does all three runs.
+    Losses and adapter within 1e-5, with and without --fsdp (there with --recompute), held-out ones too; checkpoints of
+    two processes are resumed by one, and the other way round. torchrun's start costs most, so one start does all runs.
     """
     changes = dict(epochs=2, pack_length=64, save_every=3)
     config = run_config(training_folder, tmp_path / "single", **changes)
     train_adapter(config)
     expected = metrics(tmp_path / "single")
     stop_after_step_3(shutil.copytree(tmp_path / "single", tmp_path / "resumed"))
-    runs = (["--out", "plain"], ["--out", "sharded", "--fsdp", "--recompute"], ["--out", "resumed", "--resume"])
+    write_held_out(tmp_path / "held_out.jsonl")
+    validated = [
+        "--validate",
+        "held_out.jsonl",
+        "--max-length",
+        "1024",
+        "--pack-length",
+        "1024",
+        "--validate-every",
+        "3",
+    ]
+    runs = (
+        ["--out", "plain"],
+        ["--out", "sharded", "--fsdp", "--recompute"],
+        ["--out", "resumed", "--resume"],
+        ["--out", "validated", *validated],
+        ["--out", "validated-sharded", "--fsdp", *validated],
+    )
     (tmp_path / "runs.py").write_text(textwrap.dedent(TWO_PROCESSES))
     lines = "\n".join(" ".join([*run_flags(training_folder, **changes), *flags]) for flags in runs)
     done = torchrun("runs.py", lines, cwd=tmp_path)
@@ -274,6 +292,14 @@ def test_two_processes_train_what_one_does(training_folder, tmp_path):
         assert same_adapter(out, tmp_path / "single")
         assert [record["step"] for record in metrics(out)] == [1, 2, 3, 4, 5, 6]
     assert same_adapter(tmp_path / "resumed", tmp_path / "sharded")
+    lengths = dict(validate=str(tmp_path / "held_out.jsonl"), validate_every=3, max_length=1024, pack_length=1024)
+    train_adapter(dataclasses.replace(config, out=str(tmp_path / "alone"), **lengths))
+    losses = [record["validation"]["loss"] for record in metrics(tmp_path / "alone") if "validation" in record]
+    for name, scores in (("validated", {"code_f1", "evidence_f1"}), ("validated-sharded", set())):
+        validations = [record["validation"] for record in metrics(tmp_path / name) if "validation" in record]
+        assert [item["loss"] for item in validations] == pytest.approx(losses, abs=1e-5) and len(losses) == 2
+        assert all(item.keys() == {"loss", "seconds"} | scores for item in validations)
+        assert same_adapter(tmp_path / name / "best", tmp_path / "alone" / "best")
 
 
 def stop_after_step_3(out):
@@ -294,9 +320,9 @@ def same_adapter(out, other) -> bool:
 @pytest.mark.slow
 def test_recomputation_changes_nothing(training_folder, tmp_path):
     """Guards: dropout drawn anew, or a block that is run again with other positions."""
-    for name, recompute in (("saved", False), ("recomputed", True)):
-        train_adapter(run_config(training_folder, tmp_path / name, epochs=2, dropout=0.1, recompute=recompute))
-    a, b = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("saved", "recomputed"))
+    for recompute in ("off", "on"):
+        train_adapter(run_config(training_folder, tmp_path / recompute, epochs=2, dropout=0.1, recompute=recompute))
+    a, b = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("off", "on"))
     assert a == b
 
 
@@ -310,7 +336,7 @@ def test_dry_run_shows_what_would_be_trained_and_writes_nothing(tmp_path, monkey
         r"data: 24 documents, 240 gold spans; [\d,]+ tokens, [\d,]+ of them trained; the longest sample has", stderr
     )
     assert re.search(r"model: 10,326,816 parameters, [\d,]+ of them trained", stderr)
-    assert re.search(r"run: 17 steps, .* about .* GB", stderr)
+    assert re.search(r"run: 17 steps, .* about .* GiB", stderr)
     shortest, *_, longest = stdout.split("--- ")[1:]
     assert shortest.startswith("span") and longest.startswith("document")
     trained = "".join(re.findall("⟦(.*?)⟧", longest, re.DOTALL))

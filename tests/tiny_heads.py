@@ -1,6 +1,7 @@
 """A tiny model with a random head, coded documents to train it on, and the trainer's settings for them."""
 
 import json
+from pathlib import Path
 
 import torch
 
@@ -41,5 +42,8 @@ SETTINGS = dict(epochs=12, lr=5e-3, batch_size=2, max_length=64, pack_length=64,
 
 def head_config(folder, out, train_file, **changes) -> RunConfig:
     """RunConfig of a head's run on the model in `folder`, the fixture training_folder."""
-    paths = dict(model=str(folder), documents=str(train_file), validate=str(train_file), out=str(out))
+    held_out = Path(train_file).with_name("held_out.jsonl")
+    if not held_out.exists():
+        write_documents(held_out, [(f"{name}-held-out", f"{text} Seen.", codes) for name, text, codes in DOCUMENTS])
+    paths = dict(model=str(folder), documents=str(train_file), validate=str(held_out), out=str(out))
     return RunConfig(**{"system": "plm-icd", **paths, **SETTINGS, **changes})

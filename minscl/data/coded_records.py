@@ -8,7 +8,7 @@ Read next: icd/codebook.py, CodeBook.normalise; samples.py, which makes training
 """
 
 import codecs
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from minscl.data.icd import CodeBook
@@ -25,21 +25,8 @@ def read_documents(path, codebook: CodeBook) -> list[CodedDocument]:
     Raises InputError as read_jsonl does, and for codes that are no ICD-10-CM codes: how many, and the first's line.
     """
     documents = read_jsonl(path, CodedDocument)
-    codes = (
-        (record, f"codes[{position}]", assignment.code)
-        for record, document in enumerate(documents)
-        for position, assignment in enumerate(document.codes)
-    )
-    _check_codes(path, codes, codebook.normalise)
-    return [
-        replace(
-            document,
-            codes=tuple(
-                replace(assignment, code=codebook.normalise(assignment.code) or "") for assignment in document.codes
-            ),
-        )
-        for document in documents
-    ]
+    _check_codes(path, _codes_of(documents), codebook.normalise)
+    return [_in_canonical_form(document, codebook) for document in documents]
 
 
 def read_pairs(path, codebook: CodeBook, *, listed: bool = False) -> list[Pair]:
@@ -49,17 +36,62 @@ def read_pairs(path, codebook: CodeBook, *, listed: bool = False) -> list[Pair]:
     Raises InputError as read_documents does.
     """
     pairs = read_jsonl(path, Pair)
-    _check_codes(path, ((record, "code", pair.code) for record, pair in enumerate(pairs)), codebook.normalise)
-    pairs = [replace(pair, code=codebook.normalise(pair.code) or "") for pair in pairs]
+    _check_codes(path, _codes_of(pairs), codebook.normalise)
+    pairs = [_in_canonical_form(pair, codebook) for pair in pairs]
     if listed:
-        _check_codes(
-            path,
-            ((record, "code", pair.code) for record, pair in enumerate(pairs)),
-            codebook.description,
-            f"in ICD-10-CM edition {codebook.edition.name}",
-            f"correct the code, drop the pair or set {VARIABLE} to the edition that has it",
-        )
+        _check_listed(path, pairs, codebook)
     return pairs
+
+
+def read_documents_and_pairs(path, codebook: CodeBook) -> tuple[list[CodedDocument], list[Pair]]:
+    """The coded documents and the span pairs of one JSONL file, which may mix them: a pair is a record without `text`.
+
+    Codes are in canonical form; raises InputError as read_documents and, with `listed`, read_pairs do.
+    """
+    records = read_jsonl(path, _DocumentOrPair)
+    _check_codes(path, _codes_of(records), codebook.normalise)
+    records = [_in_canonical_form(record, codebook) for record in records]
+    _check_listed(path, records, codebook)
+    documents = [record for record in records if isinstance(record, CodedDocument)]
+    return documents, [record for record in records if isinstance(record, Pair)]
+
+
+class _DocumentOrPair:
+    """What read_jsonl makes of a line of either kind."""
+
+    @staticmethod
+    def from_dict(record) -> CodedDocument | Pair:
+        is_pair = isinstance(record, dict) and "evidence" in record and "text" not in record
+        return Pair.from_dict(record) if is_pair else CodedDocument.from_dict(record)
+
+
+def _codes_of(records: Iterable[CodedDocument | Pair]) -> Iterator[tuple[int, str, str]]:
+    """(index of the record, key, code) of every code."""
+    for number, record in enumerate(records):
+        if isinstance(record, Pair):
+            yield number, "code", record.code
+        else:
+            for position, assignment in enumerate(record.codes):
+                yield number, f"codes[{position}]", assignment.code
+
+
+def _in_canonical_form(record, codebook: CodeBook):
+    """A document or a pair with its codes normalised."""
+    if isinstance(record, Pair):
+        return replace(record, code=codebook.normalise(record.code) or "")
+    codes = (replace(assignment, code=codebook.normalise(assignment.code) or "") for assignment in record.codes)
+    return replace(record, codes=tuple(codes))
+
+
+def _check_listed(path, records: Iterable[CodedDocument | Pair], codebook: CodeBook) -> None:
+    """Raises InputError for the code of a pair that the Tabular List lacks; documents may have such codes."""
+    _check_codes(
+        path,
+        ((number, "code", record.code) for number, record in enumerate(records) if isinstance(record, Pair)),
+        codebook.description,
+        f"in ICD-10-CM edition {codebook.edition.name}",
+        f"correct the code, drop the pair or set {VARIABLE} to the edition that has it",
+    )
 
 
 def _check_codes(

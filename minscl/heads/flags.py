@@ -12,7 +12,8 @@ from minscl.errors import InputError
 ATTENTION, ATT_IN_GRAD = "attention", "attingrad"
 ATTRIBUTIONS = (ATTENTION, ATT_IN_GRAD)
 FLAGS = ("--heads", "--attribution")
-OTHER_FLAGS = ("--adapter", "--evidence", "--grounded", "--free", "--no-calibration", "--passage", "--compile")
+VERIFIER_FLAGS = ("--adapter", "--weights")  # of the model that --verify asks
+OTHER_FLAGS = (*VERIFIER_FLAGS, "--evidence", "--grounded", "--free", "--no-calibration", "--passage", "--compile")
 
 
 @dataclass(frozen=True)
@@ -47,5 +48,5 @@ def check_head_flags(system: str, flags: Collection[str]) -> None:
             f"python -m minscl.train --system {system}"
         )
     for name in OTHER_FLAGS:
-        if name in flags and not (name == "--adapter" and "--verify" in flags):  # of the model that verifies
+        if name in flags and not (name in VERIFIER_FLAGS and "--verify" in flags):
             raise InputError(f"--system {system} {name}: a head has no answer to generate; leave {name} out")

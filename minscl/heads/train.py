@@ -2,12 +2,12 @@
 
     step of 16 notes → each: windows → hidden states → head → BCE, the mean over all codes → the mean over the notes
 
-The loop, its schedule, checkpoints, progress and resume are those of LoRA training (training/loop.py, run.py); only the
-samples and the loss are of this file. A note's backward pass follows its forward pass, so one note's states exist at a
-time. deviates from all three systems: LoRA and the head are trained at one learning rate, with a cosine decay; theirs
-train the whole encoder, with a linear one.
+The loop, its schedule, checkpoints, progress and resume are those of LoRA training (training/loop.py, task.py); the
+samples and the loss alone are of this file. A note's backward pass follows its forward pass, so one note's states exist
+at a time. deviates from all three systems: LoRA and the head are trained at one learning rate, with a cosine decay;
+theirs train the whole encoder, with a linear one.
 
-Read next: ../training/run.py; knowledge.py for gki-icd; folder.py for what is written.
+Read next: ../training/task.py; knowledge.py for gki-icd; folder.py for what is written.
 """
 
 import dataclasses
@@ -44,12 +44,15 @@ from minscl.heads.windows import window_tokens
 from minscl.lora import lora_parameters, save_adapter
 from minscl.model import Tokenizer, load_tokenizer, read_config
 from minscl.model.digest import folder_digest
-from minscl.training.checkpoint import checkpoint_settings
 from minscl.training.distributed import join_process_group
 from minscl.training.estimate import format_duration
 from minscl.training.loop import count_steps
-from minscl.training.run import Task, load_model_with_lora, measure_machine, run_steps, warn_if_nothing_is_learned
+from minscl.training.run import load_model_with_lora, measure_machine, warn_if_nothing_is_learned
 from minscl.training.run_folder import HEAD_SETTINGS, check_out
+from minscl.training.run_settings import checkpoint_settings
+from minscl.training.task import Task, run_steps
+from minscl.training.tensorboard import check_tensorboard
+from minscl.training.validation import check_held_out
 
 Guide = Callable[[LabelledNote, random.Random], list[int]]  # the token ids of a note's guidance
 
@@ -83,6 +86,7 @@ def train_head(config: RunConfig) -> Path:
     """Train a head; returns its folder, `config.out`. Signals and errors as for training.run.train_adapter."""
     out, codebook = Path(config.out), CodeBook.load()
     check_out(config)
+    check_tensorboard(config)
     device, dtype = choose_device(config.device, config.dtype)
     group, device = join_process_group(device)
     if group.size > 1:
@@ -95,6 +99,7 @@ def train_head(config: RunConfig) -> Path:
     labels = label_list(documents)
     notes, skipped = encode_notes(documents, labels, tokenizer, config.max_length)
     validation = read_coded_notes(config.validate, codebook, "--validate") if config.validate else []
+    check_held_out(config.validate, validation, documents)
     print(describe_notes(notes, labels, skipped, validation), file=sys.stderr)
     rate, machine = measure_machine(config, device, dtype)
     seconds = estimate_seconds([len(note) for note in notes], len(labels), model_config, config, rate)
@@ -144,7 +149,7 @@ def head_task(
     dtype: torch.dtype,
     guide: Guide | None = None,
 ) -> Task:
-    """What training.run.run_steps trains and writes: LoRA and the head of `model`. `guide`: gki-icd's."""
+    """What training.task.run_steps trains and writes: LoRA and the head of `model`. `guide`: gki-icd's."""
     parameters = dict(lora_parameters(model.decoder))
     parameters |= {f"head.{name}": parameter for name, parameter in model.head.named_parameters()}
 

@@ -28,8 +28,8 @@ class KVCache:
     """`slots` times `max_length` tokens: per layer, keys and values, (slots, K, max_length + 1, D) each.
 
     The position after max_length, the scratch position, is where padding is written.
-    grows: positions are allocated as needed, and a pass reads all of them, masked. For bfloat16 on a CPU, where matmul
-    copies non-contiguous inputs first, which takes longer than the matmul itself.
+    grows: positions are allocated as needed. For bfloat16 on a CPU, where a pass then reads all of them, masked,
+    because matmul would copy a non-contiguous part first; and for compiled passes, which read all of them too.
     """
 
     def __init__(self, config, slots: int, max_length: int, *, device, dtype: torch.dtype, grows: bool = False):
@@ -81,7 +81,7 @@ class KVCache:
         lengths = torch.tensor(self.reserve(tokens))
         counts = torch.tensor([len(part) for part in tokens])
         offsets, visible = torch.arange(int(counts.max())), int((lengths + counts).max())
-        if self.grows:
+        if self.grows and self.keys[0].dtype != torch.float32:
             visible = self.scratch + 1
         positions = torch.where(offsets < counts[:, None], lengths[:, None] + offsets, self.scratch)
         one_token = len(offsets) == 1

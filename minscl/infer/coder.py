@@ -23,6 +23,7 @@ from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 from minscl.infer import BATCH_SIZE
 from minscl.infer.answer import filter_by_score, read_answer
+from minscl.infer.compiled_step import choose_compile
 from minscl.infer.constrained import Guide
 from minscl.infer.engine import Engine, OnTokens, Request
 from minscl.infer.jobs import Job, make_jobs, slots_for
@@ -75,7 +76,7 @@ def code_notes(
     grounded: bool = False,
     batch_size: int = BATCH_SIZE,
     memory: int | None = None,
-    cuda_graphs: bool = False,
+    compile: str = "off",
     skip: Skip | None = None,
     codebook: CodeBook | None = None,
     calibration: Calibration | None = None,
@@ -86,7 +87,8 @@ def code_notes(
     """Code many notes; yields a CodedDocument per note, in order, each as soon as it and all before it are finished.
 
     `evidence` maps note ids to human quotations; it and `grounded` are for SCL only. At most `batch_size` answers are
-    decoded together, fewer where `memory` bytes of keys and values do not allow as many. `cuda_graphs`: as for Engine.
+    decoded together, fewer where `memory` bytes of keys and values do not allow as many. `compile`: auto, on or off
+    (compiled_step.py, choose_compile).
     A note that cannot be coded is passed to `skip(note, error)` and left out; without `skip`, InputError is raised
     before any note is coded. `codebook` and `calibration` as for code_note; codes that score less than `min_score` (0
     to 1; None: the calibration's, 0 without one) are left out before the document is checked against the code set.
@@ -109,16 +111,17 @@ def code_notes(
     length = max(job.length for job in jobs)
     answers_per_job = [system.chains * len(job.prompts) for job in jobs]
     slots = slots_for(model, length, min(batch_size, sum(answers_per_job)), memory)
+    mode = choose_compile(compile, model, sum(answers_per_job), slots)
     engine = Engine(
         model,
         slots=slots,
         length=length,
         stop_ids=tokenizer.stop_ids,
-        cuda_graphs=cuda_graphs,
+        compile=mode,
         on_tokens=on_tokens,
     )
     # With several answers at once the machine is busy enough without draft tokens.
-    speculate = slots == 1 and not cuda_graphs and system.names_evidence
+    speculate = slots == 1 and not engine.graphs and system.names_evidence
     requests = make_requests(tokenizer, jobs, system, grounded, speculate, book)
     for job, answers in zip(jobs, in_order(engine.run(requests), answers_per_job), strict=True):
         if system.chains == 1:

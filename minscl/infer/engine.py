@@ -21,6 +21,7 @@ import torch
 
 from minscl.errors import InputError
 from minscl.infer.cache import KVCache
+from minscl.infer.compiled_step import Compile, CompiledStep
 from minscl.infer.cuda_graph import Graphs
 from minscl.infer.sequence import Generation, NotFinite, Sequence, common_prefix_length
 
@@ -48,7 +49,9 @@ class Request:
 class Engine:
     """Decodes `slots` sequences at a time, each of at most `length` tokens, prompt and answer.
 
-    cuda_graphs: passes of one token per slot are recorded as CUDA graphs and replayed (cuda_graph.py).
+    compile: on a CPU, decoding passes of few tokens are compiled (compiled_step.py), or with "cached" only if they have
+    been before; on a GPU those of one token per slot are recorded as CUDA graphs (cuda_graph.py). On a CPU the model's
+    projections must be fused.
     on_tokens: called after each pass with the index of a request and the ids of its answer so far, for an answer to be
     shown as it grows; an exception that it raises ends the run.
     `prompt_tokens` counts the tokens of all prompts, `computed_tokens` those of them that were not shared.
@@ -61,15 +64,19 @@ class Engine:
         slots: int,
         length: int,
         stop_ids,
-        cuda_graphs: bool = False,
+        compile: Compile = "off",
         on_tokens: OnTokens | None = None,
     ):
         weight = model.model.embed_tokens.weight
-        grows = weight.device.type == "cpu" and weight.dtype != torch.float32 and not cuda_graphs
+        on_cpu = weight.device.type == "cpu"
+        grows = on_cpu and (compile != "off" or weight.dtype != torch.float32)
         with torch.inference_mode():
             self.cache = KVCache(model.config, slots, length, device=weight.device, dtype=weight.dtype, grows=grows)
         self.model, self.stop_ids, self.on_tokens = model, frozenset(stop_ids), on_tokens
-        self.graphs = Graphs(model, self.cache) if cuda_graphs else None
+        self.graphs = Graphs(model, self.cache) if compile == "on" and not on_cpu else None
+        self.compiled_step: CompiledStep | None = None
+        if on_cpu and compile != "off":
+            self.compiled_step = CompiledStep(model, self.cache, may_compile=compile == "on")
         self.active: dict[int, tuple[int, Sequence]] = {}  # slot → (index of its request, its sequence)
         self.waiting: tuple[int, Sequence] | None = None  # fetched from the requests, not yet admitted
         self.prompt_tokens = self.computed_tokens = 0
@@ -143,9 +150,12 @@ class Engine:
             self._compact()
             sequences = [self.active[slot][1] for slot in range(len(self.active))]
             pending, drafts = [s.pending for s in sequences], [s.draft for s in sequences]
+            logits = None
             if self.graphs and max(map(len, pending)) == 1 and not any(drafts):
                 logits = self.graphs([token for [token] in pending])
-            else:
+            elif self.compiled_step:
+                logits = self.compiled_step(pending, drafts)
+            if logits is None:
                 logits = decode_step(self.model, pending, drafts, self.cache)
             return self._settle(dict(enumerate(logits)))
 

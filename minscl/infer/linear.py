@@ -1,66 +1,57 @@
-"""Weights in oneDNN's blocked layout: on a CPU, decoding one token reads every weight once and does little else.
+"""A model made ready for inference: fused projections; bfloat16 weights widened on CPUs without bfloat16 products.
 
-Projections of the same input (q, k and v; gate and up) are fused first, because a larger matmul comes closer to memory
-bandwidth. torch has no public call for the layout; the two operators that its own compiler uses are called only here.
-Where they are missing or disagree with F.linear, the model stays as it is. A packed model is for inference only: it has
-no gradients and cannot be saved.
+A CPU without bfloat16 instructions multiplies bfloat16 matrices several times more slowly than float32 ones. There a
+weight stays bfloat16 in memory, so that decoding reads half the bytes, and is converted to float32 for a prompt's
+product, layer by layer; so is an int8 weight beside bfloat16 activations. Sums are float32 either way.
 
-Read next: engine.py.
+Read next: engine.py; compiled_step.py, decoding passes.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minscl.model.decoder import MLP, Attention
+from minscl.hardware import DTYPES, measure_matmul_rate
+from minscl.model.int8 import Int8Linear
 
-LAYOUT_ROWS = 8  # rows of the input that the layout is optimised for; any number works
-MIN_WEIGHTS = 2**20  # of a layer; a smaller one stays in the CPU's caches anyway
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # relative error against F.linear
+MIN_ROWS = 16  # of the input, from which converting the weight takes less time than it saves
+MIN_SPEEDUP = 1.25  # of float32 products over bfloat16 ones, for weights to be widened
 
 
-class PackedLinear(nn.Module):
-    """An nn.Linear for inference, its weight in oneDNN's layout: x (..., in) → (..., out), in the weight's dtype."""
+class WideningLinear(nn.Module):
+    """An nn.Linear with a bfloat16 weight whose products with many rows are computed in float32."""
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.bias = None if linear.bias is None else linear.bias.detach()
-        with torch.inference_mode():
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), LAYOUT_ROWS)
+        self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (..., in) → (..., out)."""
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        """x (..., in) → (..., out), in x's dtype."""
+        if x.numel() < MIN_ROWS * x.shape[-1]:
+            return F.linear(x, self.weight, self.bias)
+        bias = None if self.bias is None else self.bias.float()
+        return F.linear(x.float(), self.weight.float(), bias).to(x.dtype)
 
 
-def pack_weights(model: nn.Module) -> bool:
-    """Fuse the projections of every block and replace every nn.Linear by a PackedLinear, in place.
+def prepare_for_inference(model: nn.Module) -> None:
+    """Fuse the projections of every block and, where that is faster, widen bfloat16 weights, in place.
 
-    Each weight is freed as soon as it is copied. Returns False, with the model unchanged, where packing does not help.
+    The model can no longer be trained or saved.
     """
-    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not linears or not packing_works(max(linears[:-1] or linears, key=lambda linear: linear.weight.numel())):
-        return False
-    del linears  # the list would keep all weights alive until the end
-    for parent in [module for module in model.modules() if not isinstance(module, nn.Linear)]:
-        if isinstance(parent, (Attention, MLP)):
-            parent.fuse_projections()
-        for name in [name for name, child in parent.named_children() if isinstance(child, nn.Linear)]:
-            setattr(parent, name, PackedLinear(getattr(parent, name)))
-    return True
+    model.fuse_projections()
+    activations = model.model.embed_tokens.weight
+    if activations.device.type != "cpu" or activations.dtype != torch.bfloat16 or not float32_is_faster():
+        return
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(parent, name, WideningLinear(child))
+            elif isinstance(child, Int8Linear):
+                child.widens = True
 
 
-@torch.inference_mode()
-def packing_works(linear: nn.Linear) -> bool:
-    """Whether a PackedLinear of `linear` can be built on this machine, is worth it, and agrees with F.linear."""
-    weight = linear.weight
-    if weight.device.type != "cpu" or weight.dtype not in TOLERANCE or weight.numel() < MIN_WEIGHTS:
-        return False
-    x = torch.randn(LAYOUT_ROWS, linear.in_features).to(weight.dtype)
-    try:
-        output = PackedLinear(linear)(x).float()
-    except (RuntimeError, AttributeError):  # built without oneDNN, or an operator with another name or signature
-        return False
-    expected = F.linear(x, weight, linear.bias).float()
-    return bool((output - expected).norm() <= TOLERANCE[weight.dtype] * expected.norm())
+def float32_is_faster() -> bool:
+    """Whether this CPU multiplies float32 matrices faster than bfloat16 ones."""
+    cpu = torch.device("cpu")
+    wide, narrow = (measure_matmul_rate(cpu, DTYPES[name], rows=256) for name in ("float32", "bfloat16"))
+    return wide > MIN_SPEEDUP * narrow

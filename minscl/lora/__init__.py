@@ -2,11 +2,12 @@
 
 from minscl.lora.inject import TARGETS, add_lora, lora_layers, lora_parameters, merge_lora
 from minscl.lora.layer import LoRALinear
-from minscl.lora.peft_io import load_adapter, save_adapter
+from minscl.lora.peft_io import adapter_update, load_adapter, save_adapter
 
 __all__ = [
     "TARGETS",
     "LoRALinear",
+    "adapter_update",
     "add_lora",
     "load_adapter",
     "lora_layers",

@@ -1,6 +1,6 @@
 """LoRA into a model and out again: wrap linear layers in place, list the trainable parameters, merge.
 
-Works on any nn.Module with nn.Linear children; names are those of `model.named_modules()`, such as
+Works on any nn.Module with linear children (layer.is_linear); names are those of `model.named_modules()`, such as
 `model.layers.0.self_attn.q_proj`.
 
 Read next: peft_io.py for the files.
@@ -8,14 +8,14 @@ Read next: peft_io.py for the files.
 
 import re
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
 from minscl.errors import InputError
 from minscl.hardware import memory_errors
-from minscl.lora.layer import LoRALinear
+from minscl.lora.layer import LoRALinear, is_linear
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = "all-linear"  # PEFT's name for every linear layer but the output head
@@ -30,7 +30,7 @@ def add_lora(
     expression for the whole module name, or "all-linear". seed: of the initial A. Only the adapter's parameters keep
     requires_grad.
 
-    Raises InputError where a target matches nothing or something that is not an nn.Linear, where the model already
+    Raises InputError where a target matches nothing or something that is not a linear layer, where the model already
     has LoRA, for a weight shared with another module (tied embeddings: merging would change both), and for a rank or
     dropout out of range.
     """
@@ -40,9 +40,7 @@ def add_lora(
         )
     matched, unmatched = match_targets(model, targets)
     if unmatched:
-        kinds = sorted(
-            {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-        )
+        kinds = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if is_linear(module)})
         raise InputError(
             f"add_lora: target {unmatched[0]!r} matches no linear layer; this model has: {', '.join(kinds)}"
         )
@@ -53,19 +51,19 @@ def add_lora(
 def match_targets(model: nn.Module, targets) -> tuple[list[str], list[str]]:
     """(names of the linear layers that `targets` matches, in model order; targets that match nothing).
 
-    Raises InputError where a target matches a module that is not an nn.Linear.
+    Raises InputError where a target matches a module that is not a linear layer.
     """
     hits_of = _pattern(targets) if isinstance(targets, str) else _name_ends(set(targets))
     targets = (targets,) if isinstance(targets, str) else tuple(targets)
     matched, used = [], set()
     for name, module in model.named_modules():
         hits = hits_of(name)
-        if hits and not isinstance(module, nn.Linear):
+        if hits and not is_linear(module):
             if targets == (ALL_LINEAR,):  # means linear layers only, so other modules are no mistake
                 continue
             raise InputError(
                 f"LoRA target {min(hits)!r} matches {name}, a {type(module).__name__}; "
-                "only nn.Linear layers can be wrapped"
+                "only linear layers can be wrapped"
             )
         if hits:
             matched.append(name)
@@ -112,13 +110,7 @@ def wrap(model: nn.Module, names, *, rank: int, alpha: float, dropout: float, se
     largest = max((max(linear.weight.shape) for linear in linears.values()), default=1)
     if rank > largest:
         raise InputError(f"LoRA rank {rank}: more than the layers' largest side, {largest}; give a smaller rank")
-    owners = [id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False)]
-    for name, linear in linears.items():
-        if owners.count(id(linear.weight)) > 1:
-            raise InputError(
-                f"LoRA target {name}: its weight is tied to another module's, so an update could not be merged; "
-                "leave it out"
-            )
+    check_untied(model, linears)
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     with memory_errors("a smaller rank"):
@@ -126,8 +118,19 @@ def wrap(model: nn.Module, names, *, rank: int, alpha: float, dropout: float, se
             _replace(model, name, LoRALinear(linear, rank, alpha, dropout, generator))
 
 
+def check_untied(model: nn.Module, linears: dict[str, Any]) -> None:
+    """Raises InputError where the weight of one of `linears` is tied to another module's."""
+    owners = [id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False)]
+    for name, linear in linears.items():
+        if owners.count(id(linear.weight)) > 1:
+            raise InputError(
+                f"LoRA target {name}: its weight is tied to another module's, so an update could not be merged; "
+                "leave it out"
+            )
+
+
 def merge_lora(model: nn.Module) -> list[str]:
-    """Add every update to its base weight and restore the plain nn.Linear, in place; returns the layers' names.
+    """Add every update to its base weight and restore the plain linear layer, in place; returns the layers' names.
 
     Outputs stay the same up to rounding in the base dtype (the sum is computed in float32). Raises InputError where the
     model has no LoRA.
@@ -142,9 +145,9 @@ def merge_lora(model: nn.Module) -> list[str]:
     return [name for name, _ in layers]
 
 
-def linear_modules(model: nn.Module, names) -> dict[str, nn.Linear]:
-    """The plain nn.Linear modules of these names, in model order."""
-    return {name: module for name, module in model.named_modules() if name in names and isinstance(module, nn.Linear)}
+def linear_modules(model: nn.Module, names) -> dict[str, Any]:
+    """The plain linear modules (is_linear) of these names, in model order."""
+    return {name: module for name, module in model.named_modules() if name in names and is_linear(module)}
 
 
 def lora_layers(model: nn.Module) -> list[tuple[str, LoRALinear]]:

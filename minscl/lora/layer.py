@@ -2,17 +2,25 @@
 
     h = W x + b + alpha/R · B A dropout(x)
 
-In: x (..., in) in the base weight's dtype. Out: (..., out) in the same dtype.
+In: x (..., in) in the base weight's dtype, any float dtype for an int8 base. Out: (..., out) in the same dtype.
 Letters: R rank. A is (R, in) and B is (out, R), as PEFT stores them.
 
 Read next: inject.py, which puts these layers into a model.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether LoRA can wrap `module`: an nn.Linear, or a layer of another storage that adds an update to itself
+    (model/int8.py).
+    """
+    return isinstance(module, nn.Linear) or hasattr(module, "add_update")
 
 
 class AddLowRank(torch.autograd.Function):
@@ -49,14 +57,14 @@ class AddLowRank(torch.autograd.Function):
 
 
 class LoRALinear(nn.Module):
-    """`linear` wrapped: its weight frozen, `lora_A` (R, in) and `lora_B` (out, R) trainable.
+    """`linear` (is_linear) wrapped: its weight frozen, `lora_A` (R, in) and `lora_B` (out, R) trainable.
 
     Both are float32 even where the base is bfloat16 or float16 (an AdamW step of lr 1e-4 is lost in eight bits of
     mantissa), and float64 where the base is float64. A is Kaiming-uniform, drawn from `generator` on the CPU (so a seed
     gives the same adapter on every device), and B is zero, so the wrapped layer starts as the base layer.
     """
 
-    def __init__(self, linear: nn.Linear, rank: int, alpha: float, dropout: float, generator: torch.Generator):
+    def __init__(self, linear: Any, rank: int, alpha: float, dropout: float, generator: torch.Generator):
         super().__init__()
         self.linear = linear.requires_grad_(False)
         self.rank, self.alpha, self.dropout = rank, alpha, dropout
@@ -84,12 +92,16 @@ class LoRALinear(nn.Module):
         return AddLowRank.apply(base, x, self.lora_A, self.lora_B, self.scaling)
 
     @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        """The base layer with W + alpha/R · B A as its weight, summed in float32 and cast to the base dtype.
+    def merged(self) -> nn.Module:
+        """The base layer with W + alpha/R · B A as its weight, summed in float32 and cast to the base dtype, or
+        quantised again.
 
         The weight is a new tensor, because the old one may be the memory-mapped model file.
         """
         update = self.lora_B @ self.lora_A * self.scaling  # (out, in), float32
+        if not isinstance(self.linear, nn.Linear):
+            self.linear.add_update(update)
+            return self.linear
         weight = self.linear.weight
         self.linear.weight = nn.Parameter((weight + update).to(weight.dtype), requires_grad=False)
         return self.linear

@@ -11,6 +11,7 @@ Read next: inject.py.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from torch import nn
 
 from minscl.errors import InputError
 from minscl.files import path_kind, replace_file
-from minscl.lora.inject import ALL_LINEAR, linear_modules, lora_layers, match_targets, wrap
+from minscl.lora.inject import ALL_LINEAR, check_untied, linear_modules, lora_layers, match_targets, wrap
+from minscl.lora.layer import is_linear
 from minscl.settings import read_settings, show_value
 from minscl.weights import is_finite, read_tensors, write_tensors
 
@@ -109,24 +111,44 @@ def load_adapter(model: nn.Module, folder) -> None:
     Raises InputError naming the file and the setting or tensor: a setting that is not implemented, an adapter for
     another model (layers, shapes, missing or unexpected tensors), a damaged file, NaN or infinity, a pickle.
     """
-    folder = Path(folder)
-    config = read_adapter_config(folder)
-    tensors = _read_tensors(folder)
-    names = _layer_names(model, config, tensors, folder)
-    layers = dict(lora_layers(model))
-    _check_tensors(
-        folder / TENSOR_FILE,
-        tensors,
-        {name: layer.linear for name, layer in layers.items()} or linear_modules(model, names),
-        config.rank,
-    )
-    if not layers:
-        wrap(model, names, rank=config.rank, alpha=config.alpha, dropout=config.dropout, seed=0)
+    config, tensors, linears = _read_adapter(model, Path(folder))
+    if not lora_layers(model):
+        wrap(model, linears, rank=config.rank, alpha=config.alpha, dropout=config.dropout, seed=0)
     with torch.no_grad():
         for key, parameter in _tensors(lora_layers(model)).items():
             parameter.copy_(tensors[key])  # cast to the parameter's dtype and device
     for _, layer in lora_layers(model):
         layer.dropout = config.dropout
+
+
+def adapter_update(model: nn.Module, folder) -> Callable[[str, torch.Tensor], torch.Tensor]:
+    """What load_adapter and merge_lora make of a single weight, for weights that are merged as they are read.
+
+    `model`: the base without LoRA, which may be on the meta device. Returns update(layer, weight (out, in)) → the
+    float32 sum, or `weight` itself where the adapter leaves the layer alone. Raises InputError as load_adapter does.
+    """
+    config, tensors, linears = _read_adapter(model, Path(folder))
+    check_untied(model, linears)
+
+    def update(layer: str, weight: torch.Tensor) -> torch.Tensor:
+        if layer not in linears:
+            return weight
+        lora_A, lora_B = (tensors[_key(layer, half)].to(weight.device, torch.float32) for half in "AB")
+        return weight + lora_B @ lora_A * (config.alpha / config.rank)
+
+    return update
+
+
+def _read_adapter(
+    model: nn.Module, folder: Path
+) -> tuple[AdapterConfig, dict[str, torch.Tensor], dict[str, nn.Module]]:
+    """(settings, tensors by key, the layers they belong to by name), all checked. Raises InputError."""
+    config = read_adapter_config(folder)
+    tensors = _read_tensors(folder)
+    names = _layer_names(model, config, tensors, folder)
+    linears = {name: layer.linear for name, layer in lora_layers(model)} or linear_modules(model, names)
+    _check_tensors(folder / TENSOR_FILE, tensors, linears, config.rank)
+    return config, tensors, linears
 
 
 def read_adapter_config(folder) -> AdapterConfig:
@@ -203,7 +225,7 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     return dict(read_tensors(path, remedy="copy it again"))
 
 
-def _check_tensors(path: Path, tensors: dict, linears: dict[str, nn.Linear], rank: int) -> None:
+def _check_tensors(path: Path, tensors: dict, linears: dict[str, Any], rank: int) -> None:
     """Raise InputError unless `tensors` are exactly those that the layers need, in their shapes and finite."""
     shapes = {}
     for name, linear in linears.items():
@@ -232,9 +254,7 @@ def _shortest_targets(model: nn.Module, names: list[str]) -> list[str]:
     short = {name.rpartition(".")[2] for name in names}
     wrapped = {layer.linear for _, layer in lora_layers(model)}
     others = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module not in wrapped
+        name.rpartition(".")[2] for name, module in model.named_modules() if is_linear(module) and module not in wrapped
     }
     return names if others & short else sorted(short)
 

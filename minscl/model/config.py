@@ -20,6 +20,13 @@ ROPE_TYPES: dict[str, tuple[str, ...]] = {
     "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
     "yarn": ("factor",),
 }
+INT8 = "int8"  # the value of --weights and of ModelConfig.weights
+# config.json's quantization_config of a folder with int8 weights. Without `quant_method` transformers refuses it; of a
+# method that it does not know it only warns, and then loads the integers as if they were the weights.
+INT8_FORMAT = {
+    "format": "minscl-int8",
+    "tensors": "weight int8 (out, in), scale float32 (out,): weight[o] * scale[o]",
+}
 # The largest size of each kind that is believed, several times that of any published model.
 MAX_LAYERS, MAX_HEADS, MAX_HEAD_DIM = 1000, 4096, 4096
 MAX_WIDTH, MAX_VOCABULARY, MAX_POSITIONS = 2**20, 2**24, 2**31
@@ -63,6 +70,7 @@ class ModelConfig:
     qk_norm: bool
     rope: RopeConfig
     torch_dtype: str
+    weights: str = ""  # "int8": the projections are stored as int8.py's layer; "": all in torch_dtype
 
     @property
     def context_length(self) -> int:
@@ -103,6 +111,7 @@ class ModelConfig:
             qk_norm=model_type == "qwen3",
             rope=_read_rope(settings),
             torch_dtype=settings.string("dtype" if "dtype" in settings else "torch_dtype", "float32"),
+            weights=INT8 if settings.values.get("quantization_config") else "",
         )
         if "head_dim" not in settings and model_type != "qwen3" and hidden % heads:
             raise settings.error("num_attention_heads", f"a divisor of hidden_size, {hidden}")
@@ -125,6 +134,7 @@ class ModelConfig:
         fields = dataclasses.asdict(self)
         rope = {name: value for name, value in fields.pop("rope").items() if value is not None}
         fields.pop("qk_norm")
+        quantised = {"quantization_config": INT8_FORMAT} if fields.pop("weights") == INT8 else {}
         theta = rope.pop("rope_theta")
         if self.model_type == "qwen2":
             fields.pop("attention_bias")
@@ -136,6 +146,7 @@ class ModelConfig:
             "rope_theta": theta,
             "rope_scaling": None if rope["rope_type"] == "default" else rope,
             **fields,
+            **quantised,
         }
 
 
@@ -149,8 +160,12 @@ def _refuse_unsupported(settings: Settings, model_type: str) -> None:
         )
     if settings.string("hidden_act", "silu") != "silu":
         raise _unsupported(settings, "hidden_act", "silu (SwiGLU)")
-    if settings.values.get("quantization_config"):
-        raise InputError(f"{settings.source}: quantization_config is not supported; use the unquantised weights")
+    quantised = settings.values.get("quantization_config")
+    if quantised and quantised != INT8_FORMAT:
+        raise InputError(
+            f"{settings.source}: quantization_config is not supported, except minscl's own "
+            f"({INT8_FORMAT['format']}); use the unquantised weights"
+        )
     uses_window = settings.boolean("use_sliding_window", model_type == "llama")
     layer_types = settings.strings("layer_types", [])
     if uses_window and settings.values.get("sliding_window") or set(layer_types) - {"full_attention"}:

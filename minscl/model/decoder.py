@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from minscl.model.config import ModelConfig
+from minscl.model.int8 import Int8Linear
 from minscl.model.ops import Mask, apply_rope, attention, rms_norm, rope_frequencies
 
 
@@ -88,6 +89,11 @@ class Attention(nn.Module):
             return self.qkv_proj(x).split(self.qkv_sizes, dim=-1)
         return self.q_proj(x), self.k_proj(x), self.v_proj(x)
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether fuse_projections has been here."""
+        return self.qkv_proj is not None
+
     def fuse_projections(self) -> None:
         """Replace q_proj, k_proj and v_proj by one frozen qkv_proj, in place: one matmul. For inference only.
 
@@ -117,24 +123,35 @@ class MLP(nn.Module):
             return self.gate_up_proj(x).chunk(2, dim=-1)
         return self.gate_proj(x), self.up_proj(x)
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether fuse_projections has been here."""
+        return self.gate_up_proj is not None
+
     def fuse_projections(self) -> None:
         """As Attention.fuse_projections: gate_proj and up_proj become one gate_up_proj."""
         self.gate_up_proj = fuse_linears(self, ("gate_proj", "up_proj"))
 
 
-def fuse_linears(parent: nn.Module, names: tuple[str, ...]) -> nn.Linear | None:
-    """One frozen nn.Linear with the concatenated outputs of these children of `parent`, which are deleted.
+def fuse_linears(parent: nn.Module, names: tuple[str, ...]) -> nn.Linear | Int8Linear | None:
+    """One frozen nn.Linear with the concatenated outputs of these children of `parent`, which are deleted; one
+    Int8Linear of several.
 
-    Either all children have a bias or none has. Returns None, and changes nothing, where a child is not an nn.Linear.
+    Either all children have a bias or none has. Returns None, and changes nothing, where a child is neither.
     """
     linears = [getattr(parent, name) for name in names]
-    if not all(isinstance(linear, nn.Linear) for linear in linears):
+    kinds = {type(linear) for linear in linears}
+    if kinds not in ({nn.Linear}, {Int8Linear}):
         return None
-    in_features, out_features = linears[0].in_features, sum(linear.out_features for linear in linears)
-    fused = nn.Linear(in_features, out_features, bias=linears[0].bias is not None, device="meta")
-    fused.weight = nn.Parameter(torch.cat([linear.weight.detach() for linear in linears]), requires_grad=False)
-    if fused.bias is not None:
-        fused.bias = nn.Parameter(torch.cat([linear.bias.detach() for linear in linears]), requires_grad=False)
+    weight = torch.cat([linear.weight.detach() for linear in linears])
+    bias = None if linears[0].bias is None else torch.cat([linear.bias.detach() for linear in linears])
+    fused: nn.Linear | Int8Linear
+    if kinds == {Int8Linear}:
+        fused = Int8Linear(weight, torch.cat([linear.scale for linear in linears]), bias)
+    else:
+        fused = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+        fused.weight = nn.Parameter(weight, requires_grad=False)
+        fused.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
     for name in names:
         delattr(parent, name)
     return fused
@@ -223,6 +240,12 @@ class Decoder(nn.Module):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
+
+    def fuse_projections(self) -> None:
+        """Fuse the projections of every block (Attention.fuse_projections, MLP.fuse_projections), in place, once."""
+        for layer in [layer for block in self.model.layers for layer in (block.self_attn, block.mlp)]:
+            if not layer.is_fused:
+                layer.fuse_projections()
 
     def forward(self, input_ids: torch.Tensor, positions=None, mask: Mask = None, cache=None) -> torch.Tensor:
         """int64 (B, T) → float32 logits (B, T, V), float64 for float64 weights; arguments as for DecoderModel."""

@@ -106,6 +106,18 @@ class TokenizerJson:
         """As Tokenizer.decode."""
         return self._whole.decode(ids, skip_special_tokens=skip_special)
 
+    def names(self) -> list[str | None]:
+        """By id: the token's name in tokenizer.json; None for an id without a token."""
+        return [self._whole.id_to_token(id) for id in range(self.vocab_size)]
+
+    def added(self) -> frozenset[int]:
+        """Ids of the tokens that are added to the model's vocabulary, control tokens among them."""
+        return frozenset(self._whole.get_added_tokens_decoder())
+
+    def starts_with(self, id: int) -> bool:
+        """Whether tokenizer.json puts the token `id` before every text."""
+        return self._whole.encode("a").ids[:1] == [id]
+
     def pieces(self) -> list[bytes | None]:
         """As Tokenizer.pieces."""
         decoder = json.loads(self._whole.to_str())["decoder"] or {}

@@ -1,7 +1,9 @@
 """Checkpoints of a run: trained tensors, AdamW's state and the step, in safetensors and JSON.
 
     checkpoints/step-00000200/state.safetensors    parameter.NAME, exp_avg.NAME, exp_avg_sq.NAME, step.NAME
-                              state.json           {"step", "settings", "sha256"}: of both files
+                              state.json           {"step", "settings", "validation", "sha256"}: of both files
+
+"validation", in a run with --validate: its best one so far (best.py).
 
 A checkpoint is a folder that appears by one rename, so it is complete or absent; the checksum tells whether it stayed
 as it was written. The data order is a pure function of seed and epoch, and dropout of seed and step, so the step number
@@ -11,23 +13,20 @@ Read next: loop.py.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import logging
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from minscl.config import HEAD_FIELDS, SCL, RunConfig
 from minscl.errors import InputError, printable
 from minscl.files import list_folder, make_folders, path_kind, require_file
 from minscl.folders import new_file, replace_folder
-from minscl.model.digest import folder_digest
 from minscl.settings import read_settings, show_value
 from minscl.temporary import remove_tree
 from minscl.weights import write_tensors
@@ -36,9 +35,6 @@ LOG = logging.getLogger("minscl")
 MAX_CHECKPOINTS = 2  # on disk; the newest could be on a failing sector
 NAME = re.compile(r"step-([0-9]{8})")  # of a checkpoint's folder; a copy by another name is the user's own
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")  # of a parameter
-# Settings that may differ when a run is resumed: they change paths or cost, not the arithmetic.
-PATHS = ("documents", "spans", "samples", "validate", "out")
-RESUMABLE = (*PATHS, "resume", "device", "save_every", "recompute", "fsdp", "dry_run")
 
 
 class DamagedCheckpoint(ValueError):
@@ -54,31 +50,18 @@ class OptimizerState(Protocol):
         ...
 
 
-def checkpoint_settings(config: RunConfig, dtype: torch.dtype, token_ids: Iterable[tuple]) -> dict:
-    """What must be equal for a run to be resumed: everything that changes the arithmetic.
-
-    The model is identified by a digest of its weights, whatever its path, the data by `token_ids`, one tuple a sample:
-    those of its prompt and target, or of a note with its labels.
-    """
-    data_digest = hashlib.sha256()
-    for ids in token_ids:
-        data_digest.update(repr(ids).encode())
-    unused = HEAD_FIELDS if config.system == SCL else ()  # so that runs of before heads/ can be resumed
-    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in (*RESUMABLE, *unused)}
-    return settings | {
-        "model": folder_digest(config.model),
-        "dtype": str(dtype),
-        "data": data_digest.hexdigest(),
-    }
-
-
 def save_checkpoint(
-    folder: Path, step: int, parameters: Mapping[str, torch.Tensor], optimizer: OptimizerState, settings: dict
+    folder: Path,
+    step: int,
+    parameters: Mapping[str, torch.Tensor],
+    optimizer: OptimizerState,
+    settings: dict,
+    validation: dict | None = None,
 ) -> Path:
     """Write `folder/step-NNNNNNNN` and delete all older ones but the newest; the files are private (0600).
 
-    `parameters`: name → tensor of the optimizer. Raises InputError where writing fails; older checkpoints are then
-    untouched.
+    `parameters`: name → tensor of the optimizer. `validation`: BestValidation.to_dict. Raises InputError where writing
+    fails; older checkpoints are then untouched.
     """
     target = folder / f"step-{step:08d}"
     tensors = {}
@@ -92,7 +75,7 @@ def save_checkpoint(
         with replace_folder(target) as temporary:  # a target that exists is damaged, or it would have been resumed
             with new_file(temporary / "state.safetensors", "wb") as tensor_file:
                 write_tensors(tensor_file, tensors)
-            state = {"step": step, "settings": settings}
+            state = {"step": step, "settings": settings} | ({"validation": validation} if validation else {})
             state["sha256"] = _checksum(temporary / "state.safetensors", state)
             with new_file(temporary / "state.json") as file:
                 json.dump(state, file, indent=1)
@@ -151,6 +134,21 @@ def load_checkpoint(
     if paths:
         raise InputError(f"{folder}: every checkpoint is damaged; start again with another --out")
     return 0
+
+
+def read_newest_settings(folder: Path) -> dict:
+    """checkpoint_settings of the newest undamaged checkpoint in `folder`; {} without one."""
+    for path in reversed(_checkpoints(folder)):
+        with contextlib.suppress(DamagedCheckpoint, OSError):  # load_checkpoint names what is damaged
+            return _read_state(path)[1]
+    return {}
+
+
+def read_validation(folder: Path, step: int) -> tuple[dict, str]:
+    """(what save_checkpoint was given as `validation`, {} for nothing; the file, for messages) of the checkpoint of
+    `step`, which load_checkpoint has found undamaged."""
+    path = folder / f"step-{step:08d}" / "state.json"
+    return read_settings(path).section("validation", {}).values, str(path)
 
 
 def newest_checkpoint(folder: Path, before: int | None = None) -> Path | None:

@@ -52,11 +52,16 @@ class ProcessGroup:
 
     def sum(self, *numbers: float) -> list[float]:
         """Each number summed over the processes, in float64."""
-        if self.size == 1:
-            return list(numbers)
+        return self._reduce(numbers, distributed.ReduceOp.SUM) if self.size > 1 else list(numbers)
+
+    def minimum(self, number: float) -> float:
+        """The smallest of the processes' numbers, in float64."""
+        return self._reduce([number], distributed.ReduceOp.MIN)[0] if self.size > 1 else number
+
+    def _reduce(self, numbers: Sequence[float], operation) -> list[float]:
         device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
         totals = torch.tensor(numbers, dtype=torch.float64, device=device)
-        distributed.all_reduce(totals)
+        distributed.all_reduce(totals, operation)
         return totals.tolist()
 
 

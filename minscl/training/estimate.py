@@ -4,12 +4,15 @@
     memory  = weights + 16 bytes per LoRA parameter + what autograd saves for the longest pack + one chunk of logits
 
 N: weights of the blocks' linear layers. 4 N: 2 N for the forward pass, 2 N for the gradient of the activations;
-frozen weights need no gradient of their own. `--recompute` adds 2 N. 16 bytes: a float32 LoRA parameter, its gradient
-and AdamW's two moments.
+frozen weights need no gradient of their own. `--recompute on` adds 2 N. 16 bytes: a float32 LoRA parameter, its
+gradient and AdamW's two moments. Weights in int8 count a byte each, and the float copy of the largest
+(frozen_int8_bytes). The longest pack is the longest that any step can have, so that no rare step of two long documents
+needs more than the estimate.
 
-Read next: loop.py.
+Read next: memory.py, which compares it with what is free; loop.py.
 """
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,18 +20,29 @@ from dataclasses import dataclass
 
 import torch
 
-from minscl.config import RunConfig
-from minscl.data.packing import epoch_order, pack_step
+from minscl.config import ON, RunConfig
+from minscl.data.packing import epoch_order, pack_step, shared_prefix_length
 from minscl.data.sample_types import Sample
 from minscl.data.samples import Tokenizer, show_sample
 from minscl.errors import printable
 from minscl.lora import add_lora, lora_parameters
 from minscl.model import Decoder, ModelConfig
+from minscl.model.config import INT8
+from minscl.model.int8 import GPU_BLOCK, quantise_weights
 from minscl.training.loop import LOGIT_CHUNK, count_steps
 
 EFFICIENCY = 0.6  # share of the matmul rate that a whole step reaches on a CPU; an H200: 0.06 to 0.23 (benchmarks.md)
 STEPS_PACKED = 48  # at most, to estimate the share of tokens that packing saves
 PROCESS_BYTES = 350 * 2**20  # of a Python process with torch
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of parameters: of the model without LoRA, of its blocks, of LoRA."""
+
+    model: int
+    blocks: int
+    trainable: int
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class Estimate:
         return (
             f"model: {self.parameters:,} parameters, {self.trainable:,} of them trained (LoRA)\n"
             f"run: {self.steps:,} steps, {self.tokens:,} tokens, about {self.computed_tokens:,} computed; "
-            f"about {format_duration(self.seconds)} and {self.memory / 2**30:.1f} GB"
+            f"about {format_duration(self.seconds)} and {self.memory / 2**30:.1f} GiB"
         )
 
 
@@ -71,15 +85,9 @@ def estimate_run(
 ) -> Estimate:
     """Estimate a run. `matmul_rate`: operations per second of each process, from hardware.measure_matmul_rate.
 
-    The model is built on the meta device, so that no weight but LoRA's takes memory.
+    `config.recompute` "auto" is estimated as "off"; memory.fit_to_memory decides it before.
     """
-    with torch.device("meta"):
-        model = Decoder(model_config)
-    all_weights = sum(parameter.numel() for parameter in model.parameters())
-    block_weights = sum(parameter.numel() for parameter in model.model.layers.parameters())
-    add_lora(model, config.rank, config.alpha)
-    trainable = sum(parameter.numel() for _, parameter in lora_parameters(model))
-
+    parameters = count_parameters(model_config, config.rank)
     order = epoch_order(len(samples), config.batch_size, config.seed, 0)
     packed_steps = [
         pack_step(samples, indices, config.pack_length) for indices in order[:: math.ceil(len(order) / STEPS_PACKED)]
@@ -89,28 +97,78 @@ def estimate_run(
     computed_tokens = round(tokens * computed_share)
     query_key_pairs = config.epochs * sum(len(sample) ** 2 for sample in samples) / 2
     target_tokens = config.epochs * sum(len(sample.target_ids) for sample in samples)
-    passes = 3 if config.recompute else 2  # of 2 operations a weight
+    passes = 3 if config.recompute == ON else 2  # of 2 operations a weight
     head_weights = model_config.vocab_size * model_config.hidden_size
     query_size = model_config.num_attention_heads * model_config.head_dim
-    operations: float = passes * 2 * (block_weights * computed_tokens + head_weights * target_tokens)
+    operations: float = passes * 2 * (parameters.blocks * computed_tokens + head_weights * target_tokens)
     operations += (passes + 1) * 4 * model_config.num_hidden_layers * query_size * query_key_pairs
-
-    itemsize = torch.empty((), dtype=dtype).element_size()
-    longest = max(max(map(len, samples)), max(len(pack.input_ids) for step in packed_steps for pack in step.packs))
-    held_weights = block_weights / (processes if config.fsdp else 1) + (all_weights - block_weights)
-    memory = itemsize * held_weights + 16 * trainable
-    memory += longest * saved_bytes_per_token(model_config, itemsize, config.recompute)
-    # one chunk of logits: as computed, in float32, and the float32 softmax and its gradient
-    memory += min(LOGIT_CHUNK, longest) * model_config.vocab_size * (12 + itemsize)
     return Estimate(
-        parameters=all_weights,
-        trainable=trainable,
+        parameters=parameters.model,
+        trainable=parameters.trainable,
         steps=count_steps(samples, config),
         tokens=tokens,
         computed_tokens=computed_tokens,
         seconds=operations / (matmul_rate * EFFICIENCY * processes),
-        memory=round(memory) + PROCESS_BYTES,
+        memory=estimate_memory(model_config, longest_pack(samples, config), config, dtype=dtype, processes=processes),
     )
+
+
+def estimate_memory(
+    model_config: ModelConfig, longest: int, config: RunConfig, *, dtype: torch.dtype, processes: int = 1
+) -> int:
+    """Peak memory in bytes of one process; `longest`: tokens of the longest pack."""
+    parameters = count_parameters(model_config, config.rank)
+    itemsize = torch.empty((), dtype=dtype).element_size()
+    if INT8 in (config.weights, model_config.weights):
+        held = frozen_int8_bytes(model_config, itemsize)
+    else:
+        held = itemsize * (parameters.blocks / (processes if config.fsdp else 1) + parameters.model - parameters.blocks)
+    memory = held + 16 * parameters.trainable
+    memory += longest * saved_bytes_per_token(model_config, itemsize, config.recompute == ON)
+    # one chunk of logits: as computed, in float32, and the float32 softmax and its gradient
+    memory += min(LOGIT_CHUNK, longest) * model_config.vocab_size * (12 + itemsize)
+    return round(memory) + PROCESS_BYTES
+
+
+def longest_pack(samples: Sequence[Sample], config: RunConfig) -> int:
+    """Tokens that no pack of any step exceeds: those of the longest samples that a step can have, at most pack_length.
+
+    The prefix that all samples of a kind share counts once, as packing stores it.
+    """
+    unshared, prefixes = [], 0
+    for kind in dict.fromkeys(sample.kind for sample in samples):
+        members = [sample for sample in samples if sample.kind == kind]
+        prefix = shared_prefix_length(members)
+        prefixes += prefix
+        unshared += [len(sample) - prefix for sample in members]
+    most = prefixes + sum(sorted(unshared)[-config.batch_size :])
+    return max(min(most, config.pack_length), max(map(len, samples)))
+
+
+@functools.lru_cache
+def count_parameters(model_config: ModelConfig, rank: int) -> Parameters:
+    """Built on the meta device, so that no weight but LoRA's takes memory."""
+    with torch.device("meta"):
+        model = Decoder(model_config)
+    all_weights = sum(parameter.numel() for parameter in model.parameters())
+    blocks = sum(parameter.numel() for parameter in model.model.layers.parameters())
+    add_lora(model, rank)
+    return Parameters(all_weights, blocks, sum(parameter.numel() for _, parameter in lora_parameters(model)))
+
+
+@functools.lru_cache
+def frozen_int8_bytes(model_config: ModelConfig, itemsize: int) -> int:
+    """Bytes of a model with int8 projections, and of the largest float copy that one of them takes (model/int8.py).
+
+    `itemsize`: bytes of one number of the embeddings, norms and biases.
+    """
+    with torch.device("meta"):
+        model = Decoder(model_config)
+    quantise_weights(model)
+    held = itemsize * sum(parameter.numel() for parameter in model.parameters())
+    matrices = [buffer for buffer in model.buffers() if buffer.dtype == torch.int8]
+    copied = min(GPU_BLOCK, max(matrix.numel() for matrix in matrices))
+    return held + sum(buffer.nbytes for buffer in model.buffers()) + itemsize * copied
 
 
 def saved_bytes_per_token(model_config: ModelConfig, itemsize: int, recompute: bool) -> int:

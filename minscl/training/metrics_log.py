@@ -1,6 +1,7 @@
 """Progress of a run: the progress bar while it trains, metrics.jsonl, and loss.png at the end.
 
-metrics.jsonl has one record per step; loss.png is drawn from it where Pillow is installed (the `plots` extra).
+metrics.jsonl has one record per step, that of a validated step with the scores under "validation"; loss.png is drawn
+from it where Pillow is installed (the `plots` extra).
 
 Read next: loop.py, which makes the records; loss_plot.py, the picture.
 """
@@ -9,6 +10,7 @@ import codecs
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -17,6 +19,7 @@ from minscl.errors import InputError
 from minscl.files import path_kind, read_bytes, replace_file
 from minscl.training.checkpoint import newest_checkpoint
 from minscl.training.loss_plot import draw_losses
+from minscl.training.tensorboard import TensorBoardLog
 
 SMOOTHING = 0.95  # weight of the past in the smoothed loss
 
@@ -35,12 +38,17 @@ class SmoothedLoss:
 
 
 class MetricsLog:
-    """Appends each record to `out`/metrics.jsonl and moves the progress bar; does nothing unless `enabled`."""
+    """Appends each record to `out`/metrics.jsonl and moves the progress bar; does nothing unless `enabled`.
 
-    def __init__(self, out: Path, first_step: int, total_steps: int, enabled: bool):
+    `tensorboard`: write them to `out`/tensorboard too.
+    """
+
+    def __init__(self, out: Path, first_step: int, total_steps: int, enabled: bool, tensorboard: bool = False):
+        self._tensorboard = TensorBoardLog(out, first_step) if enabled and tensorboard else None
         self._file = AppendFile(out / "metrics.jsonl") if enabled else None
         self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True, disable=not enabled)
         self._smoothed_loss = SmoothedLoss()
+        self._validation = ""  # the newest scores, for the bar
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -49,6 +57,8 @@ class MetricsLog:
         self._bar.close()
         if self._file:
             self._file.close()
+        if self._tensorboard:
+            self._tensorboard.close()
 
     def add(self, record: dict) -> None:
         """Write one step's record before the next step begins. Raises InputError where that fails."""
@@ -63,7 +73,12 @@ class MetricsLog:
             raise InputError(
                 f"{self._file.path}: cannot be written ({reason}); free some space and {remedy}"
             ) from error
-        self._bar.set_postfix_str(describe(record, self._smoothed_loss.update(record["loss"])), refresh=False)
+        if self._tensorboard:
+            self._tensorboard.add(record)
+        if "validation" in record:
+            self._validation = describe_validation(record["validation"])
+        progress = describe(record, self._smoothed_loss.update(record["loss"]))
+        self._bar.set_postfix_str(progress + self._validation, refresh=False)
         self._bar.update()
 
 
@@ -74,8 +89,15 @@ def describe(record: dict, smoothed_loss: float) -> str:
     return (
         f"epoch {record['epoch'] + 1}, loss {smoothed_loss:.3f}, lr {record['lr']:.1e}, "
         f"{tokens / seconds:,.0f} tokens/s{saved}, "
-        f"{record['peak_memory_bytes'] / 2**30:.1f} GB"
+        f"{record['peak_memory_bytes'] / 2**30:.1f} GiB"
     )
+
+
+def describe_validation(scores: dict) -> str:
+    """Loss, code and evidence F1 of the held-out documents, as far as there are such."""
+    names = {"code_f1": "code F1", "evidence_f1": "evidence F1"}
+    shown = "".join(f", {label} {scores[name]:.3f}" for name, label in names.items() if name in scores)
+    return f", held-out loss {scores['loss']:.3f}{shown}"
 
 
 def truncate_metrics(path: Path, step: int) -> None:
@@ -105,6 +127,32 @@ def truncate_metrics(path: Path, step: int) -> None:
             file.write(kept)
 
 
+def add_to_last_record(path: Path, step: int, values: dict) -> None:
+    """Add `values` to the last record of metrics.jsonl, atomically, where it is that of `step`."""
+    if path_kind(path) == "missing":
+        return
+    lines = read_bytes(path, "move it away and continue with --resume").splitlines(keepends=True)
+    if lines and (read_loss(lines[-1]) or (0, 0))[0] == step:
+        lines[-1] = json.dumps(json.loads(lines[-1]) | values).encode() + b"\n"
+        with replace_file(path, "wb") as file:
+            file.writelines(lines)
+
+
+def read_validation(line: bytes) -> tuple[int, float, float | None] | None:
+    """(step, held-out loss, code F1 or None) of a line of metrics.jsonl; None where the line has no such scores."""
+    if (record := read_loss(line)) is None:
+        return None
+    scores = json.loads(line.decode("utf-8")).get("validation")
+    if not isinstance(scores, dict):
+        return None
+    loss, code_f1 = (_finite(scores.get(name)) for name in ("loss", "code_f1"))
+    return None if loss is None else (record[0], loss, code_f1)
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and abs(value) < 1e300 else None
+
+
 def read_loss(line: bytes) -> tuple[int, float] | None:
     """(step, loss) of a line of metrics.jsonl; None where the line is not a record of a step."""
     try:
@@ -119,11 +167,17 @@ def plot_losses(out: Path) -> str:
     """Draw `out`/loss.png from its metrics.jsonl; returns a line for the user. Raises InputError where that fails."""
     if path_kind(out / "metrics.jsonl") == "missing":  # a finished run was resumed without it
         return "loss.png: not drawn; metrics.jsonl is missing"
-    records = [read_loss(line) for line in read_bytes(out / "metrics.jsonl", "the adapter is written").split(b"\n")]
-    losses = [record for record in records if record and math.isfinite(record[1])]
+    lines = read_bytes(out / "metrics.jsonl", "the adapter is written").split(b"\n")
+    losses = [record for record in map(read_loss, lines) if record and math.isfinite(record[1])]
+    validations = [scores for scores in map(read_validation, lines) if scores]
     smoothed = SmoothedLoss()
     try:
-        picture = draw_losses(losses, [(step, smoothed.update(loss)) for step, loss in losses])
+        picture = draw_losses(
+            losses,
+            [(step, smoothed.update(loss)) for step, loss in losses],
+            [(step, loss) for step, loss, _ in validations],
+            [(step, code_f1) for step, _, code_f1 in validations if code_f1 is not None],
+        )
     except ImportError:
         return "loss.png: not drawn; pip install 'minscl[plots]' for it"
     with replace_file(out / "loss.png", "wb") as file:

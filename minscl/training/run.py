@@ -1,76 +1,50 @@
 """One training run, from settings to adapter folder: data, estimate, model with LoRA, the loop, checkpoints.
 
-Read next: loop.py for the step; run_folder.py for what is written.
+Read next: task.py for the steps; validation.py; run_folder.py for what is written.
 """
 
 import contextlib
+import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 
-from minscl.config import RunConfig
+from minscl.config import ON, RunConfig
 from minscl.data.sample_types import Sample
 from minscl.data.samples import Tokenizer, read_training_data
-from minscl.errors import InputError, printable
+from minscl.errors import InputError
 from minscl.files import lock_folder
 from minscl.hardware import choose_device, choose_float32_matmul, measure_matmul_rate
 from minscl.lora import add_lora, lora_parameters, save_adapter
 from minscl.model import Decoder, ModelConfig, load_model, load_tokenizer, read_config
 from minscl.settings import show_value
-from minscl.training.checkpoint import (
-    checkpoint_settings,
-    load_checkpoint,
-    newest_checkpoint,
-    remove_older_checkpoints,
-    save_checkpoint,
-)
 from minscl.training.distributed import ProcessGroup, join_process_group, shard_blocks
 from minscl.training.estimate import describe_data, estimate_run, print_samples
-from minscl.training.loop import NotFinite, count_steps, forward_backward, learns, plan_steps, train_steps
-from minscl.training.metrics_log import MetricsLog, plot_losses, truncate_metrics
-from minscl.training.run_folder import check_out, read_matmul_mode, write_run_json
-from minscl.training.stop_signals import StopSignals
+from minscl.training.loop import count_steps, forward_backward, learns
+from minscl.training.memory import decide_memory
+from minscl.training.run_folder import BEST, check_out, read_matmul_mode
+from minscl.training.run_settings import checkpoint_settings
+from minscl.training.task import Task, run_steps
+from minscl.training.tensorboard import check_tensorboard
+from minscl.training.validation import CodeDocuments, HeldOut, Validation, read_held_out
 
 
-class Named(Protocol):
-    """A sample: messages show `name`."""
-
-    @property
-    def name(self) -> str:
-        """The document, or file:line."""
-        ...
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a run trains: LoRA for generation (`lora_task`), or a head (heads/train.py).
-
-    `parameters`: name → trained tensor. `settings`: checkpoint_settings. `forward_backward` as for train_steps,
-    `build_step` as for plan_steps. `save(finished)`: write the result to --out; returns its name for messages.
-    """
-
-    model: Any
-    samples: Sequence[Named]
-    parameters: dict[str, torch.nn.Parameter]
-    settings: dict
-    forward_backward: Callable[[Any, Any, torch.device], float]
-    save: Callable[[bool], str]
-    build_step: Callable[[list[int], int], Any] | None = None
-
-
-def train_adapter(config: RunConfig) -> Path:
+def train_adapter(
+    config: RunConfig, code_documents: CodeDocuments | None = None, free_bytes: int | None = None
+) -> Path:
     """Train one adapter; returns its folder, `config.out`.
 
+    `code_documents`: codes the documents of `config.validate`; None: their loss alone is computed. `free_bytes`: the
+    memory that a process may use; None: what is free now.
     Ctrl-C and SIGTERM save the adapter and a checkpoint after the current step and then raise SystemExit. Raises
     InputError for input that cannot be used, before the first step; SystemExit(1) for a loss or gradient that is not
     finite.
     """
     out = Path(config.out)
     check_out(config)
+    check_tensorboard(config)
     device, dtype = choose_device(config.device, config.dtype)
     group, device = join_process_group(device)
     if config.fsdp and group.size == 1:
@@ -78,11 +52,17 @@ def train_adapter(config: RunConfig) -> Path:
             "--fsdp: splits weights among processes; start them with torchrun --nproc-per-node N -m minscl.train"
         )
     tokenizer, model_config = load_tokenizer(config.model), read_config(Path(config.model))
+    if config.fsdp and model_config.weights:
+        raise InputError(f"--fsdp: {config.model} holds int8 weights, which FSDP cannot split; leave --fsdp out")
     samples, data_summary = read_data(config, tokenizer)
     check_token_ids(samples, model_config.vocab_size)
+    held_out = read_held_out(config, tokenizer, samples) if config.validate else None
+    if group.is_main:
+        print(data_summary, *([held_out.describe(config)] if held_out else []), sep="\n", file=sys.stderr)
+    config, decision = decide_memory(config, model_config, samples, device, dtype, group, free_bytes)
     machine_summary = prepare_machine(config, model_config, samples, device, dtype, group)
     if group.is_main:  # before any weight is read
-        print(f"{data_summary}\n{machine_summary}", file=sys.stderr)
+        print("\n".join([*decision, machine_summary]), file=sys.stderr)
         warn_if_nothing_is_learned(config, count_steps(samples, config))
     if config.dry_run:
         load_model_with_lora(config, device, dtype)
@@ -92,7 +72,11 @@ def train_adapter(config: RunConfig) -> Path:
     with lock_folder(out) if group.is_main else contextlib.nullcontext():
         check_out(config)  # again: another run may have written since
         model = load_model_with_lora(config, device, dtype)
-        run_steps(lora_task(model, samples, config, dtype), config, device, group)
+        task = lora_task(model, samples, config, dtype)
+        if held_out:
+            validation = Validation(model, tokenizer, held_out, config, device, group, code_documents)
+            task = with_validation(task, config, held_out, validation)
+        run_steps(task, config, device, group)
     return out
 
 
@@ -106,6 +90,16 @@ def lora_task(model: Decoder, samples: Sequence[Sample], config: RunConfig, dtyp
     ids = ((sample.prompt_ids, sample.target_ids) for sample in samples)
     settings = checkpoint_settings(config, dtype, ids)
     return Task(model, samples, dict(lora_parameters(model)), settings, forward_backward, save)
+
+
+def with_validation(task: Task, config: RunConfig, held_out: HeldOut, validation: Validation) -> Task:
+    """`task` with a validation, after the best of which its adapter is saved in --out/best."""
+
+    def save_best() -> None:
+        save_adapter(task.model, Path(config.out) / BEST, base_model_name=config.model)
+
+    settings = task.settings | {"validation": held_out.digest()}
+    return dataclasses.replace(task, settings=settings, validate=validation, save_best=save_best)
 
 
 def warn_if_nothing_is_learned(config: RunConfig, total_steps: int) -> None:
@@ -171,77 +165,15 @@ def measure_machine(config: RunConfig, device: torch.device, dtype: torch.dtype)
 
 def load_model_with_lora(config: RunConfig, device: torch.device, dtype: torch.dtype) -> Decoder:
     """The frozen base model with LoRA layers to train, in train mode; with --fsdp, split among the processes."""
-    model = load_model(config.model, device="cpu" if config.fsdp else device, dtype=dtype, mapped=config.fsdp)
+    model = load_model(
+        config.model,
+        device="cpu" if config.fsdp else device,
+        dtype=dtype,
+        mapped=config.fsdp,
+        weights=config.weights,
+    )
     add_lora(model, config.rank, config.alpha, config.dropout, seed=config.seed)
     if config.fsdp:
         shard_blocks(model, [parameter for _, parameter in lora_parameters(model)], device)
-    model.model.recompute = config.recompute
+    model.model.recompute = config.recompute == ON
     return model.train()
-
-
-def run_steps(task: Task, config: RunConfig, device: torch.device, group: ProcessGroup) -> None:
-    """Train from the newest checkpoint to the last step or a stop signal, and write the files of the run."""
-    out = Path(config.out)
-    parameters, settings = task.parameters, task.settings
-    optimizer = torch.optim.AdamW(
-        parameters.values(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay
-    )
-    total_steps, first_step = count_steps(task.samples, config), 0
-    if config.resume:
-        first_step = load_checkpoint(out / "checkpoints", parameters, optimizer, settings, total_steps)
-    steps, _ = plan_steps(task.samples, config, first_step, group, task.build_step)
-    group.barrier()  # every process has read the checkpoint before the main process writes
-    if group.is_main:
-        if config.resume and first_step == 0:
-            print(f"--resume: {out} has no checkpoint yet, so the run begins at its first step", file=sys.stderr)
-        truncate_metrics(out / "metrics.jsonl", first_step)
-        remove_older_checkpoints(out / "checkpoints", first_step)
-        write_run_json(out / "run.json", config)
-    done = first_step
-    with (
-        StopSignals() as stop,
-        report_not_finite(task.samples, out, group.is_main),  # after the progress bar is closed
-        MetricsLog(out, first_step, total_steps, enabled=group.is_main) as log,
-    ):
-        for record in train_steps(
-            task.model,
-            list(parameters.values()),
-            optimizer,
-            steps,
-            forward_backward=task.forward_backward,
-            first_step=first_step,
-            total_steps=total_steps,
-            config=config,
-            device=device,
-            group=group,
-        ):
-            log.add(record)
-            done = record["step"]
-            [stopping] = group.sum(stop.requested)  # a signal to one process stops all after the same step
-            if group.is_main and (done % config.save_every == 0 or done == total_steps or stopping):
-                save_checkpoint(out / "checkpoints", done, parameters, optimizer, settings)
-            if stopping:
-                break
-    if group.is_main:
-        saved = task.save(done == total_steps)
-        remark = "" if learns(config, total_steps) else " (learning rate 0: it changes nothing)"
-        print(f"{saved} after {done} of {total_steps} steps{remark}: {out}", file=sys.stderr)
-        print(plot_losses(out), file=sys.stderr)
-    if done < total_steps:
-        raise SystemExit(stop.exit_status)
-
-
-@contextlib.contextmanager
-def report_not_finite(samples: Sequence[Named], out: Path, is_main: bool) -> Iterator[None]:
-    """NotFinite → one line naming the samples and the last good checkpoint, and exit status 1: the run failed."""
-    try:
-        yield
-    except NotFinite as error:
-        names = printable(", ".join(samples[index].name or f"sample {index + 1}" for index in error.sample_indices))
-        if is_main:
-            print(
-                f"minscl: {error}; samples: {names}; nothing was trained on it; "
-                f"the last good checkpoint is {newest_checkpoint(out / 'checkpoints', error.step) or 'none yet'}",
-                file=sys.stderr,
-            )
-        raise SystemExit(1) from None

@@ -3,7 +3,9 @@
     out/run.json                                              the settings
     out/metrics.jsonl, loss.png                               one record per step, and the loss curve
     out/checkpoints/step-NNNNNNNN/                            what --resume continues from
+    out/tensorboard/                                          with --tensorboard: events for TensorBoard
     out/adapter_model.safetensors, adapter_config.json        the adapter, in PEFT's format
+    out/best/                                                 with --validate: the adapter of the best validation
     out/head.safetensors, head.json                           with --system plm-icd and the like: the head (heads/)
 
 Read next: checkpoint.py, metrics_log.py.
@@ -24,8 +26,10 @@ from minscl.training.checkpoint import misplaced_checkpoints, newest_checkpoint
 
 LOG = logging.getLogger("minscl")
 HEAD_TENSORS, HEAD_SETTINGS = "head.safetensors", "head.json"
+BEST = "best"
+ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 # Never written over by another run.
-RESULTS = ("adapter_model.safetensors", "adapter_config.json", HEAD_TENSORS, HEAD_SETTINGS, "metrics.jsonl")
+RESULTS = (*ADAPTER, HEAD_TENSORS, HEAD_SETTINGS, "metrics.jsonl", *(f"{BEST}/{name}" for name in ADAPTER))
 
 
 def check_out(config: RunConfig) -> None:
@@ -41,7 +45,9 @@ def check_out(config: RunConfig) -> None:
         )
     if not config.resume and checkpoint:
         raise InputError(f"--out {out}: already has a run; name another folder, or continue it with --resume")
-    others = [name for name in ("run.json", "loss.png", calibration.FILE) if path_kind(out / name) != "missing"]
+    others = [
+        name for name in ("run.json", "loss.png", "tensorboard", calibration.FILE) if path_kind(out / name) != "missing"
+    ]
     if not config.resume and results + others:
         raise InputError(f"--out {out}: already has {(results + others)[0]}; name another folder, or remove this one")
     for path in misplaced_checkpoints(out / "checkpoints"):

@@ -149,9 +149,13 @@ class CodeBook:
         """The notes of one kind (tabular.NOTE_KINDS) at this node itself, inherited ones excluded; [] if none."""
         return list(self._notes.get(code, {}).get(kind, ()))
 
+    def nodes_with(self, kind: str) -> list[str]:
+        """The nodes that have notes of one kind, in the List's order."""
+        return [node for node, notes in self._notes.items() if kind in notes]
+
     def headings_with(self, kind: str) -> list[str]:
         """The codes and headings (not chapters and sections) that have notes of one kind, in the List's order."""
-        return [node for node, notes in self._notes.items() if kind in notes and node[0].isalpha() and " " not in node]
+        return [node for node in self.nodes_with(kind) if node[0].isalpha() and " " not in node]
 
     def inclusion_terms(self, code: str) -> list[str]:
         """The inclusion terms at this node itself; [] if there are none."""

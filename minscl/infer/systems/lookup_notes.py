@@ -18,7 +18,8 @@ from minscl.infer.answer import filter_by_score
 from minscl.infer.systems.lookup import LOOKUP, MIN_SHARE, PhraseTable
 
 FLAGS = ("--documents", "--spans")
-MODEL_FLAGS = ("--model", "--adapter", "--evidence", "--grounded", "--free", "--no-calibration", "--compile")
+VERIFIER_FLAGS = ("--model", "--adapter", "--weights")  # of the model that --verify asks
+MODEL_FLAGS = (*VERIFIER_FLAGS, "--evidence", "--grounded", "--free", "--no-calibration", "--compile")
 
 
 def check_lookup_flags(system: str, flags: Collection[str]) -> None:
@@ -31,7 +32,7 @@ def check_lookup_flags(system: str, flags: Collection[str]) -> None:
             f"--system {LOOKUP}: needs training data to look phrases up; give --documents FILE, coded documents with "
             "evidence, or --spans FILE, span pairs"
         )
-    asks_model = {"--model", "--adapter"} if "--verify" in flags else set()
+    asks_model = VERIFIER_FLAGS if "--verify" in flags else ()
     for name in MODEL_FLAGS:
         if system == LOOKUP and name in flags and name not in asks_model:
             raise InputError(f"--system {LOOKUP} {name}: no model is used; leave {name} out")

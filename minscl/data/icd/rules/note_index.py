@@ -35,15 +35,16 @@ class NoteIndex:
         self._carried: dict[str, frozenset[int]] = {}
         self._naming: dict[str, frozenset[int]] = {}
         self._distinct: dict[frozenset[int], frozenset[int]] = {}  # one object for the many codes that share a set
-        categories = list(category_order(book))
-        for node in book.nodes:
+        order = category_order(book)
+        categories = list(order)
+        for node in book.nodes_with(kind):
             for text in book.notes(node, kind):
                 note = Note(node, text, read_reference(text, book), len(book.ancestors(node)))
                 number = len(self.notes)
                 self.notes.append(note)
                 self._at_node.setdefault(node, []).append(number)
                 for pattern in note.reference.patterns:
-                    start, end = (category_order(book)[bound[:3]] for bound in (pattern.first, pattern.last))
+                    start, end = (order[bound[:3]] for bound in (pattern.first, pattern.last))
                     for category in categories[start : end + 1]:
                         self._by_category.setdefault(category, []).append((pattern, number))
 

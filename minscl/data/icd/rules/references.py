@@ -135,16 +135,16 @@ def read_reference(text: str, book: CodeBook) -> Reference:
     readings = [reading for reading in (_read_group(group, book) for group in groups) if reading.patterns]
     if not readings:
         readings = [_read_group(text, book)]
-    ending, intent = _ending_in_words(text), intent_in_words(text)
-    patterns = tuple(
-        replace(pattern, ending=pattern.ending or (intent if "T36" <= pattern.first[:3] <= "T65" else ending))
-        for reading in readings
-        for pattern in reading.patterns
-    )
+    patterns = [pattern for reading in readings for pattern in reading.patterns]
     if not patterns:
         return Reference(HEADING if text.rstrip().endswith(":") else TEXT_ONLY)
+    ending, intent = _ending_in_words(text), intent_in_words(text)
+    for number, pattern in enumerate(patterns):
+        in_words = intent if "T36" <= pattern.first[:3] <= "T65" else ending
+        if in_words and not pattern.ending:
+            patterns[number] = replace(pattern, ending=in_words)
     printed = ", ".join(reading.printed for reading in readings)
-    return Reference(max((reading.shape for reading in readings), key=SHAPES.index), patterns, printed)
+    return Reference(max((reading.shape for reading in readings), key=SHAPES.index), tuple(patterns), printed)
 
 
 def _ending_in_words(text: str) -> Ending | None:

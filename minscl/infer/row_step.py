@@ -1,0 +1,94 @@
+"""A decoding pass over a few tokens as pure functions, written so that torch's compiler reads every weight once.
+
+    row n = one token: of sequence slots[n], at positions[n]; x (N, C) → block_rows for each block → head_rows → logits
+
+A decoding pass is as fast as memory gives it the weights. `linear_rows` is a product of each row with the whole weight
+and a sum, which the compiler turns into one loop over the weight in its own dtype (float32, bfloat16 or int8, model/
+int8.py), summed in float32. As eager operations these functions are slow; the tests compare them with model/decoder.py.
+
+Letters: N rows, C hidden, H query heads, K kv heads, D head_dim, S cached positions, F intermediate, V vocabulary.
+Read next: compiled_step.py, which compiles and calls them.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from minscl.model.ops import rms_norm
+
+Weights = dict[str, torch.Tensor]  # name in the block → tensor; projections fused (decoder.py, fuse_projections)
+
+
+def linear_rows(weights: Weights, name: str, x: torch.Tensor) -> torch.Tensor:
+    """Layer `name` on x (N, in) → (N, out), float32. An int8 weight is multiplied by the scale of each output."""
+    weight, rows = weights[f"{name}.weight"], materialise(x.float())
+    y = torch.stack([(weight.float() * row).sum(-1) for row in rows.unbind()])  # one loop over `weight` for all rows
+    if f"{name}.scale" in weights:
+        y = y * weights[f"{name}.scale"]
+    return y + weights[f"{name}.bias"].float() if f"{name}.bias" in weights else y
+
+
+def materialise(x: torch.Tensor) -> torch.Tensor:
+    """x, as a tensor in memory: as_strided needs one. Otherwise the compiler computes x anew for each output of a
+    product that reads it."""
+    x = x.contiguous()
+    return x.as_strided(x.size(), x.stride())
+
+
+def rope_rows(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """ops.apply_rope for x (N, heads, D), cos and sin (N, 1, D), by halves: `roll` would be read element by element."""
+    (first, second), (cos1, cos2), (sin1, sin2) = x.chunk(2, -1), cos.chunk(2, -1), sin.chunk(2, -1)
+    return torch.cat((first * cos1 + second * sin1, second * cos2 + first * sin2), dim=-1)
+
+
+def attention_rows(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Attention of N single tokens: query (N, K, H/K, D), keys and values (N or 1, K, S, D), mask (N, S) → (N, H·D).
+
+    float32 inside. The division by the sum of weights comes last, for D numbers a head and not for S.
+    """
+    scores = (query[:, :, :, None].float() * keys[:, :, None].float()).sum(-1) * query.shape[-1] ** -0.5  # (N, K, G, S)
+    scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
+    weights = (scores - scores.amax(-1, keepdim=True)).exp()
+    mixed = (weights[..., None] * values[:, :, None].float()).sum(-2) / weights.sum(-1, keepdim=True)  # (N, K, G, D)
+    return mixed.flatten(1)
+
+
+def block_rows(
+    weights: Weights,
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    slots: torch.Tensor | None,
+    positions: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    eps: float,
+) -> torch.Tensor:
+    """decoder.Block on x (N, C) → (N, C), in x's dtype; stores the new keys and values in the cache.
+
+    cos, sin (N, 1, D); slots and positions int64 (N,); keys and values (slots, K, S, D). slots None: all in slot 0,
+    whose keys are then not gathered for each row.
+    """
+    (_, K, S, D), N = keys.shape, len(x)
+    normed = rms_norm(x, weights["input_layernorm.weight"], eps)
+    heads = linear_rows(weights, "self_attn.qkv_proj", normed).to(x.dtype).view(N, -1, D)  # (N, H + 2K, D)
+    query, key, value = heads.split([heads.shape[1] - 2 * K, K, K], dim=1)
+    if "self_attn.q_norm.weight" in weights:
+        query = rms_norm(query, weights["self_attn.q_norm.weight"], eps)
+        key = rms_norm(key, weights["self_attn.k_norm.weight"], eps)
+    query, key = rope_rows(query, cos, sin), rope_rows(key, cos, sin)
+    if slots is None:
+        keys[0][:, positions], values[0][:, positions] = key.transpose(0, 1), value.transpose(0, 1)
+    else:
+        keys[slots, :, positions], values[slots, :, positions] = key, value
+        keys, values = keys[slots], values[slots]  # (N, K, S, D); read in place, not copied, once compiled
+    mask = torch.arange(S) <= positions[:, None]
+    attended = attention_rows(query.view(N, K, -1, D), keys, values, mask).to(x.dtype)
+    x = x + linear_rows(weights, "self_attn.o_proj", attended).to(x.dtype)
+    normed = rms_norm(x, weights["post_attention_layernorm.weight"], eps)
+    gate, up = linear_rows(weights, "mlp.gate_up_proj", normed).to(x.dtype).chunk(2, dim=-1)  # (N, F) each
+    return x + linear_rows(weights, "mlp.down_proj", F.silu(gate) * up).to(x.dtype)
+
+
+def head_rows(weights: Weights, x: torch.Tensor, eps: float) -> torch.Tensor:
+    """The last norm and the output head: x (N, C) → float32 logits (N, V), rounded to x's dtype as the eager ones."""
+    return linear_rows(weights, "lm_head", rms_norm(x, weights["norm.weight"], eps)).to(x.dtype).float()

@@ -1,0 +1,160 @@
+"""Compiled decoding passes: the functions against the eager decoder, the engine's answers, and the files on disk."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from minscl.errors import InputError
+from minscl.infer import compiled_step
+from minscl.infer.compiled_step import CompiledStep, choose_compile, fingerprint
+from minscl.infer.engine import Engine, Request
+from minscl.lora import add_lora
+from tests.test_engine import ForcingGuide, make_prompts
+from tests.tiny_models import V, decoder
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """The functions of row_step.py as they are, in place of compiled ones."""
+    monkeypatch.setattr(compiled_step, "load", lambda module, arguments, may_compile: module)
+
+
+def fused(family, dtype=torch.float32):
+    model = decoder(family, dtype)
+    model.fuse_projections()
+    return model
+
+
+class WrongDrafts:
+    """Drafts of 0 to 6 tokens, some of them right: those of `answer`."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __call__(self, ids):
+        start, length = len(ids), len(ids) % 7
+        return [
+            token if index % 3 else (token + 1) % V for index, token in enumerate(self.answer[start : start + length])
+        ]
+
+
+def answers_of(model, slots, compile, drafts=None):
+    """{request: (ids, passes)} of five prompts, some of them with tokens that a guide forces, some with drafts."""
+    requests = []
+    for index, (prompt, limit) in enumerate(zip(make_prompts((3, 30, 12, 25, 7)), (20, 5, 30, 12, 25), strict=True)):
+        guide = ForcingGuide() if index % 2 else None
+        drafter = WrongDrafts(drafts[index]) if drafts and not guide else None
+        requests.append(Request(prompt, limit, guide, drafter))
+    engine = Engine(model, slots=slots, length=60, stop_ids=(3,), compile=compile)
+    return {index: answer.ids for index, answer in engine.run(requests)}
+
+
+@pytest.mark.parametrize("family", ["llama3.1", "qwen2", "qwen3"])  # without biases, with, with norms of each head
+@pytest.mark.parametrize("slots", [1, 3])
+def test_row_passes_give_the_answers_of_eager_ones(family, slots, uncompiled):
+    """Guards: a row that attends to another sequence or past itself, a spare row that overwrites a key, logits of the
+    wrong rows after a draft, forced tokens left out, a bias or a head's norm left out, a cache that grows."""
+    model = fused(family)
+    eager = answers_of(model, slots, "off")
+    assert answers_of(model, slots, "on") == eager
+    assert answers_of(model, slots, "on", eager) == eager
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_row_logits_equal_eager_logits(dtype, tolerance, uncompiled):
+    """Guards: RoPE by halves with a wrong sign, scores divided twice, a head's keys given to another head."""
+    model = fused("llama3.1", dtype)
+    logits = {}
+    for compile in ("off", "on"):
+        engine, rows = Engine(model, slots=2, length=60, stop_ids=(), compile=compile), []
+        settle = engine._settle
+        engine._settle = lambda logits, settle=settle, rows=rows: rows.extend(logits.values()) or settle(logits)
+        list(engine.run(Request(prompt, 6) for prompt in make_prompts((30, 7))))
+        logits[compile] = torch.cat(rows).float()
+    assert (logits["on"] - logits["off"]).norm() <= tolerance * logits["off"].norm()
+
+
+def test_auto_compiles_where_it_saves_time():
+    """Guards: a minute of compiling for one short note; a large model that is never compiled; LoRA's update lost."""
+    model = fused("llama3.1")
+    assert choose_compile("auto", model, answers=1, slots=1) == "off"
+    assert choose_compile("auto", model, answers=10**7, slots=1) == "on"
+    assert choose_compile("off", model, answers=10**7, slots=1) == "off"
+    assert choose_compile("on", model, answers=1, slots=1) == "on"
+    with_lora = decoder()
+    add_lora(with_lora, rank=2)
+    with_lora.fuse_projections()
+    assert choose_compile("auto", with_lora, answers=10**7, slots=1) == "off"
+    with pytest.raises(InputError, match="--compile on: not for"):
+        choose_compile("on", with_lora, answers=1, slots=1)
+
+
+def test_without_a_compiler_passes_are_eager(monkeypatch, caplog):
+    """Guards: a traceback, a line for each shape, and answers that differ, where there is no C++ compiler."""
+
+    def fail(*arguments):
+        raise RuntimeError("no working C++ compiler\nsecond line")
+
+    monkeypatch.setattr(compiled_step, "compile_package", fail)
+    monkeypatch.setattr(compiled_step, "cache_folder", lambda: None)
+    model = fused("llama3.1")
+    with caplog.at_level(logging.WARNING, "minscl"):
+        assert answers_of(model, 3, "on") == answers_of(model, 3, "off")
+    assert caplog.messages == ["minscl: decoding is not compiled, which makes it slower (no working C++ compiler)"]
+
+
+def test_a_file_serves_only_the_code_it_was_compiled_for(monkeypatch, tmp_path):
+    """Guards: code of another shape, dtype, number of threads or processor taken from disk; a file that anybody could
+    have written, loaded as code."""
+    model = fused("llama3.1")
+
+    def digest(rows=1, slots=1, dtype=torch.float32, **changes):
+        step = CompiledStep(fused("llama3.1", dtype), Engine(model, slots=slots, length=9, stop_ids=()).cache, True)
+        return fingerprint(*step.pieces(rows)[0])
+
+    digests = {digest(), digest(rows=4), digest(slots=2), digest(dtype=torch.bfloat16)}
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    digests.add(digest())
+    monkeypatch.setattr(compiled_step, "processor", lambda: "another")
+    digests.add(digest())
+    assert len(digests) == 6 and digest() == digest(slots=1)
+    path = tmp_path / "step.pt2"
+    assert not compiled_step.is_own_file(path)
+    path.write_bytes(b"")
+    path.chmod(0o600)
+    assert compiled_step.is_own_file(path)
+    path.chmod(0o666)
+    assert not compiled_step.is_own_file(path)
+
+
+@pytest.mark.long
+def test_compiled_files_are_kept_and_answer_alike(tmp_path):
+    """Guards: what the compiler makes of row_step.py; a second start that compiles again; an unreadable file."""
+    program = (
+        "import sys, logging; logging.basicConfig()\n"
+        "from tests.test_compiled_step import answers_of, fused\n"
+        "import torch\n"
+        "for family, dtype in (('qwen3', torch.float32), ('llama3.1', torch.float32)):\n"
+        "    model = fused(family, dtype)\n"
+        "    for slots in (1, 3):\n"
+        "        eager = answers_of(model, slots, 'off')\n"
+        "        assert answers_of(model, slots, 'on', eager) == eager, (family, slots)\n"
+    )
+
+    def run():
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "torch")}
+        return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+
+    first, second = run(), run()
+    assert first.returncode == 0 and "compiled BlockRows" in first.stderr, first.stderr
+    assert second.returncode == 0 and "compiled" not in second.stderr, second.stderr
+    files = list((tmp_path / "minscl").glob("step-*.pt2"))
+    assert files and all(path.stat().st_mode & 0o777 == 0o600 for path in files)
+    for path in files:
+        path.write_bytes(path.read_bytes()[:1000])
+    third = run()
+    assert third.returncode == 0 and "not compiled" in third.stderr, third.stderr

@@ -1,0 +1,41 @@
+"""--tensorboard: the numbers of metrics.jsonl as events, and one line where the package is missing."""
+
+import dataclasses
+import shutil
+import sys
+
+import pytest
+
+from minscl.training.run import train_adapter
+from tests.tiny_training import metrics, run_config, run_flags, train_here
+
+pytestmark = pytest.mark.usefixtures("fast_measurement")
+
+
+def test_without_the_package_one_line_says_so(training_folder, tmp_path, monkeypatch, capsys):
+    """Guards: ImportError once the model is loaded, or a run whose progress goes nowhere."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train_here(*run_flags(training_folder), "--tensorboard", "--out", tmp_path / "run") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "--tensorboard: the tensorboard package is not installed; pip install 'minscl[tensorboard]'" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_events_are_those_of_the_metrics(training_folder, tmp_path):
+    """Guards: a step of events off by one, steps twice after a resume, an event folder that every user can read."""
+    pytest.importorskip("tensorboard", reason="the tensorboard extra is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = run_config(training_folder, tmp_path / "run", epochs=2, save_every=3, tensorboard=True)
+    train_adapter(config)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000006")
+    train_adapter(dataclasses.replace(config, resume=True))  # steps 4 to 6 again
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    records = metrics(tmp_path / "run")
+    for name in ("loss", "lr", "grad_norm"):
+        scalars = events.Scalars(f"train/{name}")
+        assert [event.step for event in scalars] == [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
+        assert [event.value for event in scalars] == pytest.approx([record[name] for record in records], rel=1e-6)
+    assert len(events.Scalars("train/tokens_per_second")) == 6
+    assert (tmp_path / "run" / "tensorboard").stat().st_mode & 0o777 == 0o700
