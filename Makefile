@@ -1,13 +1,13 @@
 # `make run` codes examples/note.txt, `make review` opens the three example notes in the browser, `make check` lints and
 # type-checks, `make test` tests in four minutes, `make test-page` tests the coder's page in Chromium (apt-get install
-# chromium; skipped with a warning without it), `make test-all` runs these and the long tests too, `make fuzz` gives every
-# reader 20,000 damaged files in minutes. Needs python3 with venv.
+# chromium; skipped with a warning without it), `make test-all` runs these and the long tests too, `make faults` lets the
+# disk fail at every operation, `make fuzz` gives every reader 20,000 damaged files in minutes. Needs python3 with venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run review check test test-page test-all fuzz clean
+.PHONY: run review check test faults test-page test-all fuzz clean
 
 run: $(VENV)/.core
 	$(BIN)/python -m minscl.generate examples/note.txt
@@ -24,6 +24,10 @@ check: $(VENV)/.check
 # The order of the files is tests/conftest.py's.
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long and not browser"
+
+# Every operation on the disk fails in turn; the last line says how many points were tried.
+faults: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_faults.py
 
 test-page: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "browser and not long"

@@ -118,8 +118,8 @@ def time_grounding(model, tokenizer, note: str, rounds: int, *, warm_up: bool = 
 def write_peer_model(folder: Path, weights: str, texts: list[str]) -> None:
     """WEIGHTS.gguf for llama.cpp; for int8 its own tool quantises it (decode_peers.py).
 
-    A tokenizer of GPT-2's kind, with ChatML's special tokens, is trained on `texts` for it, because llama.cpp cannot load minscl's; no text is
-    tokenised.
+    A tokenizer of GPT-2's kind, with ChatML's special tokens, is trained on `texts` for it, because llama.cpp cannot
+    load minscl's; no text is tokenised.
     """
     from tokenizers import ByteLevelBPETokenizer
 

@@ -7,8 +7,11 @@ import contextlib
 import os
 from pathlib import Path
 
+from minscl import disk
+from minscl.disk import PRIVATE, PathLike
 from minscl.errors import InputError
-from minscl.files import PRIVATE, PathLike, lock, output_path, path_kind, write_errors
+from minscl.files import lock, make_folders, output_path, path_kind, write_errors
+from minscl.temporary import is_at
 
 
 class AppendFile:
@@ -22,11 +25,15 @@ class AppendFile:
         self.path = Path(path)
         self._target = output_path(path)
         self._created = path_kind(self._target) == "missing"
+        self._entry_missing = self._created  # the folder's entry for the file is not on the disk yet
+        self._cut_at: int | None = None  # where a piece begins that could neither be written nor taken back
         with write_errors(path):
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self._target, os.O_RDWR | os.O_APPEND | os.O_CREAT, permissions)
+            make_folders(self._target.parent)
+            self._descriptor = disk.open_append(self._target, permissions)
         try:
             lock(self._descriptor, path)
+            if not is_at(self._descriptor, self._target):  # a run that wrote nothing has removed it before the lock
+                raise InputError(f"{path}: another run had it open; start again")
         except InputError:
             os.close(self._descriptor)
             raise
@@ -37,26 +44,34 @@ class AppendFile:
 
     def append(self, content: bytes) -> None:
         """Write `content` at the end and return once it is on the disk; on failure the file is as it was before."""
-        size = self.size()
+        size = self.size() if self._cut_at is None else self._cut_at
         with write_errors(self.path, "free some space and start again; what was written before is whole"):
             try:
+                if self._cut_at is not None:
+                    disk.truncate(self._descriptor, size)
+                self._cut_at = size
                 remaining = memoryview(content)
                 while remaining:
-                    remaining = remaining[os.write(self._descriptor, remaining) :]
-                os.fsync(self._descriptor)
+                    remaining = remaining[disk.write(self._descriptor, remaining) :]
+                disk.fsync(self._descriptor)
+                if self._entry_missing:
+                    disk.fsync_folder(self._target.parent)
+                    self._entry_missing = False
+                self._cut_at = None
             except OSError:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self._descriptor, size)
+                    disk.truncate(self._descriptor, size)
+                    self._cut_at = None
                 raise
 
     def truncate(self, size: int) -> None:
         """Cut the file after `size` bytes."""
         with write_errors(self.path):
-            os.ftruncate(self._descriptor, size)
+            disk.truncate(self._descriptor, size)
 
     def close(self) -> None:
         """Close the file and release the lock."""
         with contextlib.suppress(OSError):
             if self._created and self.size() == 0:
-                os.unlink(self._target)
+                disk.unlink(self._target)
         os.close(self._descriptor)

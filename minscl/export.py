@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from minscl import gguf_export
+from minscl import disk, gguf_export
 from minscl.cli import flag, parse_flags, path_flag, require
 from minscl.command import run_command
 from minscl.config import DEMO, WEIGHTS
@@ -93,9 +93,9 @@ def removed_on_error(out: Path, existed: bool) -> Iterator[None]:
         with contextlib.suppress(OSError, InputError):
             for path in list_folder(out):
                 if path.name in names or SAVED_WEIGHTS.fullmatch(path.name):
-                    path.unlink()
+                    disk.unlink(path)
             if not existed:
-                out.rmdir()
+                disk.remove_folder(out)
         raise
 
 

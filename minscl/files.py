@@ -2,29 +2,30 @@
 
 Every OSError becomes an InputError that names the path and a remedy. Only regular files are read and written: a pipe
 that nobody writes would hang, and renaming over a device would replace it. What is written here may hold patients' text
-or what was learned from it, so new files are private (0600); a file that exists keeps its mode.
+or what was learned from it, so new files are private (0600); a file that exists keeps its mode. A kill can leave a
+temporary file; the next run that writes in that folder removes it.
 
-Of minscl, this module imports errors.py only. Read next: append_file.py; settings.py, typed reading of JSON settings.
+Of minscl, this module imports errors.py, disk.py and temporary.py only. Read next: folders.py, append_file.py;
+settings.py, typed reading of JSON settings.
 """
 
 import codecs
 import contextlib
+import io
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from minscl import disk
+from minscl.disk import PRIVATE, PathLike
 from minscl.errors import InputError
+from minscl.temporary import open_temporary, try_lock
 
-with contextlib.suppress(ImportError):  # Windows has no flock: two runs that write one file go unnoticed there
-    import fcntl
-
-PRIVATE = 0o600  # permissions of new files
 MAX_READ_BYTES = 2**30  # of a file that is read whole
 MAX_NAME_BYTES = 255  # of one part of a path, on every common file system
-PathLike = str | Path
+BUFFER_BYTES = 2**20  # of a file that is written
 Kind = Literal["missing", "file", "folder", "other"]
 
 
@@ -140,44 +141,84 @@ def replace_file(path: PathLike, mode: Literal["w", "wb"] = "w", *, permissions:
     keeps its own. On any exception the temporary file is removed and `path` stays as it was. Raises InputError for what
     output_path refuses and where writing fails.
     """
+    with replace_by_name(path, permissions) as (descriptor, _), open_writer(os.dup(descriptor), mode) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def replace_by_name(path: PathLike, permissions: int = PRIVATE) -> Iterator[tuple[int, Path]]:
+    """The same for other software, which opens files by their name: yields (descriptor, path) of the temporary file."""
     target = output_path(path)
-    encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
     with write_errors(path):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".minscl-", suffix=".tmp")
+        make_folders(target.parent)
+        descriptor, temporary = open_temporary(target.parent, disk.open_new)
         try:
-            with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
+            yield descriptor, temporary
             _copy_mode(target, temporary, permissions)
-            os.replace(temporary, target)
+            disk.fsync(descriptor)
+            disk.rename(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                disk.unlink(temporary)
             raise
-        fsync_path(target.parent)
+        finally:
+            os.close(descriptor)
+    with write_errors(path, "it is whole, but a power failure could bring back the previous one; check the disk"):
+        disk.fsync_folder(target.parent)
 
 
-def _copy_mode(target: Path, temporary: str, permissions: int) -> None:
+class _RawFile(io.RawIOBase):
+    """An open file that is written by disk.write; closing it closes the descriptor."""
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content) -> int:
+        return disk.write(self._descriptor, content)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self._descriptor)
+
+
+def open_writer(descriptor: int, mode: Literal["w", "wb"]) -> IO[Any]:
+    """A file object on an open file, as replace_file yields it; closing it closes the descriptor."""
+    buffered = io.BufferedWriter(_RawFile(descriptor), BUFFER_BYTES)
+    return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding="utf-8", newline="")
+
+
+def _copy_mode(target: Path, temporary: Path, permissions: int) -> None:
     """Give `temporary` the mode and owner of `target`, or `permissions` where there is no `target`."""
     try:
         status = os.stat(target)
     except FileNotFoundError:
-        os.chmod(temporary, permissions)
+        disk.set_mode(temporary, permissions)
         return
     with contextlib.suppress(OSError):  # only root may give a file to another user
-        os.chown(temporary, status.st_uid, status.st_gid)
-    os.chmod(temporary, stat.S_IMODE(status.st_mode))
+        disk.set_owner(temporary, status.st_uid, status.st_gid)
+    disk.set_mode(temporary, stat.S_IMODE(status.st_mode))
 
 
-def fsync_path(path: PathLike) -> None:
-    """Return once the file or the entries of the folder `path` are on the disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def make_folders(path: PathLike, permissions: int = 0o777) -> None:
+    """Create a folder, and those above it, where they are missing; each is on the disk on return. Raises OSError."""
+    missing, folder = [], Path(path)
+    while path_kind(folder) == "missing":
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another run has just made it
+            disk.make_folder(folder, permissions)
+        disk.fsync_folder(folder.parent)
+
+
+def remove_file(path: PathLike) -> None:
+    """Remove a file, if it is there. Raises InputError."""
+    with write_errors(path, "remove it by hand"), contextlib.suppress(FileNotFoundError):
+        disk.unlink(path)
 
 
 @contextlib.contextmanager
@@ -186,7 +227,7 @@ def lock_folder(path: PathLike) -> Iterator[Path]:
     if path_kind(path) in ("file", "other"):
         raise InputError(f"{path}: not a folder; name a folder")
     with write_errors(path, "name a folder that can be written"):
-        Path(path).mkdir(parents=True, exist_ok=True)
+        make_folders(path)
         descriptor = os.open(path, os.O_RDONLY)
     try:
         lock(descriptor, path)
@@ -197,14 +238,8 @@ def lock_folder(path: PathLike) -> Iterator[Path]:
 
 def lock(descriptor: int, path: PathLike) -> None:
     """Lock an open file or folder until it is closed; file systems without locks are used without."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except NameError:  # no fcntl on this platform
-        pass
-    except BlockingIOError as error:
-        raise InputError(f"{path}: another run is writing it; wait for that run or name another path") from error
-    except OSError:
-        pass
+    if try_lock(descriptor) is False:
+        raise InputError(f"{path}: another run is writing it; wait for that run or name another path")
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -13,14 +13,13 @@ by name, sentencepiece, YaRN with settings of its own. It does not normalise tex
 Read next: export.py, the command; model/token_backends.py.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from minscl.errors import InputError
-from minscl.files import PRIVATE, fsync_path, path_kind, write_errors
+from minscl.files import path_kind, replace_by_name
 from minscl.model import Decoder, ModelConfig, load_tokenizer, read_config
 from minscl.model.chat_template import find_template
 from minscl.model.ops import rope_frequencies
@@ -68,20 +67,11 @@ def write_gguf(model: Decoder, folder: Path, path: Path) -> None:
             writer.add_tensor(name, tensor.view(torch.uint8).numpy(), raw_dtype=gguf.GGMLQuantizationType.BF16)
         else:
             writer.add_tensor(name, tensor.numpy())
-    temporary = path.with_name(f".minscl-{path.name}.tmp")
-    try:
-        with write_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.touch(PRIVATE)
-            writer.write_header_to_file(temporary)
-            writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
-            writer.close()
-            fsync_path(temporary)
-            os.replace(temporary, path)
-            fsync_path(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replace_by_name(path) as (_, temporary):
+        writer.write_header_to_file(temporary)
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
 
 
 def gguf_tensors(model: Decoder, gguf: Any) -> dict[str, torch.Tensor]:

@@ -36,7 +36,7 @@ from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument, Note
 from minscl.edition_flags import date_flag, edition_flag, load_codebook
 from minscl.errors import InputError
-from minscl.files import replace_file
+from minscl.files import remove_file, replace_file
 from minscl.page.journal import START, ReviewFolder
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def start_page(path: Path, address: str, opens: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        remove_file(path)
 
 
 def load_coder(config: ReviewConfig, codebook: CodeBook) -> "CodeNote":

@@ -1,15 +1,18 @@
-"""Weights in safetensors files: read one tensor at a time, refused where a tensor cannot be a weight. Nothing is ever
-unpickled.
+"""Weights in safetensors files: read and written one tensor at a time, refused where a tensor cannot be a weight.
+Nothing is ever unpickled.
 
-model/load.py reads a model with it, lora/peft_io.py an adapter. Of minscl, this module imports errors.py, files.py and
-settings.py.
+safetensors' own writer opens a file by its name, and would leave gigabytes of a temporary file where it is killed.
+
+model/load.py has models with it, lora/peft_io.py adapters, training/checkpoint.py checkpoints. Of minscl, this module
+imports errors.py, files.py and settings.py.
 """
 
 import contextlib
+import json
 import math
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +22,19 @@ from minscl.files import path_kind, read_errors, require_file
 from minscl.settings import read_settings, show_value
 
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"  # of a model folder
+# Of torch's types, in the order of a file's tensors: safetensors aligns them by beginning with the largest.
+TYPE_NAMES = {
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 INT8_TYPE = "I8"
 FLOAT_TYPES = ("F64", "F32", "BF16", "F16")  # safetensors' names; whole numbers and 8-bit floats need a scale
 
@@ -82,6 +98,30 @@ def count_elements(path: Path) -> int:
     with _open(path, "fetch the file again") as file:
         names = list(file.keys())
         return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+
+
+def write_tensors(
+    file: IO[bytes], tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file, byte for byte as safetensors' own writer does; one tensor at a time is copied.
+
+    The format: the length of the header (8 bytes, little-endian), the header as JSON, padded with spaces to whole
+    words, and the tensors in its order, row by row.
+    """
+    order = list(TYPE_NAMES)
+    names = sorted(tensors, key=lambda name: (order.index(tensors[name].dtype), name))
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        start, end = end, end + tensor.nbytes
+        dtype, shape = TYPE_NAMES[tensor.dtype], list(tensor.shape)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    content = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    content += b" " * (-len(content) % 8)
+    file.write(len(content).to_bytes(8, "little") + content)
+    for name in names:
+        file.write(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 @contextlib.contextmanager

@@ -209,15 +209,14 @@ def test_what_only_has_a_checkpoints_name_is_found_before_training(training_fold
     """Guards: hours of steps and then a save that finds a file, or a link to elsewhere, in its place."""
     folder = tmp_path / "run" / "checkpoints"
     folder.mkdir(parents=True)
-    for name in ("step-00000006", ".step-00000006.tmp"):
-        (folder / name).write_text("a note to myself")
-        with pytest.raises(InputError, match=f"{name}: not a checkpoint"):
-            check_out(run_config(training_folder, tmp_path / "run"))
-        (folder / name).unlink()
-        (folder / name).symlink_to(tmp_path)
-        with pytest.raises(InputError, match=f"{name}: not a checkpoint|already has a run"):
-            check_out(run_config(training_folder, tmp_path / "run"))
-        (folder / name).unlink()
+    path = folder / "step-00000006"
+    path.write_text("a note to myself")
+    with pytest.raises(InputError, match=f"{path.name}: not a checkpoint"):
+        check_out(run_config(training_folder, tmp_path / "run"))
+    path.unlink()
+    path.symlink_to(tmp_path)
+    with pytest.raises(InputError, match=f"{path.name}: not a checkpoint|already has a run"):
+        check_out(run_config(training_folder, tmp_path / "run"))
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -17,7 +17,7 @@ from minscl import export
 from minscl.config import DEMO
 from minscl.errors import InputError
 from minscl.files import lock_folder
-from minscl.model import load, load_model, save_model
+from minscl.model import load_model, save_model
 from minscl.model.digest import folder_digest
 from minscl.pretrained import load_merged, load_pretrained
 from tests.conftest import call_command
@@ -58,7 +58,7 @@ def no_space(*arguments, **keywords):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("fails", ["save_file", "config.json", "generation_config.json"])
+@pytest.mark.parametrize("fails", ["model.safetensors", "config.json", "generation_config.json"])
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_failed_export_leaves_nothing_behind(fails, exists, tmp_path, monkeypatch):
     """Guards gigabytes of temporary files after a full disk, and a second try that finds the folder not empty."""
@@ -66,11 +66,8 @@ def test_a_failed_export_leaves_nothing_behind(fails, exists, tmp_path, monkeypa
     if exists:
         out.mkdir()
     with monkeypatch.context() as patch:
-        if fails == "save_file":
-            patch.setattr(load, "save_file", no_space)
-        else:
-            original = os.replace
-            patch.setattr(os, "replace", lambda a, b: no_space() if Path(b).name == fails else original(a, b))
+        original = os.replace
+        patch.setattr(os, "replace", lambda a, b: no_space() if Path(b).name == fails else original(a, b))
         run = call_command(export.main, "--out", out)
     [line] = run.stderr.strip().splitlines()
     assert run.returncode == 2 and str(out) in line and "No space left on device" in line

@@ -8,7 +8,19 @@ from pathlib import Path
 import minscl
 
 ROOT = Path(minscl.__file__).parent
-GROUND = {"append_file", "collection", "errors", "files", "settings", "figures", "hardware", "weights"}
+GROUND = {
+    "append_file",
+    "collection",
+    "disk",
+    "errors",
+    "figures",
+    "files",
+    "folders",
+    "hardware",
+    "settings",
+    "temporary",
+    "weights",
+}
 ALLOWED = {  # room → rooms and modules that it may import
     "model": {"model"},
     "lora": {"lora"},
@@ -75,8 +87,10 @@ def test_imports_point_one_way():
 def test_the_ground_imports_nothing_and_no_command_imports_another():
     """Guards cycles: errors and hardware stand below everything, flags and settings above them, commands on top."""
     assert rooms_of(ROOT / "errors.py") == rooms_of(ROOT / "collection.py") == set()
-    assert rooms_of(ROOT / "files.py") <= {"errors"}
-    assert rooms_of(ROOT / "append_file.py") <= {"errors", "files"}
+    assert rooms_of(ROOT / "disk.py") == set() and rooms_of(ROOT / "temporary.py") <= {"disk"}
+    assert rooms_of(ROOT / "files.py") <= {"disk", "errors", "temporary"}
+    assert rooms_of(ROOT / "append_file.py") <= {"disk", "errors", "files", "temporary"}
+    assert rooms_of(ROOT / "folders.py") <= {"disk", "files", "temporary"}
     assert rooms_of(ROOT / "settings.py") <= {"errors", "files"}
     assert rooms_of(ROOT / "figures.py") <= {"errors", "files"}
     assert rooms_of(ROOT / "hardware.py") <= {"errors"}

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import pathlib
 import subprocess
 import sys
 import warnings
@@ -12,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from minscl import disk
 from minscl.errors import InputError
 from minscl.lora import add_lora
 from minscl.model import load as load_module
@@ -305,10 +305,8 @@ def test_a_save_that_is_killed_leaves_the_old_model_or_the_new(before, after, tm
             return call
 
         with monkeypatch.context() as patch:
-            patch.setattr(load_module, "save_file", kill(save_file))
-            for name in ("replace", "unlink"):
-                patch.setattr(os, name, kill(getattr(os, name)))
-            patch.setattr(pathlib.Path, "unlink", kill(pathlib.Path.unlink))
+            for name in ("write", "rename", "unlink"):
+                patch.setattr(disk, name, kill(getattr(disk, name)))
             try:
                 save_in(new, folder, after)
             except Killed:
@@ -321,7 +319,7 @@ def test_a_save_that_is_killed_leaves_the_old_model_or_the_new(before, after, tm
         seen.add(is_new)
         save_in(new, folder, after)  # and the next save is not in its way
         assert torch.equal(load_model(folder)(IDS), expected)
-        assert not list(folder.glob(".minscl-*.safetensors.tmp"))
+        assert not list(folder.glob(".minscl-*"))
     assert survived > 2 and False in seen
 
 
@@ -329,7 +327,7 @@ def test_a_save_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
     """Guards temporary files of gigabytes after a full disk; a second try that finds the folder not empty."""
     for layout in LAYOUTS:
         with monkeypatch.context() as patch:
-            patch.setattr(load_module, "fsync_path", lambda path: (_ for _ in ()).throw(OSError(28, "No space left")))
+            patch.setattr(disk, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left")))
             with pytest.raises(InputError, match="cannot be written .*No space left"):
                 save_in(decoder("llama3"), tmp_path, layout)
         assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """`expand official` on archives in the official layout: full size from the bundled editions, else of seven codes."""
 
 import datetime
+import errno
 import gc
 import gzip
 import hashlib
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from minscl import disk
 from minscl.data.icd import CodeBook
 from minscl.data.icd.code_list import read_code_list
 from minscl.data.icd.editions import read_edition
@@ -22,6 +24,7 @@ from minscl.data.icd.official.dates import edition_dates
 from minscl.data.icd.official.files import read_official
 from minscl.data.icd.parse_edition import parse_edition
 from minscl.errors import InputError
+from minscl.files import lock_folder
 from tests.official_archives import (
     INDEX,
     ORDER,
@@ -153,19 +156,23 @@ def test_a_folder_that_holds_anything_else_is_not_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("exists", [False, True])
-@pytest.mark.parametrize("step", ["fsync", "last rename"])
+@pytest.mark.parametrize("step", ["fsync", "last rename", "exchange"])
 def test_an_interrupted_run_leaves_what_was_there(step, exists, tmp_path, monkeypatch):
     """Guards: half an edition, or none, where a run ends while it writes or puts the folder in place."""
-    out, rename = tmp_path / "out", Path.rename
+    out, rename = tmp_path / "out", disk.rename
     if exists:
         edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"before"))
 
     def fail(path, target):
-        if path.suffix == ".tmp":
+        if Path(path).suffix == ".tmp":
             raise OSError(28, "No space left on device")
         return rename(path, target)
 
-    monkeypatch.setattr(*((os, "fsync", interrupt) if step == "fsync" else (Path, "rename", fail)))
+    def refuse(path, target):
+        raise OSError(errno.ENOSYS if step == "last rename" else errno.EIO, "cannot be exchanged")
+
+    monkeypatch.setattr(*((os, "fsync", interrupt) if step == "fsync" else (disk, "rename", fail)))
+    monkeypatch.setattr(disk, "exchange", refuse)
     with pytest.raises((KeyboardInterrupt, InputError)):
         edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"after"))
     assert [path.name for path in tmp_path.iterdir()] == ["out"] * exists
@@ -174,25 +181,25 @@ def test_an_interrupted_run_leaves_what_was_there(step, exists, tmp_path, monkey
 
 def test_modes_and_what_killed_runs_leave(tmp_path):
     """Guards: files that everyone may read unless the user says so; megabytes left for ever; an edition that a killed
-    run had set aside lost, or files of a run that is still writing removed."""
+    run had set aside lost, or what a run is still writing removed."""
     out = tmp_path / "out"
     edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"a"))
     assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o600}
     for path in (*out.iterdir(), out):
         path.chmod(0o750)
-    leftovers = [tmp_path / f".minscl-out-{number}.{suffix}" for number, suffix in ((1, "tmp"), (2, "previous"))]
-    for path in leftovers:
-        path.mkdir()
-    edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"b"))
-    assert {path.stat().st_mode & 0o777 for path in (*out.iterdir(), out)} == {0o750}
-    assert all(path.exists() for path in leftovers)
+    abandoned, in_use = tmp_path / ".minscl-1.tmp", tmp_path / ".minscl-2.tmp"
+    abandoned.mkdir()
+    with lock_folder(in_use):
+        edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"b"))
+        assert {path.stat().st_mode & 0o777 for path in (*out.iterdir(), out)} == {0o750}
+        assert in_use.exists() and not abandoned.exists()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edition_folder, "_ABANDONED_SECONDS", -1)
+        patch.setattr(disk, "exchange", lambda path, target: (_ for _ in ()).throw(OSError(errno.ENOSYS, "")))
         edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"c"))
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
-        out.rename(leftovers[1])
+        out.rename(tmp_path / ".minscl-out.previous")
         with pytest.raises(KeyboardInterrupt):
-            patch.setattr(os, "fsync", interrupt)
+            patch.setattr(disk, "fsync", interrupt)
             edition_folder.write_edition(str(out), "2027", DATES, "", folder_files(b"d"))
     assert read_edition(out).read("tabular") == b"c"
 

@@ -225,15 +225,15 @@ def test_ctrl_c_during_a_validation_saves_and_is_made_up_for(
 
 def test_ctrl_c_during_a_save_leaves_it_whole(whole, training_folder, held_out_file, norms, tmp_path, monkeypatch):
     """Guards: half a checkpoint, or the step after it trained and lost."""
-    config, original = config_of(training_folder, tmp_path / "run", held_out_file), checkpoint.save_file
+    config, original = config_of(training_folder, tmp_path / "run", held_out_file), checkpoint.write_tensors
 
-    def interrupted(tensors, path):
-        patch.setattr(checkpoint, "save_file", original)  # a second Ctrl-C would end it at once
+    def interrupted(file, tensors):
+        patch.setattr(checkpoint, "write_tensors", original)  # a second Ctrl-C would end it at once
         interrupt()
-        original(tensors, path)
+        original(file, tensors)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", interrupted)
+        patch.setattr(checkpoint, "write_tensors", interrupted)
         with pytest.raises(SystemExit) as exit:
             train_adapter(config, scripted(norms))
     assert exit.value.code == 130

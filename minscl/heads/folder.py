@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import nn
 
 from minscl.config import HEADS
@@ -25,7 +24,7 @@ from minscl.files import replace_file
 from minscl.heads.head_model import make_head
 from minscl.settings import read_settings
 from minscl.training.run_folder import HEAD_SETTINGS, HEAD_TENSORS
-from minscl.weights import is_finite, read_tensors
+from minscl.weights import is_finite, read_tensors, write_tensors
 
 CODE = re.compile(r"[A-Z][0-9A-Z]{2}(\.[0-9A-Z]{1,4})?")  # its form: an edition may lack it
 REMEDY = "give a folder that train --system plm-icd, plm-ca or gki-icd has written"
@@ -49,9 +48,8 @@ class HeadSettings:
 
 def save_head(folder: str | Path, head: nn.Module, settings: HeadSettings) -> None:
     """Write the head's two files, each replaced at once. Raises InputError where the folder cannot be written."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.named_parameters()}
     with replace_file(Path(folder) / HEAD_TENSORS, "wb") as file:
-        file.write(save(tensors, metadata={"format": "pt"}))
+        write_tensors(file, dict(head.named_parameters()), {"format": "pt"})
     with replace_file(Path(folder) / HEAD_SETTINGS) as file:
         file.write(json.dumps(asdict(settings), indent=1) + "\n")
 

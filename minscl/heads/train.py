@@ -25,7 +25,7 @@ from minscl.config import GKI_ICD, RunConfig
 from minscl.data.icd import CodeBook
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError, printable
-from minscl.files import lock_folder
+from minscl.files import lock_folder, remove_file
 from minscl.hardware import choose_device
 from minscl.heads.estimate import estimate_seconds
 from minscl.heads.folder import HeadSettings, save_head
@@ -48,7 +48,7 @@ from minscl.training.distributed import join_process_group
 from minscl.training.estimate import format_duration
 from minscl.training.loop import count_steps
 from minscl.training.run import load_model_with_lora, measure_machine, warn_if_nothing_is_learned
-from minscl.training.run_folder import check_out
+from minscl.training.run_folder import HEAD_SETTINGS, check_out
 from minscl.training.run_settings import checkpoint_settings
 from minscl.training.task import Task, run_steps
 from minscl.training.tensorboard import check_tensorboard
@@ -174,6 +174,7 @@ def head_task(
             *chosen[1:],
             folder_digest(config.model),
         )
+        remove_file(Path(config.out) / HEAD_SETTINGS)  # of an earlier save: it would stand beside another's tensors
         save_adapter(model.decoder, Path(config.out), base_model_name=config.model)
         save_head(config.out, model.head, settings)
         if finished and validation:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import nn
 
 from minscl.errors import InputError
@@ -25,7 +24,7 @@ from minscl.files import path_kind, replace_file
 from minscl.lora.inject import ALL_LINEAR, check_untied, linear_modules, lora_layers, match_targets, wrap
 from minscl.lora.layer import is_linear
 from minscl.settings import read_settings, show_value
-from minscl.weights import is_finite, read_tensors
+from minscl.weights import is_finite, read_tensors, write_tensors
 
 CONFIG_FILE, TENSOR_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX, SUFFIX = "base_model.model.", ".lora_A.weight"
@@ -98,9 +97,8 @@ def save_adapter(model: nn.Module, folder, base_model_name: str = "") -> None:
         "rank_pattern": {},
         "alpha_pattern": {},
     }
-    tensors = {key: parameter.detach().cpu().contiguous() for key, parameter in _tensors(layers).items()}
     with replace_file(Path(folder) / TENSOR_FILE, "wb") as handle:
-        handle.write(save(tensors, metadata={"format": "pt"}))
+        write_tensors(handle, _tensors(layers), {"format": "pt"})
     with replace_file(Path(folder) / CONFIG_FILE) as handle:
         handle.write(json.dumps(config, indent=2) + "\n")
 

@@ -7,21 +7,20 @@ numbers.
 Read next: decoder.py; ../weights.py for the files.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
-import os
 import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
+from minscl.disk import PRIVATE
 from minscl.errors import InputError
-from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_file
+from minscl.files import list_folder, make_folders, path_kind, remove_file, replace_file, write_errors
 from minscl.hardware import DTYPES, memory_errors
 from minscl.model.config import INT8, ModelConfig
 from minscl.model.decoder import Decoder
@@ -36,15 +35,13 @@ from minscl.weights import (
     is_finite,
     read_tensors,
     weight_files,
+    write_tensors,
 )
 
 STORED_TYPES = {"": FLOAT_TYPES, INT8: (*FLOAT_TYPES, INT8_TYPE)}  # ModelConfig.weights → of a folder's tensors
 Update = Callable[[str, torch.Tensor], torch.Tensor]
 SHARD_BYTES = 5 * 10**9  # of one safetensors file
-# Weights of an earlier save, and the temporary files of one that was killed.
-SAVED_WEIGHTS = re.compile(
-    r"model\.safetensors(\.index\.json)?|model(-\d+)?-\d{5}-of-\d{5}\.safetensors|\.minscl-.*\.safetensors\.tmp"
-)
+SAVED_WEIGHTS = re.compile(r"model\.safetensors(\.index\.json)?|model(-\d+)?-\d{5}-of-\d{5}\.safetensors")
 EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
@@ -222,16 +219,14 @@ def save_model(model: Decoder, folder) -> None:
         "tie_word_embeddings": is_tied,
         "torch_dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch."),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        written = _write_weights(tensors, folder)
-        with replace_file(folder / "config.json") as handle:
-            json.dump(settings, handle, indent=1)
-        for path in list_folder(folder):
-            if SAVED_WEIGHTS.fullmatch(path.name) and path.name not in written:
-                path.unlink()
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{folder}: cannot be written ({error}); choose a folder on a disk with free space") from error
+    with write_errors(folder, "choose a folder on a disk with free space"):
+        make_folders(folder)
+    written = _write_weights(tensors, folder)
+    with replace_file(folder / "config.json") as handle:
+        json.dump(settings, handle, indent=1)
+    for path in list_folder(folder):
+        if SAVED_WEIGHTS.fullmatch(path.name) and path.name not in written:
+            remove_file(path)
 
 
 def _write_weights(tensors: dict[str, torch.Tensor], folder: Path) -> set[str]:
@@ -244,19 +239,15 @@ def _write_weights(tensors: dict[str, torch.Tensor], folder: Path) -> set[str]:
         if shards[-1] and size + tensor.nbytes > SHARD_BYTES:
             shards.append({})
             size = 0
-        shards[-1][name] = tensor.detach().contiguous()
+        shards[-1][name] = tensor
         size += tensor.nbytes
     files = _new_names(folder, len(shards))
-    temporary = [folder / f".minscl-{file}.tmp" for file in files]
-    unused = [*temporary, *(folder / file for file in files if len(files) > 1)]  # shards until the index names them
+    earlier = folder / SINGLE_FILE
+    permissions = stat.S_IMODE(earlier.stat().st_mode) if earlier.exists() else PRIVATE
     try:
-        for path, shard in zip(temporary, shards, strict=True):
-            save_file(shard, path, metadata={"format": "pt"})
-            earlier = folder / SINGLE_FILE
-            os.chmod(path, stat.S_IMODE(earlier.stat().st_mode) if earlier.exists() else PRIVATE)
-            fsync_path(path)
-        for path, file in zip(temporary, files, strict=True):
-            os.replace(path, folder / file)
+        for shard, file in zip(shards, files, strict=True):
+            with replace_file(folder / file, "wb", permissions=permissions) as handle:
+                write_tensors(handle, shard, {"format": "pt"})
         if len(files) == 1:
             return set(files)
         weight_map = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
@@ -264,8 +255,9 @@ def _write_weights(tensors: dict[str, torch.Tensor], folder: Path) -> set[str]:
         with replace_file(folder / INDEX_FILE) as handle:
             json.dump({"metadata": {"total_size": total_size}, "weight_map": weight_map}, handle, indent=1)
     except BaseException:
-        for path in unused:
-            path.unlink(missing_ok=True)
+        for file in files if len(files) > 1 else ():  # no index names them yet
+            with contextlib.suppress(InputError):
+                remove_file(folder / file)
         raise
     return {*files, INDEX_FILE}
 

@@ -17,12 +17,13 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from minscl import temporary
 from minscl.data.answer_log import AnswerLog
 from minscl.data.jsonl import read_jsonl, write_jsonl
 from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
-from minscl.files import lock_folder, path_kind, write_errors
+from minscl.files import list_folder, lock_folder, path_kind, remove_file
 from minscl.page.answer import machine_document
 from minscl.page.entry import Entry, check_evidence
 
@@ -203,6 +204,6 @@ class ReviewFolder:
         for name in (DOCUMENTS, JOURNAL, REVIEWED, MACHINE, START):
             if (self.path / name).is_symlink():
                 raise InputError(f"{self.path / name}: a link; a review writes nothing outside its folder, remove it")
-        with write_errors(self.path, "name a folder that can be written"):
-            for path in self.path.glob(".minscl-*.tmp"):
-                path.unlink()
+        for path in list_folder(self.path):
+            if path.match(temporary.NAMES):
+                remove_file(path)

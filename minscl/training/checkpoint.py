@@ -16,25 +16,24 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
-import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from minscl.errors import InputError, printable
-from minscl.files import PRIVATE, fsync_path, list_folder, path_kind, replace_file, require_file
+from minscl.files import list_folder, make_folders, path_kind, require_file
+from minscl.folders import new_file, replace_folder
 from minscl.settings import read_settings, show_value
+from minscl.temporary import remove_tree
+from minscl.weights import write_tensors
 
 LOG = logging.getLogger("minscl")
 MAX_CHECKPOINTS = 2  # on disk; the newest could be on a failing sector
 NAME = re.compile(r"step-([0-9]{8})")  # of a checkpoint's folder; a copy by another name is the user's own
-TEMPORARY_NAME = re.compile(r"\.step-[0-9]{8}\.tmp")
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")  # of a parameter
 
 
@@ -64,32 +63,23 @@ def save_checkpoint(
     `parameters`: name → tensor of the optimizer. `validation`: BestValidation.to_dict. Raises InputError where writing
     fails; older checkpoints are then untouched.
     """
-    target, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
+    target = folder / f"step-{step:08d}"
     tensors = {}
     for name, parameter in parameters.items():
-        tensors[f"parameter.{name}"] = parameter.detach().cpu().contiguous()
+        tensors[f"parameter.{name}"] = parameter
         for key, value in optimizer.state[parameter].items():
-            tensors[f"{key}.{name}"] = value.detach().cpu().contiguous()
+            tensors[f"{key}.{name}"] = value
     older = _checkpoints(folder, before=step)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in list_folder(folder):
-            if TEMPORARY_NAME.fullmatch(path.name):  # of a run that was killed while it saved
-                shutil.rmtree(path)
-        temporary.mkdir(mode=0o700)
-        save_file(tensors, temporary / "state.safetensors")
-        state = {"step": step, "settings": settings} | ({"validation": validation} if validation else {})
-        state["sha256"] = _checksum(temporary / "state.safetensors", state)
-        (temporary / "state.safetensors").chmod(PRIVATE)
-        fsync_path(temporary / "state.safetensors")
-        with replace_file(temporary / "state.json") as file:
-            json.dump(state, file, indent=1)
-        if target.exists():  # damaged, or it would have been resumed
-            shutil.rmtree(target)
-        os.replace(temporary, target)
-        fsync_path(folder)
-    except (OSError, SafetensorError, InputError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        make_folders(folder, 0o700)
+        with replace_folder(target) as temporary:  # a target that exists is damaged, or it would have been resumed
+            with new_file(temporary / "state.safetensors", "wb") as tensor_file:
+                write_tensors(tensor_file, tensors)
+            state = {"step": step, "settings": settings} | ({"validation": validation} if validation else {})
+            state["sha256"] = _checksum(temporary / "state.safetensors", state)
+            with new_file(temporary / "state.json") as file:
+                json.dump(state, file, indent=1)
+    except (OSError, InputError) as error:
         remedy = "begin again with another --out"
         if older:
             remedy = f"continue with --resume; the last complete checkpoint is {older[-1].name}"
@@ -97,9 +87,15 @@ def save_checkpoint(
             f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}); free some space or make the "
             f"folder writable, and {remedy}"
         ) from error
-    for path in older[: 1 - MAX_CHECKPOINTS]:
-        shutil.rmtree(path, ignore_errors=True)  # one too many is no reason to stop
+    remove_older_checkpoints(folder, step)
     return target
+
+
+def remove_older_checkpoints(folder: Path, step: int) -> None:
+    """Delete all checkpoints before `step` but the newest; a run that is killed while it saves leaves one too many."""
+    for path in _checkpoints(folder, before=step)[: 1 - MAX_CHECKPOINTS]:
+        with contextlib.suppress(OSError):  # one too many is no reason to stop
+            remove_tree(path)
 
 
 def load_checkpoint(
@@ -164,7 +160,7 @@ def newest_checkpoint(folder: Path, before: int | None = None) -> Path | None:
 def misplaced_checkpoints(folder: Path) -> list[Path]:
     """What has the name of a checkpoint in `folder` and is no folder of its own, so that none could be saved there."""
     paths = list_folder(folder) if path_kind(folder) == "folder" else []
-    named = [path for path in paths if NAME.fullmatch(path.name) or TEMPORARY_NAME.fullmatch(path.name)]
+    named = [path for path in paths if NAME.fullmatch(path.name)]
     return [path for path in named if path.is_symlink() or path_kind(path) != "folder"]
 
 

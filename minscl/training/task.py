@@ -20,7 +20,13 @@ import torch
 from minscl.config import RunConfig
 from minscl.errors import printable
 from minscl.training.best import BestValidation
-from minscl.training.checkpoint import load_checkpoint, newest_checkpoint, read_validation, save_checkpoint
+from minscl.training.checkpoint import (
+    load_checkpoint,
+    newest_checkpoint,
+    read_validation,
+    remove_older_checkpoints,
+    save_checkpoint,
+)
 from minscl.training.distributed import ProcessGroup
 from minscl.training.loop import NotFinite, count_steps, learns, plan_steps, train_steps
 from minscl.training.metrics_log import MetricsLog, add_to_last_record, plot_losses, truncate_metrics
@@ -75,6 +81,7 @@ def run_steps(task: Task, config: RunConfig, device: torch.device, group: Proces
         if config.resume and run.done == 0:
             print(f"--resume: {out} has no checkpoint yet, so the run begins at its first step", file=sys.stderr)
         truncate_metrics(out / "metrics.jsonl", run.done)
+        remove_older_checkpoints(out / "checkpoints", run.done)
         write_run_json(out / "run.json", config)
     with (
         StopSignals() as stop,

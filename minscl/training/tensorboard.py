@@ -13,7 +13,7 @@ from typing import Any
 
 from minscl.config import RunConfig
 from minscl.errors import InputError
-from minscl.files import write_errors
+from minscl.files import make_folders, write_errors
 
 FOLDER = "tensorboard"
 TRAINING = ("loss", "lr", "grad_norm", "peak_memory_bytes")  # of a step's record
@@ -33,7 +33,7 @@ class TensorBoardLog:
     def __init__(self, out: Path, first_step: int):
         folder = out / FOLDER
         with write_errors(folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folders(folder, 0o700)
             self._writer = _writer_class()(folder, purge_step=first_step + 1, flush_secs=FLUSH_SECONDS)
 
     def add(self, record: dict) -> None:

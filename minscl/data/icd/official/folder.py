@@ -1,20 +1,16 @@
 """Writes the folder of an edition, which `--edition DIR` and MINSCL_EDITION read: all of it or nothing.
 
-The files are written into a new folder beside it, which is then renamed. An edition folder that exists is replaced only
-when the new one is complete.
+An edition folder that exists is replaced when the new one is complete (folders.py).
 
 Read next: editions.py, which reads it.
 """
 
-import contextlib
 import datetime
 import gzip
 import hashlib
 import json
 import os
-import shutil
 import stat
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,11 +19,12 @@ from minscl.data.icd.editions import EDITION_FILE, ROLES, Edition, read_edition
 from minscl.data.icd.official.files import OfficialFiles
 from minscl.data.icd.official.order_file import CodeRow
 from minscl.data.icd.official.recognise import TITLES
+from minscl.disk import PRIVATE
 from minscl.errors import InputError
-from minscl.files import PRIVATE, fsync_path, list_folder, output_path, path_kind, read_bytes, write_errors
+from minscl.files import list_folder, output_path, path_kind, read_bytes, write_errors
+from minscl.folders import new_file, replace_folder
 
 _COMPRESSION = 6  # gzip level: 9 takes three times as long for 2% less
-_ABANDONED_SECONDS = 3_600  # age of the files that an ended run has left; writing takes seconds
 _FILE_NAMES = {"external-cause": "eindex"}  # the official names' words where they are not the roles'
 File = tuple[str, str, bytes]  # name, what it is, packed content
 
@@ -84,24 +81,13 @@ def write_edition(
     }
     contents = {file: packed for file, _, packed in files.values()}
     contents[EDITION_FILE] = (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode()
-    temporary = target.with_name(f"{_prefix(target)}{os.getpid()}.tmp")
     mode = stat.S_IMODE(os.stat(target / EDITION_FILE).st_mode) if (target / EDITION_FILE).exists() else PRIVATE
-    with write_errors(out, "free some space or choose a folder that can be written; what was there is whole"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target)
-        temporary.mkdir()
-        try:
-            for file, content in contents.items():
-                _write(temporary / file, content, mode)
-            if path_kind(target) == "folder":
-                temporary.chmod(stat.S_IMODE(os.stat(target).st_mode))
-            fsync_path(temporary)
-            read_edition(temporary)
-            _put_in_place(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        fsync_path(target.parent)
+    remedy = "free some space or choose a folder that can be written; what was there is whole"
+    with write_errors(out, remedy), replace_folder(target) as temporary:
+        for file, content in contents.items():
+            with new_file(temporary / file, "wb", mode) as handle:
+                handle.write(content)
+        read_edition(temporary)
     return read_edition(target)
 
 
@@ -123,47 +109,3 @@ def edition_target(out: str) -> Path:
     if others:
         raise InputError(f"{out}: holds {others[0]}, no file of an edition, which would be lost; name a new folder")
     return target
-
-
-def _prefix(target: Path) -> str:
-    """How the names of folders begin that are beside `target` while it is written."""
-    return f".minscl-{target.name[:100]}-"
-
-
-def _remove_abandoned(target: Path) -> None:
-    """Remove what runs that were killed have left beside `target`; an edition that one had set aside is put back."""
-    for path in list_folder(target.parent):
-        if not path.name.startswith(_prefix(target)) or path.suffix not in (".tmp", ".previous"):
-            continue
-        with contextlib.suppress(OSError):  # another run has just removed it
-            if time.time() - path.stat().st_ctime < _ABANDONED_SECONDS:
-                continue
-            if path.suffix == ".previous" and path_kind(target) == "missing":
-                path.rename(target)
-            else:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Write a new file and return once it is on the disk."""
-    with open(path, "xb") as file:
-        path.chmod(mode)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _put_in_place(folder: Path, target: Path) -> None:
-    """Rename `folder` to `target`; a folder that is there is set aside, and removed only after that."""
-    previous = folder.with_suffix(".previous")
-    if path_kind(target) == "missing":
-        folder.rename(target)
-        return
-    target.rename(previous)
-    try:
-        folder.rename(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            previous.rename(target)
-        raise
-    shutil.rmtree(previous, ignore_errors=True)
