@@ -74,7 +74,7 @@ RUNS = {
         train, "--documents gold.jsonl --spans spans.jsonl --out run --resume", *MODEL, *SHORT, *SOME
     ),
     "train --system plm-icd": run(
-        train, "--documents gold.jsonl --validate gold.jsonl --out head --window 16 --epochs 1", *HEAD, "--device=cpu"
+        train, "--documents gold.jsonl --validate dev.jsonl --out head --window 16 --epochs 1", *HEAD, "--device=cpu"
     ),
     "generate --system plm-icd": run(
         generate, "note.txt --heads head --min-score 0 --out plm.jsonl", *HEAD, notes_in=("plm.jsonl",)
@@ -140,6 +140,8 @@ def write_inputs(folder: Path, model: Path) -> None:
         CodedDocument("b", f"Pneumonia. {MARK}.", (Assignment("J18.9", "Pneumonia, unspecified organism"),)),
     ]
     write_jsonl(folder / "gold.jsonl", gold)
+    held_out = (Assignment("I10", "Essential (primary) hypertension"),)
+    write_jsonl(folder / "dev.jsonl", [CodedDocument("c", f"Known hypertension. {MARK}.", held_out)])
     write_jsonl(folder / "pred.jsonl", [dataclasses.replace(document, output=MARK) for document in gold])
     write_jsonl(folder / "spans.jsonl", [Pair(f"high pressure {MARK}", "I10", "silver", 2, "notes: a")])
     for write in (corpora.write_mimic_iv, corpora.write_mdace, corpora.write_aci_bench, corpora.write_codiesp):
