@@ -120,7 +120,7 @@ def answer(tokenizer, document: CodedDocument, rows: torch.Tensor, gold: list[in
     guide = TimedGuide(tokenizer, document.text, MAX_NEW_TOKENS)
     sequence = Sequence([], MAX_NEW_TOKENS, stop_ids, guide)
     while not sequence.done:
-        row = rows[len(times.parts["choose"]) % ROWS][None]  # (1, V)
+        row = rows[len(times.parts["choose"]) % ROWS][None].clone()  # (1, V), as the output head has just written it
         token = None if gold is None else gold[len(guide.ids)]
         if token is not None:
             row[0, token] += PREFERENCE
@@ -128,8 +128,6 @@ def answer(tokenizer, document: CodedDocument, rows: torch.Tensor, gold: list[in
         sequence.prepare()
         sequence.accept(row, log_sum_exp(row), [])
         guide.seconds["choose"] += time.perf_counter() - began - sum(guide.seconds.values())
-        if token is not None:
-            row[0, token] -= PREFERENCE
         for part in PARTS:
             times.parts[part].append(guide.seconds[part])
             guide.seconds[part] = 0.0

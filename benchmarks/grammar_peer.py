@@ -36,7 +36,7 @@ def answer_by_peer(tokenizer, matcher, rows: torch.Tensor, gold: list[int], time
     mask, written_ids = allocate_token_bitmask(1, VOCABULARY), []
     bits = torch.arange(32, dtype=torch.int32)
     while True:
-        row, token = rows[len(written_ids) % ROWS], gold[len(written_ids)]
+        row, token = rows[len(written_ids) % ROWS].clone(), gold[len(written_ids)]
         row[token] += PREFERENCE
         began = time.perf_counter()
         fill_next_token_bitmask(matcher, mask)
@@ -46,7 +46,6 @@ def answer_by_peer(tokenizer, matcher, rows: torch.Tensor, gold: list[int], time
         choice = int(row.masked_fill(~allowed, float("-inf")).argmax())
         torch.exp(row[choice] - log_sum[0])
         chosen = time.perf_counter()
-        row[token] -= PREFERENCE
         if choice != token or not matcher.consume_token(choice):
             return False
         forced = matcher.compute_ff_tokens()
