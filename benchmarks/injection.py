@@ -29,7 +29,7 @@ from minscl.data.icd import CodeBook
 from minscl.data.prompts import render_document_prompt
 from minscl.data.types import CodedDocument, Note
 from minscl.infer.coder import code_notes
-from minscl.infer.linear import pack_weights
+from minscl.infer.linear import prepare_for_inference
 from minscl.pretrained import load_calibration, load_pretrained
 
 NOTES = Path(__file__).parent / "hostile_notes.jsonl"
@@ -156,7 +156,7 @@ def run(model_folder: str, adapter: str, pairs: Sequence[HostilePair]) -> list[s
     """The lines of the section in docs/trust.md."""
     model, tokenizer = load_pretrained(model_folder, adapter)
     book = CodeBook.load()
-    pack_weights(model)
+    prepare_for_inference(model)
     in_prompts, of_format = count_special_tokens(tokenizer, pairs)
     unique = {pair.clean: Note(f"clean {number}", pair.clean) for number, pair in enumerate(pairs)}
     tables: dict[str, dict[str, Counts]] = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from minscl import disk
 from minscl.disk import PRIVATE, PathLike
 from minscl.errors import InputError
-from minscl.files import lock, make_folders, output_path, path_kind, write_errors
+from minscl.files import InUse, lock, make_folders, output_path, path_kind, write_errors
 from minscl.temporary import is_at
 
 
@@ -33,7 +33,7 @@ class AppendFile:
         try:
             lock(self._descriptor, path)
             if not is_at(self._descriptor, self._target):  # a run that wrote nothing has removed it before the lock
-                raise InputError(f"{path}: another run had it open; start again")
+                raise InUse(f"{path}: another run had it open; start again")
         except InputError:
             os.close(self._descriptor)
             raise

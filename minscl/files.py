@@ -29,6 +29,10 @@ BUFFER_BYTES = 2**20  # of a file that is written
 Kind = Literal["missing", "file", "folder", "other"]
 
 
+class InUse(InputError):
+    """Another run has locked the file or folder."""
+
+
 def path_kind(path: PathLike) -> Kind:
     """What `path` is, behind symlinks; "other" is a pipe, a device or a socket.
 
@@ -237,9 +241,9 @@ def lock_folder(path: PathLike) -> Iterator[Path]:
 
 
 def lock(descriptor: int, path: PathLike) -> None:
-    """Lock an open file or folder until it is closed; file systems without locks are used without."""
+    """Lock an open file or folder until it is closed; file systems without locks are used without. Raises InUse."""
     if try_lock(descriptor) is False:
-        raise InputError(f"{path}: another run is writing it; wait for that run or name another path")
+        raise InUse(f"{path}: another run is writing it; wait for that run or name another path")
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from minscl.data.answer_log import AnswerLog, read_log
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
-from minscl.files import list_folder, path_kind, read_text, replace_file
+from minscl.files import InUse, list_folder, path_kind, read_text, remove_file, replace_file
 from minscl.infer.processes import Process
 
 DONE = ".done"
@@ -47,7 +47,7 @@ class Shards:
         """
         if not self.is_split:
             return checked(log.records, str(self.out))
-        self._done(self.process.rank).unlink(missing_ok=True)
+        remove_file(self._done(self.process.rank))
         return self._all_documents(checked)
 
     @property
@@ -80,7 +80,7 @@ class Shards:
             if any(document.id not in on_disk for document in pending):
                 raise InputError(f"{self.out}: replaced by another run while it was written; start again")
             for path in self._files():
-                path.unlink(missing_ok=True)
+                remove_file(path)
         return documents, all_skipped
 
     def _all_documents(self, checked: Checked) -> dict[str, CodedDocument]:
@@ -117,8 +117,8 @@ class Shards:
         while True:
             try:
                 return AnswerLog(self.out, CodedDocument)
-            except InputError as error:
-                if not isinstance(error.__cause__, BlockingIOError) or time.monotonic() > deadline:
+            except InUse:
+                if time.monotonic() > deadline:
                     raise
             time.sleep(0.1)
 
