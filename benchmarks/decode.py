@@ -211,7 +211,9 @@ def main() -> None:
     parser.add_argument("--weights", nargs="+", default=["float32", "bfloat16", INT8])
     parser.add_argument("--jobs", nargs="+", default=[job.name for job in JOBS])
     parser.add_argument("--peers", default="", metavar="PYTHON", help="python of the peers' environment (see above)")
-    parser.add_argument("--write", action="store_true", help="write a section of docs/benchmarks.md for these jobs")
+    parser.add_argument(
+        "--write", action="store_true", help="write a section of docs/benchmarks.md for these jobs and weights"
+    )
     args = parser.parse_args()
     import transformers
 
@@ -240,7 +242,9 @@ def main() -> None:
             notes.append(f"- {comparison.bandwidth_line()}")
     print("\n".join(notes))
     if args.write:
-        write_section(f"Decoding: {', '.join(args.jobs)}", [head, "", *TITLES, *rows, *notes])
+        write_section(
+            f"Decoding: {', '.join(args.jobs)}; {', '.join(args.weights)}", [head, "", *TITLES, *rows, *notes]
+        )
 
 
 if __name__ == "__main__":
