@@ -230,6 +230,10 @@ def test_decisions_that_the_server_refuses_are_told_and_block_no_other_note(code
     before = len(journal(server))
     page.press("b", "d")
     page.wait("document.getElementById('kept').textContent === 'Not saved (1): the server refuses them'")
+    for _ in range(100):  # the line about the refused entry stands already; the good one is on its way
+        if len(journal(server)) > before:
+            break
+        page.tab.wait_for_timeout(100)
     assert len(journal(server)) == before + 1 and page.tab.locator("#notice").is_visible()
     page.forgives = True  # the browser reports the refusal, 400
 
