@@ -131,6 +131,16 @@ def test_a_file_serves_only_the_code_it_was_compiled_for(monkeypatch, tmp_path):
     assert not compiled_step.is_own_file(path)
 
 
+def test_no_tensor_is_two_arguments():
+    """Guards: sin taken for cos, which the same example tensor for both had made of them in compiled passes."""
+    model = fused("qwen3")
+    for slots in (1, 2):
+        step = CompiledStep(model, Engine(model, slots=slots, length=9, stop_ids=()).cache, True)
+        for _, (weights, *arguments) in step.pieces(4):
+            tensors = [tensor.data_ptr() for tensor in (*weights.values(), *arguments) if tensor is not None]
+            assert len(set(tensors)) == len(tensors)
+
+
 @pytest.mark.long
 def test_compiled_files_are_kept_and_answer_alike(tmp_path):
     """Guards: what the compiler makes of row_step.py; a second start that compiles again; an unreadable file."""

@@ -80,6 +80,7 @@ def decode(model, tokenizer):
     return answer
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_server_codes_as_the_local_decoder_does(embedded, folder, notes, generate, caplog):
     """Guards: other prompts, another parser, scores of other tokens or none, documents out of order, for any server."""

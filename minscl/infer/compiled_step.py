@@ -4,9 +4,9 @@
 
 One block is compiled, not the model: all blocks have one shape, and weights are arguments. So compiling takes the same
 half a minute for 8 blocks and for 80, a file serves every model of that shape, and the next start loads it in
-milliseconds. A file's name is the digest of all that its code depends on: row_step.py, torch's version, the processor,
-the number of threads, shapes and dtypes. Passes have 1, 4 or 8 rows (tokens of all sequences, drafts included); fewer
-are filled up with rows that write to the cache's scratch position. Longer passes are computed eagerly.
+milliseconds. A file's name is the digest of all that its code depends on: this file and row_step.py, torch's version,
+the processor, the number of threads, shapes and dtypes. Passes have 1, 4 or 8 rows (tokens of all sequences, drafts
+included); fewer are filled up with rows that write to the cache's scratch position. Longer passes are eager.
 
 Everything is torch's documented interface (torch.export, torch._inductor.aoti_compile_and_package and
 aoti_load_package). Where there is no C++ compiler, the log says so once and passes are eager.
@@ -21,6 +21,7 @@ import inspect
 import logging
 import os
 import platform
+import sys
 import tempfile
 import time
 import warnings
@@ -145,7 +146,8 @@ class CompiledStep:
         angles = torch.zeros(rows, 1, config.head_dim, dtype=keys.dtype)
         empty = torch.zeros(min(len(keys), 2), keys.shape[1], 1024, keys.shape[3], dtype=keys.dtype)
         places = torch.zeros(rows, dtype=torch.int64)
-        block = (self.blocks[0], x, angles, angles, slots, places, empty, empty.clone())
+        # no tensor twice: torch.export would make one argument of the two
+        block = (self.blocks[0], x, angles, angles.clone(), slots, places, empty, empty.clone())
         return [(BlockRows(self.eps), block), (HeadRows(self.eps), (self.head, x))]
 
 
@@ -227,7 +229,8 @@ def is_own_file(path: Path) -> bool:
 
 def fingerprint(module: nn.Module, arguments: tuple) -> str:
     """A digest of everything that the compiled code of `module` depends on."""
-    code = inspect.getsource(row_step), type(module).__name__, vars(module).get("eps")
+    sources = [inspect.getsource(source) for source in (row_step, sys.modules[__name__])]
+    code = sources, type(module).__name__, vars(module).get("eps")
     machine = torch.__version__, torch.get_num_threads(), processor()
     facts = code, [describe(argument) for argument in arguments], machine
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
