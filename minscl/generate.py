@@ -124,33 +124,40 @@ def code(
             passage=config.passage,
         )
     else:
-        system = choose_system(config.system, config.sampling())
-        alone = len(notes) == system.chains == 1 and not (config.json or config.html or config.out)
-        live = LiveAnswer(tokenizer) if alone and sys.stdout.isatty() else None
-        coded = code_notes(
-            model,
-            tokenizer,
-            notes,
-            system=system,
-            evidence=evidence,
-            grounded=config.is_grounded,
-            batch_size=config.batch_size,
-            memory=memory,
-            compile=config.compile,
-            skip=skip,
-            codebook=codebook,
-            calibration=calibration,
-            min_score=config.min_score,
-            passage=config.passage,
-            on_tokens=live.on_tokens if live else None,
-        )
-        coded = live.until_finished(coded) if live else coded
+        coded = code_locally(config, model, tokenizer, notes, evidence, skip, codebook, calibration, memory)
     if config.verify:
         verified = verify_documents(coded, codebook, asker, config.batch_size, skip)
         coded = (check_document(document, codebook) for document in verified)
     with memory_errors("--attribution attention, or shorter notes" if config.system in HEADS else "a smaller --memory"):
         is_quiet = not show_progress or len(notes) == 1 or config.system == LOOKUP
         yield from tqdm(coded, total=len(notes), unit="note", disable=is_quiet)
+
+
+def code_locally(
+    config: GenerateConfig, model, tokenizer, notes: list[Note], evidence, skip, codebook, calibration, memory: int
+) -> Iterator[CodedDocument]:
+    """coder.code_notes with the settings of `config`; a single note's answer is shown on a terminal as it grows."""
+    system = choose_system(config.system, config.sampling())
+    alone = len(notes) == system.chains == 1 and not (config.json or config.html or config.out)
+    live = LiveAnswer(tokenizer) if alone and sys.stdout.isatty() else None
+    coded = code_notes(
+        model,
+        tokenizer,
+        notes,
+        system=system,
+        evidence=evidence,
+        grounded=config.is_grounded,
+        batch_size=config.batch_size,
+        memory=memory,
+        compile=config.compile,
+        skip=skip,
+        codebook=codebook,
+        calibration=calibration,
+        min_score=config.min_score,
+        passage=config.passage,
+        on_tokens=live.on_tokens if live else None,
+    )
+    return live.until_finished(coded) if live else coded
 
 
 def make_asker(config: GenerateConfig, model, tokenizer, codebook: CodeBook, memory: int) -> Asker:

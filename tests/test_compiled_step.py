@@ -20,7 +20,7 @@ from tests.tiny_models import V, decoder
 @pytest.fixture
 def uncompiled(monkeypatch):
     """The functions of row_step.py as they are, in place of compiled ones."""
-    monkeypatch.setattr(compiled_step, "load", lambda module, arguments, may_compile: module)
+    monkeypatch.setattr(compiled_step, "load", lambda module, arguments: module)
 
 
 def fused(family, dtype=torch.float32):
@@ -59,9 +59,9 @@ def test_row_passes_give_the_answers_of_eager_ones(family, slots, uncompiled):
     """Guards: a row that attends to another sequence or past itself, a spare row that overwrites a key, logits of the
     wrong rows after a draft, forced tokens left out, a bias or a head's norm left out, a cache that grows."""
     model = fused(family)
-    eager = answers_of(model, slots, "off")
-    assert answers_of(model, slots, "on") == eager
-    assert answers_of(model, slots, "on", eager) == eager
+    eager = answers_of(model, slots, False)
+    assert answers_of(model, slots, True) == eager
+    assert answers_of(model, slots, True, eager) == eager
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
@@ -69,26 +69,26 @@ def test_row_logits_equal_eager_logits(dtype, tolerance, uncompiled):
     """Guards: RoPE by halves with a wrong sign, scores divided twice, a head's keys given to another head."""
     model = fused("llama3.1", dtype)
     logits = {}
-    for compile in ("off", "on"):
+    for compile in (False, True):
         engine, rows = Engine(model, slots=2, length=60, stop_ids=(), compile=compile), []
         settle = engine._settle
         engine._settle = lambda logits, settle=settle, rows=rows: rows.extend(logits.values()) or settle(logits)
         list(engine.run(Request(prompt, 6) for prompt in make_prompts((30, 7))))
         logits[compile] = torch.cat(rows).float()
-    assert (logits["on"] - logits["off"]).norm() <= tolerance * logits["off"].norm()
+    assert (logits[True] - logits[False]).norm() <= tolerance * logits[False].norm()
 
 
 def test_auto_compiles_where_it_saves_time():
     """Guards: a minute of compiling for one short note; a large model that is never compiled; LoRA's update lost."""
     model = fused("llama3.1")
-    assert choose_compile("auto", model, answers=1, slots=1) == "off"
-    assert choose_compile("auto", model, answers=10**7, slots=1) == "on"
-    assert choose_compile("off", model, answers=10**7, slots=1) == "off"
-    assert choose_compile("on", model, answers=1, slots=1) == "on"
+    assert not choose_compile("auto", model, answers=1, slots=1)
+    assert choose_compile("auto", model, answers=10**7, slots=1)
+    assert not choose_compile("off", model, answers=10**7, slots=1)
+    assert choose_compile("on", model, answers=1, slots=1)
     with_lora = decoder()
     add_lora(with_lora, rank=2)
     with_lora.fuse_projections()
-    assert choose_compile("auto", with_lora, answers=10**7, slots=1) == "off"
+    assert not choose_compile("auto", with_lora, answers=10**7, slots=1)
     with pytest.raises(InputError, match="--compile on: not for"):
         choose_compile("on", with_lora, answers=1, slots=1)
 
@@ -103,7 +103,7 @@ def test_without_a_compiler_passes_are_eager(monkeypatch, caplog):
     monkeypatch.setattr(compiled_step, "cache_folder", lambda: None)
     model = fused("llama3.1")
     with caplog.at_level(logging.WARNING, "minscl"):
-        assert answers_of(model, 3, "on") == answers_of(model, 3, "off")
+        assert answers_of(model, 3, True) == answers_of(model, 3, False)
     assert caplog.messages == ["minscl: decoding is not compiled, which makes it slower (no working C++ compiler)"]
 
 
@@ -113,7 +113,7 @@ def test_a_file_serves_only_the_code_it_was_compiled_for(monkeypatch, tmp_path):
     model = fused("llama3.1")
 
     def digest(rows=1, slots=1, dtype=torch.float32, **changes):
-        step = CompiledStep(fused("llama3.1", dtype), Engine(model, slots=slots, length=9, stop_ids=()).cache, True)
+        step = CompiledStep(fused("llama3.1", dtype), Engine(model, slots=slots, length=9, stop_ids=()).cache)
         return fingerprint(*step.pieces(rows)[0])
 
     digests = {digest(), digest(rows=4), digest(slots=2), digest(dtype=torch.bfloat16)}
@@ -135,7 +135,7 @@ def test_no_tensor_is_two_arguments():
     """Guards: sin taken for cos, which the same example tensor for both had made of them in compiled passes."""
     model = fused("qwen3")
     for slots in (1, 2):
-        step = CompiledStep(model, Engine(model, slots=slots, length=9, stop_ids=()).cache, True)
+        step = CompiledStep(model, Engine(model, slots=slots, length=9, stop_ids=()).cache)
         for _, (weights, *arguments) in step.pieces(4):
             tensors = [tensor.data_ptr() for tensor in (*weights.values(), *arguments) if tensor is not None]
             assert len(set(tensors)) == len(tensors)
@@ -143,7 +143,7 @@ def test_no_tensor_is_two_arguments():
 
 @pytest.mark.long
 def test_compiled_files_are_kept_and_answer_alike(tmp_path):
-    """Guards: what the compiler makes of row_step.py; a second start that compiles again; an unreadable file."""
+    """Guards: what the compiler makes of row_step.py; a second start that compiles again; a damaged file that stays."""
     program = (
         "import sys, logging; logging.basicConfig()\n"
         "from tests.test_compiled_step import answers_of, fused\n"
@@ -151,8 +151,8 @@ def test_compiled_files_are_kept_and_answer_alike(tmp_path):
         "for family, dtype in (('qwen3', torch.float32), ('llama3.1', torch.float32)):\n"
         "    model = fused(family, dtype)\n"
         "    for slots in (1, 3):\n"
-        "        eager = answers_of(model, slots, 'off')\n"
-        "        assert answers_of(model, slots, 'on', eager) == eager, (family, slots)\n"
+        "        eager = answers_of(model, slots, False)\n"
+        "        assert answers_of(model, slots, True, eager) == eager, (family, slots)\n"
     )
 
     def run():
@@ -167,4 +167,4 @@ def test_compiled_files_are_kept_and_answer_alike(tmp_path):
     for path in files:
         path.write_bytes(path.read_bytes()[:1000])
     third = run()
-    assert third.returncode == 0 and "not compiled" in third.stderr, third.stderr
+    assert third.returncode == 0 and "compiled BlockRows" in third.stderr, third.stderr

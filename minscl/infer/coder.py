@@ -23,7 +23,7 @@ from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 from minscl.infer import BATCH_SIZE
 from minscl.infer.answer import filter_by_score, read_answer
-from minscl.infer.compiled_step import choose_compile
+from minscl.infer.compiled_step import ROWS, choose_compile
 from minscl.infer.constrained import Guide
 from minscl.infer.engine import Engine, OnTokens, Request
 from minscl.infer.jobs import Job, make_jobs, slots_for
@@ -111,13 +111,15 @@ def code_notes(
     length = max(job.length for job in jobs)
     answers_per_job = [system.chains * len(job.prompts) for job in jobs]
     slots = slots_for(model, length, min(batch_size, sum(answers_per_job)), memory)
-    mode = choose_compile(compile, model, sum(answers_per_job), slots)
+    compiled = choose_compile(compile, model, sum(answers_per_job), slots)
+    if compiled and model.model.embed_tokens.weight.device.type == "cpu":
+        slots = min(slots, ROWS[-1])  # a pass of more tokens would be eager
     engine = Engine(
         model,
         slots=slots,
         length=length,
         stop_ids=tokenizer.stop_ids,
-        compile=mode,
+        compile=compiled,
         on_tokens=on_tokens,
     )
     # With several answers at once the machine is busy enough without draft tokens.

@@ -15,6 +15,7 @@ Letters: N rows, C hidden, V vocabulary, S cached positions.
 Read next: row_step.py, the functions that are compiled; engine.py, which calls a CompiledStep.
 """
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -27,7 +28,6 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
@@ -43,13 +43,7 @@ TOKENS_PER_ANSWER = 300  # of a long answer, roughly; to tell whether compiling 
 BYTES_PER_SECOND = 1e10  # that one core reads from memory, roughly
 SHARE_SAVED = 0.3  # of an eager pass, at least
 COMPILE_SECONDS = 60  # of the shapes that a run uses, at most
-IMPORT_SECONDS = 5  # of torch's compiler, which also loads what it compiled
-Compile = Literal["on", "cached", "off"]  # for Engine: "cached" uses what is on disk and compiles nothing
 LOG = logging.getLogger("minscl")
-
-
-class NotOnDisk(Exception):
-    """A shape is not in the cache folder and may not be compiled."""
 
 
 class BlockRows(nn.Module):
@@ -79,13 +73,11 @@ class HeadRows(nn.Module):
 class CompiledStep:
     """Compiled passes over the sequences of `cache`, at most 8 tokens each. The model's projections must be fused.
 
-    A shape is loaded when a pass first needs it; where it is not on disk it is compiled, if `may_compile`, and the log
-    says so. Passes of a shape that is not compiled are eager.
+    A shape is loaded when a pass first needs it; where it is not on disk it is compiled, and the log says so.
     """
 
-    def __init__(self, model, cache: KVCache, may_compile: bool):
+    def __init__(self, model, cache: KVCache):
         self.model, self.cache, self.eps = model, cache, model.config.rms_norm_eps
-        self.may_compile = may_compile
         self.blocks = [tensors_of(block) for block in model.model.layers]
         self.head = {f"norm.{name}": tensor for name, tensor in tensors_of(model.model.norm).items()}
         self.head |= {f"lm_head.{name}": tensor for name, tensor in tensors_of(model.lm_head).items()}
@@ -129,9 +121,7 @@ class CompiledStep:
         if rows not in self.passes:
             try:
                 block, head = self.pieces(rows)
-                self.passes[rows] = load(*block, self.may_compile), load(*head, self.may_compile)
-            except NotOnDisk:
-                self.passes[rows] = None
+                self.passes[rows] = load(*block), load(*head)
             except Exception as error:  # whatever torch's compiler raises, such as for a compiler that is not there
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 LOG.warning("minscl: decoding is not compiled, which makes it slower (%s)", reason[:200])
@@ -156,7 +146,7 @@ def tensors_of(module: nn.Module) -> row_step.Weights:
     return {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
 
 
-def choose_compile(choice: str, model, answers: int, slots: int) -> Compile:
+def choose_compile(choice: str, model, answers: int, slots: int) -> bool:
     """What --compile means for `answers` answers, `slots` at a time: "auto" compiles where that saves time.
 
     On a GPU, CUDA graphs for several answers at a time; one at a time has draft tokens instead. On a CPU, by the size
@@ -165,32 +155,26 @@ def choose_compile(choice: str, model, answers: int, slots: int) -> Compile:
     """
     weight = model.model.embed_tokens.weight
     if weight.device.type == "cuda":
-        return "on" if choice == "on" or choice == "auto" and slots > 1 else "off"
+        return choice == "on" or choice == "auto" and slots > 1
     fused = all(block.self_attn.is_fused and block.mlp.is_fused for block in model.model.layers)
     if weight.device.type != "cpu" or weight.dtype == torch.float64 or not fused:
         if choice == "on":
             raise InputError(
                 f"--compile on: not for {weight.device.type}, {weight.dtype} and LoRA that is not merged; leave it out"
             )
-        return "off"
-    if choice != "auto":
-        return "on" if choice == "on" else "off"
+        return False
     weights = sum(tensor.nbytes for tensor in tensors_of(model.model.layers).values())
     saved = answers * TOKENS_PER_ANSWER * SHARE_SAVED * weights / BYTES_PER_SECOND
-    return "on" if saved > COMPILE_SECONDS else "cached" if saved > IMPORT_SECONDS else "off"
+    return choice == "on" or choice == "auto" and saved > COMPILE_SECONDS
 
 
-def load(module: nn.Module, arguments: tuple, may_compile: bool) -> Callable:
-    """The compiled `module`: from the cache folder, or else compiled now.
-
-    Raises NotOnDisk where it may not be compiled, and what torch's compiler raises.
-    """
+def load(module: nn.Module, arguments: tuple) -> Callable:
+    """The compiled `module`: from the cache folder, or else compiled now. Raises what torch's compiler raises."""
     folder = cache_folder()
     path = folder / f"step-{fingerprint(module, arguments)}.pt2" if folder else None
     if path and is_own_file(path):
-        return torch._inductor.aoti_load_package(str(path))
-    if not may_compile:
-        raise NotOnDisk
+        with contextlib.suppress(RuntimeError):  # damaged: compiled again, and replaced
+            return torch._inductor.aoti_load_package(str(path))
     with tempfile.TemporaryDirectory() as name:
         compiled = compile_package(module, arguments, Path(name) / "step.pt2")
         if path:

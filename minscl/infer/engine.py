@@ -21,7 +21,7 @@ import torch
 
 from minscl.errors import InputError
 from minscl.infer.cache import KVCache
-from minscl.infer.compiled_step import Compile, CompiledStep
+from minscl.infer.compiled_step import CompiledStep
 from minscl.infer.cuda_graph import Graphs
 from minscl.infer.sequence import Generation, NotFinite, Sequence, common_prefix_length, log_sum_exp
 
@@ -49,9 +49,8 @@ class Request:
 class Engine:
     """Decodes `slots` sequences at a time, each of at most `length` tokens, prompt and answer.
 
-    compile: on a CPU, decoding passes of few tokens are compiled (compiled_step.py), or with "cached" only if they have
-    been before; on a GPU those of one token per slot are recorded as CUDA graphs (cuda_graph.py). On a CPU the model's
-    projections must be fused.
+    compile: on a CPU, decoding passes of few tokens are compiled (compiled_step.py); the projections must then be
+    fused. On a GPU those of one token per slot are recorded as CUDA graphs (cuda_graph.py).
     on_tokens: called after each pass with the index of a request and the ids of its answer so far, for an answer to be
     shown as it grows; an exception that it raises ends the run.
     `prompt_tokens` counts the tokens of all prompts, `computed_tokens` those of them that were not shared.
@@ -64,19 +63,17 @@ class Engine:
         slots: int,
         length: int,
         stop_ids,
-        compile: Compile = "off",
+        compile: bool = False,
         on_tokens: OnTokens | None = None,
     ):
         weight = model.model.embed_tokens.weight
         on_cpu = weight.device.type == "cpu"
-        grows = on_cpu and (compile != "off" or weight.dtype != torch.float32)
+        grows = on_cpu and (compile or weight.dtype != torch.float32)
         with torch.inference_mode():
             self.cache = KVCache(model.config, slots, length, device=weight.device, dtype=weight.dtype, grows=grows)
         self.model, self.stop_ids, self.on_tokens = model, frozenset(stop_ids), on_tokens
-        self.graphs = Graphs(model, self.cache) if compile == "on" and not on_cpu else None
-        self.compiled_step: CompiledStep | None = None
-        if on_cpu and compile != "off":
-            self.compiled_step = CompiledStep(model, self.cache, may_compile=compile == "on")
+        self.graphs = Graphs(model, self.cache) if compile and not on_cpu else None
+        self.compiled_step = CompiledStep(model, self.cache) if compile and on_cpu else None
         self.active: dict[int, tuple[int, Sequence]] = {}  # slot → (index of its request, its sequence)
         self.waiting: tuple[int, Sequence] | None = None  # fetched from the requests, not yet admitted
         self.prompt_tokens = self.computed_tokens = 0

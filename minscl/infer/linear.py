@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minscl.hardware import DTYPES, measure_matmul_rate
+from minscl.hardware import DTYPES, choose_float32_matmul, measure_matmul_rate
 from minscl.model.int8 import Int8Linear
 
 MIN_ROWS = 16  # of the input, from which converting the weight takes less time than it saves
+LARGE_MODEL = 2**26  # weights, from which a prompt takes longer than measuring
 MIN_SPEEDUP = 1.25  # of float32 products over bfloat16 ones, for weights to be widened
 
 
@@ -36,10 +37,13 @@ class WideningLinear(nn.Module):
 def prepare_for_inference(model: nn.Module) -> None:
     """Fuse the projections of every block and, where that is faster, widen bfloat16 weights, in place.
 
-    The model can no longer be trained or saved.
+    The model can no longer be trained or saved. For a large one it is also measured how the CPU multiplies float32
+    matrices fastest (choose_float32_matmul), which takes half a second.
     """
     model.fuse_projections()
     activations = model.model.embed_tokens.weight
+    if activations.device.type == "cpu" and sum(map(torch.numel, model.parameters())) > LARGE_MODEL:
+        choose_float32_matmul(torch.float32)
     if activations.device.type != "cpu" or activations.dtype != torch.bfloat16 or not float32_is_faster():
         return
     for parent in list(model.modules()):

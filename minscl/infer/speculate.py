@@ -16,7 +16,8 @@ from minscl.data.icd import CodeBook
 from minscl.data.parse_line import CANONICAL
 from minscl.data.prompts import one_line
 
-NGRAMS = ((2, 8), (1, 4))  # (tokens to match, draft tokens), the more reliable first
+# (tokens to match, draft tokens), the more reliable first; with the token before, 8 or 4: a compiled pass
+NGRAMS = ((2, 7), (1, 3))
 CODE_TOKENS = 12  # a line break, or a bracket and a space, and a code have fewer tokens
 # A code just written: "[1] I10" → "] I10", group 1 "] ", group 2 "I10"; in the earlier order "\nI10", group 1 "\n".
 _CODE = re.compile(rf"(\n|\] )({CANONICAL}) ?\Z")
