@@ -127,7 +127,8 @@ def model_export(folder, tmp_path, shards=False) -> Scenario:
 
     def run(root, acknowledge):
         with replaced(load, "SHARD_BYTES", 10**5 if shards else 10**9):
-            export.export(export.ExportConfig(str(folder), str(tmp_path / "adapter"), str(root / "merged")))
+            settings = {"model": str(folder), "adapter": str(tmp_path / "adapter"), "out": str(root / "merged")}
+            export.export(export.ExportConfig(**settings))
 
     def go_on(root):
         if not (root / "merged" / "config.json").exists():
