@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 
+from benchmarks.models import LLAMA_8B
 from minscl import train
 from minscl.config import PRESETS, parse_run
 from minscl.data.packing import pack
@@ -20,20 +21,6 @@ from tests.tiny_training import metrics, run_config, run_flags, train_here
 
 pytestmark = pytest.mark.usefixtures("fast_measurement")
 
-LLAMA_8B = {
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 131072,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 500000.0,
-    "tie_word_embeddings": False,
-    "vocab_size": 128256,
-    "torch_dtype": "bfloat16",
-}
 CASES = [Sample((1,) * 3500 + (number,) * 200, (3,) * 300, "document") for number in range(20)]  # 4,000 tokens each
 
 
