@@ -22,7 +22,7 @@ from minscl.errors import InputError
 SCL = "scl"
 HEADS = PLM_ICD, PLM_CA, GKI_ICD = ("plm-icd", "plm-ca", "gki-icd")  # the systems of heads/
 # What only a head's training reads.
-HEAD_FIELDS = ("system", "window", "bidirectional")
+HEAD_FIELDS = ("system", "window", "bidirectional", "freeze")
 WEIGHTS = ("", "int8")  # choices of --weights: as stored; model/int8.py
 AUTO, ON, OFF = RECOMPUTE = ("auto", "on", "off")
 DEMO = Path(__file__).parent / "demo"  # the embedded model, its adapter and a few training samples
@@ -54,6 +54,7 @@ class RunConfig:
     patience: int = flag(0, "stop after so many validations in a row that are not the best so far; 0: never", minimum=0)
     window: int = flag(512, "heads: tokens of a window; a longer note is read in overlapping windows", minimum=8)
     bidirectional: bool = flag(False, "heads: every token of a window attends to all of it, not only backwards")
+    freeze: bool = flag(False, "heads: train the head alone; the decoder reads each note once, so epochs are cheap")
     out: str = flag("runs/scl", "folder of the adapter, the metrics and the checkpoints", role="output folder")
     resume: bool = flag(False, "continue from the newest checkpoint in --out")
     rank: int = flag(8, "LoRA rank", minimum=1, maximum=65_536)

@@ -1,7 +1,8 @@
 """The rows of the paper's Table 1: how each system codes notes, and what it is trained on.
 
     zero-shot    cot, cot-sc, mac, clh                  the model without an adapter
-    trained      sft, plm-icd, plm-ca, gki-icd, lookup  here, on the documents of SCL's adapter (compare_data.py)
+    trained      sft, plm-icd, plm-ca, gki-icd, lookup  here, on the documents of SCL's adapter (compare_data.py);
+                 sft-int8                               sft with frozen weights in int8
     SCL          scl, scl-evidence, scl-verify          the adapter of --adapter; generate's defaults
 
 Read next: compare.py.
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from minscl.config import HEADS
 
-SCL, SFT, LOOKUP = "scl", "sft", "lookup"
+SCL, SFT, SFT_INT8, LOOKUP = "scl", "sft", "sft-int8", "lookup"
 OWN, NONE, GOLD = "own", "none", "gold"
 NO_ADAPTER = ("--adapter", "none", "--no-calibration")
 
@@ -33,6 +34,7 @@ ROWS = (
     Row("mac", "MAC", ("--system", "mac", *NO_ADAPTER)),
     Row("clh", "CLH", ("--system", "clh", *NO_ADAPTER)),
     Row(SFT, "SFT", ("--system", "sft"), NONE),
+    Row(SFT_INT8, "SFT, int8 base", ("--system", "sft", "--weights", "int8"), NONE),
     Row("plm-icd", "PLM-ICD", ("--system", "plm-icd")),
     Row("plm-ca", "PLM-CA", ("--system", "plm-ca")),
     Row("gki-icd", "GKI-ICD", ("--system", "gki-icd")),
@@ -89,7 +91,7 @@ def generate_command(row: Row, setup: Setup, folder: Path) -> list[str]:
     command += ["--model", setup.model]
     if row.name in HEADS:
         return [*command, "--heads", str(setup.trained(row))]
-    if row.name == SFT:
+    if row.name in (SFT, SFT_INT8):
         return [*command, "--adapter", str(setup.trained(row))]
     if row.flags[-len(NO_ADAPTER) :] != NO_ADAPTER and setup.adapter:
         command += ["--adapter", setup.adapter]

@@ -309,3 +309,17 @@ def test_what_cannot_be_trained_is_said(training_folder, documents, tmp_path, ca
     (tmp_path / "old" / "head.json").write_text("{}")
     assert train_here(*flags, "--out", tmp_path / "old") == 2
     assert "already has head.json" in capsys.readouterr().err
+
+
+def test_a_frozen_decoder(trained, training_folder, documents, tmp_path):
+    """Guards: --freeze that trains LoRA, states of another note or window, a resumed run that goes another way."""
+    changes = dict(freeze=True, epochs=40, lr=2e-2, batch_size=4)
+    out = train_head(head_config(training_folder, tmp_path / "frozen", documents, **changes))
+    losses = [record["loss"] for record in metrics(out)]
+    assert losses[0] == metrics(trained)[0]["loss"] and losses[-1] < losses[0] / 10
+    adapter = load_file(out / "adapter_model.safetensors")
+    assert all(not tensor.any() for name, tensor in adapter.items() if "lora_B" in name)
+    coder = load(training_folder, out)
+    assert codes_of(code_with_head(coder, notes_of(), CodeBook.load())) == [codes for _, _, codes in DOCUMENTS]
+    with pytest.raises(InputError, match="freeze"):
+        train_head(head_config(training_folder, out, documents, **changes | dict(freeze=False, resume=True)))

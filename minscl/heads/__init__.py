@@ -7,7 +7,8 @@
     gki-icd   plm-ca trained on descriptions, synonyms, hierarchy (Zhang 2025)      knowledge.py
 
 deviates, all three: their encoder is a RoBERTa pretrained on clinical text, all of whose weights are trained; here it
-is the decoder, trained through LoRA, causal or (--bidirectional) with the same weights attending to both sides.
+is the decoder, trained through LoRA or left as it is (frozen.py), causal or (--bidirectional) with the same weights
+attending to both sides.
 
 Read next: label_attention.py; windows.py for the hidden states; train.py and predict.py.
 """

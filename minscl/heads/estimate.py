@@ -4,6 +4,7 @@
 
 N: weights of the decoder's blocks, as in training/estimate.py, whose constants these are. L labels, T tokens of a note,
 C hidden: scores and weighted states of every label are two matrix products, with gradients six of 2 L T C operations.
+With --freeze the decoder reads each note once, forwards only, and each epoch gki-icd's guidance.
 
 Read next: train.py.
 """
@@ -29,11 +30,12 @@ def estimate_seconds(
     with torch.device("meta"):
         weights = sum(parameter.numel() for parameter in Decoder(model_config).model.layers.parameters())
     query_size = model_config.num_attention_heads * model_config.head_dim
-    operations = 0.0
+    decoder = head = 0.0  # operations of an epoch, with gradients
     for tokens in lengths:
         computed = window_tokens(tokens, config.window)
-        operations += 4 * weights * computed
-        operations += 12 * model_config.num_hidden_layers * query_size * computed * min(config.window, tokens)
-        operations += 12 * labels * model_config.hidden_size * tokens
-    operations *= config.epochs * (GUIDANCE if config.system == GKI_ICD else 1.0)
-    return operations / (matmul_rate * EFFICIENCY)
+        decoder += 4 * weights * computed
+        decoder += 12 * model_config.num_hidden_layers * query_size * computed * min(config.window, tokens)
+        head += 12 * labels * model_config.hidden_size * tokens
+    texts = GUIDANCE if config.system == GKI_ICD else 1.0
+    passes = (1 + config.epochs * (texts - 1)) / 2 if config.freeze else config.epochs * texts
+    return (decoder * passes + head * config.epochs * texts) / (matmul_rate * EFFICIENCY)

@@ -4,7 +4,7 @@ Read next: windows.py for the hidden states; train.py and predict.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -19,8 +19,9 @@ from minscl.model import Decoder
 
 @dataclass(frozen=True)
 class HeadModel:
-    """`head` over the hidden states of `decoder`; `labels`: the codes of its rows, in order; the rest as for
-    windows.hidden_states."""
+    """`head` over the hidden states of `decoder`; `labels`: the codes of its rows, in order; `window`, `bidirectional`:
+    as for windows.hidden_states; `states`: token ids of a text → its hidden states, where they are known (frozen.py).
+    """
 
     system: str
     decoder: Decoder
@@ -28,11 +29,16 @@ class HeadModel:
     labels: tuple[str, ...]
     window: int
     bidirectional: bool = False
+    states: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict)
+
+    def hidden(self, ids: list[int]) -> torch.Tensor:
+        """The hidden states (T, C) of a text, in the decoder's dtype."""
+        known = self.states.get(tuple(ids))
+        return hidden_states(self.decoder, ids, self.window, self.bidirectional) if known is None else known
 
     def __call__(self, ids: list[int]) -> HeadOutput:
         """The output for one note of T tokens: logits (L,), attention (L, T), label_vectors (L, C); differentiable."""
-        hidden = hidden_states(self.decoder, ids, self.window, self.bidirectional)  # (T, C)
-        return self.head(hidden.to(next(self.head.parameters()).dtype))
+        return self.head(self.hidden(ids).to(next(self.head.parameters()).dtype))
 
 
 def make_head(system: str, hidden_size: int, labels: Sequence[str], seed: int = 0) -> nn.Module:

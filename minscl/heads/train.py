@@ -3,7 +3,7 @@
     step of 16 notes → each: windows → hidden states → head → BCE, the mean over all codes → the mean over the notes
 
 The loop, its schedule, checkpoints, progress and resume are those of LoRA training (training/loop.py, task.py); the
-samples and the loss alone are of this file. A note's backward pass follows its forward pass, so one note's states exist
+samples and the loss alone are of this file; with --freeze the head alone is trained (frozen.py). A note's backward pass follows its forward pass, so one note's states exist
 at a time. deviates from all three systems: LoRA and the head are trained at one learning rate, with a cosine decay;
 theirs train the whole encoder, with a linear one.
 
@@ -29,6 +29,7 @@ from minscl.files import lock_folder, remove_file
 from minscl.hardware import choose_device
 from minscl.heads.estimate import estimate_seconds
 from minscl.heads.folder import HeadSettings, save_head
+from minscl.heads.frozen import freeze_decoder
 from minscl.heads.head_model import HeadModel, check_window, make_head, probabilities
 from minscl.heads.knowledge import (
     CONSISTENCY,
@@ -116,6 +117,8 @@ def train_head(config: RunConfig) -> Path:
         model = HeadModel(config.system, decoder, head, labels, config.window, config.bidirectional)
         if config.system == GKI_ICD:
             initialise_from_descriptions(model, tokenizer, codebook)
+        if config.freeze:
+            freeze_decoder(model, notes)
         guide = make_guide(labels, tokenizer, codebook) if config.system == GKI_ICD else None
         run_steps(head_task(model, notes, validation, tokenizer, config, dtype, guide), config, device, group)
     return out
@@ -150,7 +153,7 @@ def head_task(
     guide: Guide | None = None,
 ) -> Task:
     """What training.task.run_steps trains and writes: LoRA and the head of `model`. `guide`: gki-icd's."""
-    parameters = dict(lora_parameters(model.decoder))
+    parameters = {} if config.freeze else dict(lora_parameters(model.decoder))
     parameters |= {f"head.{name}": parameter for name, parameter in model.head.named_parameters()}
 
     def build_step(indices: list[int], number: int) -> HeadStep:
