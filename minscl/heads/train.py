@@ -3,9 +3,9 @@
     step of 16 notes → each: windows → hidden states → head → BCE, the mean over all codes → the mean over the notes
 
 The loop, its schedule, checkpoints, progress and resume are those of LoRA training (training/loop.py, task.py); the
-samples and the loss alone are of this file; with --freeze the head alone is trained (frozen.py). A note's backward pass follows its forward pass, so one note's states exist
-at a time. deviates from all three systems: LoRA and the head are trained at one learning rate, with a cosine decay;
-theirs train the whole encoder, with a linear one.
+samples and the loss alone are of this file; with --freeze the head alone is trained (frozen.py). A note's backward pass
+follows its forward pass, so one note's states exist at a time. deviates from all three systems: LoRA and the head are
+trained at one learning rate, with a cosine decay; theirs train the whole encoder, with a linear one.
 
 Read next: ../training/task.py; knowledge.py for gki-icd; folder.py for what is written.
 """
