@@ -84,7 +84,7 @@ class CompiledStep:
         self.passes: dict[int, tuple[Callable, Callable] | None] = {}  # rows → (block, head), or None: eager
 
     def __call__(self, pending: list[list[int]], drafts: list[list[int]]) -> list[torch.Tensor] | None:
-        """As engine.decode_step: append to slot b its pending tokens and its draft; float32 logits (1 + draft, V) each.
+        """As passes.decode_step: append to slot b its pending tokens and its draft; float32 logits (1 + draft, V) each.
 
         None, with nothing appended, for a pass that is not compiled: one of more than 8 tokens, or no compiler.
         """
