@@ -1,6 +1,6 @@
 """The flags of `generate`, in the dataclass that holds their defaults, and what of them decides about the codes.
 
-Read next: generate.py.
+Read next: generate.py; chosen_system.py, which follows them.
 """
 
 import dataclasses
@@ -201,11 +201,6 @@ class GenerateConfig:
             )
         device, memory = process.choose_device(self.device, self.memory)
         return dataclasses.replace(self, device=device, memory=memory)
-
-    @property
-    def needs_weights(self) -> bool:
-        """Whether a local model answers."""
-        return not self.endpoint and (self.system not in (LOOKUP, *HEADS) or self.verify)
 
     @property
     def is_grounded(self) -> bool:
