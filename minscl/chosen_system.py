@@ -1,4 +1,4 @@
-"""The system that `generate --system` chooses: what decides about its codes, and notes → coded documents.
+"""The system that `generate --system` chooses: what determines its codes, and notes → coded documents.
 
 A local model or a server codes by SCL or by a baseline of one answer; dialogues, heads and the look-up of phrases have
 modules of their own. `--verify` then questions a model about the codes of any of them.
@@ -9,12 +9,12 @@ infer/systems/lookup.py, the baseline without a model; heads/predict.py.
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
 from minscl.config import HEADS
-from minscl.data.calibration import VERIFIED, threshold
+from minscl.data.calibration import VERIFIED
 from minscl.data.checks import check_document
 from minscl.data.icd import CodeBook
 from minscl.data.notes import Skip
@@ -22,7 +22,7 @@ from minscl.data.types import CodedDocument, Note
 from minscl.generate_config import GenerateConfig, settings_of
 from minscl.hardware import choose_device, default_cache_bytes, memory_errors
 from minscl.heads.predict import code_with_head, head_settings, load_coder
-from minscl.infer.answer import filter_by_score
+from minscl.infer.answer import finish_document
 from minscl.infer.asker import EndpointAsker, LocalAsker
 from minscl.infer.coder import code_notes
 from minscl.infer.endpoint import EndpointLLM
@@ -57,7 +57,7 @@ class ChosenSystem:
         self.served = ServedModel(config.model, self._connect()) if config.is_served else None
 
     def settings(self) -> dict[str, str]:
-        """What decides about the codes: CodedDocument.coded_with. A server is asked what it can do.
+        """What determines the codes: CodedDocument.coded_with. A server is asked what it can do.
 
         Raises InputError for a missing or damaged folder or file, and where the server cannot be asked.
         """
@@ -90,7 +90,8 @@ class ChosenSystem:
             coded = code_with_head(coder, notes, codebook, skip)
         elif config.system in DIALOGUES:
             dialogue = dialogue_of(config.system, codebook)
-            coded = self._finish(run_dialogues(dialogue, notes, self.asker, config.batch_size, skip))
+            answered = run_dialogues(dialogue, notes, self.asker, config.batch_size, skip)
+            coded = (finish_document(item, codebook, self.calibration, config.min_score) for item in answered)
         elif self.served:
             coded = self._code_on_server(self.served, notes, skip)
         else:
@@ -140,13 +141,6 @@ class ChosenSystem:
             min_score=self.config.min_score,
             passage=self.config.passage,
         )
-
-    def _finish(self, documents: Iterable[CodedDocument]) -> Iterator[CodedDocument]:
-        """A dialogue's documents as code_notes finishes its own: calibrated, without low scores, checked."""
-        for document in documents:
-            document = self.calibration.apply(document) if self.calibration else document
-            document = filter_by_score(document, threshold(self.calibration, self.config.min_score))
-            yield check_document(document, self.codebook)
 
     @functools.cached_property
     def pretrained(self) -> tuple[Decoder, Tokenizer]:

@@ -89,7 +89,7 @@ def read_matching_settings(choice: HeadChoice) -> HeadSettings:
 
 
 def head_settings(choice: HeadChoice, dtype: torch.dtype, codebook: CodeBook) -> dict[str, str]:
-    """What decides about the codes, as generate_config.settings_of says it for an LLM. Raises InputError."""
+    """What determines the codes, as generate_config.settings_of says it for an LLM. Raises InputError."""
     settings, folder = read_matching_settings(choice), Path(choice.folder)
     return {
         "system": choice.system,

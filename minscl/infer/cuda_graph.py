@@ -7,7 +7,7 @@ slots and each width when it is first needed; the log says how long each took. W
 eagerly, which the tests use.
 
 Letters: B slots, S cached positions, C hidden, V vocabulary.
-Read next: engine.py, which asks for passes.
+Read next: passes.py, the same pass without a recording.
 """
 
 import logging
