@@ -25,9 +25,10 @@ from minscl.config import DEMO
 from minscl.data.types import CodedDocument, Note
 from minscl.infer.cache import KVCache
 from minscl.infer.constrained import Guide
-from minscl.infer.engine import Engine, Request, decode_step
+from minscl.infer.engine import Engine, Request
 from minscl.infer.jobs import MAX_NEW_TOKENS, note_prompt
 from minscl.infer.linear import prepare_for_inference
+from minscl.infer.passes import decode_step
 from minscl.infer.sequence import Generation
 from minscl.infer.speculate import Drafter
 from minscl.pretrained import load_pretrained

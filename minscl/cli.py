@@ -22,14 +22,13 @@ import dataclasses
 import math
 import os
 import re
-import sys
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Protocol, TypeVar
 
-from minscl.errors import InputError, is_text, printable
+from minscl.errors import InputError, is_text
 from minscl.files import output_path, path_kind, same_file
 from minscl.settings import MAX_INTEGER
 
@@ -234,21 +233,3 @@ def require(path: str, flag: str) -> Path:
         "--spans": f"make it: python -m minscl.expand gold --out {path} (or name another file)",
     }.get(flag, "name a file or folder that exists")
     raise InputError(f"{flag} {path}: no such file or folder; {remedy}")
-
-
-def format_counts(rows: Iterable[tuple[str, int]]) -> str:
-    """(name, number) rows as aligned lines."""
-    rows = list(rows)
-    width = max((len(name) for name, _ in rows), default=0)
-    return "\n".join(f"{name:{width}}  {number:>7,}" for name, number in rows)
-
-
-def warn(line: str) -> None:
-    """Print a warning on stderr."""
-    print(f"minscl: warning: {printable(line)}", file=sys.stderr)
-
-
-def print_written(out: str, rows, *texts: str) -> None:
-    """Print (name, number) rows and `texts` on stdout, the name of the file on stderr."""
-    print(format_counts(rows), *texts, sep="\n\n")
-    print(f"written to {out}", file=sys.stderr)

@@ -14,8 +14,7 @@ import sys
 import textwrap
 from collections import Counter
 
-from minscl.cli import format_counts, warn
-from minscl.command import print_json
+from minscl.command import format_counts, print_json, warn
 from minscl.data.icd import CodeBook
 from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE, Edition, read_edition
 from minscl.data.icd.lookup import (

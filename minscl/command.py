@@ -1,4 +1,4 @@
-"""What surrounds a command: one line for whatever ends it, an exit status, and standard streams that may be odd.
+"""What surrounds a command: its output, one line for whatever ends it, an exit status, and odd standard streams.
 
     if __name__ == "__main__":
         run_command(main)
@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TextIO
 
 from minscl.errors import UNPRINTABLE, InputError, printable
@@ -27,6 +27,24 @@ def print_json(value: Any) -> None:
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     text = json.dumps(value, ensure_ascii=not is_utf8)
     print(UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text), flush=True)
+
+
+def format_counts(rows: Iterable[tuple[str, int]]) -> str:
+    """(name, number) rows as aligned lines."""
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"{name:{width}}  {number:>7,}" for name, number in rows)
+
+
+def warn(line: str) -> None:
+    """Print a warning on stderr."""
+    print(f"minscl: warning: {printable(line)}", file=sys.stderr)
+
+
+def print_written(out: str, rows, *texts: str) -> None:
+    """Print (name, number) rows and `texts` on stdout, the name of the file on stderr."""
+    print(format_counts(rows), *texts, sep="\n\n")
+    print(f"written to {out}", file=sys.stderr)
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:

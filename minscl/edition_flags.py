@@ -13,7 +13,8 @@ Read next: data/icd/editions.py.
 import os
 from typing import Any, Protocol
 
-from minscl.cli import flag, warn
+from minscl.cli import flag
+from minscl.command import warn
 from minscl.data.icd import CodeBook
 from minscl.data.icd.editions import BUNDLED, DEFAULT, VARIABLE
 

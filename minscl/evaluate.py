@@ -18,9 +18,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from minscl.cli import parse_flags, require, warn
+from minscl.cli import parse_flags, require
 from minscl.collection import collection_paused
-from minscl.command import print_json, run_command
+from minscl.command import print_json, run_command, warn
 from minscl.data.calibration import PASSAGE, decoding_name, settings_to_calibrate, write_calibration
 from minscl.data.corpora.mdace_charts import read_charts
 from minscl.data.icd import CodeBook

@@ -22,9 +22,9 @@ expand_corpora.py and code_set.py for the other sub-commands.
 
 from typing import Any
 
-from minscl.cli import Parser, add_flags, format_counts, make_config, print_written, require, warn
+from minscl.cli import Parser, add_flags, make_config, require
 from minscl.code_set import lookup, official, show_edition
-from minscl.command import print_json, run_command
+from minscl.command import format_counts, print_json, print_written, run_command, warn
 from minscl.config import DEMO
 from minscl.data.coded_records import read_documents, read_pairs
 from minscl.data.icd.index_tables import TABLES

@@ -6,7 +6,7 @@ Read next: data/corpora/, one module for each corpus.
 import itertools
 import sys
 
-from minscl.cli import format_counts, print_written, warn
+from minscl.command import format_counts, print_written, warn
 from minscl.data.corpora.aci_bench import aci_documents, aci_notes
 from minscl.data.corpora.codiesp import codiesp_documents, codiesp_notes
 from minscl.data.corpora.codiesp_english import SHIPPED, codiesp_english_documents

@@ -71,7 +71,7 @@ def _open_folder(path: Path) -> int:
 
 
 def _exchange(temporary: Path, target: Path, aside: Path) -> None:
-    """Put `temporary` in the place of the folder `target` and that in its; on an exception both are as they were."""
+    """Exchange the folders `temporary` and `target`; on an exception both are as they were."""
     try:
         disk.exchange(temporary, target)
     except OSError as error:
@@ -87,7 +87,10 @@ def _exchange(temporary: Path, target: Path, aside: Path) -> None:
 
 
 def _set_aside(temporary: Path, target: Path, aside: Path) -> None:
-    """The same in steps, but the earlier folder is removed; between the first two there is no `target`."""
+    """As _exchange, where names cannot be exchanged; the earlier folder is then removed.
+
+    Between the first two steps there is no `target`.
+    """
     disk.rename(target, aside)
     try:
         disk.rename(temporary, target)

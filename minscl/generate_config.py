@@ -1,6 +1,6 @@
-"""The flags of `generate`, in the dataclass that holds their defaults, and what of them decides about the codes.
+"""The flags of `generate`, in the dataclass that holds their defaults, and which of them determine the codes.
 
-Read next: generate.py.
+Read next: generate.py; chosen_system.py, which follows them.
 """
 
 import dataclasses
@@ -151,11 +151,8 @@ class GenerateConfig:
     def _check_dialogue(self) -> None:
         """Raises InputError for flags that do not go with --endpoint or with a system of several questions."""
         if self.system in DIALOGUES:
-            for name, value in (
-                ("--evidence", self.evidence),
-                ("--free", self.free),
-                ("--compile", self.compile != "auto"),
-            ):
+            refused = (("--evidence", self.evidence), ("--free", self.free), ("--compile", self.compile != "auto"))
+            for name, value in refused:
                 if value:
                     raise InputError(f"--system {self.system} {name}: it has no such choice; leave {name} out")
         if not self.endpoint:
@@ -203,11 +200,6 @@ class GenerateConfig:
         return dataclasses.replace(self, device=device, memory=memory)
 
     @property
-    def needs_weights(self) -> bool:
-        """Whether a local model answers."""
-        return not self.endpoint and (self.system not in (LOOKUP, *HEADS) or self.verify)
-
-    @property
     def is_grounded(self) -> bool:
         """Whether decoding is grounded: SCL without --free, by the local decoder."""
         return self.system == "scl" and not self.free and not self.endpoint
@@ -240,7 +232,7 @@ def settings_of(
     calibration: Calibration | None,
     grounded: str = "",
 ) -> dict[str, str]:
-    """What decides about the codes, but for the note and human evidence: CodedDocument.coded_with.
+    """What determines the codes, but for the note and human evidence: CodedDocument.coded_with.
 
     `weights`: describe_weights of the model; `grounded`: what a server can do (served.py), "" for the local decoder.
     Without --batch-size, --memory, --compile and --device, which change no more than the last digits of scores.

@@ -16,7 +16,8 @@ from minscl.errors import InputError
 from minscl.files import path_kind
 from minscl.hardware import choose_device
 from minscl.lora import adapter_update, load_adapter, merge_lora
-from minscl.lora.peft_io import CONFIG_FILE, TENSOR_FILE
+from minscl.lora.adapter_config import CONFIG_FILE
+from minscl.lora.peft_io import TENSOR_FILE
 from minscl.model import Decoder, Tokenizer, load_model, load_tokenizer, read_config
 from minscl.model.config import INT8
 from minscl.model.digest import folder_digest

@@ -64,10 +64,12 @@ def embedded():
 @pytest.fixture(scope="session")
 def generate(packed_code_set):
     """generate(*arguments, cwd=None): `minscl.generate` in this process; the models that it loads are kept."""
+    from minscl import chosen_system
     from minscl import generate as command
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "load_pretrained", functools.lru_cache(maxsize=2)(command.load_pretrained))
+        load = functools.lru_cache(maxsize=2)(chosen_system.load_pretrained)
+        patch.setattr(chosen_system, "load_pretrained", load)
         yield functools.partial(call_command, command.main)
 
 

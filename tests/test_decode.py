@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from minscl.infer.cache import KVCache
 from minscl.infer.decode import generate, greedy
-from minscl.infer.engine import decode_step, prefill
+from minscl.infer.passes import decode_step, prefill
 from minscl.lora import add_lora, lora_parameters
 from minscl.model import ops
 from minscl.model.ops import attention, causal_attention, chunked_attention, continued_attention
@@ -176,18 +176,23 @@ def test_several_tokens_at_once_see_what_they_would_one_by_one():
         caches[1].append_padded([[1, 2], [1, 2]])
 
 
-def test_slots_may_read_different_numbers_of_tokens():
-    """Guards: padding written over a token, or a slot's logits taken after its padding."""
+@pytest.mark.parametrize("drafted", [False, True])
+def test_slots_may_read_different_numbers_of_tokens(drafted):
+    """Guards: packed tokens in another slot; where there are drafts, padding written over a token, or a slot's logits
+    taken after its padding."""
     model, prompts = decoder(), make_prompts((3, 6))
     cache = KVCache(model.config, 2, 12, device="cpu", dtype=torch.float32)
     expected_ids = [list(prompt) for prompt in prompts]
     with torch.no_grad():
         read_prompts(model, prompts, cache)
-        for pending in ([[5], [6, 7, 8, 9]], [[10, 11, 12, 13], [14]], [[15, 16], [17]]):  # slot 1 is full at the end
-            logits = torch.cat(decode_step(model, pending, NO_DRAFTS[:2], cache))
+        for parts in ([[5], [6, 7, 8, 9]], [[10, 11, 12, 13], [14]], [[15, 16], [17]]):  # slot 1 is full at the end
+            pending = [part[:1] for part in parts] if drafted else parts
+            drafts = [part[1:] for part in parts] if drafted else NO_DRAFTS[:2]
+            logits = decode_step(model, pending, drafts, cache)
             for slot, ids in enumerate(expected_ids):
-                ids += pending[slot]
-                torch.testing.assert_close(logits[slot], model(torch.tensor([ids]))[0, -1], atol=1e-4, rtol=0)
+                ids += parts[slot]
+                expected = model(torch.tensor([ids]))[0, -1 - len(drafts[slot]) :]
+                torch.testing.assert_close(logits[slot], expected, atol=1e-4, rtol=0)
     assert cache.ids == expected_ids
 
 

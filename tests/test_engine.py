@@ -14,7 +14,7 @@ from minscl.data.types import Note
 from minscl.errors import InputError
 from minscl.infer import cache as cache_module
 from minscl.infer import cuda_graph as cuda_graph_module
-from minscl.infer import engine as engine_module
+from minscl.infer import passes
 from minscl.infer.cache import KVCache
 from minscl.infer.coder import code_notes
 from minscl.infer.decode import generate, greedy
@@ -46,13 +46,13 @@ def test_an_answer_is_the_one_its_prompt_gets_alone(prompts, slots, tokens_a_pas
     under wrong indices, and keys lost, or padding seen, where the cache grows (not in float32, so in float64)."""
     model = MODEL64 if grows else MODEL
     requests = [Request(SHARED[:shared] + own, max_new_tokens) for shared, own, max_new_tokens in prompts]
-    before = engine_module.MAX_PREFILL_TOKENS, cache_module.CACHE_GROWTH
-    engine_module.MAX_PREFILL_TOKENS, cache_module.CACHE_GROWTH = tokens_a_pass, growth
+    before = passes.MAX_PREFILL_TOKENS, cache_module.CACHE_GROWTH
+    passes.MAX_PREFILL_TOKENS, cache_module.CACHE_GROWTH = tokens_a_pass, growth
     try:
         engine = Engine(model, slots=slots, length=90, stop_ids=STOP_IDS)
         answers = dict(engine.run(iter(requests)))
     finally:
-        engine_module.MAX_PREFILL_TOKENS, cache_module.CACHE_GROWTH = before
+        passes.MAX_PREFILL_TOKENS, cache_module.CACHE_GROWTH = before
     assert sorted(answers) == list(range(len(requests))) and not engine.active and engine.cache.grows == grows
     for index, request in enumerate(requests):
         answer = answers[index]

@@ -13,8 +13,7 @@ import torch
 from benchmarks import gpu, gpu_checks
 from minscl.data.packing import pack
 from minscl.data.sample_types import Sample
-from minscl.infer import cuda_graph
-from minscl.infer import engine as engine_module
+from minscl.infer import cuda_graph, passes
 from minscl.infer.engine import Engine, Request
 from minscl.lora import add_lora, lora_parameters
 from minscl.model import flex, load_model, save_model
@@ -91,7 +90,7 @@ def test_a_training_step_on_a_gpu(pretended, tmp_path):
 def test_answers_on_a_gpu(pretended, monkeypatch, tmp_path, cuda_graphs):
     """Guards: tokens, slots, positions or masks of a pass over the cache left on the CPU. Prompts take several passes,
     slots are reused and moved, and one token a slot is a CUDA graph's pass (computed)."""
-    monkeypatch.setattr(engine_module, "MAX_PREFILL_TOKENS", 24)
+    monkeypatch.setattr(passes, "MAX_PREFILL_TOKENS", 24)
     monkeypatch.setattr(cuda_graph, "WIDTH_STEP", 16)
     model, on_gpu = both("llama3.1", tmp_path)
     prompts = make_prompts([40, 5, 17, 64, 33, 2, 21])

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from minscl import generate as command
+from minscl import chosen_system
 from minscl.data.calibration import settings_to_calibrate
 from minscl.data.icd import CodeBook
 from minscl.data.types import CodedDocument
@@ -54,7 +54,7 @@ class Server(BaseHTTPRequestHandler):
 @pytest.fixture
 def note_folder(tmp_path, monkeypatch):
     (tmp_path / "note.txt").write_text(NOTE)
-    monkeypatch.setattr(command, "Retriever", Lookup)
+    monkeypatch.setattr(chosen_system, "Retriever", Lookup)
     return tmp_path
 
 
@@ -87,7 +87,7 @@ def test_a_server_codes_a_note(note_folder, generate):
     flags = ("--system", "clh", "--endpoint", url, "--served-model", "big", "--json")
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(command, "load_pretrained", lambda *_, **__: pytest.fail("a local model is loaded"))
+            patch.setattr(chosen_system, "load_pretrained", lambda *_, **__: pytest.fail("a local model is loaded"))
             document = read(generate("note.txt", *flags, cwd=note_folder))
     finally:
         server.shutdown()

@@ -212,7 +212,7 @@ PEFT_KINDS = {
 
 @pytest.mark.parametrize("field", PEFT_KINDS)
 def test_other_kinds_of_peft_adapters_are_refused(field, tmp_path):
-    """Guards: a setting in peft_io.ACCEPTED that PEFT spells otherwise."""
+    """Guards: a setting in adapter_config.ACCEPTED that PEFT spells otherwise."""
     torch.manual_seed(0)
     targets = ["k_proj"] if field == "lora_bias" else ["q_proj", "v_proj"]
     family = "qwen2" if field == "lora_bias" else "llama"  # a LoRA bias needs a base bias
@@ -225,7 +225,7 @@ def test_other_kinds_of_peft_adapters_are_refused(field, tmp_path):
 
 
 def test_a_plain_peft_adapter_of_this_release_is_accepted(tmp_path):
-    """Guards: a default that this release of PEFT writes and peft_io refuses."""
+    """Guards: a default that this release of PEFT writes and adapter_config refuses."""
     config = peft.LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM")
     model = FAMILIES["llama"]()
     peft.get_peft_model(copy.deepcopy(model), config).save_pretrained(tmp_path)

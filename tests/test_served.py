@@ -214,7 +214,7 @@ def test_transient_faults_are_waited_out_and_order_is_kept(tokenizer, folder, no
 def test_a_server_that_dies_loses_no_answer(tokenizer, folder, notes, generate, tmp_path, monkeypatch):
     """Guards: a traceback, answers beside the failing one lost, notes asked again that are coded, a note's text in the
     message."""
-    monkeypatch.setattr("minscl.generate.EndpointLLM", functools.partial(EndpointLLM, retries=0))
+    monkeypatch.setattr("minscl.chosen_system.EndpointLLM", functools.partial(EndpointLLM, retries=0))
     write_notes(notes, [f"Mr Secret, {number} days. {TEXTS[0]}" for number in range(8)])
     out = tmp_path / "coded.jsonl"
     with completion_server(tokenizer, scripted(tokenizer), script=[None, None, None, 500]) as server:

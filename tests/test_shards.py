@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from minscl import chosen_system
 from minscl import generate as command
 from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog, read_log
@@ -117,13 +118,13 @@ def test_a_later_run_codes_only_what_a_dead_process_has_not(notes, tmp_path, run
 
 def spy_on_coding(monkeypatch) -> list[str]:
     """The ids of all notes that are coded from now on."""
-    coded, original = [], command.look_up_notes
+    coded, original = [], chosen_system.look_up_notes
 
     def look_up_notes(table, notes, *arguments):
         coded.extend(note.id for note in notes)
         return original(table, notes, *arguments)
 
-    monkeypatch.setattr(command, "look_up_notes", look_up_notes)
+    monkeypatch.setattr(chosen_system, "look_up_notes", look_up_notes)
     return coded
 
 

@@ -117,7 +117,7 @@ class CodedDocument:
     Set on predictions only: `output`, the raw generation; `warnings`; `truncated`, how many answers (one, or the
     chains of cot-sc) stopped at their length limit; `continued`, whether `output` continues from evidence supplied by
     the user; `edition`, the code set, and `date`, the date of service that selected it, if one was named;
-    `coded_with`, the settings of `generate` that decide about the codes (name → text).
+    `coded_with`, the settings of `generate` that determine the codes (name → text).
     """
 
     id: str

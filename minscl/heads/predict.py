@@ -23,7 +23,7 @@ from minscl.heads.evidence import att_in_grad, evidence_spans, token_offsets
 from minscl.heads.flags import ATT_IN_GRAD, HeadChoice, default_attribution
 from minscl.heads.folder import HeadSettings, load_head, read_head_settings
 from minscl.heads.head_model import HeadModel, check_window
-from minscl.lora.peft_io import CONFIG_FILE
+from minscl.lora.adapter_config import CONFIG_FILE
 from minscl.model import Tokenizer
 from minscl.model.digest import folder_digest
 from minscl.pretrained import load_pretrained
@@ -89,7 +89,7 @@ def read_matching_settings(choice: HeadChoice) -> HeadSettings:
 
 
 def head_settings(choice: HeadChoice, dtype: torch.dtype, codebook: CodeBook) -> dict[str, str]:
-    """What decides about the codes, as generate_config.settings_of says it for an LLM. Raises InputError."""
+    """What determines the codes, as generate_config.settings_of says it for an LLM. Raises InputError."""
     settings, folder = read_matching_settings(choice), Path(choice.folder)
     return {
         "system": choice.system,

@@ -10,6 +10,8 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 
+from minscl.data.calibration import Calibration, threshold
+from minscl.data.checks import check_document
 from minscl.data.icd import CodeBook
 from minscl.data.locate import locate
 from minscl.data.prompts import Parsed, render_evidence
@@ -70,6 +72,14 @@ def locate_all(text: str, quotations: Iterable[str]) -> list[Evidence]:
         else:
             located.append(Evidence(quotation, None, None, grounded=False))
     return located
+
+
+def finish_document(
+    document: CodedDocument, codebook: CodeBook, calibration: Calibration | None, min_score: float | None
+) -> CodedDocument:
+    """`document` as it is shown: scores calibrated, low ones left out (threshold), checked against the code set."""
+    document = calibration.apply(document) if calibration else document
+    return check_document(filter_by_score(document, threshold(calibration, min_score)), codebook)
 
 
 def filter_by_score(document: CodedDocument, min_score: float) -> CodedDocument:

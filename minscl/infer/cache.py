@@ -11,7 +11,7 @@ Tokens are appended in two ways: `append_packed`, prompts laid end to end withou
 tokens for each of slots 0 .. B-1, padded to the longest.
 
 Letters: B slots, T new tokens, S cached positions, K kv heads, D head_dim.
-Read next: engine.py, which drives it; model/decoder.py, which calls `update` in every layer.
+Read next: masks.py; model/decoder.py, which calls `update` in every layer.
 """
 
 from typing import NamedTuple

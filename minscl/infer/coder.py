@@ -14,15 +14,14 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
 
-from minscl.data.calibration import Calibration, passage_length, threshold
-from minscl.data.checks import check_document
+from minscl.data.calibration import Calibration, passage_length
 from minscl.data.icd import CodeBook
 from minscl.data.notes import Skip
 from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 from minscl.infer import BATCH_SIZE
-from minscl.infer.answer import filter_by_score, read_answer
+from minscl.infer.answer import finish_document, read_answer
 from minscl.infer.compiled_step import ROWS, choose_compile
 from minscl.infer.constrained import Guide
 from minscl.infer.engine import Engine, OnTokens, Request
@@ -108,19 +107,11 @@ def code_notes(
     if not jobs:
         return
     book = codebook or CodeBook.load()
-    length = max(job.length for job in jobs)
     answers_per_job = [system.chains * len(job.prompts) for job in jobs]
-    slots = slots_for(model, length, min(batch_size, sum(answers_per_job)), memory)
-    compiled = choose_compile(compile, model, sum(answers_per_job), slots)
-    if compiled and model.model.embed_tokens.weight.device.type == "cpu":
-        slots = min(slots, ROWS[-1])  # a pass of more tokens would be eager
+    length = max(job.length for job in jobs)
+    slots, compiled = plan_engine(model, sum(answers_per_job), length, batch_size, memory, compile)
     engine = Engine(
-        model,
-        slots=slots,
-        length=length,
-        stop_ids=tokenizer.stop_ids,
-        compile=compiled,
-        on_tokens=on_tokens,
+        model, slots=slots, length=length, stop_ids=tokenizer.stop_ids, compile=compiled, on_tokens=on_tokens
     )
     # With several answers at once the machine is busy enough without draft tokens.
     speculate = slots == 1 and not engine.graphs and system.names_evidence
@@ -130,9 +121,21 @@ def code_notes(
             document = read_passages(job, answers, tokenizer, system, book)
         else:
             document = count_votes(job.note, answers, tokenizer, book)
-        if calibration:
-            document = calibration.apply(document)
-        yield check_document(filter_by_score(document, threshold(calibration, min_score)), book)
+        yield finish_document(document, book, calibration, min_score)
+
+
+def plan_engine(
+    model, answers: int, length: int, batch_size: int, memory: int | None, compile: str
+) -> tuple[int, bool]:
+    """(slots, whether passes are compiled) of an engine for `answers` answers, each of `length` tokens with its prompt.
+
+    Other arguments and errors as for code_notes.
+    """
+    slots = slots_for(model, length, min(batch_size, answers), memory)
+    compiled = choose_compile(compile, model, answers, slots)
+    if compiled and model.model.embed_tokens.weight.device.type == "cpu":
+        slots = min(slots, ROWS[-1])  # a pass of more tokens would be eager
+    return slots, compiled
 
 
 def make_requests(

@@ -12,7 +12,7 @@ Everything is torch's documented interface (torch.export, torch._inductor.aoti_c
 aoti_load_package). Where there is no C++ compiler, the log says so once and passes are eager.
 
 Letters: N rows, C hidden, V vocabulary, S cached positions.
-Read next: row_step.py, the functions that are compiled; engine.py, which calls a CompiledStep.
+Read next: row_step.py, the functions that are compiled.
 """
 
 import contextlib
@@ -39,9 +39,9 @@ from minscl.infer import row_step
 from minscl.infer.cache import KVCache
 
 ROWS = (1, 4, 8)  # tokens of a compiled pass
-TOKENS_PER_ANSWER = 300  # of a long answer, roughly; to tell whether compiling pays
+TOKENS_PER_ANSWER = 300  # of a long answer, roughly; with the next two, the seconds that compiling saves
 BYTES_PER_SECOND = 1e10  # that one core reads from memory, roughly
-SHARE_SAVED = 0.3  # of an eager pass with bfloat16 or int8 weights, at least
+SHARE_SAVED = 0.3  # of the time of an eager pass with bfloat16 or int8 weights that a compiled one saves, at least
 COMPILE_SECONDS = 60  # of the shapes that a run uses, at most
 LOG = logging.getLogger("minscl")
 
@@ -84,7 +84,7 @@ class CompiledStep:
         self.passes: dict[int, tuple[Callable, Callable] | None] = {}  # rows → (block, head), or None: eager
 
     def __call__(self, pending: list[list[int]], drafts: list[list[int]]) -> list[torch.Tensor] | None:
-        """As engine.decode_step: append to slot b its pending tokens and its draft; float32 logits (1 + draft, V) each.
+        """As passes.decode_step: append to slot b its pending tokens and its draft; float32 logits (1 + draft, V) each.
 
         None, with nothing appended, for a pass that is not compiled: one of more than 8 tokens, or no compiler.
         """
@@ -109,11 +109,11 @@ class CompiledStep:
         """One pass over N rows → float32 logits (N, V)."""
         block, head = functions
         x = self.model.model.embed_tokens(torch.tensor(tokens))  # (N, C)
-        places = torch.tensor(positions)
-        cos, sin = (angles[0, 0, :, None] for angles in self.model.model.rope_cos_sin(places[None], x.dtype))
-        several = torch.tensor(slots) if len(self.cache.ids) > 1 else None
+        position_ids = torch.tensor(positions)
+        cos, sin = (angles[0, 0, :, None] for angles in self.model.model.rope_cos_sin(position_ids[None], x.dtype))
+        slot_ids = torch.tensor(slots) if len(self.cache.ids) > 1 else None
         for weights, keys, values in zip(self.blocks, self.cache.keys, self.cache.values, strict=True):
-            x = block(weights, x, cos, sin, several, places, keys, values)
+            x = block(weights, x, cos, sin, slot_ids, position_ids, keys, values)
         return head(self.head, x)
 
     def functions(self, rows: int) -> tuple[Callable, Callable] | None:
@@ -134,10 +134,10 @@ class CompiledStep:
         slots = torch.zeros(rows, dtype=torch.int64) if len(keys) > 1 else None
         x = torch.zeros(rows, config.hidden_size, dtype=keys.dtype)
         angles = torch.zeros(rows, 1, config.head_dim, dtype=keys.dtype)
-        empty = torch.zeros(min(len(keys), 2), keys.shape[1], 1024, keys.shape[3], dtype=keys.dtype)
-        places = torch.zeros(rows, dtype=torch.int64)
+        cached = torch.zeros(min(len(keys), 2), keys.shape[1], 1024, keys.shape[3], dtype=keys.dtype)
+        positions = torch.zeros(rows, dtype=torch.int64)
         # no tensor twice: torch.export would make one argument of the two
-        block = (self.blocks[0], x, angles, angles.clone(), slots, places, empty, empty.clone())
+        block = (self.blocks[0], x, angles, angles.clone(), slots, positions, cached, cached.clone())
         return [(BlockRows(self.eps), block), (HeadRows(self.eps), (self.head, x))]
 
 

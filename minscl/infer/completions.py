@@ -1,9 +1,9 @@
 """Prompts of the local decoder asked of a server: as token ids, through the completions API of OpenAI's servers.
 
-A chat request would be rendered by the server's own template, tokenised anew, with the names of special tokens in a
-note read as such; and the beginning of an answer ("+ Evid.") has no place in it. So the prompt is what the local
-decoder reads, token for token. Servers differ in what they take; a few requests of a token each, without patients'
-text, find out before the first note is sent:
+A chat request would be rendered by the server's own template and tokenised again, the names of special tokens in a note
+would become those tokens, and there is no place for the beginning of an answer ("+ Evid."). So the prompt is what the
+local decoder reads, token for token. Servers differ in what they take; before the first note, a few requests of a token
+each, without patients' text, find out:
 
     the prompt    token ids (vLLM, SGLang, llama.cpp), else text, if the server counts as many tokens as it has
     the answer    its tokens and their probabilities, else its text alone, without scores

@@ -7,7 +7,7 @@ slots and each width when it is first needed; the log says how long each took. W
 eagerly, which the tests use.
 
 Letters: B slots, S cached positions, C hidden, V vocabulary.
-Read next: engine.py, which asks for passes.
+Read next: passes.py, the same pass without a recording.
 """
 
 import logging
@@ -91,7 +91,7 @@ class Graphs:
         self.pool = torch.cuda.graph_pool_handle() if on_gpu else None  # None: computed eagerly
 
     def __call__(self, tokens: list[int]) -> list[torch.Tensor]:
-        """Slot b reads tokens[b]; returns float32 logits (1, V) per slot, as engine.decode_step does."""
+        """Slot b reads tokens[b]; returns float32 logits (1, V) per slot, as passes.decode_step does."""
         positions = self.cache.reserve([[token] for token in tokens])
         width = min(-(-(max(positions) + 1) // WIDTH_STEP) * WIDTH_STEP, self.cache.max_length)
         key = len(tokens), width

@@ -9,8 +9,8 @@ So the instruction that all prompts share is computed once, and so is a note tha
 (data/spans/silver.py). Slots do not attend to one another: a sequence's tokens are those it would get alone, up to
 rounding where two logits tie.
 
-Letters: B slots in use, T new tokens, S cached positions, C hidden, V vocabulary.
-Read next: sequence.py, then cache.py.
+Letters: V vocabulary.
+Read next: sequence.py, what becomes of the logits; passes.py, where they come from; then cache.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,10 +23,9 @@ from minscl.errors import InputError
 from minscl.infer.cache import KVCache
 from minscl.infer.compiled_step import CompiledStep
 from minscl.infer.cuda_graph import Graphs
+from minscl.infer.passes import decode_step, prefill
 from minscl.infer.sequence import Generation, NotFinite, Sequence, common_prefix_length, log_sum_exp
 
-MAX_PREFILL_TOKENS = 2048  # per pass; with more, activations no longer fit in a CPU's caches
-MAX_ATTENTION_PAIRS = 2**26  # (query, key) pairs per prefill pass; bounds the masks of long notes
 MIN_SHARED_PREFIX = 16  # tokens; prompts that share fewer are prefilled together
 OnTokens = Callable[[int, list[int]], None]
 
@@ -205,46 +204,3 @@ def not_finite_message(name: str, dtype: torch.dtype) -> str:
         f"{name}: the model's logits are not finite (in {str(dtype).removeprefix('torch.')}): the weights or the "
         "adapter are damaged; leave the adapter out (--adapter none) to see which, and fetch that again"
     )
-
-
-def prefill(model, unread: dict[int, list[int]], cache: KVCache) -> dict[int, torch.Tensor]:
-    """Append `unread[slot]` to each slot; returns slot → float32 logits (V,) after its last token.
-
-    Prompts are packed, at most MAX_PREFILL_TOKENS per pass; a longer one takes several. The last block's MLP and the
-    output head are computed for the last position of each prompt only.
-    """
-    device, unread, last = model.model.embed_tokens.weight.device, dict(unread), {}
-    while unread:
-        parts: dict[int, list[int]] = {}
-        budget = max(1, min(MAX_PREFILL_TOKENS, MAX_ATTENTION_PAIRS // cache.max_length))
-        for slot, tokens in unread.items():
-            if budget and (len(tokens) <= budget or not parts):
-                parts[slot] = tokens[:budget]
-                budget -= len(parts[slot])
-        positions, mask = cache.append_packed(parts)
-        ids = torch.tensor([[token for part in parts.values() for token in part]], device=device)  # (1, T)
-        ends = torch.tensor([len(part) for part in parts.values()], device=device).cumsum(0) - 1  # (B,)
-        hidden = model.model(ids, positions=positions, mask=mask, cache=cache, logits_to_keep=ends)[0]  # (B, C)
-        for (slot, part), state in zip(parts.items(), hidden, strict=True):
-            unread[slot] = unread[slot][len(part) :]
-            if not unread[slot]:
-                last[slot] = state
-                del unread[slot]
-    logits = model.lm_head(torch.stack(list(last.values()))).float()  # (B, V)
-    return dict(zip(last, logits, strict=True))
-
-
-def decode_step(model, pending: list[list[int]], drafts: list[list[int]], cache: KVCache) -> list[torch.Tensor]:
-    """Append to slot b its `pending[b]`, at least one token, and its draft, in one padded pass.
-
-    Returns float32 logits (1 + draft, V) per slot: after the last pending token and after each draft token.
-    """
-    device, parts = model.model.embed_tokens.weight.device, [a + b for a, b in zip(pending, drafts, strict=True)]
-    longest = max(map(len, parts))
-    ids = torch.tensor([part + [0] * (longest - len(part)) for part in parts], device=device)  # (B, T)
-    positions, mask = cache.append_padded(parts)  # (B, T), (B, 1, T, S)
-    hidden = model.model(ids, positions=positions, mask=mask, cache=cache)  # (B, T, C)
-    needed = torch.cat(
-        [row[len(part) - len(draft) - 1 : len(part)] for row, part, draft in zip(hidden, parts, drafts, strict=True)]
-    )
-    return list(model.lm_head(needed).float().split([1 + len(draft) for draft in drafts]))

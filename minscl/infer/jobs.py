@@ -1,6 +1,6 @@
 """What is to be decoded for a note: the prompts of its passages as token ids, checked against context and memory.
 
-Read next: passages.py; coder.py, which has them decoded.
+Read next: passages.py, how a note is cut; engine.py, which decodes the prompts.
 """
 
 import logging
@@ -112,11 +112,11 @@ def note_prompt(model, tokenizer, note: Note, evidence: list[str] | None = None,
 
 
 def exceeds_context(model, tokenizer, text: str) -> bool:
-    """Whether `text` is so long that it certainly has more tokens than the model's context holds.
+    """Whether `text` certainly has more tokens than the model's context holds; False for a text that may fit.
 
-    Told without tokenising all of it, which takes a hundred bytes of memory for each of the text: by a beginning that
-    has twice as many tokens (where it is cut, a few may differ from those of the whole text), or by more bytes than
-    that many of the longest token have. False for a text that may fit.
+    A long text is not tokenised as a whole, which would take a hundred times its size in memory. It is too long if its
+    beginning has twice as many tokens as fit (where it is cut, a few tokens may differ from those of the whole text),
+    or if it has more bytes than a context full of the longest token.
     """
     limit = model.config.context_length
     if len(text) <= FIRST_CHARACTERS * limit:

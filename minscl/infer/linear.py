@@ -4,7 +4,7 @@ A CPU without bfloat16 instructions multiplies bfloat16 matrices several times m
 weight stays bfloat16 in memory, so that decoding reads half the bytes, and is converted to float32 for a prompt's
 product, layer by layer; so is an int8 weight beside bfloat16 activations. Sums are float32 either way.
 
-Read next: engine.py; compiled_step.py, decoding passes.
+Read next: compiled_step.py, decoding passes.
 """
 
 import torch
@@ -15,7 +15,7 @@ from minscl.hardware import DTYPES, choose_float32_matmul, measure_matmul_rate
 from minscl.model.int8 import Int8Linear
 
 MIN_ROWS = 16  # of the input, from which converting the weight takes less time than it saves
-LARGE_MODEL = 2**26  # weights, from which a prompt takes longer than measuring
+LARGE_MODEL = 2**26  # weights; a prompt of a larger model takes longer than the measurement
 MIN_SPEEDUP = 1.25  # of float32 products over bfloat16 ones, for weights to be widened
 
 

@@ -3,7 +3,7 @@
 A small model loses its way in a long answer, and one passage has a short one. Each passage is a note of its own to the
 model; what is quoted in it keeps its place in the whole note, and a code found in several has the evidence of all.
 
-Read next: coder.py.
+Read next: ../data/chains.py, the answers as one text.
 """
 
 import dataclasses

@@ -7,7 +7,7 @@ and a sum, which the compiler turns into one loop over the weight in its own dty
 int8.py), summed in float32. As eager operations these functions are slow; the tests compare them with model/decoder.py.
 
 Letters: N rows, C hidden, H query heads, K kv heads, D head_dim, S cached positions, F intermediate, V vocabulary.
-Read next: compiled_step.py, which compiles and calls them.
+Read next: ../model/decoder.py and ops.py, the same pass as eager operations.
 """
 
 import torch
@@ -35,7 +35,7 @@ def materialise(x: torch.Tensor) -> torch.Tensor:
 
 
 def rope_rows(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """ops.apply_rope for x (N, heads, D), cos and sin (N, 1, D), by halves: `roll` would be read element by element."""
+    """ops.apply_rope for x (N, heads, D), cos and sin (N, 1, D); by halves, since `roll` is read element by element."""
     (first, second), (cos1, cos2), (sin1, sin2) = x.chunk(2, -1), cos.chunk(2, -1), sin.chunk(2, -1)
     return torch.cat((first * cos1 + second * sin1, second * cos2 + first * sin2), dim=-1)
 

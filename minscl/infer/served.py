@@ -15,14 +15,13 @@ import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from minscl.data.calibration import Calibration, passage_length, threshold
-from minscl.data.checks import check_document
+from minscl.data.calibration import Calibration, passage_length
 from minscl.data.icd import CodeBook
 from minscl.data.notes import Skip
 from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
-from minscl.infer.answer import filter_by_score
+from minscl.infer.answer import finish_document
 from minscl.infer.coder import read_passages
 from minscl.infer.completions import CompletionServer
 from minscl.infer.endpoint import EndpointLLM
@@ -98,8 +97,7 @@ class ServedModel:
             if has_scores and any(item.score is None for item in document.codes):
                 has_scores = False
                 LOG.warning("minscl: %s gives no probabilities of its tokens, so codes have no scores", self.llm.name)
-            document = calibration.apply(document) if calibration else document
-            yield check_document(filter_by_score(document, threshold(calibration, min_score)), codebook)
+            yield finish_document(document, codebook, calibration, min_score)
 
     def _answers(self, jobs: list[Job], grammar: str) -> Iterator[tuple[Job, list]]:
         """(job, the answers to its prompts) in order, each as soon as it and all before it are answered."""

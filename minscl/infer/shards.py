@@ -4,8 +4,8 @@
     coded.jsonl.rank0-of-4.done    it has coded its whole share: {"skipped": [ids of notes that cannot be coded]}
 
 The process that finishes last appends all documents to coded.jsonl, in the order of the notes, and removes these files.
-No process waits for another, so the death of one hangs none: coded.jsonl is then not written, and a later run, of any
-number of processes, codes what no file has. A run of one process that finds such files writes one of its own.
+No process waits for another, so none hangs when one dies: coded.jsonl is then not written, and a later run, of any
+number of processes, codes the notes that no file has. A run of one process that finds such files writes one of its own.
 
 The order of reads and writes makes this safe where a file system has no locks: documents are on the disk before .done
 is, and coded.jsonl is read back before anything is removed.
@@ -58,7 +58,7 @@ class Shards:
     def finish(
         self, notes: Sequence[Note], skipped: list[str], checked: Checked
     ) -> tuple[dict[str, CodedDocument], list[str]] | None:
-        """Say that this process's share is coded, except the `skipped` ids; the last process also writes `out`.
+        """Record that this process's share is coded, except the `skipped` ids; the last process also writes `out`.
 
         Returns (all documents by id, all skipped ids) in the process that has written it, None in the others. Raises
         InputError where `out` cannot be written; the journals are kept then.

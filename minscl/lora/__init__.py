@@ -1,4 +1,5 @@
-"""LoRA: the layer (layer.py), putting it into a model (inject.py), PEFT's adapter files (peft_io.py)."""
+"""LoRA: the layer (layer.py), putting it into a model (inject.py), PEFT's adapter files (peft_io.py,
+adapter_config.py)."""
 
 from minscl.lora.inject import TARGETS, add_lora, lora_layers, lora_parameters, merge_lora
 from minscl.lora.layer import LoRALinear

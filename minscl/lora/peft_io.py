@@ -4,15 +4,11 @@ A tensor's key is PEFT's `base_model.model.` + the module's name + `.lora_A.weig
 `model.`, so keys read `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`. Nothing is unpickled:
 `adapter_model.bin` is refused.
 
-deviates: PEFT has some thirty settings that change the arithmetic. Those not implemented here raise InputError, and
-so is any unknown setting with a value: an error is better than silently wrong outputs.
-
-Read next: inject.py.
+Read next: adapter_config.py, the settings; inject.py.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +17,14 @@ from torch import nn
 
 from minscl.errors import InputError
 from minscl.files import path_kind, replace_file
+from minscl.lora.adapter_config import CONFIG_FILE, AdapterConfig, read_adapter_config
 from minscl.lora.inject import ALL_LINEAR, check_untied, linear_modules, lora_layers, match_targets, wrap
 from minscl.lora.layer import is_linear
-from minscl.settings import read_settings, show_value
+from minscl.settings import show_value
 from minscl.weights import is_finite, read_tensors, write_tensors
 
-CONFIG_FILE, TENSOR_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+TENSOR_FILE, PICKLE_FILE = "adapter_model.safetensors", "adapter_model.bin"
 PREFIX, SUFFIX = "base_model.model.", ".lora_A.weight"
-
-# The values accepted for a setting; None: any, since it does not change a trained adapter's arithmetic. A setting
-# that is not listed may only be null, false, 0, "", [] or {}.
-ACCEPTED: dict[str, tuple | None] = {
-    "peft_type": ("LORA",),
-    "task_type": ("CAUSAL_LM", None),
-    "bias": ("none",),
-    # Others (PiSSA, OLoRA, CorDA, LoftQ) change the base weights.
-    "init_lora_weights": (True, False, "gaussian", "orthogonal"),
-    "r": None,
-    "lora_alpha": None,
-    "lora_dropout": None,
-    "target_modules": None,  # checked in read_adapter_config
-    "auto_mapping": None,
-    "base_model_name_or_path": None,
-    "inference_mode": None,
-    "peft_version": None,
-    "revision": None,
-    "megatron_core": None,  # the name of a package, used only with megatron_config
-    "qalora_group_size": None,  # used only with use_qalora
-    "runtime_config": None,  # where PEFT keeps the weights at run time
-}
-
-
-@dataclass(frozen=True)
-class AdapterConfig:
-    """The settings that define an adapter: update = alpha/rank · B A on the layers that `targets` matches."""
-
-    rank: int
-    alpha: float
-    dropout: float
-    targets: tuple[str, ...] | str
 
 
 def save_adapter(model: nn.Module, folder, base_model_name: str = "") -> None:
@@ -77,30 +42,11 @@ def save_adapter(model: nn.Module, folder, base_model_name: str = "") -> None:
             f"{folder}: layers differ in (rank, alpha, dropout): {sorted(settings)}; one adapter holds one setting"
         )
     rank, alpha, dropout = settings.pop()
-    config: dict[str, Any] = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base_model_name or None,
-        "r": rank,
-        "lora_alpha": alpha,
-        "lora_dropout": dropout,
-        "target_modules": _shortest_targets(model, [name for name, _ in layers]),
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "init_lora_weights": True,
-        "use_dora": False,
-        "use_rslora": False,
-        "modules_to_save": None,
-        "layers_to_transform": None,
-        "layers_pattern": None,
-        "rank_pattern": {},
-        "alpha_pattern": {},
-    }
+    config = AdapterConfig(rank, alpha, dropout, tuple(_shortest_targets(model, [name for name, _ in layers])))
     with replace_file(Path(folder) / TENSOR_FILE, "wb") as handle:
         write_tensors(handle, _tensors(layers), {"format": "pt"})
     with replace_file(Path(folder) / CONFIG_FILE) as handle:
-        handle.write(json.dumps(config, indent=2) + "\n")
+        handle.write(json.dumps(config.to_dict(base_model_name), indent=2) + "\n")
 
 
 def load_adapter(model: nn.Module, folder) -> None:
@@ -149,37 +95,6 @@ def _read_adapter(
     linears = {name: layer.linear for name, layer in lora_layers(model)} or linear_modules(model, names)
     _check_tensors(folder / TENSOR_FILE, tensors, linears, config.rank)
     return config, tensors, linears
-
-
-def read_adapter_config(folder) -> AdapterConfig:
-    """The settings of an adapter folder. Raises InputError naming the file and the first setting not implemented, or of
-    another type.
-    """
-    path = Path(folder) / CONFIG_FILE
-    settings = read_settings(path, "give a folder that holds a PEFT adapter, saved whole")
-    if "peft_type" not in settings:
-        raise InputError(f"{path}: no peft_type, so this is not a PEFT adapter; give a folder that holds one")
-    for field, value in settings.values.items():
-        accepted = ACCEPTED.get(field, ())
-        harmless = accepted is None or value in accepted if field in ACCEPTED else not value
-        if not harmless:
-            raise InputError(
-                f"{path}: {show_value(field)[1:-1]} = {show_value(value)} is not supported (plain LoRA only: one rank, "
-                "no bias, base weights unchanged); merge this adapter into its base with PEFT and load the merged model"
-            )
-    dropout = settings.number("lora_dropout", 0.0, minimum=0)
-    if dropout >= 1:
-        raise settings.error("lora_dropout", "a probability below 1")
-    targets = settings.values.get("target_modules")
-    names = [targets] if isinstance(targets, str) else targets
-    if not (names and isinstance(names, list) and all(name and isinstance(name, str) for name in names)):
-        raise settings.error("target_modules", "a list of layer names, or a string")
-    return AdapterConfig(
-        settings.integer("r", minimum=1),
-        settings.number("lora_alpha", minimum=-1e9, maximum=1e9),
-        dropout,
-        targets if isinstance(targets, str) else tuple(names),
-    )
 
 
 def _layer_names(model: nn.Module, config: AdapterConfig, tensors: dict, folder: Path) -> list[str]:

@@ -2,7 +2,8 @@
 
 from minscl.model.config import ModelConfig, RopeConfig
 from minscl.model.decoder import Decoder
-from minscl.model.load import load_model, read_config, save_model
+from minscl.model.folder_config import read_config
+from minscl.model.load import load_model, save_model
 from minscl.model.shared_prefix import SharedPrefixMask
 from minscl.model.tokenizer import Tokenizer, load_tokenizer
 

@@ -3,8 +3,7 @@
     input_ids (B, T) → embed_tokens → blocks → norm → lm_head → logits (B, T, V)
     block              x + attention(norm(x)), then x + mlp(norm(x))
 
-Positions and masks are passed in. Keys and values live in a KV cache, if any (infer/cache.py); the decoder itself has
-no state.
+The decoder has no state: positions, masks and, for inference, a KV cache (infer/cache.py) are passed in.
 Shapes: B batch, T new tokens, S cached keys, C hidden, H query heads, K key/value heads, D head_dim, F intermediate,
 V vocabulary, N tokens whose output is needed.
 
@@ -134,26 +133,24 @@ class MLP(nn.Module):
 
 
 def fuse_linears(parent: nn.Module, names: tuple[str, ...]) -> nn.Linear | Int8Linear | None:
-    """One frozen nn.Linear with the concatenated outputs of these children of `parent`, which are deleted; one
-    Int8Linear of several.
+    """One frozen layer with the concatenated outputs of these children of `parent`, which are deleted.
 
-    Either all children have a bias or none has. Returns None, and changes nothing, where a child is neither.
+    All children are nn.Linear or all Int8Linear, with biases or without; otherwise returns None and changes nothing.
     """
     linears = [getattr(parent, name) for name in names]
-    kinds = {type(linear) for linear in linears}
+    kinds = set(map(type, linears))
     if kinds not in ({nn.Linear}, {Int8Linear}):
         return None
     weight = torch.cat([linear.weight.detach() for linear in linears])
     bias = None if linears[0].bias is None else torch.cat([linear.bias.detach() for linear in linears])
-    fused: nn.Linear | Int8Linear
-    if kinds == {Int8Linear}:
-        fused = Int8Linear(weight, torch.cat([linear.scale for linear in linears]), bias)
-    else:
-        fused = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-        fused.weight = nn.Parameter(weight, requires_grad=False)
-        fused.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+    scale = torch.cat([linear.scale for linear in linears]) if kinds == {Int8Linear} else None
     for name in names:
         delattr(parent, name)
+    if scale is not None:
+        return Int8Linear(weight, scale, bias)
+    fused = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    fused.weight = nn.Parameter(weight, requires_grad=False)
+    fused.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
     return fused
 
 

@@ -4,11 +4,10 @@ Each tensor is read from the memory-mapped file, cast or quantised (int8.py) and
 is the weights plus one tensor. Strict: every tensor of the model must be present, and no other, and hold finite
 numbers.
 
-Read next: decoder.py; ../weights.py for the files.
+Read next: folder_config.py; decoder.py; ../weights.py for the files.
 """
 
 import contextlib
-import dataclasses
 import itertools
 import json
 import re
@@ -24,14 +23,13 @@ from minscl.files import list_folder, make_folders, path_kind, remove_file, repl
 from minscl.hardware import DTYPES, memory_errors
 from minscl.model.config import INT8, ModelConfig
 from minscl.model.decoder import Decoder
+from minscl.model.folder_config import EMBEDDINGS, HEAD, read_config
 from minscl.model.int8 import Int8Linear, quantise, quantise_weights
-from minscl.settings import read_settings
 from minscl.weights import (
     FLOAT_TYPES,
     INDEX_FILE,
     INT8_TYPE,
     SINGLE_FILE,
-    count_elements,
     is_finite,
     read_tensors,
     weight_files,
@@ -42,7 +40,6 @@ STORED_TYPES = {"": FLOAT_TYPES, INT8: (*FLOAT_TYPES, INT8_TYPE)}  # ModelConfig
 Update = Callable[[str, torch.Tensor], torch.Tensor]
 SHARD_BYTES = 5 * 10**9  # of one safetensors file
 SAVED_WEIGHTS = re.compile(r"model\.safetensors(\.index\.json)?|model(-\d+)?-\d{5}-of-\d{5}\.safetensors")
-EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 def load_model(
@@ -121,11 +118,11 @@ def _load_tensors(model: Decoder, folder: Path, config: ModelConfig, device, dty
 def _expected_tensors(model: Decoder, config: ModelConfig) -> dict[str, torch.Tensor]:
     """What the files of a folder with this config.json must hold, on the meta device: a tied head is not among it."""
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())  # tied weights once, as the embeddings
-    made = ("lm_head.",) if config.tie_word_embeddings else ()
+    derived = ("lm_head.",) if config.tie_word_embeddings else ()
     return {
         name: tensor
         for name, tensor in tensors.items()
-        if not name.startswith(made) and (config.weights or not name.endswith(".scale"))
+        if not name.startswith(derived) and (config.weights or not name.endswith(".scale"))
     }
 
 
@@ -137,39 +134,6 @@ def _check_type(path: Path, name: str, tensor: torch.Tensor, expected: torch.Ten
             f"{path}: tensor {name} is {str(tensor.dtype).removeprefix('torch.')}, config.json's quantization_config "
             f"asks for {asked}; export the model again"
         )
-
-
-def read_config(folder) -> ModelConfig:
-    """The ModelConfig of a model folder: config.json's, but untied where the weights have a head of their own.
-
-    Raises InputError naming the file: missing, not JSON, not supported, sizes that the weights cannot have.
-    """
-    folder = Path(folder)
-    settings = read_settings(folder / "config.json", "name a complete Hugging Face model folder")
-    config = ModelConfig.from_dict(settings.values, settings.source)
-    held = sum(map(count_elements, weight_files(folder)))
-    if config.matrix_elements > 2 * held:  # said before a model of that size is built; load_model compares all shapes
-        raise InputError(
-            f"{folder / 'config.json'}: num_hidden_layers, hidden_size and the other sizes make a model of "
-            f"{config.matrix_elements:,} weights, and the files hold {held:,}; the folder mixes two models"
-        )
-    if config.tie_word_embeddings and not config.weights and has_own_head(folder):
-        return dataclasses.replace(config, tie_word_embeddings=False)
-    return config
-
-
-def has_own_head(folder: Path) -> bool:
-    """Whether the weights hold both embeddings and output head, and these differ. As in transformers, such a model is
-    not tied, whatever its config.json says.
-    """
-    tensors: dict[str, torch.Tensor] = {}
-    for path, promised in weight_files(folder).items():
-        if promised is None or promised & {EMBEDDINGS, HEAD}:
-            tensors |= dict(read_tensors(path, promised, only=(EMBEDDINGS, HEAD)))
-    if len(tensors) < 2:
-        return False
-    dtype = torch.promote_types(tensors[HEAD].dtype, tensors[EMBEDDINGS].dtype)
-    return not torch.equal(tensors[HEAD].to(dtype), tensors[EMBEDDINGS].to(dtype))
 
 
 def not_finite(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> str:

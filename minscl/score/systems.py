@@ -130,12 +130,6 @@ def count_system(
         group_name: np.array([label in group for label in tallies[CODES].labels], dtype=bool)
         for group_name, group in groups.items()
     }
-    evidence_rows: dict[str, np.ndarray] = {}
-    if evidence:
-        predictions = {document.id: document for document in predicted}
-        counts = [document_counts(document, predictions.get(document.id), merge=merge, trim=trim) for document in gold]
-        evidence_rows = {metric: np.array([row[metric] for row in counts], dtype=np.float64) for metric in METRICS}
-    dropped = dropped_codes(gold, predicted)
     book = codebook or CodeBook.load()
     rules = {"gold": gold_rules or rule_counts(gold, book), "predicted": rule_counts(predicted, book)}
     return System(
@@ -143,14 +137,23 @@ def count_system(
         book.edition.id,
         tallies,
         masks,
-        evidence_rows,
+        evidence_counts(gold, predicted, merge, trim) if evidence else {},
         answer_rates,
-        dropped,
+        dropped_codes(gold, predicted),
         rules,
         reliability(*scored_codes(gold, predicted)),
         fixed,
         f1_of_averages,
     )
+
+
+def evidence_counts(
+    gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument], merge: bool, trim: bool
+) -> dict[str, np.ndarray]:
+    """System.evidence: each metric's counts, float64 (documents, 4); arguments as for count_system."""
+    predictions = {document.id: document for document in predicted}
+    counts = [document_counts(document, predictions.get(document.id), merge=merge, trim=trim) for document in gold]
+    return {metric: np.array([row[metric] for row in counts], dtype=np.float64) for metric in METRICS}
 
 
 def _check_texts(gold: Sequence[CodedDocument], predicted: Sequence[CodedDocument]) -> None:

@@ -16,8 +16,7 @@ import json
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from minscl.cli import format_counts
-from minscl.command import run_command
+from minscl.command import format_counts, run_command
 from minscl.data.icd import CodeBook
 from minscl.data.spans import gold_pairs
 from minscl.files import replace_file

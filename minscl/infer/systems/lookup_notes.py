@@ -39,7 +39,7 @@ def check_lookup_flags(system: str, flags: Collection[str]) -> None:
 
 
 def lookup_settings(documents: str, spans: Sequence[str], min_score: float, codebook: CodeBook) -> dict[str, str]:
-    """What decides about the codes, as generate_config.settings_of says it for a model: files by name and digest.
+    """What determines the codes, as generate_config.settings_of says it for a model: files by name and digest.
 
     Raises InputError for a file that cannot be read.
     """
