@@ -58,7 +58,7 @@ class Grammar(Automaton):
         self.closing = False
         self._is_evidence = functools.cache(is_read_as_evidence)  # both are asked several times about a quotation
         self._reads_back = functools.cache(quotation_reads_back)
-        self.exhausted = functools.cache(self._exhausted)
+        self.exhausted = functools.cache(self._exhausted)  # codes written → prefixes that may not be written again
 
     def start(self, leading_space: bool = False) -> Text:
         """The state before an answer. `leading_space`: the chat format puts a space before it, as Llama 2's does."""
@@ -128,7 +128,7 @@ class Grammar(Automaton):
         """The state after a line break; None where the quotation may not end.
 
         One copy too many, and a text that the parser would not return unchanged, may end only where nothing else can
-        follow.
+        follow. What the parser returns unchanged, it reads as evidence.
         """
         end = next((offset for offset in state.offsets if offset in self.note.ends), None) if state.length else None
         if end is None:
@@ -139,16 +139,16 @@ class Grammar(Automaton):
             may_end = self._is_evidence(text)
         return Evidence((*state.quotations, text)) if may_end else None
 
-    def _exhausted(self, codes: tuple[str, ...]) -> set[str]:
+    def _exhausted(self, codes: tuple[str, ...]) -> frozenset[str]:
         """The shortest prefixes of which all billable codes are in `codes`."""
-        exhausted = set()
+        exhausted: set[str] = set()
         for code in codes:
             for prefix in (code[:count] for count in range(1, len(code) + 1)):
                 number = count_billable_below(self.codebook, prefix)
                 if number <= len(codes) and number == sum(other.startswith(prefix) for other in codes):
                     exhausted.add(prefix)
                     break
-        return exhausted
+        return frozenset(exhausted)
 
     @staticmethod
     def up_to_white_space(state: Code | References) -> Code | References:

@@ -91,7 +91,9 @@ class AutomatonGuide:
         state, text = self.state, b""
         while not self.automaton.may_end(state) and (step := self.automaton.only(state)):
             text, state = text + step[0], step[1]
-        tokens = self.answer.tokenise(text) if len(text) >= MIN_FORCED_BYTES else []
+        if len(text) < MIN_FORCED_BYTES:
+            return []
+        tokens = self.answer.tokenise(text)
         # What may merge with the bytes that follow is left to the model: "a", where "ab" is a token and b may follow.
         following = self.automaton.transitions(state) if tokens else ()
         return tokens[: min((self.answer.settled(text, tokens, byte) for byte in following), default=len(tokens))]
@@ -157,8 +159,8 @@ class Guide(AutomatonGuide):
     def _in_quotation(self, node: Node, state: Quote) -> array:
         tokens, ends = self.note_tokens.below(node, state.offsets)
         for text, end in ends:
-            ended = self.grammar.ended(self.grammar.after(state, text))
-            if ended:
+            after = self.grammar.after(state, text)
+            if isinstance(after, Quote) and (ended := self.grammar.ended(after)):
                 tokens = tokens + self._below(self.trie.children(end)[1][NEWLINE], ended)
         return tokens
 

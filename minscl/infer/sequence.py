@@ -119,7 +119,7 @@ class Sequence:
             token = self.sampler(logits)
             return token, float(logits[token])
         allowed, self.allowed = self.allowed or self.guide.allowed(self.stop_ids), None
-        candidates = logits.index_select(0, torch.frombuffer(array("q", allowed), dtype=torch.int64).to(logits.device))
+        candidates = logits.index_select(0, torch.frombuffer(allowed, dtype=torch.int64).to(logits.device))
         values = candidates.tolist()
         index = self.sampler(candidates) if self.sampler else values.index(max(values))
         return allowed[index], values[index]
