@@ -6,8 +6,8 @@ A byte-level BPE vocabulary of Llama 3.1's size and pattern, 128,256 tokens, is 
 as those alone do not fill it, on the sources of Python's standard library. Invented notes and case reports are answered
 without a model, by random logits: in the gold answer's tokens, which are made the most probable ones, and in random
 tokens among those allowed, where those that end a section are made improbable, so that answers are long. Only the time
-that is not the model's is counted, one thread, from the first token of the first note on. A row's sum of exponentials
-over the vocabulary, for the probability among all tokens, is in `choose`.
+that is not the model's is counted, one thread, from the first token of the first note on. `log-sum-exp`, of a row over
+the vocabulary, gives the probability of the token among all; free decoding needs it too.
 
 The peer, llguidance, is measured in the same run where it is installed (grammar_peer.py).
 
@@ -54,20 +54,20 @@ class TimedGuide(Guide):
         self.seconds = dict.fromkeys(PARTS, 0.0)
         super().__init__(*args, **kwargs)
 
-    def _timed(self, part: str, function, *args):
+    def timed(self, part: str, function, *args):
         began = time.perf_counter()
         result = function(*args)
         self.seconds[part] += time.perf_counter() - began
         return result
 
     def forced(self):
-        return self._timed("forced", super().forced)
+        return self.timed("forced", super().forced)
 
     def allowed(self, stop_ids):
-        return self._timed("allowed", super().allowed, stop_ids)
+        return self.timed("allowed", super().allowed, stop_ids)
 
     def advance(self, token):
-        self._timed("forced", super().advance, token)
+        self.timed("forced", super().advance, token)
 
 
 def train_vocabulary(folder: Path) -> int:
@@ -124,9 +124,9 @@ def answer(tokenizer, document: CodedDocument, rows: torch.Tensor, gold: list[in
         token = None if gold is None else gold[len(guide.ids)]
         if token is not None:
             row[0, token] += PREFERENCE
-        began = time.perf_counter()
+        began = time.perf_counter() - sum(guide.seconds.values())  # what was forced before the first token counts too
         sequence.prepare()
-        sequence.accept(row, log_sum_exp(row), [])
+        sequence.accept(row, guide.timed("log-sum-exp", log_sum_exp, row), [])
         guide.seconds["choose"] += time.perf_counter() - began - sum(guide.seconds.values())
         for part in PARTS:
             times.parts[part].append(guide.seconds[part])
@@ -175,10 +175,11 @@ def main() -> None:
         "",
         f"Microseconds a chosen token, beside the model; {VOCABULARY:,} tokens learned from {characters / 1e6:.0f} "
         f"million characters of this repository and Python's standard library; {len(documents)} notes of "
-        f"{statistics.median(len(item.text) for item in documents):,.0f} characters.",
+        f"{statistics.median(len(item.text) for item in documents):,.0f} characters. Log-sum-exp, over the vocabulary, "
+        "is in free decoding too.",
         "",
-        "| answers | tokens | chosen | forced, median | allowed, median | choose, median | all, median | 95% | mean |",
-        "|-|-|-|-|-|-|-|-|-|",
+        f"| answers | tokens | chosen | {', median | '.join(PARTS)}, median | all, median | 95% | mean |",
+        f"|-|-|-|{'-|' * len(PARTS)}-|-|-|",
         by_gold.row("gold"),
         by_chance.row("random"),
         *peer,

@@ -41,8 +41,9 @@ def answer_by_peer(tokenizer, matcher, rows: torch.Tensor, gold: list[int], time
         began = time.perf_counter()
         fill_next_token_bitmask(matcher, mask)
         masked = time.perf_counter()
-        allowed = ((mask[0, :, None] >> bits) & 1).view(-1).bool()
         log_sum = log_sum_exp(row[None])
+        summed = time.perf_counter()
+        allowed = ((mask[0, :, None] >> bits) & 1).view(-1).bool()
         choice = int(row.masked_fill(~allowed, float("-inf")).argmax())
         torch.exp(row[choice] - log_sum[0])
         chosen = time.perf_counter()
@@ -51,7 +52,8 @@ def answer_by_peer(tokenizer, matcher, rows: torch.Tensor, gold: list[int], time
         forced = matcher.compute_ff_tokens()
         matcher.consume_tokens(forced)
         ended = time.perf_counter()
-        for part, seconds in zip(PARTS, (ended - chosen, masked - began, chosen - masked), strict=True):
+        seconds_by_part = (ended - chosen, masked - began, chosen - summed, summed - masked)
+        for part, seconds in zip(PARTS, seconds_by_part, strict=True):
             times.parts[part].append(seconds)
         times.tokens += 1 + len(forced)
         written_ids += [choice, *forced]
@@ -68,7 +70,7 @@ def measure_peer(
     try:
         import llguidance
     except ImportError:
-        return ["| llguidance | not installed | | | | | | | |"]
+        return [f"| llguidance | not installed |{' |' * (len(PARTS) + 4)}"]
     book, times, written_notes = CodeBook.load(), Times(), 0
     codes = (f"{code} {one_line(book.description(code) or '')}" for code in book.billable)
     code_lines = " | ".join(json.dumps(line, ensure_ascii=False) for line in codes)
@@ -80,7 +82,7 @@ def measure_peer(
         matcher = llguidance.LLMatcher(ll_tokenizer, llguidance.LLMatcher.grammar_from_lark(grammar))
         build.append(time.perf_counter() - began)
         if matcher.is_error():
-            return [f"| llguidance | {' '.join(matcher.get_error().split())[:200]} | | | | | | | |"]
+            return [f"| llguidance | {' '.join(matcher.get_error().split())[:200]} |{' |' * (len(PARTS) + 4)}"]
         written_notes += answer_by_peer(tokenizer, matcher, rows, gold, times)
     name = f"llguidance {llguidance.__version__}, {written_notes} of {len(documents)} gold answers"
     return [times.row(name), "", f"llguidance's grammar takes {statistics.median(build):.2f} s a note."]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 VOCABULARY = 128_256
 ROWS = 32  # of random logits, in turn, so that none is in the fastest cache
 PREFERENCE = 30.0  # added to the logit of the gold answer's token
-PARTS = ("forced", "allowed", "choose")
+PARTS = ("forced", "allowed", "choose", "log-sum-exp")
 
 
 @dataclass

@@ -5,10 +5,14 @@ import random
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minscl.data.icd import CodeBook
+from minscl.data.prompts import quotation_reads_back
 from minscl.infer import answer_grammar
 from minscl.infer.constrained import MIN_FORCED_BYTES, Guide
+from minscl.infer.quotable import is_read_as_evidence
 from minscl.infer.sequence import log_sum_exp
 from minscl.model import load_tokenizer
 from tests.test_constrained import MAX_NEW_TOKENS, NOTE
@@ -154,6 +158,16 @@ def test_forced_tokens_do_not_merge_with_what_follows(tmp_path):
     assert guide.ids == whole[: len(guide.ids)]
     assert len(tokenizer.encode("XXXA")) == 1 and len(tokenizer.encode("XXX")) == 2
     assert guide.forced() == tokenizer.encode(".")
+
+
+PARTS = ("none", "***", ".", "Evidence", "codes", ":", "final", "1.", "-", "HTN", "-> I10", "(I10)", '"', "**", "[2]")
+
+
+@given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=4), st.integers(1, answer_grammar.MAX_LINES))
+def test_what_the_parser_returns_unchanged_it_reads_as_evidence(parts, number):
+    """Guards a quotation that Grammar.ended lets end after asking only whether its line is returned unchanged."""
+    for text in ("".join(parts), " ".join(parts)):
+        assert is_read_as_evidence(text) or not quotation_reads_back(number, text)
 
 
 @pytest.mark.parametrize("shift", [0.0, 60.0, 100.0, -60.0, -200.0])

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from array import array
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ class AnyGuide:
         return []
 
     def allowed(self, stop_ids):
-        return list(range(self.first, V))
+        return array("q", range(self.first, V))
 
     def advance(self, token):
         pass

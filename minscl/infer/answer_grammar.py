@@ -58,6 +58,7 @@ class Grammar(Automaton):
         self.closing = False
         self._is_evidence = functools.cache(is_read_as_evidence)  # both are asked several times about a quotation
         self._reads_back = functools.cache(quotation_reads_back)
+        self.exhausted = functools.cache(self._exhausted)  # codes written → prefixes that may not be written again
 
     def start(self, leading_space: bool = False) -> Text:
         """The state before an answer. `leading_space`: the chat format puts a space before it, as Llama 2's does."""
@@ -90,7 +91,8 @@ class Grammar(Automaton):
         if isinstance(state, Text):
             return state.rest, state.after
         if isinstance(state, Quote) and not self.must_end_soon(state):
-            if len(self.note.continued(state.offsets)) > 1:
+            continued = self.note.continued(state.offsets)
+            if len(continued) > 1 or continued and self.ended(state):
                 return None
             offset, end = state.offsets[0], self.note.next_end(state.offsets[0])
             if len(state.offsets) == 1 and offset not in self.note.ends and end is not None:  # the rest of a word
@@ -122,11 +124,31 @@ class Grammar(Automaton):
         """Whether a quotation that `count` more bytes may follow has to end at its next end."""
         return self.closing or state.length + count > MAX_QUOTATION_BYTES
 
-    def exhausted(self, state: Code, letters: str) -> bool:
-        """Whether all billable codes that begin with the state's prefix and `letters` have been written."""
-        prefix = state.prefix + letters
-        number = count_billable_below(self.codebook, prefix)
-        return number <= len(state.codes) and number == sum(code.startswith(prefix) for code in state.codes)
+    def ended(self, state: Quote) -> Evidence | None:
+        """The state after a line break; None where the quotation may not end.
+
+        One copy too many, and a text that the parser would not return unchanged, may end only where nothing else can
+        follow. What the parser returns unchanged, it reads as evidence.
+        """
+        end = next((offset for offset in state.offsets if offset in self.note.ends), None) if state.length else None
+        if end is None:
+            return None
+        text = self.note.bytes[end - state.length : end].decode("utf-8")
+        may_end = state.quotations.count(text) < MAX_COPIES and self._reads_back(len(state.quotations) + 1, text)
+        if not may_end and (self.must_end_soon(state) or not self.note.continued(state.offsets)):
+            may_end = self._is_evidence(text)
+        return Evidence((*state.quotations, text)) if may_end else None
+
+    def _exhausted(self, codes: tuple[str, ...]) -> frozenset[str]:
+        """The shortest prefixes of which all billable codes are in `codes`."""
+        exhausted: set[str] = set()
+        for code in codes:
+            for prefix in (code[:count] for count in range(1, len(code) + 1)):
+                number = count_billable_below(self.codebook, prefix)
+                if number <= len(codes) and number == sum(other.startswith(prefix) for other in codes):
+                    exhausted.add(prefix)
+                    break
+        return frozenset(exhausted)
 
     @staticmethod
     def up_to_white_space(state: Code | References) -> Code | References:
@@ -151,23 +173,12 @@ class Grammar(Automaton):
         return spell(*options)
 
     def _in_quotation(self, state: Quote) -> Transitions:
-        continued = self.note.continued(state.offsets)
-        ends = [offset for offset in state.offsets if offset in self.note.ends] if state.length else []
-        text = self.note.bytes[ends[0] - state.length : ends[0]].decode("utf-8") if ends else ""
-        may_end = bool(ends) and self._is_evidence(text)
-        if may_end and self.must_end_soon(state):
-            continued = {}
-        transitions: Transitions = {
-            byte: Quote(state.quotations, offsets, state.length + 1) for byte, offsets in continued.items()
-        }
-        if may_end and (self._is_preferred(text, state.quotations) or not transitions):
-            transitions[ord("\n")] = Evidence((*state.quotations, text))
+        ended = self.ended(state)
+        transitions: Transitions = {ord("\n"): ended} if ended else {}
+        if not (ended and self.must_end_soon(state)):
+            for byte, offsets in self.note.continued(state.offsets).items():
+                transitions[byte] = Quote(state.quotations, offsets, state.length + 1)
         return transitions
-
-    def _is_preferred(self, text: str, quotations: tuple[str, ...]) -> bool:
-        """False for one copy too many, and for a text that the parser would not return unchanged: such a quotation may
-        end only where nothing else can follow."""
-        return quotations.count(text) < MAX_COPIES and self._reads_back(len(quotations) + 1, text)
 
     def _at_code_line(self, state: CodeLine) -> Transitions:
         none = {} if state.codes else spell((b"none", Closed()))
@@ -186,7 +197,7 @@ class Grammar(Automaton):
             return spell((f" {description} [".encode(), References(state.evidence_lines, codes)))
         transitions: Transitions = {}
         for letter in next_characters(self.codebook, state.prefix):
-            if not self.exhausted(state, letter):
+            if state.prefix + letter not in self.exhausted(state.codes):
                 transitions[ord(letter)] = Code(state.evidence_lines, state.codes, state.prefix + letter)
         return transitions
 

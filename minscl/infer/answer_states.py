@@ -3,26 +3,23 @@
 Read next: answer_grammar.py, which says what may follow each.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(NamedTuple):
     """A fixed text of which `rest` is still to be written, then the state `after`."""
 
     rest: bytes
     after: "State"
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """Between evidence lines; `quotations` have been written."""
 
     quotations: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Quote:
+class Quote(NamedTuple):
     """In an evidence line: `offsets` into the note just after each occurrence of the `length` bytes written so far."""
 
     quotations: tuple[str, ...]
@@ -30,16 +27,14 @@ class Quote:
     length: int
 
 
-@dataclass(frozen=True)
-class CodeLine:
+class CodeLine(NamedTuple):
     """At the start of a code line; `codes` have been written."""
 
     evidence_lines: int
     codes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class References:
+class References(NamedTuple):
     """In a code line's brackets, after reference `last` (0: none yet); `digits` of the next one have been written."""
 
     evidence_lines: int
@@ -48,8 +43,7 @@ class References:
     digits: str = ""
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(NamedTuple):
     """In the code of a code line, of which `prefix` has been written."""
 
     evidence_lines: int
@@ -57,8 +51,7 @@ class Code:
     prefix: str = ""
 
 
-@dataclass(frozen=True)
-class Closed:
+class Closed(NamedTuple):
     """After a code line, or after `none` (no `codes`): the answer may end."""
 
     evidence_lines: int = 0

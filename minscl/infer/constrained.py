@@ -19,7 +19,7 @@ from minscl.data.icd import CodeBook
 from minscl.data.prompts import render_evidence
 from minscl.errors import InputError
 from minscl.infer.answer_grammar import Grammar
-from minscl.infer.answer_states import Code, Evidence, Quote, References, State
+from minscl.infer.answer_states import Code, Evidence, Quote, References, State, Text
 from minscl.infer.automaton import Automaton
 from minscl.infer.note_tokens import NEWLINE, NoteTokens
 from minscl.infer.quotation_grammar import QuotationGrammar
@@ -91,7 +91,9 @@ class AutomatonGuide:
         state, text = self.state, b""
         while not self.automaton.may_end(state) and (step := self.automaton.only(state)):
             text, state = text + step[0], step[1]
-        tokens = self.answer.tokenise(text) if len(text) >= MIN_FORCED_BYTES else []
+        if len(text) < MIN_FORCED_BYTES:
+            return []
+        tokens = self.answer.tokenise(text)
         # What may merge with the bytes that follow is left to the model: "a", where "ab" is a token and b may follow.
         following = self.automaton.transitions(state) if tokens else ()
         return tokens[: min((self.answer.settled(text, tokens, byte) for byte in following), default=len(tokens))]
@@ -140,14 +142,26 @@ class Guide(AutomatonGuide):
             return self._in_quotation(node, state)
         if isinstance(state, (Code, References)) and self.trie.within_words:
             return self._in_code_line(node, state)
+        if isinstance(state, Text):
+            return self._in_text(node, state)
         return super()._below(node, state)
+
+    def _in_text(self, node: Node, state: Text) -> array:
+        tokens = array("q")
+        for byte in state.rest:
+            ending, children = self.trie.children(node)
+            tokens.extend(ending)
+            if byte not in children:
+                return tokens
+            node = children[byte]
+        return tokens + self._below(node, state.after)
 
     def _in_quotation(self, node: Node, state: Quote) -> array:
         tokens, ends = self.note_tokens.below(node, state.offsets)
         for text, end in ends:
-            transitions = self.grammar.transitions(self.grammar.after(state, text))
-            if NEWLINE in transitions:
-                tokens = tokens + self._below(self.trie.children(end)[1][NEWLINE], transitions[NEWLINE])
+            after = self.grammar.after(state, text)
+            if isinstance(after, Quote) and (ended := self.grammar.ended(after)):
+                tokens = tokens + self._below(self.trie.children(end)[1][NEWLINE], ended)
         return tokens
 
     def _in_code_line(self, node: Node, state: Code | References) -> array:
@@ -162,9 +176,8 @@ class Guide(AutomatonGuide):
         if not isinstance(state, Code):
             return tokens
         depth, start = node[2], len(state.prefix)
-        written = [code[start:] for code in state.codes if code.startswith(state.prefix)]
-        reached = {letters[:count] for letters in written for count in range(1, longest - depth + 1)}
-        exhausted = tuple(letters.encode() for letters in reached if letters and grammar.exhausted(state, letters))
+        below = (code[start:] for code in grammar.exhausted(state.codes) if code.startswith(state.prefix))
+        exhausted = tuple(letters.encode() for letters in below if len(letters) <= longest - depth)
         if not exhausted:
             return tokens
         return array("q", [token for token in tokens if not (token_bytes[token] or b"").startswith(exhausted, depth)])

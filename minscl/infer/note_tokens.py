@@ -42,12 +42,12 @@ class NoteTokens:
         """As _below, from one offset."""
         tokens: list[int] = []
         ends: dict[bytes, Node] = {}
-        offset = start
+        note, offset = self.note, start
         while True:
             ending, children = self.trie.children(node)
             tokens += ending
-            if NEWLINE in children and offset in self.note.ends:
-                ends[self.note.bytes[start:offset]] = node
-            if not self.note.may_continue(offset) or self.note.bytes[offset] not in children:
+            if NEWLINE in children and offset in note.ends:
+                ends[note.bytes[start:offset]] = node
+            if not note.may_continue(offset) or note.bytes[offset] not in children:
                 return tokens, ends
-            node, offset = children[self.note.bytes[offset]], offset + 1
+            node, offset = children[note.bytes[offset]], offset + 1

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+LOG2_E = math.log2(math.e)
 LOG_SUMS_FROM = -40.0  # in a smaller sum, exponentials below float32's smallest number would be missed
 
 
@@ -118,7 +119,7 @@ class Sequence:
             token = self.sampler(logits)
             return token, float(logits[token])
         allowed, self.allowed = self.allowed or self.guide.allowed(self.stop_ids), None
-        candidates = logits.index_select(0, torch.frombuffer(array("q", allowed), dtype=torch.int64).to(logits.device))
+        candidates = logits.index_select(0, torch.frombuffer(allowed, dtype=torch.int64).to(logits.device))
         values = candidates.tolist()
         index = self.sampler(candidates) if self.sampler else values.index(max(values))
         return allowed[index], values[index]
@@ -134,13 +135,16 @@ def log_sum_exp(logits: torch.Tensor) -> list[float]:
     """float32 logits (rows, V) → the logarithm of the sum of each row's exponentials; not finite where a row is not.
 
     torch.logsumexp subtracts the largest logit first, which takes twice as long and is needed only where the sum would
-    leave float32's range.
+    leave float32's range. exp2, since exp takes three times as long where it is MKL's and the processor AMD's.
     """
-    log_sums = logits.exp().sum(-1).log().tolist()
+    log_sums = logits.mul(LOG2_E).exp2_().sum(-1).log().tolist()
     in_range = all(LOG_SUMS_FROM < value < math.inf for value in log_sums)
     return log_sums if in_range else logits.logsumexp(-1).tolist()
 
 
 def common_prefix_length(a: list[int], b: list[int]) -> int:
     """Length of the longest common prefix of two lists of tokens."""
-    return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    for index, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return index
+    return min(len(a), len(b))
