@@ -18,7 +18,7 @@ from minscl.heads.flags import ATTRIBUTIONS, HeadChoice, check_head_flags
 from minscl.infer import BATCH_SIZE
 from minscl.infer.endpoint_address import check_address
 from minscl.infer.processes import Process
-from minscl.infer.systems import DIALOGUES, SYSTEMS, Sampling
+from minscl.infer.systems import DIALOGUES, SYSTEMS, Sampling, check_sampling_flags
 from minscl.infer.systems.lookup import LOOKUP
 from minscl.infer.systems.lookup_notes import check_lookup_flags
 from minscl.pretrained import load_calibration
@@ -134,6 +134,7 @@ class GenerateConfig:
         }
         check_lookup_flags(self.system, changed)
         check_head_flags(self.system, changed)
+        check_sampling_flags(self.system, changed)
         if self.grounded and (self.free or self.system != "scl"):
             other = "--free" if self.free else f"--system {self.system}"
             raise InputError(f"{other} --grounded: exclude each other; leave out --grounded, which is SCL's default")

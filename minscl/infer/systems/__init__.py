@@ -15,7 +15,7 @@ Of those with one answer, only SCL cites evidence. Read scl.py first; those of s
 """
 
 from minscl.errors import InputError
-from minscl.infer.systems.cot import COT, Sampling, count_votes, self_consistency, vote
+from minscl.infer.systems.cot import COT, Sampling, check_sampling_flags, count_votes, self_consistency, vote
 from minscl.infer.systems.scl import CODE_FIRST, SCL
 from minscl.infer.systems.sft import SFT
 from minscl.infer.systems.system import System
