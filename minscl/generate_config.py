@@ -18,7 +18,8 @@ from minscl.heads.flags import ATTRIBUTIONS, HeadChoice, check_head_flags
 from minscl.infer import BATCH_SIZE
 from minscl.infer.endpoint_address import check_address
 from minscl.infer.processes import Process
-from minscl.infer.systems import DIALOGUES, SYSTEMS, Sampling, check_sampling_flags
+from minscl.infer.systems import DIALOGUES, SYSTEMS, Sampling
+from minscl.infer.systems.cot import COT_SC, check_sampling_flags
 from minscl.infer.systems.lookup import LOOKUP
 from minscl.infer.systems.lookup_notes import check_lookup_flags
 from minscl.pretrained import load_calibration
@@ -164,7 +165,7 @@ class GenerateConfig:
                 raise InputError(f"--served-model {self.served_model}: only with --endpoint URL; leave it out")
             return
         check_address(self.endpoint, self.allow_remote)
-        if self.system in (*HEADS, "cot-sc") or self.system == LOOKUP and not self.verify:
+        if self.system in (*HEADS, COT_SC) or self.system == LOOKUP and not self.verify:
             raise InputError(
                 f"--endpoint {self.endpoint}: --system {self.system} needs a local model, or none; leave --endpoint out"
             )
@@ -248,7 +249,7 @@ def settings_of(
     """
     names = ["system", "grounded", SETTING, "min_score", "dtype"]
     names += ["weights"] if config.weights else []  # "": as in documents of before int8
-    names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
+    names += ["chains", "temperature", "top_p", "seed"] if config.system == COT_SC else []
     _, dtype = choose_device(config.device, config.dtype)
     dtype_name = "the server's" if config.endpoint else str(dtype).removeprefix("torch.")
     values = dataclasses.asdict(config) | {"dtype": dtype_name, "grounded": grounded or config.is_grounded}
