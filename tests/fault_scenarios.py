@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,15 +24,17 @@ from minscl.data.icd.parse_edition import parse_edition
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument
 from minscl.heads.train import train_head
+from minscl.infer import compiled_step as compiled_steps
 from minscl.model import load, load_model, save_model
 from minscl.page.journal import ReviewFolder
 from minscl.training.run import train_adapter
-from tests.fault_points import Scenario
+from tests.fault_points import ABSENT, Scenario
 from tests.official_archives import SMALL_TABULAR
 from tests.review_process import CODED, NOTE, entry
+from tests.test_gguf import write_folder
 from tests.test_silver import NOTES, Scripted
 from tests.tiny_heads import head_config, write_documents
-from tests.tiny_training import run_config
+from tests.tiny_training import metrics, run_config
 
 DATES = datetime.date(2026, 10, 1), datetime.date(2027, 9, 30)
 
@@ -49,8 +52,9 @@ def in_any_run(name: str, content: bytes) -> bytes:
     if name.endswith("run.json"):
         return content.replace(b'"resume": true', b'"resume": false')
     if name.endswith("metrics.jsonl"):
-        return re.sub(rb'("step_seconds"|"elapsed_seconds"|"peak_memory_bytes"): [^,}]*', rb"\1: 0", content)
-    return content
+        times = rb'("step_seconds"|"elapsed_seconds"|"peak_memory_bytes"|"seconds"): [^,}]*'
+        return re.sub(times, rb"\1: 0", content)
+    return ABSENT if "tfevents" in name else content  # of TensorBoard's files there is one for each start
 
 
 # ---- training
@@ -95,6 +99,38 @@ def trainer(train, config, stopped: bool) -> Scenario:
 def training(folder, tmp_path, stopped=False) -> Scenario:
     """`train`: checkpoints, adapter, metrics.jsonl, run.json, loss.png."""
     return trainer(train_adapter, run_config(folder, "", epochs=1, dropout=0.1), stopped)
+
+
+def validated(folder, tmp_path) -> Scenario:
+    """`train --validate --tensorboard`: best/, written at the first step and again at the second; the events."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text(json.dumps({"evidence": "hypertension", "code": "I10", "source": "gold"}) + "\n")
+    changes = dict(validate=str(held_out), validate_every=1, max_length=256, pack_length=256)
+    config = run_config(folder, "", epochs=1, batch_size=20, tensorboard=True, **changes)
+    scenario = trainer(train_adapter, config, stopped=False)
+
+    def run(root, acknowledge):
+        scenario.run(root, acknowledge)
+        check_end(root)
+
+    def go_on(root):
+        scenario.continue_(root)
+        check_end(root)
+
+    def check_end(root):
+        records = metrics(root / "run")
+        assert [record["validation"]["loss"] for record in records] == scalars(root, "validation/loss")
+        assert [record["loss"] for record in records] == scalars(root, "train/loss")
+        assert records[1]["validation"]["loss"] < records[0]["validation"]["loss"], "the first best/ was the last"
+
+    def scalars(root, tag):
+        events = EventAccumulator(str(root / "run" / "tensorboard")).Reload().Scalars(tag)
+        assert [event.step for event in events] == [1, 2], f"{tag} of a step is lost, or twice"
+        return pytest.approx([event.value for event in events])
+
+    return dataclasses.replace(scenario, run=run, go_on=go_on)
 
 
 def head(folder, tmp_path, stopped=False) -> Scenario:
@@ -143,6 +179,22 @@ def model_export(folder, tmp_path, shards=False) -> Scenario:
     if not (tmp_path / "adapter").exists():
         train_adapter(run_config(folder, tmp_path / "adapter", epochs=1))
     return Scenario(run, go_on=go_on, check=check)
+
+
+def gguf_export(folder, tmp_path) -> Scenario:
+    """`export --gguf`. The package writes the temporary file by itself; a kill is as for model_export."""
+    model = write_folder(tmp_path / "gguf")
+
+    def run(root, acknowledge):
+        settings = {"model": str(model), "adapter": "none", "out": str(root / "merged"), "gguf": True}
+        export.export(export.ExportConfig(**settings))
+
+    def go_on(root):
+        if not (root / "merged" / "model.gguf").exists():
+            shutil.rmtree(root / "merged", ignore_errors=True)
+            run(root, None)
+
+    return Scenario(run, go_on=go_on)
 
 
 def model_over_another(folder, tmp_path, shards=False) -> Scenario:
@@ -298,6 +350,26 @@ def cache(folder, tmp_path) -> Scenario:
     return Scenario(run)
 
 
+def compiled_step(folder, tmp_path) -> Scenario:
+    """The compiled step in the cache folder, over a damaged one: what is loaded is always what was compiled."""
+    compiled = b"compiled code"
+
+    def run(root, acknowledge):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
+            patch.setattr(compiled_steps, "fingerprint", lambda module, arguments: "digest")
+            patch.setattr(compiled_steps, "compile_package", lambda *arguments: arguments[2].write_bytes(compiled))
+            patch.setattr(torch._inductor, "aoti_load_package", lambda path: Path(path).read_bytes())
+            assert compiled_steps.load(torch.nn.Identity(), ()) == compiled
+
+    def prepare(root):
+        run(root, None)
+        path = root / "cache" / "minscl" / "step-digest.pt2"
+        path.write_bytes(path.read_bytes()[:-1] + b"E")
+
+    return Scenario(run, prepare=prepare)
+
+
 def calibration(folder, tmp_path) -> Scenario:
     """`evaluate --calibrate`: an entry beside another in calibration.json."""
     fitted = [Calibration(((0.0, 0.0), (1.0, top)), 0.2, "dev.jsonl", 2, 9) for top in (0.5, 0.75)]
@@ -315,10 +387,12 @@ def calibration(folder, tmp_path) -> Scenario:
 SCENARIOS = {
     "training": training,
     "training resumed": functools.partial(training, stopped=True),
+    "training validated": validated,
     "head": head,
     "head resumed": functools.partial(head, stopped=True),
     "export": model_export,
     "export in shards": functools.partial(model_export, shards=True),
+    "export --gguf": gguf_export,
     "model over shards": model_over_another,
     "shards over a model": functools.partial(model_over_another, shards=True),
     "generate --out --html": coding,
@@ -329,5 +403,6 @@ SCENARIOS = {
     "edition over another": functools.partial(edition, exists=True),
     "edition over another, no exchange": functools.partial(edition, exists=True, exchange=False),
     "cache": cache,
+    "compiled step": compiled_step,
     "calibration": calibration,
 }

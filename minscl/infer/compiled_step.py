@@ -5,8 +5,9 @@
 One block is compiled, not the model: all blocks have one shape, and weights are arguments. So compiling takes the same
 half a minute for 8 blocks and for 80, a file serves every model of that shape, and the next start loads it in
 milliseconds. A file's name is the digest of all that its code depends on: this file and row_step.py, torch's version,
-the processor, the number of threads, shapes and dtypes; its first line is the digest of the rest. Passes have 1, 4 or 8 rows (tokens of all sequences, drafts
-included); fewer are filled up with rows that write to the cache's scratch position. Longer passes are eager.
+the processor, the number of threads, shapes and dtypes. Its first line is the digest of the rest, for torch would run
+damaged code. Passes have 1, 4 or 8 rows (tokens of all sequences, drafts included); fewer are filled up with rows that
+write to the cache's scratch position. Longer passes are eager.
 
 Everything is torch's documented interface (torch.export, torch._inductor.aoti_compile_and_package and
 aoti_load_package). Where there is no C++ compiler, the log says so once and passes are eager.
@@ -169,10 +170,7 @@ def choose_compile(choice: str, model, answers: int, slots: int) -> bool:
 
 
 def load(module: nn.Module, arguments: tuple) -> Callable:
-    """The compiled `module`: from the cache folder, or else compiled now. Raises what torch's compiler raises.
-
-    What is in the cache folder is used as it was written or not at all: torch would run damaged code.
-    """
+    """The compiled `module`: from the cache folder, or else compiled now. Raises what torch's compiler raises."""
     folder = cache_folder()
     path = folder / f"step-{fingerprint(module, arguments)}.pt2" if folder else None
     content = read_checked(path) if path and is_own_file(path) else None
