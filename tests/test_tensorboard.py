@@ -26,6 +26,16 @@ def test_without_the_package_one_line_says_so(training_folder, tmp_path, monkeyp
     assert not (tmp_path / "run").exists()
 
 
+def test_a_file_in_the_place_of_its_folder_is_named(training_folder, tmp_path, capsys):
+    """Guards: a run that is refused after the model is loaded, with a remedy for another folder."""
+    pytest.importorskip("tensorboard", reason="the tensorboard extra is not installed")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tensorboard").touch()
+    assert train_here(*run_flags(training_folder), "--resume", "--tensorboard", "--out", tmp_path / "run") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "run/tensorboard: not a folder; move it away, or leave --tensorboard out" in line
+
+
 def test_the_events_are_those_of_the_metrics(training_folder, tmp_path):
     """Guards: a step of events off by one, steps twice after a resume, an event folder that every user can read."""
     pytest.importorskip("tensorboard", reason="the tensorboard extra is not installed")

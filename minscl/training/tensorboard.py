@@ -17,7 +17,7 @@ from typing import Any
 from minscl.append_file import AppendFile
 from minscl.config import RunConfig
 from minscl.errors import InputError
-from minscl.files import list_folder, make_folders, write_errors
+from minscl.files import list_folder, make_folders, path_kind, write_errors
 
 FOLDER = "tensorboard"
 FILE = "events.out.tfevents.{:04d}"  # TensorBoard looks for "tfevents" and reads files in the order of their names
@@ -26,9 +26,12 @@ VALIDATION = ("loss", "code_f1", "evidence_f1")
 
 
 def check_tensorboard(config: RunConfig) -> None:
-    """Raises InputError where --tensorboard is asked for and not installed, before anything is done."""
+    """Raises InputError where --tensorboard is asked for and cannot be done, before anything is."""
     if config.tensorboard:
         _protocol()
+        folder = Path(config.out) / FOLDER
+        if path_kind(folder) not in ("missing", "folder"):
+            raise InputError(f"{folder}: not a folder; move it away, or leave --tensorboard out")
 
 
 def new_events(out: Path) -> AppendFile:
