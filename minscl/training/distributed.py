@@ -14,6 +14,7 @@ Read next: data/packing.py, which splits a step's samples by rank.
 import contextlib
 import inspect
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -77,7 +78,10 @@ class ProcessGroup:
         try:
             yield
         except RuntimeError as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = re.sub(r"^\[\S*\] ", "", (str(error).splitlines() or [type(error).__name__])[0])  # gloo's own line
+            if distributed.get_backend() == "gloo":  # else its threads may end Python with SIGABRT, after the line
+                with contextlib.suppress(RuntimeError):
+                    distributed.destroy_process_group()
             raise InputError(
                 f"process {self.rank} of {self.size}: another process has ended or cannot be reached ({reason[:200]}); "
                 "start all again: with --resume the run continues from its newest checkpoint"
