@@ -19,6 +19,7 @@ from minscl.infer import BATCH_SIZE
 from minscl.infer.endpoint_address import check_address
 from minscl.infer.processes import Process
 from minscl.infer.systems import DIALOGUES, SYSTEMS, Sampling
+from minscl.infer.systems.cot import COT_SC, check_sampling_flags
 from minscl.infer.systems.lookup import LOOKUP
 from minscl.infer.systems.lookup_notes import check_lookup_flags
 from minscl.pretrained import load_calibration
@@ -134,6 +135,7 @@ class GenerateConfig:
         }
         check_lookup_flags(self.system, changed)
         check_head_flags(self.system, changed)
+        check_sampling_flags(self.system, changed)
         if self.grounded and (self.free or self.system != "scl"):
             other = "--free" if self.free else f"--system {self.system}"
             raise InputError(f"{other} --grounded: exclude each other; leave out --grounded, which is SCL's default")
@@ -160,7 +162,7 @@ class GenerateConfig:
                 raise InputError(f"--served-model {self.served_model}: only with --endpoint URL; leave it out")
             return
         check_address(self.endpoint, self.allow_remote)
-        if self.system in (*HEADS, "cot-sc") or self.system == LOOKUP and not self.verify:
+        if self.system in (*HEADS, COT_SC) or self.system == LOOKUP and not self.verify:
             raise InputError(
                 f"--endpoint {self.endpoint}: --system {self.system} needs a local model, or none; leave --endpoint out"
             )
@@ -239,7 +241,7 @@ def settings_of(
     """
     names = ["system", "grounded", SETTING, "min_score", "dtype"]
     names += ["weights"] if config.weights else []  # "": as in documents of before int8
-    names += ["chains", "temperature", "top_p", "seed"] if config.system == "cot-sc" else []
+    names += ["chains", "temperature", "top_p", "seed"] if config.system == COT_SC else []
     _, dtype = choose_device(config.device, config.dtype)
     dtype_name = "the server's" if config.endpoint else str(dtype).removeprefix("torch.")
     values = dataclasses.asdict(config) | {"dtype": dtype_name, "grounded": grounded or config.is_grounded}

@@ -13,6 +13,7 @@ by name, sentencepiece, YaRN with settings of its own. It does not normalise tex
 Read next: export.py, the command; model/token_backends.py.
 """
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,15 @@ def write_gguf(model: Decoder, folder: Path, path: Path) -> None:
         else:
             writer.add_tensor(name, tensor.numpy())
     with replace_by_name(path) as (_, temporary):
-        writer.write_header_to_file(temporary)
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        try:
+            writer.write_header_to_file(temporary)
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+            writer.close()
+        except OSError as error:
+            if error.errno is None:  # numpy says how many numbers it wrote, not why it stopped
+                raise OSError(errno.ENOSPC, "not all of a tensor: the disk or a limit of files is full") from error
+            raise
 
 
 def gguf_tensors(model: Decoder, gguf: Any) -> dict[str, torch.Tensor]:

@@ -26,6 +26,8 @@ from tests.simulated_disk import (
 
 NO_SPACE = {"open_new", "open_append", "write", "fsync", "fsync_folder", "rename", "exchange", "make_folder"}
 
+ABSENT = b"absent"  # what Scenario.normalise makes of a file that may or may not be there at the end
+
 
 def ignore_nothing(name: str, content: bytes) -> bytes:
     return content
@@ -155,7 +157,7 @@ class Trial:
         except InputError as error:
             raise AssertionError(f"{place}: cannot go on: {error}") from error
         end = self._normalised(read_tree(self.root))
-        different = [name for name in {*end, *self.end} if end.get(name, b"absent") != self.end.get(name, b"absent")]
+        different = [name for name in {*end, *self.end} if end.get(name, ABSENT) != self.end.get(name, ABSENT)]
         assert not different, f"{place}: after going on, {sorted(different)} differ"
 
     def _normalised(self, tree: Tree) -> Tree:

@@ -1,7 +1,6 @@
 """What test_faults.py lets fail: every way in which minscl writes, on inputs so small that it takes milliseconds."""
 
 import contextlib
-import dataclasses
 import datetime
 import errno
 import functools
@@ -10,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,101 +22,19 @@ from minscl.data.icd.official.folder import write_edition
 from minscl.data.icd.parse_edition import parse_edition
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument
-from minscl.heads.train import train_head
+from minscl.infer import compiled_step as compiled_steps
 from minscl.model import load, load_model, save_model
 from minscl.page.journal import ReviewFolder
 from minscl.training.run import train_adapter
 from tests.fault_points import Scenario
+from tests.fault_training import head, replaced, training, validated
 from tests.official_archives import SMALL_TABULAR
 from tests.review_process import CODED, NOTE, entry
+from tests.test_gguf import write_folder
 from tests.test_silver import NOTES, Scripted
-from tests.tiny_heads import head_config, write_documents
 from tests.tiny_training import run_config
 
 DATES = datetime.date(2026, 10, 1), datetime.date(2027, 9, 30)
-
-
-@contextlib.contextmanager
-def replaced(owner, name, value):
-    """Set an attribute for a while."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, name, value)
-        yield
-
-
-def in_any_run(name: str, content: bytes) -> bytes:
-    """A file of a training without times, memory, and whether the run was resumed."""
-    if name.endswith("run.json"):
-        return content.replace(b'"resume": true', b'"resume": false')
-    if name.endswith("metrics.jsonl"):
-        return re.sub(rb'("step_seconds"|"elapsed_seconds"|"peak_memory_bytes"): [^,}]*', rb"\1: 0", content)
-    return content
-
-
-# ---- training
-
-
-def trainer(train, config, stopped: bool) -> Scenario:
-    """A run of three steps that saves at each; `stopped`: it was stopped after the second and is resumed.
-
-    Going on: with --resume where the run has a checkpoint, else in a new folder, as the message says.
-    """
-
-    def configure(root, **changes):
-        return dataclasses.replace(config, out=str(root / "run"), save_every=1, **changes)
-
-    def stop(root):
-        original, steps = torch.optim.AdamW.step, []
-
-        def signal(self, *arguments, **keywords):
-            steps.append(1)
-            if len(steps) == 2:
-                os.kill(os.getpid(), 2)
-            return original(self, *arguments, **keywords)
-
-        with replaced(torch.optim.AdamW, "step", signal), pytest.raises(SystemExit):
-            train(configure(root))
-
-    def go_on(root):
-        if list(root.glob("run/checkpoints/step-*")):
-            train(configure(root, resume=True))
-        else:
-            shutil.rmtree(root / "run", ignore_errors=True)
-            train(configure(root))
-
-    return Scenario(
-        lambda root, acknowledge: train(configure(root, resume=stopped)),
-        prepare=stop if stopped else lambda root: None,
-        go_on=go_on,
-        normalise=in_any_run,
-    )
-
-
-def training(folder, tmp_path, stopped=False) -> Scenario:
-    """`train`: checkpoints, adapter, metrics.jsonl, run.json, loss.png."""
-    return trainer(train_adapter, run_config(folder, "", epochs=1, dropout=0.1), stopped)
-
-
-def head(folder, tmp_path, stopped=False) -> Scenario:
-    """`train --system plm-icd`: a head beside its adapter; never the one of another moment than the other."""
-    config = head_config(folder, "", write_documents(tmp_path / "documents.jsonl"), epochs=3, batch_size=4)
-    scenario = trainer(train_head, config, stopped)
-    names = ("adapter_model.safetensors", "head.safetensors", "head.json")
-    whole = []
-
-    def files(root):
-        return tuple((root / "run" / name).read_bytes() for name in names)
-
-    def run(root, acknowledge):
-        if stopped:
-            whole.append(files(root))
-        scenario.run(root, acknowledge)
-        whole.append(files(root))
-
-    def check(root, acknowledged):
-        assert not (root / "run" / "head.json").exists() or files(root) in whole, "files of two heads"
-
-    return dataclasses.replace(scenario, run=run, check=check)
 
 
 # ---- models
@@ -143,6 +61,22 @@ def model_export(folder, tmp_path, shards=False) -> Scenario:
     if not (tmp_path / "adapter").exists():
         train_adapter(run_config(folder, tmp_path / "adapter", epochs=1))
     return Scenario(run, go_on=go_on, check=check)
+
+
+def gguf_export(folder, tmp_path) -> Scenario:
+    """`export --gguf`. The package writes the temporary file by itself; a kill is as for model_export."""
+    model = write_folder(tmp_path / "gguf")
+
+    def run(root, acknowledge):
+        settings = {"model": str(model), "adapter": "none", "out": str(root / "merged"), "gguf": True}
+        export.export(export.ExportConfig(**settings))
+
+    def go_on(root):
+        if not (root / "merged" / "model.gguf").exists():
+            shutil.rmtree(root / "merged", ignore_errors=True)
+            run(root, None)
+
+    return Scenario(run, go_on=go_on)
 
 
 def model_over_another(folder, tmp_path, shards=False) -> Scenario:
@@ -298,6 +232,26 @@ def cache(folder, tmp_path) -> Scenario:
     return Scenario(run)
 
 
+def compiled_step(folder, tmp_path) -> Scenario:
+    """The compiled step in the cache folder, over a damaged one: what is loaded is always what was compiled."""
+    compiled = b"compiled code"
+
+    def run(root, acknowledge):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
+            patch.setattr(compiled_steps, "fingerprint", lambda module, arguments: "digest")
+            patch.setattr(compiled_steps, "compile_package", lambda *arguments: arguments[2].write_bytes(compiled))
+            patch.setattr(torch._inductor, "aoti_load_package", lambda path: Path(path).read_bytes())
+            assert compiled_steps.load(torch.nn.Identity(), ()) == compiled
+
+    def prepare(root):
+        run(root, None)
+        path = root / "cache" / "minscl" / "step-digest.pt2"
+        path.write_bytes(path.read_bytes()[:-1] + b"E")
+
+    return Scenario(run, prepare=prepare)
+
+
 def calibration(folder, tmp_path) -> Scenario:
     """`evaluate --calibrate`: an entry beside another in calibration.json."""
     fitted = [Calibration(((0.0, 0.0), (1.0, top)), 0.2, "dev.jsonl", 2, 9) for top in (0.5, 0.75)]
@@ -315,10 +269,12 @@ def calibration(folder, tmp_path) -> Scenario:
 SCENARIOS = {
     "training": training,
     "training resumed": functools.partial(training, stopped=True),
+    "training validated": validated,
     "head": head,
     "head resumed": functools.partial(head, stopped=True),
     "export": model_export,
     "export in shards": functools.partial(model_export, shards=True),
+    "export --gguf": gguf_export,
     "model over shards": model_over_another,
     "shards over a model": functools.partial(model_over_another, shards=True),
     "generate --out --html": coding,
@@ -329,5 +285,6 @@ SCENARIOS = {
     "edition over another": functools.partial(edition, exists=True),
     "edition over another, no exchange": functools.partial(edition, exists=True, exchange=False),
     "cache": cache,
+    "compiled step": compiled_step,
     "calibration": calibration,
 }

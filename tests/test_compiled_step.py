@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -132,6 +133,28 @@ def test_a_file_serves_only_the_code_it_was_compiled_for(monkeypatch, tmp_path):
     assert compiled_step.is_own_file(path)
     path.chmod(0o666)
     assert not compiled_step.is_own_file(path)
+
+
+def test_a_damaged_file_is_never_run(monkeypatch, tmp_path, caplog):
+    """Guards: a flipped bit in the cache folder that ends Python with a segmentation fault, or changes answers; "kept
+    for later runs" where the folder cannot be written."""
+    monkeypatch.setattr(compiled_step, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(compiled_step, "compile_package", lambda *arguments: arguments[2].write_bytes(b"code"))
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path: Path(path).read_bytes())
+    module = torch.nn.Identity()
+    assert compiled_step.load(module, ()) == b"code" and "kept for later runs" in caplog.text
+    [path] = (tmp_path / "cache").iterdir()
+    content = path.read_bytes()
+    assert content.endswith(b"\ncode")
+    caplog.clear()
+    assert compiled_step.load(module, ()) == b"code" and not caplog.text
+    for damaged in (content[:-1] + b"E", content[:40], b""):
+        path.write_bytes(damaged)
+        assert compiled_step.load(module, ()) == b"code" and path.read_bytes() == content
+    monkeypatch.setattr(compiled_step, "cache_folder", lambda: path)  # a file, so no folder
+    caplog.clear()
+    assert compiled_step.load(module, ()) == b"code"
+    assert "for this run only: " in caplog.text and "kept" not in caplog.text
 
 
 def test_no_tensor_is_two_arguments():

@@ -14,6 +14,7 @@ from tests.fault_points import Count, Scenario, try_points
 from tests.fault_scenarios import SCENARIOS
 
 pytestmark = pytest.mark.usefixtures("fast_measurement")
+EXTRAS = {"training validated": "tensorboard", "export --gguf": "gguf"}
 # make test tries one operation in so many: scenarios whose runs are short.
 STRIDES = {
     "generate --out --html": 7,
@@ -21,6 +22,7 @@ STRIDES = {
     "review": 11,
     "edition over another": 2,
     "cache": 2,
+    "compiled step": 2,
     "calibration": 1,
     "shards over a model": 29,
 }
@@ -50,6 +52,8 @@ def test_some_points(name, training_folder, tmp_path):
 def test_every_point(name, training_folder, tmp_path, count):
     """Guards half a file, a file of two moments, an answer told as kept and lost, a temporary file left behind, a fault
     without a line, and a run that ends otherwise for having been disturbed."""
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name], reason=f"the {EXTRAS[name]} extra is not installed")
     count[0] += try_points(SCENARIOS[name](training_folder, tmp_path), tmp_path / "root")
 
 

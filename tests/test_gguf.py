@@ -1,6 +1,7 @@
 """`export --gguf`: what llama.cpp reads is the model and the tokenizer that minscl has."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -188,3 +189,17 @@ def test_without_the_package_one_line_says_so(tmp_path, monkeypatch):
     done = call_command(export.main, "--gguf", "--out", tmp_path / "out")
     assert done.returncode == 2 and not (tmp_path / "out").exists()
     assert done.stderr.strip() == "minscl: --gguf: the gguf package is not installed; pip install 'minscl[gguf]'"
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(gguf, tmp_path):
+    """Guards: numpy's "23680 requested and 912 written" for a full disk, half a file, a folder that the next try
+    refuses. A limit on the size of files stands for the disk."""
+    folder = write_folder(tmp_path / "model")
+    flags = ["--model", folder, "--adapter", "none", "--gguf", "--out", tmp_path / "out"]
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
+    program = f"{limit}; from minscl.command import run_command; from minscl.export import main; run_command(main)"
+    command = [sys.executable, "-c", program, *map(str, flags)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    [line] = run.stderr.splitlines()
+    assert run.returncode == 2 and "out/model.gguf: cannot be written (not all of a tensor: the disk" in line
+    assert "free some space" in line and not (tmp_path / "out").exists()

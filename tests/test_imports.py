@@ -44,6 +44,7 @@ OPTIONAL = {
     "figures.py": {"matplotlib"},
     "gguf_export.py": {"gguf"},
     "training/loss_plot.py": {"PIL"},
+    "training/tensorboard.py": {"tensorboard"},
     "infer/endpoint.py": {"openai"},
     "model/sandbox.py": {"jinja2"},
     "page/server.py": {"starlette"},

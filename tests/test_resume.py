@@ -142,6 +142,19 @@ def test_a_full_disk_stops_the_log_in_one_line(training_folder, tmp_path, monkey
     assert [record["step"] for record in metrics(tmp_path / "run")] == list(range(1, 22))
 
 
+@pytest.mark.parametrize("lines, words", [(0, "is missing"), (15, "ends before step 16"), (20, "")])
+def test_a_log_that_lacks_steps_is_named(lines, words, training_folder, finished_run, tmp_path, caplog):
+    """Guards: metrics.jsonl lost with the user's other files, and a loss curve that begins in the middle unsaid."""
+    out = shutil.copytree(finished_run, tmp_path / "run")
+    shutil.rmtree(out / "checkpoints" / checkpoint_names(out)[-1])
+    records = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (out / "metrics.jsonl").write_text("".join(records[:lines])) if lines else (out / "metrics.jsonl").unlink()
+    train_adapter(run_config(training_folder, out, dropout=0.1, save_every=4, resume=True))
+    assert (f"metrics.jsonl {words}, so it and loss.png lack steps up to 20" in caplog.text) == bool(words)
+    assert adapter_bytes(out) == adapter_bytes(finished_run)
+    assert [record["step"] for record in metrics(out)] == [*range(1, lines + 1), 21]
+
+
 def test_a_damaged_checkpoint_is_passed_over(training_folder, finished_run, tmp_path, caplog):
     """Guards: a run that cannot be resumed though an older checkpoint is complete; one that silently starts again."""
     out = shutil.copytree(finished_run, tmp_path / "run")

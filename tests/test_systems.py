@@ -110,10 +110,15 @@ def test_a_baseline_names_no_evidence(embedded, name):
         (["--system", "sft"], "--system sft: the embedded model's adapter is trained on evidence; give --adapter DIR"),
         (["--system", "cot-sc", "--temperature", "0"], "--temperature 0.0"),
         (["--system", "cot-sc", "--chains", "0"], "--chains 0"),
+        (["--chains", "3"], "--system scl --chains: its answers are not sampled; leave --chains out, or give --system"),
+        (["--system", "cot", "--temperature", "0.2"], "--system cot --temperature: its answers are not sampled"),
+        (["--system", "mac", "--top-p", "0.5"], "--system mac --top-p: its answers are not sampled"),
+        (["--free", "--seed", "3"], "--system scl --seed: its answers are not sampled"),
     ],
 )
 def test_bad_settings_are_one_line_and_status_2(tmp_path, arguments, words, generate):
-    """Guards tracebacks, and a baseline that silently ignores --grounded."""
+    """Guards tracebacks, and a baseline that silently ignores --grounded, or settings of
+    samples where none are drawn."""
     (tmp_path / "note.txt").write_text(NOTE.text)
     run = generate("note.txt", *arguments, cwd=tmp_path)
     assert run.returncode == 2 and words in run.stderr and run.stderr.count("\n") == 1 and not run.stdout

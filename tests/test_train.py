@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -300,6 +301,52 @@ def test_two_processes_train_what_one_does(training_folder, tmp_path):
         assert [item["loss"] for item in validations] == pytest.approx(losses, abs=1e-5) and len(losses) == 2
         assert all(item.keys() == {"loss", "seconds"} | scores for item in validations)
         assert same_adapter(tmp_path / name / "best", tmp_path / "alone" / "best")
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_is_one_line_in_the_others(tmp_path):
+    """Guards: the traceback of gloo in every process that is left, and no word of --resume. Two processes, no model."""
+    program = """
+        import os, sys, torch
+        from minscl.command import run_command
+        from minscl.training.distributed import join_process_group
+
+        def main():
+            group, _ = join_process_group(torch.device("cpu"))
+            group.barrier()
+            if group.rank == 1:
+                os._exit(9)
+            parameter = torch.nn.Parameter(torch.zeros(1))
+            parameter.grad = torch.ones(1)
+            calls = {"sum": lambda: group.sum(1), "barrier": group.barrier}
+            calls.get(sys.argv[1], lambda: group.all_reduce_gradients([parameter]))()
+
+        run_command(main)
+    """
+    for call in ("sum", "barrier", "gradients"):
+        environment = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", textwrap.dedent(program), call],
+                env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        _, stderr = processes[0].communicate(timeout=60)
+        processes[1].communicate(timeout=60)
+        lines = [line for line in stderr.splitlines() if line.startswith("minscl: ")]
+        assert processes[0].returncode == 2 and "Traceback" not in stderr, stderr
+        assert len(lines) == 1 and lines[0].startswith("minscl: process 0 of 2: another process has ended"), stderr
+        assert "with --resume the run continues from its newest checkpoint" in lines[0]
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 def stop_after_step_3(out):

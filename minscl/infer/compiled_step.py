@@ -5,8 +5,9 @@
 One block is compiled, not the model: all blocks have one shape, and weights are arguments. So compiling takes the same
 half a minute for 8 blocks and for 80, a file serves every model of that shape, and the next start loads it in
 milliseconds. A file's name is the digest of all that its code depends on: this file and row_step.py, torch's version,
-the processor, the number of threads, shapes and dtypes. Passes have 1, 4 or 8 rows (tokens of all sequences, drafts
-included); fewer are filled up with rows that write to the cache's scratch position. Longer passes are eager.
+the processor, the number of threads, shapes and dtypes. Its first line is the digest of the rest, for torch would run
+damaged code. Passes have 1, 4 or 8 rows (tokens of all sequences, drafts included); fewer are filled up with rows that
+write to the cache's scratch position. Longer passes are eager.
 
 Everything is torch's documented interface (torch.export, torch._inductor.aoti_compile_and_package and
 aoti_load_package). Where there is no C++ compiler, the log says so once and passes are eager.
@@ -15,7 +16,6 @@ Letters: N rows, C hidden, V vocabulary, S cached positions.
 Read next: row_step.py, the functions that are compiled.
 """
 
-import contextlib
 import functools
 import hashlib
 import inspect
@@ -32,9 +32,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from minscl.data.icd.cache import cache_folder
+from minscl.data.icd.cache import cache_folder, read_checked, write_checked
 from minscl.errors import InputError
-from minscl.files import read_text, replace_file
+from minscl.files import read_text
 from minscl.infer import row_step
 from minscl.infer.cache import KVCache
 
@@ -173,23 +173,26 @@ def load(module: nn.Module, arguments: tuple) -> Callable:
     """The compiled `module`: from the cache folder, or else compiled now. Raises what torch's compiler raises."""
     folder = cache_folder()
     path = folder / f"step-{fingerprint(module, arguments)}.pt2" if folder else None
-    if path and is_own_file(path):
-        with contextlib.suppress(RuntimeError):  # damaged: compiled again, and replaced
-            return torch._inductor.aoti_load_package(str(path))
+    content = read_checked(path) if path and is_own_file(path) else None
     with tempfile.TemporaryDirectory() as name:
-        compiled = compile_package(module, arguments, Path(name) / "step.pt2")
+        package = Path(name) / "step.pt2"
+        if content is not None:
+            package.write_bytes(content)
+            return torch._inductor.aoti_load_package(str(package))
+        began = time.monotonic()
+        compile_package(module, arguments, package)
+        seconds, kept = time.monotonic() - began, "kept for later runs"
         if path:
             try:
-                with replace_file(path, "wb") as file:
-                    file.write(compiled.read_bytes())
+                write_checked(path, package.read_bytes())
             except InputError as error:
-                LOG.warning("minscl: compiled for this run only: %s", error)
-        return torch._inductor.aoti_load_package(str(compiled))
+                kept = f"for this run only: {error}"
+        LOG.warning("minscl: compiled %s in %.0f s; %s", type(module).__name__, seconds, kept)
+        return torch._inductor.aoti_load_package(str(package))
 
 
-def compile_package(module: nn.Module, arguments: tuple, path: Path) -> Path:
+def compile_package(module: nn.Module, arguments: tuple, path: Path) -> None:
     """Compile `module` into the file `path`; only the cache's numbers of slots and of positions may vary in calls."""
-    began = time.monotonic()
     S, B = torch.export.Dim("S", min=4, max=2**30), torch.export.Dim("B", min=2, max=2**20)
     dynamic = [dict.fromkeys(argument) if isinstance(argument, dict) else None for argument in arguments]
     if isinstance(module, BlockRows):
@@ -199,8 +202,6 @@ def compile_package(module: nn.Module, arguments: tuple, path: Path) -> Path:
         warnings.simplefilter("ignore")
         program = torch.export.export(module, arguments, dynamic_shapes=tuple(dynamic))
         torch._inductor.aoti_compile_and_package(program, package_path=str(path))
-    LOG.warning("minscl: compiled %s in %.0f s; kept for later runs", type(module).__name__, time.monotonic() - began)
-    return path
 
 
 def is_own_file(path: Path) -> bool:

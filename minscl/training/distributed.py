@@ -11,9 +11,11 @@ LoRA's gradients are all that is reduced.
 Read next: data/packing.py, which splits a step's samples by rank.
 """
 
+import contextlib
 import inspect
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +27,10 @@ from minscl.model import Decoder
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes that train together: this one's rank, of `size`. With one process every method does nothing."""
+    """The processes that train together: this one's rank, of `size`. With one process every method does nothing.
+
+    With several each raises InputError where another process has ended.
+    """
 
     rank: int = 0
     size: int = 1
@@ -38,7 +43,8 @@ class ProcessGroup:
     def barrier(self) -> None:
         """Wait until all processes have reached this call."""
         if self.size > 1:
-            distributed.barrier()
+            with self._together():
+                distributed.barrier()
 
     def all_reduce_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Replace every parameter's gradient by its sum over the processes, in one all-reduce."""
@@ -46,7 +52,8 @@ class ProcessGroup:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(flat)
+        with self._together():
+            distributed.all_reduce(flat)
         for gradient, total in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
             gradient.copy_(total.view_as(gradient))
 
@@ -61,8 +68,24 @@ class ProcessGroup:
     def _reduce(self, numbers: Sequence[float], operation) -> list[float]:
         device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
         totals = torch.tensor(numbers, dtype=torch.float64, device=device)
-        distributed.all_reduce(totals, operation)
+        with self._together():
+            distributed.all_reduce(totals, operation)
         return totals.tolist()
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """Turns the error of a call that other processes must make too into an InputError: one of them has ended."""
+        try:
+            yield
+        except RuntimeError as error:
+            reason = re.sub(r"^\[\S*\] ", "", (str(error).splitlines() or [type(error).__name__])[0])  # gloo's own line
+            if distributed.get_backend() == "gloo":  # else its threads may end Python with SIGABRT, after the line
+                with contextlib.suppress(RuntimeError):
+                    distributed.destroy_process_group()
+            raise InputError(
+                f"process {self.rank} of {self.size}: another process has ended or cannot be reached ({reason[:200]}); "
+                "start all again: with --resume the run continues from its newest checkpoint"
+            ) from error
 
 
 def join_process_group(device: torch.device) -> tuple[ProcessGroup, torch.device]:

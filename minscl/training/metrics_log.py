@@ -8,6 +8,7 @@ Read next: loop.py, which makes the records; loss_plot.py, the picture.
 
 import codecs
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from minscl.errors import InputError
 from minscl.files import path_kind, read_bytes, replace_file
 from minscl.training.checkpoint import newest_checkpoint
 from minscl.training.loss_plot import draw_losses
-from minscl.training.tensorboard import TensorBoardLog
+from minscl.training.tensorboard import encode_record, encode_start, new_events
 
+LOG = logging.getLogger("minscl")
 SMOOTHING = 0.95  # weight of the past in the smoothed loss
 
 
@@ -44,10 +46,12 @@ class MetricsLog:
     """
 
     def __init__(self, out: Path, first_step: int, total_steps: int, enabled: bool, tensorboard: bool = False):
-        self._tensorboard = TensorBoardLog(out, first_step) if enabled and tensorboard else None
         self._file = AppendFile(out / "metrics.jsonl") if enabled else None
+        self._events = new_events(out) if enabled and tensorboard else None
+        self._out, self._smoothed_loss = out, SmoothedLoss()
+        if self._events:
+            self._append(self._events, encode_start(first_step))
         self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True, disable=not enabled)
-        self._smoothed_loss = SmoothedLoss()
         self._validation = ""  # the newest scores, for the bar
 
     def __enter__(self) -> "MetricsLog":
@@ -55,31 +59,35 @@ class MetricsLog:
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
-        if self._file:
-            self._file.close()
-        if self._tensorboard:
-            self._tensorboard.close()
+        for file in filter(None, (self._file, self._events)):
+            file.close()
 
     def add(self, record: dict) -> None:
         """Write one step's record before the next step begins. Raises InputError where that fails."""
         if not self._file:
             return
-        try:
-            self._file.append(json.dumps(record).encode() + b"\n")
-        except InputError as error:
-            reason = getattr(error.__cause__, "strerror", None) or error
-            has_checkpoint = newest_checkpoint(self._file.path.parent / "checkpoints") is not None
-            remedy = "continue with --resume" if has_checkpoint else "begin again with another --out"
-            raise InputError(
-                f"{self._file.path}: cannot be written ({reason}); free some space and {remedy}"
-            ) from error
-        if self._tensorboard:
-            self._tensorboard.add(record)
+        self._append(self._file, json.dumps(record).encode() + b"\n")
+        if self._events:
+            self._append(self._events, encode_record(record))
         if "validation" in record:
             self._validation = describe_validation(record["validation"])
         progress = describe(record, self._smoothed_loss.update(record["loss"]))
         self._bar.set_postfix_str(progress + self._validation, refresh=False)
         self._bar.update()
+
+    def add_late_validation(self, step: int, scores: dict) -> None:
+        """To TensorBoard's files the scores of a step whose record metrics.jsonl has already."""
+        if self._events:
+            self._append(self._events, encode_record({"step": step, "validation": scores}))
+
+    def _append(self, file: AppendFile, content: bytes) -> None:
+        try:
+            file.append(content)
+        except InputError as error:
+            reason = getattr(error.__cause__, "strerror", None) or error
+            has_checkpoint = newest_checkpoint(self._out / "checkpoints") is not None
+            remedy = "continue with --resume" if has_checkpoint else "begin again with another --out"
+            raise InputError(f"{file.path}: cannot be written ({reason}); free some space and {remedy}") from error
 
 
 def describe(record: dict, smoothed_loss: float) -> str:
@@ -103,11 +111,12 @@ def describe_validation(scores: dict) -> str:
 def truncate_metrics(path: Path, step: int) -> None:
     """Drop what metrics.jsonl has after the record of `step`, the checkpoint's: those steps are trained again.
 
-    Raises InputError naming the first line up to that record which is not the record of a step after the line above it.
+    A file that does not reach that record is named in the log, for its loss.png will have a gap. Raises InputError
+    naming the first line up to that record which is not the record of a step after the line above it.
     """
-    if path_kind(path) == "missing":
-        return
-    content = read_bytes(path, "move it away and continue with --resume").removeprefix(codecs.BOM_UTF8)
+    is_missing = path_kind(path) == "missing"
+    content = b"" if is_missing else read_bytes(path, "move it away and continue with --resume")
+    content = content.removeprefix(codecs.BOM_UTF8)
     lines, last_step = [], 0
     for number, line in enumerate(content.split(b"\n"), 1):
         record = read_loss(line)
@@ -121,6 +130,14 @@ def truncate_metrics(path: Path, step: int) -> None:
                 f"{path}, line {number}: not the record of a step after step {last_step}; remove the line and continue "
                 "with --resume"
             )
+    if last_step < step:
+        state = "is missing" if is_missing else f"ends before step {last_step + 1:,}"
+        LOG.warning(
+            "minscl: %s %s, so it and loss.png lack steps up to %s; to have them, stop, restore it and --resume again",
+            path,
+            state,
+            f"{step:,}",
+        )
     kept = b"".join(line + b"\n" for line in lines)
     if kept != content:
         with replace_file(path, "wb") as file:

@@ -87,8 +87,10 @@ def run_steps(task: Task, config: RunConfig, device: torch.device, group: Proces
         StopSignals() as stop,
         report_not_finite(task.samples, out, group.is_main),  # after the progress bar is closed
     ):
-        run.validate_last_step(stop)
+        scores = run.validate_last_step(stop)
         with MetricsLog(out, run.done, total_steps, group.is_main, config.tensorboard) as log:
+            if scores is not None:
+                log.add_late_validation(run.done, scores)
             for record in train_steps(
                 task.model,
                 list(task.parameters.values()),
@@ -161,12 +163,13 @@ class Run:
             self.best = self.best.after(step, scores)
         return scores
 
-    def validate_last_step(self, stop: StopSignals) -> None:
+    def validate_last_step(self, stop: StopSignals) -> dict | None:
         """The validation of the step that is done, where a stop signal ended it; its scores join the step's record."""
         scores = self.validate(self.done, stop) if self.done else None
         if scores is not None and self.group.is_main:
             add_to_last_record(self.out / "metrics.jsonl", self.done, {"validation": scores})
             self.save()
+        return scores
 
     def finish_step(self, record: dict, stop: StopSignals, log: MetricsLog) -> bool:
         """Validate, log and save after a step, as far as each is due; returns whether the run ends here."""

@@ -24,22 +24,32 @@ def cache_folder() -> Path | None:
         return None
 
 
-def read_cache(path: Path) -> Any:
-    """What write_cache wrote; None where it is absent, unreadable, or not as it was written."""
+def read_checked(path: Path) -> bytes | None:
+    """What write_checked wrote; None where it is absent, unreadable, or not as it was written."""
     try:
         digest, _, content = read_bytes(path).partition(b"\n")
     except InputError:
         return None
-    if hashlib.sha256(content).hexdigest().encode() != digest:
-        return None
+    return content if hashlib.sha256(content).hexdigest().encode() == digest else None
+
+
+def write_checked(path: Path, content: bytes) -> None:
+    """A line with the digest of what follows, then `content`. Raises InputError where `path` cannot be written."""
+    with replace_file(path, "wb") as file:
+        file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+
+
+def read_cache(path: Path) -> Any:
+    """What write_cache wrote; None where it is absent, unreadable, or not as it was written."""
+    content = read_checked(path)
     try:
-        return json.loads(content)
+        return None if content is None else json.loads(content)
     except (ValueError, RecursionError):
         return None
 
 
 def write_cache(path: Path, value: Any) -> None:
-    """A line with the digest of what follows, then `value` as JSON; nothing where `path` cannot be written."""
+    """`value` as JSON, for read_cache; nothing where `path` cannot be written."""
     content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    with contextlib.suppress(InputError), replace_file(path, "wb") as file:
-        file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    with contextlib.suppress(InputError):
+        write_checked(path, content)

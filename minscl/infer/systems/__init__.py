@@ -15,14 +15,14 @@ Of those with one answer, only SCL cites evidence. Read scl.py first; those of s
 """
 
 from minscl.errors import InputError
-from minscl.infer.systems.cot import COT, Sampling, count_votes, self_consistency, vote
+from minscl.infer.systems.cot import COT, COT_SC, Sampling, count_votes, self_consistency, vote
 from minscl.infer.systems.scl import CODE_FIRST, SCL
 from minscl.infer.systems.sft import SFT
 from minscl.infer.systems.system import System
 
 __all__ = ["CODE_FIRST", "DIALOGUES", "SCL", "SYSTEMS", "Sampling", "System", "choose_system", "count_votes", "vote"]
 
-SYSTEMS = ("scl", "sft", "cot", "cot-sc")  # one answer, or several to one prompt
+SYSTEMS = ("scl", "sft", "cot", COT_SC)  # one answer, or several to one prompt
 DIALOGUES = ("clh", "mac")  # several questions, one after another (questions.py)
 
 

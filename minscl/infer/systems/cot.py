@@ -15,6 +15,7 @@ Read next: ../coder.py.
 
 import random
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from minscl.data.chains import CHAIN, join_answers
@@ -27,6 +28,8 @@ from minscl.infer.sequence import Generation
 from minscl.infer.systems.system import System
 
 COT = System("cot", render_reasoning_prompt, parse_codes)
+COT_SC = "cot-sc"
+FLAGS = ("--chains", "--temperature", "--top-p", "--seed")
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,18 @@ class Sampling:
         return Sampler(self.temperature, self.top_p, seed)
 
 
+def check_sampling_flags(system: str, flags: Collection[str]) -> None:
+    """Raises InputError where one of `flags`, those that the user gave, samples answers and `system` does not."""
+    for name in FLAGS:
+        if system != COT_SC and name in flags:
+            raise InputError(
+                f"--system {system} {name}: its answers are not sampled; leave {name} out, or give --system {COT_SC}"
+            )
+
+
 def self_consistency(sampling: Sampling) -> System:
     """The system cot-sc."""
-    return System("cot-sc", render_reasoning_prompt, parse_codes, chains=sampling.chains, sampler=sampling.sampler)
+    return System(COT_SC, render_reasoning_prompt, parse_codes, chains=sampling.chains, sampler=sampling.sampler)
 
 
 def vote(answers: list[list[str]]) -> list[tuple[str, float]]:
