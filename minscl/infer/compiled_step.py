@@ -181,13 +181,13 @@ def load(module: nn.Module, arguments: tuple) -> Callable:
             return torch._inductor.aoti_load_package(str(package))
         began = time.monotonic()
         compile_package(module, arguments, package)
-        seconds, kept = time.monotonic() - began, "kept for later runs"
+        seconds, remark = time.monotonic() - began, "kept for later runs"
         if path:
             try:
                 write_checked(path, package.read_bytes())
             except InputError as error:
-                kept = f"for this run only: {error}"
-        LOG.warning("minscl: compiled %s in %.0f s; %s", type(module).__name__, seconds, kept)
+                remark = f"for this run only: {error}"
+        LOG.warning("minscl: compiled %s in %.0f s; %s", type(module).__name__, seconds, remark)
         return torch._inductor.aoti_load_package(str(package))
 
 
