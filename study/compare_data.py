@@ -20,7 +20,7 @@ from study.steps import run_step
 
 TESTS = {"codiesp-test": "CodiEsp test", "invented-test": "invented notes"}  # file of write_evaluation_data → title
 SFT_TRAINING = ("--epochs", "1", "--batch-size", "4", "--lr", "5e-4", "--max-length", "4096", "--pack-length", "4096")
-HEAD_TRAINING = (  # after 500 steps of LoRA, at 1e-3 and at 1e-2, plm-icd still gave every code its frequency
+HEAD_TRAINING = (  # LoRA below the head learned nothing in 500 steps (docs/study.md)
     *("--freeze", "--epochs", "10", "--batch-size", "4", "--lr", "3e-3", "--window", "2048", "--dtype", "bfloat16"),
 )
 
