@@ -77,7 +77,8 @@ def block_rows(
         key = rms_norm(key, weights["self_attn.k_norm.weight"], eps)
     query, key = rope_rows(query, cos, sin), rope_rows(key, cos, sin)
     if slots is None:
-        keys[0][:, positions], values[0][:, positions] = key.transpose(0, 1), value.transpose(0, 1)
+        # not keys[0][...] = ...: to write through a view, the compiler would copy the whole cache
+        keys[:, :, positions], values[:, :, positions] = key.transpose(0, 1)[None], value.transpose(0, 1)[None]
     else:
         keys[slots, :, positions], values[slots, :, positions] = key, value
         keys, values = keys[slots], values[slots]  # (N, K, S, D); read in place, not copied, once compiled
