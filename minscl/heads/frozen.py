@@ -2,9 +2,9 @@
 
     notes → decoder, without gradients → states, kept in memory → every epoch: head → BCE
 
-A head begins from random weights and needs many passes over few notes, and a learning rate at which LoRA spoils what
-the decoder knows; without the decoder a pass costs a fraction. Not in the three systems, which train their encoder. The
-folder has an adapter all the same, as LoRA begins: it changes nothing.
+A head begins from random weights and needs many passes over few notes; without the decoder a pass costs a fraction.
+Not in the three systems, which train their encoder. The folder has an adapter all the same, as LoRA begins: it changes
+nothing.
 
 Read next: train.py.
 """

@@ -4,7 +4,7 @@
 
 The loop, its schedule, checkpoints, progress and resume are those of LoRA training (training/loop.py, task.py); the
 samples and the loss alone are of this file; with --freeze the head alone is trained (frozen.py). A note's backward pass
-follows its forward pass, so one note's states exist at a time. deviates from all three systems: LoRA and the head are
+follows its forward pass, so one note's graph exists at a time. deviates from all three systems: LoRA and the head are
 trained at one learning rate, with a cosine decay; theirs train the whole encoder, with a linear one.
 
 Read next: ../training/task.py; knowledge.py for gki-icd; folder.py for what is written.

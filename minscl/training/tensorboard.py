@@ -4,7 +4,8 @@
 
 A run that starts or is resumed begins a file of events; a resumed one hides the events of the steps that it trains
 again. Each step's event is on the disk before the next step begins, as its record in metrics.jsonl is. Needs the
-`tensorboard` extra, which is imported here only and encodes the events.
+`tensorboard` extra, which is imported here only and encodes the events, by the modules that torch's own SummaryWriter
+uses: that one keeps events for seconds, and writes them past the file layer.
 
 Read next: metrics_log.py, whose records these are, and which appends them.
 """
@@ -70,8 +71,8 @@ def _protocol() -> tuple[Any, Any, Any]:
         from tensorboard.summary.writer.record_writer import RecordWriter
     except ImportError as error:
         raise InputError(
-            "--tensorboard: the tensorboard package is not installed; pip install 'minscl[tensorboard]', or leave the "
-            "flag out"
+            f"--tensorboard: the tensorboard package is missing or of another kind ({error}); "
+            "pip install 'minscl[tensorboard]', or leave the flag out"
         ) from error
 
     def encode(event: Any) -> bytes:
