@@ -80,13 +80,15 @@ def test_row_logits_equal_eager_logits(dtype, tolerance, uncompiled):
 
 
 def test_auto_compiles_where_it_saves_time():
-    """Guards: a minute of compiling for one short note, or where eager passes are as fast; a large model that is never
-    compiled; LoRA's update lost."""
+    """Guards: a minute of compiling for one short note, or for answers that share their passes; a large model, or
+    float32, that is never compiled; LoRA's update lost."""
     model = fused("llama3.1")
-    narrow = fused("llama3.1", torch.bfloat16)
-    assert not choose_compile("auto", model, answers=10**7, slots=1)
-    assert not choose_compile("auto", narrow, answers=1, slots=1)
-    assert choose_compile("auto", narrow, answers=10**7, slots=1)
+    answers = next(10**power for power in range(9) if choose_compile("auto", model, answers=10**power, slots=1))
+    assert answers > 10**3  # of a tiny model
+    assert not choose_compile("auto", model, answers=answers // 10 + 1, slots=1)
+    assert choose_compile("auto", model, answers=answers * 8, slots=32)
+    assert not choose_compile("auto", model, answers=answers // 2, slots=32)
+    assert choose_compile("auto", fused("llama3.1", torch.bfloat16), answers=10**8, slots=1)
     assert not choose_compile("off", model, answers=10**7, slots=1)
     assert choose_compile("on", model, answers=1, slots=1)
     with_lora = decoder()

@@ -41,7 +41,7 @@ from minscl.infer.cache import KVCache
 ROWS = (1, 4, 8)  # tokens of a compiled pass
 TOKENS_PER_ANSWER = 300  # of a long answer, roughly; with the next two, the seconds that compiling saves
 BYTES_PER_SECOND = 1e10  # that one core reads from memory, roughly
-SHARE_SAVED = 0.3  # of the time of an eager pass with bfloat16 or int8 weights that a compiled one saves, at least
+SHARE_SAVED = 0.3  # of the time of an eager pass that a compiled one saves, roughly
 COMPILE_SECONDS = 60  # of the shapes that a run uses, at most
 LOG = logging.getLogger("minscl")
 
@@ -149,9 +149,9 @@ def tensors_of(module: nn.Module) -> row_step.Weights:
 def choose_compile(choice: str, model, answers: int, slots: int) -> bool:
     """What --compile means for `answers` answers, `slots` at a time: "auto" compiles where that saves time.
 
-    On a GPU, CUDA graphs for several answers at a time; one at a time has draft tokens instead. On a CPU, for weights
-    narrower than float32, by their size and the number of answers: eager float32 passes are as fast
-    (docs/benchmarks.md). Projections that LoRA wraps are not compiled. Raises InputError for "on" on another device.
+    On a GPU, CUDA graphs for several answers at a time; one at a time has draft tokens instead. On a CPU, by the size
+    of the weights and the number of passes. Projections that LoRA wraps are not compiled. Raises InputError for "on" on
+    another device.
     """
     weight = model.model.embed_tokens.weight
     if weight.device.type == "cuda":
@@ -164,9 +164,9 @@ def choose_compile(choice: str, model, answers: int, slots: int) -> bool:
             )
         return False
     weights = sum(tensor.nbytes for tensor in tensors_of(model.model.layers).values())
-    saved = answers * TOKENS_PER_ANSWER * SHARE_SAVED * weights / BYTES_PER_SECOND
-    is_narrow = model.lm_head.weight.dtype.itemsize < torch.float32.itemsize
-    return choice == "on" or choice == "auto" and is_narrow and saved > COMPILE_SECONDS
+    passes = answers * TOKENS_PER_ANSWER / min(slots, ROWS[-1])
+    saved = passes * SHARE_SAVED * weights / BYTES_PER_SECOND  # seconds
+    return choice == "on" or choice == "auto" and saved > COMPILE_SECONDS
 
 
 def load(module: nn.Module, arguments: tuple) -> Callable:
