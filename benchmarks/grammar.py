@@ -34,7 +34,7 @@ from minscl.data.prompts import render_document_target
 from minscl.data.types import CodedDocument
 from minscl.infer.constrained import Guide
 from minscl.infer.jobs import MAX_NEW_TOKENS
-from minscl.infer.sequence import Sequence, log_sum_exp
+from minscl.infer.sequence import Sequence, Summary, log_sum_exp
 from minscl.infer.token_trie import token_trie
 from minscl.model import load_tokenizer
 from study.corpus import invented, written
@@ -126,7 +126,7 @@ def answer(tokenizer, document: CodedDocument, rows: torch.Tensor, gold: list[in
             row[0, token] += PREFERENCE
         began = time.perf_counter() - sum(guide.seconds.values())  # what was forced before the first token counts too
         sequence.prepare()
-        sequence.accept(row, guide.timed("log-sum-exp", log_sum_exp, row), [])
+        sequence.accept(row, Summary(guide.timed("log-sum-exp", log_sum_exp, row), []))
         guide.seconds["choose"] += time.perf_counter() - began - sum(guide.seconds.values())
         for part in PARTS:
             times.parts[part].append(guide.seconds[part])

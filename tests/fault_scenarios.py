@@ -22,7 +22,7 @@ from minscl.data.icd.official.folder import write_edition
 from minscl.data.icd.parse_edition import parse_edition
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument
-from minscl.infer import compiled_step as compiled_steps
+from minscl.infer import compiled_file
 from minscl.model import load, load_model, save_model
 from minscl.page.journal import ReviewFolder
 from minscl.training.run import train_adapter
@@ -239,10 +239,10 @@ def compiled_step(folder, tmp_path) -> Scenario:
     def run(root, acknowledge):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
-            patch.setattr(compiled_steps, "fingerprint", lambda module, arguments: "digest")
-            patch.setattr(compiled_steps, "compile_package", lambda *arguments: arguments[2].write_bytes(compiled))
+            patch.setattr(compiled_file, "fingerprint", lambda module, arguments: "digest")
+            patch.setattr(compiled_file, "compile_package", lambda *arguments: arguments[-1].write_bytes(compiled))
             patch.setattr(torch._inductor, "aoti_load_package", lambda path: Path(path).read_bytes())
-            assert compiled_steps.load(torch.nn.Identity(), ()) == compiled
+            assert compiled_file.load(torch.nn.Identity(), (), ()) == compiled
 
     def prepare(root):
         run(root, None)

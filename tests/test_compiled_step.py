@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from minscl.errors import InputError
-from minscl.infer import compiled_step
-from minscl.infer.compiled_step import CompiledStep, choose_compile, fingerprint
+from minscl.infer import compiled_file, compiled_step
+from minscl.infer.compiled_file import as_function, fingerprint
+from minscl.infer.compiled_step import CompiledStep, choose_compile
 from minscl.infer.engine import Engine, Request
 from minscl.lora import add_lora
 from tests.test_engine import ForcingGuide, make_prompts
@@ -21,7 +22,7 @@ from tests.tiny_models import V, decoder
 @pytest.fixture
 def uncompiled(monkeypatch):
     """The functions of row_step.py as they are, in place of compiled ones."""
-    monkeypatch.setattr(compiled_step, "load", lambda module, arguments: module)
+    monkeypatch.setattr(compiled_step, "load", lambda module, *others: module)
 
 
 def fused(family, dtype=torch.float32):
@@ -73,7 +74,9 @@ def test_row_logits_equal_eager_logits(dtype, tolerance, uncompiled):
     for compile in (False, True):
         engine, rows = Engine(model, slots=2, length=60, stop_ids=(), compile=compile), []
         settle = engine._settle
-        engine._settle = lambda logits, settle=settle, rows=rows: rows.extend(logits.values()) or settle(logits)
+        engine._settle = lambda logits, *others, settle=settle, rows=rows: (
+            rows.extend(logits.values()) or settle(logits, *others)
+        )
         list(engine.run(Request(prompt, 6) for prompt in make_prompts((30, 7))))
         logits[compile] = torch.cat(rows).float()
     assert (logits[True] - logits[False]).norm() <= tolerance * logits[False].norm()
@@ -105,8 +108,8 @@ def test_without_a_compiler_passes_are_eager(monkeypatch, caplog):
     def fail(*arguments):
         raise RuntimeError("no working C++ compiler\nsecond line")
 
-    monkeypatch.setattr(compiled_step, "compile_package", fail)
-    monkeypatch.setattr(compiled_step, "cache_folder", lambda: None)
+    monkeypatch.setattr(compiled_file, "compile_package", fail)
+    monkeypatch.setattr(compiled_file, "cache_folder", lambda: None)
     model = fused("llama3.1")
     with caplog.at_level(logging.WARNING, "minscl"):
         assert answers_of(model, 3, True) == answers_of(model, 3, False)
@@ -120,43 +123,56 @@ def test_a_file_serves_only_the_code_it_was_compiled_for(monkeypatch, tmp_path):
 
     def digest(rows=1, slots=1, dtype=torch.float32, **changes):
         step = CompiledStep(fused("llama3.1", dtype), Engine(model, slots=slots, length=9, stop_ids=()).cache)
-        return fingerprint(*step.pieces(rows)[0])
+        return fingerprint(*step.pieces(rows)[0][:2])
 
     digests = {digest(), digest(rows=4), digest(slots=2), digest(dtype=torch.bfloat16)}
     monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
     digests.add(digest())
-    monkeypatch.setattr(compiled_step, "processor", lambda: "another")
+    monkeypatch.setattr(compiled_file, "processor", lambda: "another")
     digests.add(digest())
     assert len(digests) == 6 and digest() == digest(slots=1)
     path = tmp_path / "step.pt2"
-    assert not compiled_step.is_own_file(path)
+    assert not compiled_file.is_own_file(path)
     path.write_bytes(b"")
     path.chmod(0o600)
-    assert compiled_step.is_own_file(path)
+    assert compiled_file.is_own_file(path)
     path.chmod(0o666)
-    assert not compiled_step.is_own_file(path)
+    assert not compiled_file.is_own_file(path)
 
 
 def test_a_damaged_file_is_never_run(monkeypatch, tmp_path, caplog):
     """Guards: a flipped bit in the cache folder that ends Python with a segmentation fault, or changes answers; "kept
     for later runs" where the folder cannot be written."""
-    monkeypatch.setattr(compiled_step, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(compiled_step, "compile_package", lambda *arguments: arguments[2].write_bytes(b"code"))
+    monkeypatch.setattr(compiled_file, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(compiled_file, "compile_package", lambda *arguments: arguments[-1].write_bytes(b"code"))
     monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path: Path(path).read_bytes())
     module = torch.nn.Identity()
-    assert compiled_step.load(module, ()) == b"code" and "kept for later runs" in caplog.text
+    assert compiled_file.load(module, (), ()) == b"code" and "kept for later runs" in caplog.text
     [path] = (tmp_path / "cache").iterdir()
     content = path.read_bytes()
     assert content.endswith(b"\ncode")
     caplog.clear()
-    assert compiled_step.load(module, ()) == b"code" and not caplog.text
+    assert compiled_file.load(module, (), ()) == b"code" and not caplog.text
     for damaged in (content[:-1] + b"E", content[:40], b""):
         path.write_bytes(damaged)
-        assert compiled_step.load(module, ()) == b"code" and path.read_bytes() == content
-    monkeypatch.setattr(compiled_step, "cache_folder", lambda: path)  # a file, so no folder
+        assert compiled_file.load(module, (), ()) == b"code" and path.read_bytes() == content
+    monkeypatch.setattr(compiled_file, "cache_folder", lambda: path)  # a file, so no folder
     caplog.clear()
-    assert compiled_step.load(module, ()) == b"code"
+    assert compiled_file.load(module, (), ()) == b"code"
     assert "for this run only: " in caplog.text and "kept" not in caplog.text
+
+
+def test_packages_are_called_without_and_with_a_loader():
+    """Guards: a torch whose packages have no `loader`, which is not documented, or whose loader takes a list."""
+
+    class Package:
+        def __call__(self, *tensors):
+            return ("called", *tensors)
+
+    with_loader = Package()
+    with_loader.loader = type("Loader", (), {"run": staticmethod(lambda tensors: ["run", *tensors])})
+    assert [*as_function(Package())(1, 2)] == ["called", 1, 2]
+    assert [*as_function(with_loader)(1, 2)] == ["run", 1, 2]
 
 
 def test_no_tensor_is_two_arguments():
@@ -164,8 +180,8 @@ def test_no_tensor_is_two_arguments():
     model = fused("qwen3")
     for slots in (1, 2):
         step = CompiledStep(model, Engine(model, slots=slots, length=9, stop_ids=()).cache)
-        for _, (weights, *arguments) in step.pieces(4):
-            tensors = [tensor.data_ptr() for tensor in (*weights.values(), *arguments) if tensor is not None]
+        for _, arguments, _ in step.pieces(4):
+            tensors = [tensor.data_ptr() for tensor in arguments]
             assert len(set(tensors)) == len(tensors)
 
 

@@ -35,8 +35,8 @@ OF_MODULES = {"os": {"replace", "remove", "truncate", "link", "write"}, "shutil"
 EXEMPT = {
     ("command.py", "open"): "the null device in place of closed standard streams",
     ("figures.py", "TemporaryDirectory"): "matplotlib's list of fonts, which it writes by itself",
-    ("compiled_step.py", "TemporaryDirectory"): "what the compiler writes by itself, and is read from there",
-    ("compiled_step.py", "write_bytes"): "a copy there of what the cache folder has, for torch to load",
+    ("compiled_file.py", "TemporaryDirectory"): "what the compiler writes by itself, and is read from there",
+    ("compiled_file.py", "write_bytes"): "a copy there of what the cache folder has, for torch to load",
     ("__init__.py", "write"): "the message of Ctrl-C while it imports, on stderr",
 }
 

@@ -24,7 +24,7 @@ from minscl.infer.cache import KVCache
 from minscl.infer.compiled_step import CompiledStep
 from minscl.infer.cuda_graph import Graphs
 from minscl.infer.passes import decode_step, prefill
-from minscl.infer.sequence import Generation, NotFinite, Sequence, common_prefix_length, log_sum_exp
+from minscl.infer.sequence import Generation, NotFinite, Sequence, Summary, common_prefix_length, summarise
 
 MIN_SHARED_PREFIX = 16  # tokens; prompts that share fewer are prefilled together
 OnTokens = Callable[[int, list[int]], None]
@@ -146,14 +146,14 @@ class Engine:
             self._compact()
             sequences = [self.active[slot][1] for slot in range(len(self.active))]
             pending, drafts = [s.pending for s in sequences], [s.draft for s in sequences]
-            logits = None
+            logits, summary = None, None
             if self.graphs and max(map(len, pending)) == 1 and not any(drafts):
                 logits = self.graphs([token for [token] in pending])
-            elif self.compiled_step:
-                logits = self.compiled_step(pending, drafts)
+            elif self.compiled_step and (computed := self.compiled_step(pending, drafts)):
+                logits, summary = computed
             if logits is None:
                 logits = decode_step(self.model, pending, drafts, self.cache)
-            return self._settle(dict(enumerate(logits)))
+            return self._settle(dict(enumerate(logits)), summary)
 
     def _compact(self) -> None:
         """Move the last sequences into free slots before them, so that a pass has no idle rows."""
@@ -163,24 +163,21 @@ class Engine:
                 self.cache.copy(last, slot, len(self.cache.ids[last]))
                 self.active[slot] = self.active.pop(last)
 
-    def _settle(self, logits: dict[int, torch.Tensor]) -> list[tuple[int, Generation]]:
-        """Slot → logits (1 + draft, V): let the sequences append their tokens; returns the finished ones."""
-        sequences = [self.active[slot][1] for slot in logits]
-        for sequence in sequences:
-            sequence.prepare()
+    def _settle(self, logits: dict[int, torch.Tensor], summary: Summary | None = None) -> list[tuple[int, Generation]]:
+        """Slot → logits (1 + draft, V): let the sequences append their tokens; returns the finished ones.
+
+        summary: of all rows, slot after slot; None: computed here.
+        """
+        for slot in logits:
+            self.active[slot][1].prepare()
         rows, finished, start = list(logits.values()), [], 0
         dtype = self.model.model.embed_tokens.weight.dtype
-        stacked = torch.cat(rows) if len(rows) > 1 else rows[0]  # (all rows, V)
-        log_sums = log_sum_exp(stacked)
-        largest: list[tuple[int, float]] = []
-        if any(not (sequence.guide or sequence.sampler) for sequence in sequences):
-            values, tokens = stacked.max(dim=-1)
-            largest = list(zip(tokens.tolist(), values.tolist(), strict=True))
+        log_sums, largest = summary or summarise(torch.cat(rows) if len(rows) > 1 else rows[0])
         for slot, own in logits.items():
             index, sequence = self.active[slot]
             stop = start + len(own)
             try:
-                accepted = sequence.accept(own, log_sums[start:stop], largest[start:stop])
+                accepted = sequence.accept(own, Summary(log_sums[start:stop], largest[start:stop]))
             except NotFinite:
                 raise InputError(not_finite_message(sequence.name, dtype)) from None
             start = stop

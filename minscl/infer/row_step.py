@@ -6,7 +6,8 @@ A decoding pass is as fast as memory gives it the weights. `linear_rows` is a pr
 and a sum, which the compiler turns into one loop over the weight in its own dtype (float32, bfloat16 or int8, model/
 int8.py), summed in float32. As eager operations these functions are slow; the tests compare them with model/decoder.py.
 
-Letters: N rows, C hidden, H query heads, K kv heads, D head_dim, S cached positions, F intermediate, V vocabulary.
+Letters: N rows, C hidden, H query heads, K kv heads, G = H / K, D head_dim, S cached positions, F intermediate,
+V vocabulary.
 Read next: ../model/decoder.py and ops.py, the same pass as eager operations.
 """
 
@@ -19,9 +20,14 @@ Weights = dict[str, torch.Tensor]  # name in the block → tensor; projections f
 
 
 def linear_rows(weights: Weights, name: str, x: torch.Tensor) -> torch.Tensor:
-    """Layer `name` on x (N, in) → (N, out), float32. An int8 weight is multiplied by the scale of each output."""
-    weight, rows = weights[f"{name}.weight"], materialise(x.float())
-    y = torch.stack([(weight.float() * row).sum(-1) for row in rows.unbind()])  # one loop over `weight` for all rows
+    """Layer `name` on x (N, in) → (N, out), float32. An int8 weight is multiplied by the scale of each output.
+
+    Sums over tensors of one shape become one loop: here over both halves of the weight and all rows, so that every
+    weight is read once, and the processor always has sums that do not wait for one another.
+    """
+    rows = materialise(x.float()).unbind()
+    halves = [half.float() for half in weights[f"{name}.weight"].chunk(2)]
+    y = torch.stack([torch.cat([(half * row).sum(-1) for half in halves]) for row in rows])
     if f"{name}.scale" in weights:
         y = y * weights[f"{name}.scale"]
     return y + weights[f"{name}.bias"].float() if f"{name}.bias" in weights else y
@@ -41,14 +47,20 @@ def rope_rows(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Te
 
 
 def attention_rows(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Attention of N single tokens: query (N, K, H/K, D), keys and values (N or 1, K, S, D), mask (N, S) → (N, H·D).
+    """Attention of N single tokens: query (N, K, G, D), keys and values (N or 1, K, S, D), mask (N, S) → (N, H·D).
 
-    float32 inside. The division by the sum of weights comes last, for D numbers a head and not for S.
+    float32 inside. One loop over the keys and one over the values serve all query heads of a group, as in linear_rows;
+    the values' halves are summed side by side. The division by the sum of weights comes last, for D numbers a head.
     """
-    scores = (query[:, :, :, None].float() * keys[:, :, None].float()).sum(-1) * query.shape[-1] ** -0.5  # (N, K, G, S)
-    scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
+    keys, values = keys.float(), values.float()
+    heads = (materialise(query.float()) * query.shape[-1] ** -0.5).unbind(2)  # (N, K, D) each
+    scores = torch.stack([(head[:, :, None] * keys).sum(-1) for head in heads], dim=2)  # (N, K, G, S)
+    hidden = materialise(torch.zeros(mask.shape).masked_fill(~mask, float("-inf")))  # (N, S), added to the scores
+    scores = scores + hidden[:, None, None]
     weights = (scores - scores.amax(-1, keepdim=True)).exp()
-    mixed = (weights[..., None] * values[:, :, None].float()).sum(-2) / weights.sum(-1, keepdim=True)  # (N, K, G, D)
+    groups, halves = weights[..., None].unbind(2), values.chunk(2, -1)  # (N, K, S, 1) and (N, K, S, D/2) each
+    mixed = torch.stack([torch.cat([(group * half).sum(-2) for half in halves], -1) for group in groups], dim=2)
+    mixed = mixed / weights.sum(-1, keepdim=True)  # (N, K, G, D)
     return mixed.flatten(1)
 
 
@@ -90,6 +102,13 @@ def block_rows(
     return x + linear_rows(weights, "mlp.down_proj", F.silu(gate) * up).to(x.dtype)
 
 
-def head_rows(weights: Weights, x: torch.Tensor, eps: float) -> torch.Tensor:
-    """The last norm and the output head: x (N, C) → float32 logits (N, V), rounded to x's dtype as the eager ones."""
-    return linear_rows(weights, "lm_head", rms_norm(x, weights["norm.weight"], eps)).to(x.dtype).float()
+def head_rows(weights: Weights, x: torch.Tensor, eps: float) -> tuple[torch.Tensor, ...]:
+    """The last norm and the output head: x (N, C) → float32 logits (N, V).
+
+    And what is asked of them (sequence.Summary), (N,) each: log-sum-exp, the first token of the largest logit (int64),
+    and that logit.
+    """
+    logits = linear_rows(weights, "lm_head", rms_norm(x, weights["norm.weight"], eps))
+    largest = logits.amax(-1, keepdim=True)
+    log_sums = (logits - largest).exp().sum(-1).log() + largest[:, 0]
+    return logits, log_sums, logits.argmax(-1), largest[:, 0]

@@ -8,11 +8,11 @@ Read next: engine.py, which computes the logits; sampling.py.
 import math
 from array import array
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 LOG2_E = math.log2(math.e)
-LOG_SUMS_FROM = -40.0  # in a smaller sum, exponentials below float32's smallest number would be missed
 
 
 class NotFinite(ArithmeticError):
@@ -35,6 +35,17 @@ class Generation:
     stopped: bool
     forwards: int
     closed_by_limit: bool = False
+
+
+class Summary(NamedTuple):
+    """What a Sequence asks of each row of its logits.
+
+    log_sums: the logarithm of the sum of the row's exponentials, not finite where the row is not. largest: its most
+    probable token, the first of equal ones, and that one's logit.
+    """
+
+    log_sums: list[float]
+    largest: list[tuple[int, float]]
 
 
 class Sequence:
@@ -62,24 +73,23 @@ class Sequence:
         if self.guide and not self.done:
             self.allowed = self.guide.allowed(self.stop_ids)
 
-    def accept(self, logits: torch.Tensor, log_sums: list[float], largest: list[tuple[int, float]]) -> int:
+    def accept(self, logits: torch.Tensor, summary: Summary) -> int:
         """Append what `logits` (1 + draft, V) choose: the first row's token, and the next row's while the draft agrees.
 
-        log_sums: of each row, the logarithm of the sum of its exponentials (log_sum_exp). largest: of each row, its
-        most probable token and that one's logit; used where neither a guide nor a sampler chooses. Returns how many
-        draft tokens were accepted; sets `pending` and `draft` for the next pass. Raises NotFinite where a row is not
-        finite.
+        The most probable token is not asked of `summary` where a guide or a sampler chooses. Returns how many draft
+        tokens were accepted; sets `pending` and `draft` for the next pass. Raises NotFinite where a row is not finite.
         """
         accepted, draft, self.pending = 0, self.draft, []
         self.forwards += 1
         while not self.done and not self.pending:
-            if not math.isfinite(log_sums[accepted]):
+            log_sum = summary.log_sums[accepted]
+            if not math.isfinite(log_sum):
                 raise NotFinite
             chooses = self.guide or self.sampler
-            token, logit = self._choose(logits[accepted]) if chooses else largest[accepted]
+            token, logit = self._choose(logits[accepted]) if chooses else summary.largest[accepted]
             if not math.isfinite(logit):
                 raise NotFinite
-            probability = math.exp(logit - log_sums[accepted])
+            probability = math.exp(logit - log_sum)
             if token in self.stop_ids:
                 self.stopped = self.done = True
                 break
@@ -131,15 +141,22 @@ class Sequence:
             self.guide.advance(token)
 
 
+def summarise(logits: torch.Tensor) -> Summary:
+    """The summary of float32 logits (rows, V). On a CPU the largest is found by NumPy, in a tenth of torch's time."""
+    tokens = torch.from_numpy(logits.numpy().argmax(-1)) if logits.device.type == "cpu" else logits.argmax(-1)
+    values = logits.gather(-1, tokens[:, None])[:, 0]
+    return Summary(log_sum_exp(logits), list(zip(tokens.tolist(), values.tolist(), strict=True)))
+
+
 def log_sum_exp(logits: torch.Tensor) -> list[float]:
     """float32 logits (rows, V) → the logarithm of the sum of each row's exponentials; not finite where a row is not.
 
-    torch.logsumexp subtracts the largest logit first, which takes twice as long and is needed only where the sum would
-    leave float32's range. exp2, since exp takes three times as long where it is MKL's and the processor AMD's.
+    torch.logsumexp takes two to three times as long. exp2, since exp takes three times as long where it is MKL's and
+    the processor AMD's.
     """
-    log_sums = logits.mul(LOG2_E).exp2_().sum(-1).log().tolist()
-    in_range = all(LOG_SUMS_FROM < value < math.inf for value in log_sums)
-    return log_sums if in_range else logits.logsumexp(-1).tolist()
+    largest = logits.amax(-1, keepdim=True)
+    exponents = torch.add(largest * -LOG2_E, logits, alpha=LOG2_E)  # at most 0, but for rounding
+    return (exponents.exp2_().sum(-1).log() + largest[:, 0]).tolist()
 
 
 def common_prefix_length(a: list[int], b: list[int]) -> int:

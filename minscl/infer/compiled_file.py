@@ -1,0 +1,113 @@
+"""Compiled functions as files: compiled once by torch's AOTInductor, kept in the cache folder, loaded in milliseconds.
+
+    module, example tensors → step-DIGEST.pt2: loaded if it is there and whole, else compiled
+
+A file's name is the digest of all that its code depends on: the sources of module and functions, torch's version, the
+processor, the number of threads, shapes and dtypes. Its first line is the digest of the rest, for torch would run
+damaged code.
+
+Everything but one attribute (as_function) is torch's documented interface: torch.export,
+torch._inductor.aoti_compile_and_package and aoti_load_package.
+
+Read next: row_step.py, the functions that are compiled.
+"""
+
+import functools
+import hashlib
+import inspect
+import logging
+import os
+import platform
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from minscl.data.icd.cache import cache_folder, read_checked, write_checked
+from minscl.errors import InputError
+from minscl.files import read_text
+from minscl.infer import row_step
+
+OPTIONS = {"cpp.enable_floating_point_contract_flag": "fast"}  # of torch's compiler: a product and a sum as one
+LOG = logging.getLogger("minscl")
+
+Dynamic = tuple[dict[int, torch.export.Dim] | None, ...]  # of each argument: dimension → name, where it may vary
+
+
+def load(module: nn.Module, arguments: tuple[torch.Tensor, ...], dynamic: Dynamic) -> Callable:
+    """The compiled `module`: from the cache folder, or else compiled now. Raises what torch's compiler raises.
+
+    It can be called with tensors like the examples `arguments`, larger or smaller where they are `dynamic`.
+    """
+    folder = cache_folder()
+    path = folder / f"step-{fingerprint(module, arguments)}.pt2" if folder else None
+    content = read_checked(path) if path and is_own_file(path) else None
+    with tempfile.TemporaryDirectory() as name:
+        package = Path(name) / "step.pt2"
+        if content is not None:
+            package.write_bytes(content)
+            return torch._inductor.aoti_load_package(str(package))
+        began = time.monotonic()
+        compile_package(module, arguments, dynamic, package)
+        seconds, remark = time.monotonic() - began, "kept for later runs"
+        if path:
+            try:
+                write_checked(path, package.read_bytes())
+            except InputError as error:
+                remark = f"for this run only: {error}"
+        LOG.warning("minscl: compiled %s in %.0f s; %s", type(module).__name__, seconds, remark)
+        return torch._inductor.aoti_load_package(str(package))
+
+
+def as_function(package: Callable) -> Callable:
+    """`package` as a function that returns a sequence of tensors.
+
+    For each call, of which a token takes one a block, the package's own __call__ reads the arguments' structure anew,
+    which takes longer than all else outside the compiled code. Its `loader` takes a list of tensors as it is; that is
+    not documented, so where it is not there, the package is called.
+    """
+    run = getattr(getattr(package, "loader", None), "run", None)
+    return (lambda *tensors: run(list(tensors))) if run else package
+
+
+def compile_package(module: nn.Module, arguments: tuple[torch.Tensor, ...], dynamic: Dynamic, path: Path) -> None:
+    """Compile `module` into the file `path`; arguments as for load."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(module, arguments, dynamic_shapes=(dynamic,))
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs={**OPTIONS})
+
+
+def is_own_file(path: Path) -> bool:
+    """Whether `path` is a file that nobody but this user can have written: it is run as code."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
+
+
+def fingerprint(module: nn.Module, arguments: tuple) -> str:
+    """A digest of everything that the compiled code of `module` depends on."""
+    files = row_step, sys.modules[type(module).__module__], sys.modules[__name__]
+    settings = type(module).__name__, vars(module).get("names"), vars(module).get("eps")
+    code = [inspect.getsource(file) for file in files], settings
+    machine = torch.__version__, torch.get_num_threads(), processor()
+    facts = code, [(tuple(tensor.shape), str(tensor.dtype)) for tensor in arguments], machine
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def processor() -> str:
+    """The processor's model and instructions: code is compiled for exactly these."""
+    try:
+        lines = read_text("/proc/cpuinfo").splitlines()
+    except InputError:
+        lines = []
+    model = sorted({line for line in lines if line.startswith(("model name", "flags"))})
+    return f"{platform.machine()} {platform.processor()} {torch.backends.cpu.get_cpu_capability()} {model}"
