@@ -239,7 +239,8 @@ def main() -> None:
                 write_peer_model(folder, weights, texts)
             comparison = Comparison(folder, weights, max(matmul_rates.values()), args.peers)
             rows += [row for job in JOBS if job.name in args.jobs for row in comparison.measure(job, args.rounds)]
-            notes.append(f"- {comparison.bandwidth_line()}")
+            if comparison.bandwidths:
+                notes.append(f"- {comparison.bandwidth_line()}")
     print("\n".join(notes))
     if args.write:
         write_section(

@@ -26,6 +26,31 @@ def test_widened_weights_compute_the_same(family, monkeypatch):
             assert (widened - logits).norm() <= 2e-2 * logits.norm()
 
 
+@pytest.mark.parametrize("family", ["llama3.1", "qwen2"])  # without and with biases
+def test_few_rows_compute_the_same(family, monkeypatch):
+    """Guards: a bias left out, the doubled row returned, rows and outputs exchanged, more rows in the wrong form; 1e-5
+    in float32."""
+    monkeypatch.setattr(linear_module, "few_rows_are_faster", lambda mlp: True)
+    plain = decoder(family)
+    model = copy.deepcopy(plain)
+    linear_module.prepare_for_inference(model)
+    assert not any(isinstance(module, torch.nn.Linear) for module in model.modules())
+    with torch.inference_mode():
+        for tokens in (1, 2, 4, 5):  # of two sequences: 2 to 8 rows are few
+            ids = torch.randint(V, (2, tokens), generator=torch.Generator().manual_seed(tokens))
+            torch.testing.assert_close(model(ids), plain(ids), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(model(ids[:1]), plain(ids[:1]), atol=1e-5, rtol=1e-5)
+
+
+def test_the_form_of_few_rows_is_measured_on_plain_weights_only():
+    """Guards: a command that fails on int8 weights or on LoRA that is not merged, which have no such form."""
+    model = decoder()
+    add_lora(model, rank=2, targets=["gate_proj"])
+    linear_module.prepare_for_inference(model)
+    assert not any(isinstance(module, linear_module.FewRowsLinear) for module in model.modules())
+    assert linear_module.few_rows_are_faster(torch.nn.Identity()) is False
+
+
 def test_weights_are_widened_only_where_it_is_faster(monkeypatch):
     """Guards: float32 products on a CPU with bfloat16 instructions, and a measurement for other dtypes."""
     monkeypatch.setattr(linear_module, "measure_matmul_rate", lambda device, dtype, rows: 1.0)
@@ -34,7 +59,7 @@ def test_weights_are_widened_only_where_it_is_faster(monkeypatch):
     assert linear_module.float32_is_faster()
     model = decoder("llama3.1", torch.float32)
     linear_module.prepare_for_inference(model)
-    assert isinstance(model.lm_head, torch.nn.Linear)
+    assert not any(isinstance(module, linear_module.WideningLinear) for module in model.modules())
 
 
 @pytest.mark.parametrize("family", ["llama3.1", "qwen2", "qwen3"])  # without biases, with, with norms of each head

@@ -1,11 +1,15 @@
-"""A model made ready for inference: fused projections; bfloat16 weights widened on CPUs without bfloat16 products.
+"""A model made ready for inference: fused projections, and products in the form that the CPU computes fastest.
 
 A CPU without bfloat16 instructions multiplies bfloat16 matrices several times more slowly than float32 ones. There a
 weight stays bfloat16 in memory, so that decoding reads half the bytes, and is converted to float32 for a prompt's
 product, layer by layer; so is an int8 weight beside bfloat16 activations. Sums are float32 either way.
 
+MKL on an AMD processor multiplies a few float32 rows by a weight two to four times faster as (W xᵀ)ᵀ than as x Wᵀ.
+
 Read next: compiled_step.py, decoding passes.
 """
+
+import time
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +20,9 @@ from minscl.model.int8 import Int8Linear
 
 MIN_ROWS = 16  # of the input, from which converting the weight takes less time than it saves
 LARGE_MODEL = 2**26  # weights; a prompt of a larger model takes longer than the measurement
-MIN_SPEEDUP = 1.25  # of float32 products over bfloat16 ones, for weights to be widened
+MAX_FEW_ROWS = 8
+MIN_SPEEDUP = 1.25  # from which another form of product is used
+MEASUREMENTS = 5
 
 
 class WideningLinear(nn.Module):
@@ -34,8 +40,30 @@ class WideningLinear(nn.Module):
         return F.linear(x.float(), self.weight.float(), bias).to(x.dtype)
 
 
+class FewRowsLinear(nn.Module):
+    """An nn.Linear with a float32 weight whose products with few rows are computed as (W xᵀ)ᵀ."""
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (..., in) → (..., out)."""
+        rows = x.reshape(-1, x.shape[-1])
+        if len(rows) > MAX_FEW_ROWS:
+            return F.linear(x, self.weight, self.bias)
+        y = few_rows_product(rows, self.weight)
+        return (y if self.bias is None else y + self.bias).view(*x.shape[:-1], -1)
+
+
+def few_rows_product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """x (rows, in) times weight (out, in) → (rows, out). A single row is doubled: a vector takes as long as x Wᵀ."""
+    columns = (x if len(x) > 1 else torch.cat((x, x))).t()
+    return torch.mm(weight, columns).t()[: len(x)].contiguous()
+
+
 def prepare_for_inference(model: nn.Module) -> None:
-    """Fuse the projections of every block and, where that is faster, widen bfloat16 weights, in place.
+    """Fuse the projections of every block and replace linear layers whose products have a faster form, in place.
 
     The model can no longer be trained or saved. For a large one it is also measured how the CPU multiplies float32
     matrices fastest (choose_float32_matmul), which takes half a second.
@@ -44,14 +72,33 @@ def prepare_for_inference(model: nn.Module) -> None:
     activations = model.model.embed_tokens.weight
     if activations.device.type == "cpu" and sum(map(torch.numel, model.parameters())) > LARGE_MODEL:
         choose_float32_matmul(torch.float32)
-    if activations.device.type != "cpu" or activations.dtype != torch.bfloat16 or not float32_is_faster():
+    if activations.device.type != "cpu":
         return
-    for parent in list(model.modules()):
+    few_rows = activations.dtype == torch.float32 and few_rows_are_faster(model.model.layers[0].mlp)
+    widens = activations.dtype == torch.bfloat16 and float32_is_faster()
+    for parent in list(model.modules()) if few_rows or widens else ():
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear):
-                setattr(parent, name, WideningLinear(child))
+                setattr(parent, name, FewRowsLinear(child) if few_rows else WideningLinear(child))
             elif isinstance(child, Int8Linear):
-                child.widens = True
+                child.widens = widens
+
+
+@torch.inference_mode()
+def few_rows_are_faster(mlp: nn.Module) -> bool:
+    """Whether this CPU multiplies two rows by the fused weight of `mlp` faster as few_rows_product does."""
+    linear = getattr(mlp, "gate_up_proj", None)
+    if not isinstance(linear, nn.Linear):  # int8, or LoRA that is not merged
+        return False
+    x, seconds = torch.ones(2, linear.in_features), []
+    for product in (F.linear, few_rows_product):
+        times = []
+        for _ in range(MEASUREMENTS):
+            began = time.perf_counter()
+            product(x, linear.weight)
+            times.append(time.perf_counter() - began)
+        seconds.append(min(times))
+    return seconds[0] > MIN_SPEEDUP * seconds[1]
 
 
 def float32_is_faster() -> bool:
