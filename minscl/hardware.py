@@ -7,7 +7,9 @@ Read next: training/estimate.py, which turns the rate into hours.
 """
 
 import contextlib
+import functools
 import os
+import platform
 import re
 import resource
 import sys
@@ -50,6 +52,17 @@ def choose_device(name: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}: choose one of auto, {', '.join(DTYPES)}")
     return device, DTYPES[dtype]
+
+
+@functools.cache
+def processor() -> str:
+    """Vendor, model and instructions of the processor, as Linux names them, and the instructions that torch uses."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    facts = sorted({line for line in lines if line.startswith(("vendor_id", "model name", "flags"))})
+    return f"{platform.machine()} {platform.processor()} {torch.backends.cpu.get_cpu_capability()} {facts}"
 
 
 def measure_matmul_rate(device: torch.device, dtype: torch.dtype, rows: int = 1024, columns: int = 1024) -> float:

@@ -12,12 +12,10 @@ torch._inductor.aoti_compile_and_package and aoti_load_package.
 Read next: row_step.py, the functions that are compiled.
 """
 
-import functools
 import hashlib
 import inspect
 import logging
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -30,7 +28,7 @@ from torch import nn
 
 from minscl.data.icd.cache import cache_folder, read_checked, write_checked
 from minscl.errors import InputError
-from minscl.files import read_text
+from minscl.hardware import processor
 from minscl.infer import row_step
 
 OPTIONS = {"cpp.enable_floating_point_contract_flag": "fast"}  # of torch's compiler: a product and a sum as one
@@ -100,14 +98,3 @@ def fingerprint(module: nn.Module, arguments: tuple) -> str:
     machine = torch.__version__, torch.get_num_threads(), processor()
     facts = code, [(tuple(tensor.shape), str(tensor.dtype)) for tensor in arguments], machine
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-
-
-@functools.cache
-def processor() -> str:
-    """The processor's model and instructions: code is compiled for exactly these."""
-    try:
-        lines = read_text("/proc/cpuinfo").splitlines()
-    except InputError:
-        lines = []
-    model = sorted({line for line in lines if line.startswith(("model name", "flags"))})
-    return f"{platform.machine()} {platform.processor()} {torch.backends.cpu.get_cpu_capability()} {model}"

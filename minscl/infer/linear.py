@@ -9,20 +9,17 @@ MKL on an AMD processor multiplies a few float32 rows by a weight two to four ti
 Read next: compiled_step.py, decoding passes.
 """
 
-import time
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minscl.hardware import DTYPES, choose_float32_matmul, measure_matmul_rate
+from minscl.hardware import DTYPES, choose_float32_matmul, measure_matmul_rate, processor
 from minscl.model.int8 import Int8Linear
 
 MIN_ROWS = 16  # of the input, from which converting the weight takes less time than it saves
 LARGE_MODEL = 2**26  # weights; a prompt of a larger model takes longer than the measurement
 MAX_FEW_ROWS = 8
-MIN_SPEEDUP = 1.25  # from which another form of product is used
-MEASUREMENTS = 5
+MIN_SPEEDUP = 1.25  # of float32 products over bfloat16 ones, for weights to be widened
 
 
 class WideningLinear(nn.Module):
@@ -74,7 +71,7 @@ def prepare_for_inference(model: nn.Module) -> None:
         choose_float32_matmul(torch.float32)
     if activations.device.type != "cpu":
         return
-    few_rows = activations.dtype == torch.float32 and few_rows_are_faster(model.model.layers[0].mlp)
+    few_rows = activations.dtype == torch.float32 and few_rows_are_faster()
     widens = activations.dtype == torch.bfloat16 and float32_is_faster()
     for parent in list(model.modules()) if few_rows or widens else ():
         for name, child in list(parent.named_children()):
@@ -84,21 +81,10 @@ def prepare_for_inference(model: nn.Module) -> None:
                 child.widens = widens
 
 
-@torch.inference_mode()
-def few_rows_are_faster(mlp: nn.Module) -> bool:
-    """Whether this CPU multiplies two rows by the fused weight of `mlp` faster as few_rows_product does."""
-    linear = getattr(mlp, "gate_up_proj", None)
-    if not isinstance(linear, nn.Linear):  # int8, or LoRA that is not merged
-        return False
-    x, seconds = torch.ones(2, linear.in_features), []
-    for product in (F.linear, few_rows_product):
-        times = []
-        for _ in range(MEASUREMENTS):
-            began = time.perf_counter()
-            product(x, linear.weight)
-            times.append(time.perf_counter() - began)
-        seconds.append(min(times))
-    return seconds[0] > MIN_SPEEDUP * seconds[1]
+def few_rows_are_faster() -> bool:
+    """Whether few_rows_product is used: with MKL on AMD's processors. Not measured at each start, so that the same
+    command writes the same numbers each time."""
+    return torch.backends.mkl.is_available() and "AuthenticAMD" in processor()
 
 
 def float32_is_faster() -> bool:
