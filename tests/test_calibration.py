@@ -258,7 +258,8 @@ def test_generate_calibrates_and_leaves_out(adapter, note, generate, embedded):
     assert document["coded_with"]["calibration"] == "none" and document["coded_with"]["grounded"] == "False"
     settings = {"grounded": True, "calibration": load_calibration(DEMO, str(adapter))}
     [in_python] = code_notes(*embedded, [Note("note", SHORT)], **settings)
-    assert {code.code: code.score for code in in_python.codes} == pytest.approx(default, abs=1e-6)
+    # 1e-5: the command's model is prepared for inference, whose products round otherwise
+    assert {code.code: code.score for code in in_python.codes} == pytest.approx(default, abs=1e-5)
     assert load_calibration(DEMO, str(adapter), grounded=False) is load_calibration(DEMO, "none", system="sft") is None
 
 
