@@ -5,12 +5,14 @@
 The invented test notes and as many of CodiEsp's English test cases, each coded alone as `generate` codes a note:
 grounded, calibrated, in passages that are decoded together; and with `--free`. Nothing is kept from one note to the
 next. transformers decodes the prompts of the same passages as one batch, padded on the left, until the longest answer
-stops; it is given the merged weights and greedy decoding in float32, and stops at the same limit.
+stops; it is given the merged weights and greedy decoding in float32, and stops at the same limit. Its answers are
+compared with those of `--free`, which decodes the same.
 
 Needs the teacher extra. Read next: minscl/infer/coder.py.
 """
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -20,6 +22,8 @@ import torch
 
 from benchmarks.report import provenance, write_section
 from minscl.config import DEMO
+from minscl.data.calibration import Calibration
+from minscl.data.chains import PASSAGE, join_answers
 from minscl.data.icd import CodeBook
 from minscl.data.types import CodedDocument, Note
 from minscl.infer.coder import code_note
@@ -33,7 +37,7 @@ from study.corpus import codiesp, invented
 WARM_UP = 3  # notes coded before, not counted
 
 
-def transformers_coder(folder: str, model, tokenizer, passage: int) -> Callable[[str], object]:
+def transformers_coder(folder: str, model, tokenizer, passage: int) -> Callable[[str], str]:
     """note → transformers' answers to the prompts of its passages; `folder`: the weights of `model`."""
     import transformers
 
@@ -41,7 +45,7 @@ def transformers_coder(folder: str, model, tokenizer, passage: int) -> Callable[
     peer = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     stop_ids = sorted(tokenizer.stop_ids)
 
-    def code(text: str):
+    def code(text: str) -> str:
         [job] = make_jobs(model, tokenizer, [Note("note", text)], SCL, {}, False, None, None, passage)
         prompts, limit = [prompt.ids for prompt in job.prompts], max(prompt.max_new_tokens for prompt in job.prompts)
         longest = max(map(len, prompts))
@@ -49,19 +53,21 @@ def transformers_coder(folder: str, model, tokenizer, passage: int) -> Callable[
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         with torch.inference_mode():
             settings = {"max_new_tokens": limit, "do_sample": False, "eos_token_id": stop_ids, "pad_token_id": 0}
-            return peer.generate(ids, attention_mask=mask, **settings)
+            rows = peer.generate(ids, attention_mask=mask, **settings)[:, longest:].tolist()
+        answers = [tokenizer.decode(list(itertools.takewhile(lambda id: id not in stop_ids, row))) for row in rows]
+        return join_answers(answers, PASSAGE) if len(answers) > 1 else answers[0]
 
     return code
 
 
-def seconds_of(code: Callable[[str], object], documents: list[CodedDocument]) -> list[float]:
-    """What each note takes."""
-    seconds = []
+def run(code: Callable[[str], str], documents: list[CodedDocument]) -> tuple[list[float], list[str]]:
+    """(seconds, output) of each note."""
+    seconds, outputs = [], []
     for document in documents[:WARM_UP] + documents:
         began = time.perf_counter()
-        code(document.text)
+        outputs.append(code(document.text))
         seconds.append(time.perf_counter() - began)
-    return seconds[WARM_UP:]
+    return seconds[WARM_UP:], outputs[WARM_UP:]
 
 
 def table(number: int) -> list[str]:
@@ -74,19 +80,26 @@ def table(number: int) -> list[str]:
         save_model(model, folder)
         peer = transformers_coder(folder, model, tokenizer, free.passage)
     prepare_for_inference(model)
-    sides: dict[str, Callable[[str], object]] = {
-        "minscl": lambda text: code_note(model, tokenizer, text, grounded=True, codebook=book, calibration=grounded),
-        "minscl --free": lambda text: code_note(model, tokenizer, text, codebook=book, calibration=free),
-        "transformers": peer,
-    }
-    lines = ["| notes | number | side | seconds a note, median | mean | 95% | slowest |", "|-|-|-|-|-|-|-|"]
+
+    def own(calibration: Calibration, is_grounded: bool) -> Callable[[str], str]:
+        settings = {"grounded": is_grounded, "codebook": book, "calibration": calibration}
+        return lambda text: code_note(model, tokenizer, text, **settings).output or ""
+
+    sides = {"minscl --free": own(free, False), "minscl": own(grounded, True), "transformers": peer}
+    lines = [
+        "| notes | number | side | seconds a note, median | mean | 95% | slowest | outputs equal to --free's |",
+        "|-|-|-|-|-|-|-|-|",
+    ]
     for name, documents in {"invented": invented("test"), "CodiEsp": codiesp("test", book)}.items():
+        expected: list[str] = []  # of --free, the first side
         for side, code in sides.items():
-            seconds = sorted(seconds_of(code, documents[:number]))
+            times, outputs = run(code, documents[:number])
+            expected, seconds = expected or outputs, sorted(times)
+            equal = sum(a == b for a, b in zip(outputs, expected, strict=True))
             at_95 = seconds[int(0.95 * len(seconds))]
             figures = statistics.median(seconds), statistics.mean(seconds), at_95, seconds[-1]
             cells = " | ".join(f"{figure:.2f}" for figure in figures)
-            lines.append(f"| {name} | {len(seconds)} | {side} | {cells} |")
+            lines.append(f"| {name} | {len(seconds)} | {side} | {cells} | {equal} of {len(seconds)} |")
             print(lines[-1], flush=True)
     return lines
 
@@ -99,7 +112,8 @@ def main() -> None:
     args = parser.parse_args()
     lines = table(args.notes)
     if args.write:
-        write_section("A note", [f"{provenance('transformers')}. The embedded model, loaded, float32.", "", *lines])
+        about = "The embedded model, loaded, float32. Grounded decoding writes other answers."
+        write_section("A note", [f"{provenance('transformers')}. {about}", "", *lines])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Scores as frequencies: isotonic regression, the threshold, how reliability is measured, and calibration.json."""
 
+import copy
 import dataclasses
 import json
 import random
@@ -27,6 +28,7 @@ from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError
 from minscl.infer.answer import filter_by_score
 from minscl.infer.coder import code_notes
+from minscl.infer.linear import prepare_for_inference
 from minscl.infer.report import about_document, text_table
 from minscl.infer.systems import DIALOGUES, SYSTEMS
 from minscl.pretrained import describe_weights, load_calibration
@@ -257,9 +259,10 @@ def test_generate_calibrates_and_leaves_out(adapter, note, generate, embedded):
     free, document = run("--free")
     assert document["coded_with"]["calibration"] == "none" and document["coded_with"]["grounded"] == "False"
     settings = {"grounded": True, "calibration": load_calibration(DEMO, str(adapter))}
-    [in_python] = code_notes(*embedded, [Note("note", SHORT)], **settings)
-    # 1e-5: the command's model is prepared for inference, whose products round otherwise
-    assert {code.code: code.score for code in in_python.codes} == pytest.approx(default, abs=1e-5)
+    model, tokenizer = copy.deepcopy(embedded[0]), embedded[1]
+    prepare_for_inference(model)  # as the command does; otherwise products are rounded in another order
+    [in_python] = code_notes(model, tokenizer, [Note("note", SHORT)], **settings)
+    assert {code.code: code.score for code in in_python.codes} == pytest.approx(default, abs=1e-6)
     assert load_calibration(DEMO, str(adapter), grounded=False) is load_calibration(DEMO, "none", system="sft") is None
 
 

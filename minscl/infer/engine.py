@@ -168,11 +168,15 @@ class Engine:
 
         summary: of all rows, slot after slot; None: computed here.
         """
-        for slot in logits:
-            self.active[slot][1].prepare()
+        sequences = [self.active[slot][1] for slot in logits]
+        for sequence in sequences:
+            sequence.prepare()
         rows, finished, start = list(logits.values()), [], 0
         dtype = self.model.model.embed_tokens.weight.dtype
-        log_sums, largest = summary or summarise(torch.cat(rows) if len(rows) > 1 else rows[0])
+        if summary is None:
+            stacked = torch.cat(rows) if len(rows) > 1 else rows[0]  # (all rows, V)
+            summary = summarise(stacked, any(sequence.takes_largest for sequence in sequences))
+        log_sums, largest = summary
         for slot, own in logits.items():
             index, sequence = self.active[slot]
             stop = start + len(own)

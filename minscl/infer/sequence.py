@@ -41,7 +41,7 @@ class Summary(NamedTuple):
     """What a Sequence asks of each row of its logits.
 
     log_sums: the logarithm of the sum of the row's exponentials, not finite where the row is not. largest: its most
-    probable token, the first of equal ones, and that one's logit.
+    probable token, the first of equal ones, and that one's logit; [] where no sequence takes it.
     """
 
     log_sums: list[float]
@@ -76,8 +76,8 @@ class Sequence:
     def accept(self, logits: torch.Tensor, summary: Summary) -> int:
         """Append what `logits` (1 + draft, V) choose: the first row's token, and the next row's while the draft agrees.
 
-        The most probable token is not asked of `summary` where a guide or a sampler chooses. Returns how many draft
-        tokens were accepted; sets `pending` and `draft` for the next pass. Raises NotFinite where a row is not finite.
+        Returns how many draft tokens were accepted; sets `pending` and `draft` for the next pass. Raises NotFinite
+        where a row is not finite.
         """
         accepted, draft, self.pending = 0, self.draft, []
         self.forwards += 1
@@ -85,8 +85,7 @@ class Sequence:
             log_sum = summary.log_sums[accepted]
             if not math.isfinite(log_sum):
                 raise NotFinite
-            chooses = self.guide or self.sampler
-            token, logit = self._choose(logits[accepted]) if chooses else summary.largest[accepted]
+            token, logit = summary.largest[accepted] if self.takes_largest else self._choose(logits[accepted])
             if not math.isfinite(logit):
                 raise NotFinite
             probability = math.exp(logit - log_sum)
@@ -103,6 +102,11 @@ class Sequence:
         if self.drafter and not self.done:
             self.draft = self.drafter(self.ids)[: max(0, self.max_new_tokens - len(self.ids) - 1)]
         return accepted
+
+    @property
+    def takes_largest(self) -> bool:
+        """Whether neither a guide nor a sampler chooses the tokens, so that the most probable one follows."""
+        return not (self.guide or self.sampler)
 
     @property
     def generation(self) -> Generation:
@@ -141,8 +145,10 @@ class Sequence:
             self.guide.advance(token)
 
 
-def summarise(logits: torch.Tensor) -> Summary:
+def summarise(logits: torch.Tensor, with_largest: bool) -> Summary:
     """The summary of float32 logits (rows, V). On a CPU the largest is found by NumPy, in a tenth of torch's time."""
+    if not with_largest:
+        return Summary(log_sum_exp(logits), [])
     tokens = torch.from_numpy(logits.numpy().argmax(-1)) if logits.device.type == "cpu" else logits.argmax(-1)
     values = logits.gather(-1, tokens[:, None])[:, 0]
     return Summary(log_sum_exp(logits), list(zip(tokens.tolist(), values.tolist(), strict=True)))
