@@ -93,7 +93,7 @@ def test_words_say_what_colour_says(page):
     assert "Excludes1" in page.card("R32").inner_text()
     card = page.card("I50.9")
     card.locator("summary").click()
-    assert "Code first" in card.inner_text()
+    page.expect(card).to_contain_text("Code first")  # the notes are written where they are opened
 
 
 def test_nothing_is_accepted_that_was_not_on_the_screen(page):
