@@ -137,15 +137,15 @@ class Comparison:
 
     def sides(self, job: Job, prompts: list[list[int]]) -> dict[str, Run]:
         """Name of the side → its run of `prompts`."""
-        sides: dict[str, Run] = {"minscl": partial(self.run_minscl, prompts, compile=True)}
+        sides: dict[str, Run] = {"minscl": partial(self.run_minscl, prompts, compile="on")}
         sides["minscl"](2)  # compiles, or loads what is compiled
         if job.name == "one":
-            sides["minscl --compile off"] = partial(self.run_minscl, prompts, compile=False)
+            sides["minscl --compile off"] = partial(self.run_minscl, prompts, compile="off")
         if self.peer:
             sides["transformers"] = partial(run_peer, self.peer, prompts, batch_size=min(8, len(prompts)))
         return sides
 
-    def run_minscl(self, prompts: list[list[int]], new_tokens: int, compile: bool) -> tuple[list[list[int]], float]:
+    def run_minscl(self, prompts: list[list[int]], new_tokens: int, compile: str) -> tuple[list[list[int]], float]:
         """(answers, seconds), at most 8 at a time; the time includes a new cache's."""
         length, slots = max(map(len, prompts)) + new_tokens, min(8, len(prompts))
         engine = Engine(self.model, slots=slots, length=length, stop_ids=(), compile=compile)

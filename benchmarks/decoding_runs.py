@@ -91,7 +91,7 @@ def time_grounding(model, tokenizer, note: str, rounds: int, *, warm_up: bool = 
     """
     prompt = note_prompt(model, tokenizer, Note("note", note))
     length = len(prompt) + GROUNDED_TOKENS
-    engine = Engine(model, slots=1, length=length, stop_ids=(), compile=cuda_graphs)
+    engine = Engine(model, slots=1, length=length, stop_ids=(), compile="on" if cuda_graphs else "off")
 
     def run(new_tokens: int, grounded: bool):
         guide = Guide(tokenizer, note, GROUNDED_TOKENS) if grounded else None

@@ -91,7 +91,7 @@ def cuda_graphs_equal_eager(device: torch.device, toy: bool) -> str:
     engines = []
     for cuda_graphs in (False, device.type == "cuda"):
         length = max(map(len, prompts)) + 90
-        engines.append(Engine(model, slots=4, length=length, stop_ids=(), compile=cuda_graphs))
+        engines.append(Engine(model, slots=4, length=length, stop_ids=(), compile="on" if cuda_graphs else "off"))
     eager, replayed = (dict(engine.run(requests)) for engine in engines)
     for number, expected in eager.items():
         answer = replayed[number]

@@ -114,7 +114,8 @@ class Decoding:
     def measure_engine(self, batch_size: int, side: str, cuda_graphs: bool) -> None:
         """Set minscl's row."""
         length = self.prompt_tokens + self.new_tokens
-        engine = Engine(self.model, slots=batch_size, length=length, stop_ids=(), compile=cuda_graphs)
+        compile = "on" if cuda_graphs else "off"
+        engine = Engine(self.model, slots=batch_size, length=length, stop_ids=(), compile=compile)
         self.measure(batch_size, side, lambda prompts, new_tokens: run_engine(engine, prompts, new_tokens))
 
     def measure_peer(self, batch_size: int, side: str, peer, **settings) -> None:

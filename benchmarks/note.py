@@ -3,10 +3,11 @@
     python -m benchmarks.note [--notes 61] [--write]
 
 The invented test notes and as many of CodiEsp's English test cases, each coded alone as `generate` codes a note:
-grounded, calibrated, in passages that are decoded together; and with `--free`. Nothing is kept from one note to the
-next. transformers decodes the prompts of the same passages as one batch, padded on the left, until the longest answer
-stops; it is given the merged weights and greedy decoding in float32, and stops at the same limit. Its answers are
-compared with those of `--free`, which decodes the same.
+grounded, calibrated, in passages that are decoded together; and with `--free`. Each with `--compile off` and with
+compiled passes, which `--compile on` once leaves in the cache folder for all later runs. Nothing else is kept from one
+note to the next. transformers decodes the prompts of the same passages as one batch, padded on the left, until the
+longest answer stops; it is given the merged weights and greedy decoding in float32, and stops at the same limit. Its
+answers are compared with those of `--free`, which decodes the same.
 
 Needs the teacher extra. Read next: minscl/infer/coder.py.
 """
@@ -26,7 +27,7 @@ from minscl.data.calibration import Calibration
 from minscl.data.chains import PASSAGE, join_answers
 from minscl.data.icd import CodeBook
 from minscl.data.types import CodedDocument, Note
-from minscl.infer.coder import code_note
+from minscl.infer.coder import code_notes
 from minscl.infer.jobs import make_jobs
 from minscl.infer.linear import prepare_for_inference
 from minscl.infer.systems import SCL
@@ -81,11 +82,17 @@ def table(number: int) -> list[str]:
         peer = transformers_coder(folder, model, tokenizer, free.passage)
     prepare_for_inference(model)
 
-    def own(calibration: Calibration, is_grounded: bool) -> Callable[[str], str]:
-        settings = {"grounded": is_grounded, "codebook": book, "calibration": calibration}
-        return lambda text: code_note(model, tokenizer, text, **settings).output or ""
+    def own(calibration: Calibration, is_grounded: bool, compile: str) -> Callable[[str], str]:
+        settings = {"grounded": is_grounded, "codebook": book, "calibration": calibration, "compile": compile}
+        return lambda text: next(code_notes(model, tokenizer, [Note("note", text)], **settings)).output or ""
 
-    sides = {"minscl --free": own(free, False), "minscl": own(grounded, True), "transformers": peer}
+    sides = {
+        "minscl --free --compile off": own(free, False, "off"),
+        "minscl --free": own(free, False, "on"),
+        "minscl --compile off": own(grounded, True, "off"),
+        "minscl": own(grounded, True, "on"),
+        "transformers": peer,
+    }
     lines = [
         "| notes | number | side | seconds a note, median | mean | 95% | slowest | outputs equal to --free's |",
         "|-|-|-|-|-|-|-|-|",

@@ -110,7 +110,7 @@ class GenerateConfig:
     compile: str = flag(
         "auto",
         "compile decoding passes: on a CPU with torch's compiler, once, kept in the cache folder; on a GPU as CUDA "
-        "graphs, instead of draft tokens; auto: where it saves time",
+        "graphs, instead of draft tokens; auto: where it saves time, and what was kept is used",
         choices=("auto", "on", "off"),
     )
     weights: str = flag(

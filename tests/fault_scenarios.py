@@ -241,7 +241,7 @@ def compiled_step(folder, tmp_path) -> Scenario:
             patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
             patch.setattr(compiled_file, "fingerprint", lambda module, arguments: "digest")
             patch.setattr(compiled_file, "compile_package", lambda *arguments: arguments[-1].write_bytes(compiled))
-            patch.setattr(torch._inductor, "aoti_load_package", lambda path: Path(path).read_bytes())
+            patch.setattr(compiled_file, "open_package", Path.read_bytes)
             assert compiled_file.load(torch.nn.Identity(), (), ()) == compiled
 
     def prepare(root):

@@ -11,7 +11,7 @@ import torch
 
 from minscl.errors import InputError
 from minscl.infer import compiled_file, compiled_step
-from minscl.infer.compiled_file import as_function, fingerprint
+from minscl.infer.compiled_file import fingerprint, open_package
 from minscl.infer.compiled_step import CompiledStep, choose_compile
 from minscl.infer.engine import Engine, Request
 from minscl.lora import add_lora
@@ -44,7 +44,7 @@ class WrongDrafts:
         ]
 
 
-def answers_of(model, slots, compile, drafts=None):
+def answers_of(model, slots, compile="off", drafts=None):
     """{request: (ids, passes)} of five prompts, some of them with tokens that a guide forces, some with drafts."""
     requests = []
     for index, (prompt, limit) in enumerate(zip(make_prompts((3, 30, 12, 25, 7)), (20, 5, 30, 12, 25), strict=True)):
@@ -61,9 +61,9 @@ def test_row_passes_give_the_answers_of_eager_ones(family, slots, uncompiled):
     """Guards: a row that attends to another sequence or past itself, a spare row that overwrites a key, logits of the
     wrong rows after a draft, forced tokens left out, a bias or a head's norm left out, a cache that grows."""
     model = fused(family)
-    eager = answers_of(model, slots, False)
-    assert answers_of(model, slots, True) == eager
-    assert answers_of(model, slots, True, eager) == eager
+    eager = answers_of(model, slots)
+    assert answers_of(model, slots, "on") == eager
+    assert answers_of(model, slots, "on", eager) == eager
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
@@ -71,7 +71,7 @@ def test_row_logits_equal_eager_logits(dtype, tolerance, uncompiled):
     """Guards: RoPE by halves with a wrong sign, scores divided twice, a head's keys given to another head."""
     model = fused("llama3.1", dtype)
     logits = {}
-    for compile in (False, True):
+    for compile in ("off", "on"):
         engine, rows = Engine(model, slots=2, length=60, stop_ids=(), compile=compile), []
         settle = engine._settle
         engine._settle = lambda logits, *others, settle=settle, rows=rows: (
@@ -79,25 +79,26 @@ def test_row_logits_equal_eager_logits(dtype, tolerance, uncompiled):
         )
         list(engine.run(Request(prompt, 6) for prompt in make_prompts((30, 7))))
         logits[compile] = torch.cat(rows).float()
-    assert (logits[True] - logits[False]).norm() <= tolerance * logits[False].norm()
+    assert (logits["on"] - logits["off"]).norm() <= tolerance * logits["off"].norm()
 
 
 def test_auto_compiles_where_it_saves_time():
     """Guards: a minute of compiling for one short note, or for answers that share their passes; a large model, or
     float32, that is never compiled; LoRA's update lost."""
     model = fused("llama3.1")
-    answers = next(10**power for power in range(9) if choose_compile("auto", model, answers=10**power, slots=1))
+    powers = (10**power for power in range(9))
+    answers = next(number for number in powers if choose_compile("auto", model, answers=number, slots=1) == "on")
     assert answers > 10**3  # of a tiny model
-    assert not choose_compile("auto", model, answers=answers // 10 + 1, slots=1)
-    assert choose_compile("auto", model, answers=answers * 8, slots=32)
-    assert not choose_compile("auto", model, answers=answers // 2, slots=32)
-    assert choose_compile("auto", fused("llama3.1", torch.bfloat16), answers=10**8, slots=1)
-    assert not choose_compile("off", model, answers=10**7, slots=1)
-    assert choose_compile("on", model, answers=1, slots=1)
+    assert choose_compile("auto", model, answers=answers // 10 + 1, slots=1) == "kept"
+    assert choose_compile("auto", model, answers=answers * 8, slots=32) == "on"
+    assert choose_compile("auto", model, answers=answers // 2, slots=32) == "kept"
+    assert choose_compile("auto", fused("llama3.1", torch.bfloat16), answers=10**8, slots=1) == "on"
+    assert choose_compile("off", model, answers=10**7, slots=1) == "off"
+    assert choose_compile("on", model, answers=1, slots=1) == "on"
     with_lora = decoder()
     add_lora(with_lora, rank=2)
     with_lora.fuse_projections()
-    assert not choose_compile("auto", with_lora, answers=10**7, slots=1)
+    assert choose_compile("auto", with_lora, answers=10**7, slots=1) == "off"
     with pytest.raises(InputError, match="--compile on: not for"):
         choose_compile("on", with_lora, answers=1, slots=1)
 
@@ -112,7 +113,7 @@ def test_without_a_compiler_passes_are_eager(monkeypatch, caplog):
     monkeypatch.setattr(compiled_file, "cache_folder", lambda: None)
     model = fused("llama3.1")
     with caplog.at_level(logging.WARNING, "minscl"):
-        assert answers_of(model, 3, True) == answers_of(model, 3, False)
+        assert answers_of(model, 3, "on") == answers_of(model, 3)
     assert caplog.messages == ["minscl: decoding is not compiled, which makes it slower (no working C++ compiler)"]
 
 
@@ -145,8 +146,9 @@ def test_a_damaged_file_is_never_run(monkeypatch, tmp_path, caplog):
     for later runs" where the folder cannot be written."""
     monkeypatch.setattr(compiled_file, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(compiled_file, "compile_package", lambda *arguments: arguments[-1].write_bytes(b"code"))
-    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path: Path(path).read_bytes())
+    monkeypatch.setattr(compiled_file, "open_package", Path.read_bytes)
     module = torch.nn.Identity()
+    assert compiled_file.load(module, (), (), may_compile=False) is None
     assert compiled_file.load(module, (), ()) == b"code" and "kept for later runs" in caplog.text
     [path] = (tmp_path / "cache").iterdir()
     content = path.read_bytes()
@@ -162,17 +164,40 @@ def test_a_damaged_file_is_never_run(monkeypatch, tmp_path, caplog):
     assert "for this run only: " in caplog.text and "kept" not in caplog.text
 
 
-def test_packages_are_called_without_and_with_a_loader():
-    """Guards: a torch whose packages have no `loader`, which is not documented, or whose loader takes a list."""
+def test_a_package_opens_without_and_with_the_class_of_torch(monkeypatch, tmp_path):
+    """Guards: a torch without AOTIModelPackageLoader, which is not documented, or with another signature of it."""
 
-    class Package:
-        def __call__(self, *tensors):
-            return ("called", *tensors)
+    class Loader:
+        def __init__(self, *arguments):
+            assert arguments == (str(tmp_path), "model", False, 1, -1)
 
-    with_loader = Package()
-    with_loader.loader = type("Loader", (), {"run": staticmethod(lambda tensors: ["run", *tensors])})
-    assert [*as_function(Package())(1, 2)] == ["called", 1, 2]
-    assert [*as_function(with_loader)(1, 2)] == ["run", 1, 2]
+        def run(self, tensors):
+            return ["run", *tensors]
+
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path: lambda *tensors: ("called", path, *tensors))
+    namespace = type("namespace", (), {"AOTIModelPackageLoader": Loader})
+    monkeypatch.setattr(torch._C, "_aoti", namespace)
+    assert open_package(tmp_path)(1, 2) == ["run", 1, 2]
+    namespace.AOTIModelPackageLoader = lambda path, name: None
+    assert open_package(tmp_path)(1, 2) == ("called", str(tmp_path), 1, 2)
+    del namespace.AOTIModelPackageLoader
+    assert open_package(tmp_path)(1, 2) == ("called", str(tmp_path), 1, 2)
+
+
+def test_what_is_on_disk_is_used_and_nothing_compiled(monkeypatch, caplog):
+    """Guards: a minute of compiling for one short note, or compiled passes of it not used; shapes that are missing."""
+    kept: list[int] = []
+
+    def load(module, arguments, dynamic, may_compile):
+        rows = len(arguments[-1] if isinstance(module, compiled_step.HeadRows) else arguments[-7])
+        assert not may_compile
+        kept.append(rows)
+        return module if rows == 4 else None
+
+    monkeypatch.setattr(compiled_step, "load", load)
+    model = fused("llama3.1")
+    assert answers_of(model, 3, "kept") == answers_of(model, 3) and not caplog.messages
+    assert {1, 4, 8} <= set(kept)
 
 
 def test_no_tensor_is_two_arguments():
@@ -195,15 +220,16 @@ def test_compiled_files_are_kept_and_answer_alike(tmp_path):
         "for family, dtype in (('qwen3', torch.float32), ('llama3.1', torch.float32)):\n"
         "    model = fused(family, dtype)\n"
         "    for slots in (1, 3):\n"
-        "        eager = answers_of(model, slots, False)\n"
-        "        assert answers_of(model, slots, True, eager) == eager, (family, slots)\n"
+        "        eager = answers_of(model, slots)\n"
+        "        assert answers_of(model, slots, sys.argv[1], eager) == eager, (family, slots)\n"
     )
 
-    def run():
+    def run(compile="on"):
         environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "torch")}
-        return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        command = [sys.executable, "-c", program, compile]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
 
-    first, second = run(), run()
+    first, second = run(), run("kept")
     assert first.returncode == 0 and "compiled BlockRows" in first.stderr, first.stderr
     assert second.returncode == 0 and "compiled" not in second.stderr, second.stderr
     files = list((tmp_path / "minscl").glob("step-*.pt2"))

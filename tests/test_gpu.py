@@ -96,8 +96,8 @@ def test_answers_on_a_gpu(pretended, monkeypatch, tmp_path, cuda_graphs):
     prompts = make_prompts([40, 5, 17, 64, 33, 2, 21])
     requests = [Request(prompt, 3 + number % 5) for number, prompt in enumerate(prompts)]
     answers = []
-    for side, with_graphs in ((model, False), (on_gpu, cuda_graphs)):
-        engine = Engine(side, slots=3, length=80, stop_ids=(), compile=with_graphs)
+    for side, compile in ((model, "off"), (on_gpu, "on" if cuda_graphs else "off")):
+        engine = Engine(side, slots=3, length=80, stop_ids=(), compile=compile)
         answers.append({number: answer.ids for number, answer in engine.run(requests)})
         assert all(isinstance(keys, PretendTensor) == (side is on_gpu) for keys in engine.cache.keys)
     assert answers[0] == answers[1]

@@ -21,7 +21,7 @@ import torch
 from minscl.errors import InputError
 from minscl.infer.masks import DecodeMask, PrefillMask
 
-CACHE_GROWTH = 256  # positions added at a time
+CACHE_GROWTH = 64  # positions added at a time
 
 
 class KVCache:

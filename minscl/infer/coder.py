@@ -22,7 +22,7 @@ from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
 from minscl.infer import BATCH_SIZE
 from minscl.infer.answer import finish_document, read_answer
-from minscl.infer.compiled_step import ROWS, choose_compile
+from minscl.infer.compiled_step import MAX_SLOTS, choose_compile
 from minscl.infer.constrained import Guide
 from minscl.infer.engine import Engine, OnTokens, Request
 from minscl.infer.jobs import Job, make_jobs, slots_for
@@ -124,17 +124,15 @@ def code_notes(
         yield finish_document(document, book, calibration, min_score)
 
 
-def plan_engine(
-    model, answers: int, length: int, batch_size: int, memory: int | None, compile: str
-) -> tuple[int, bool]:
-    """(slots, whether passes are compiled) of an engine for `answers` answers, each of `length` tokens with its prompt.
+def plan_engine(model, answers: int, length: int, batch_size: int, memory: int | None, compile: str) -> tuple[int, str]:
+    """(slots, `compile`) of an engine for `answers` answers, each of `length` tokens with its prompt.
 
     Other arguments and errors as for code_notes.
     """
     slots = slots_for(model, length, min(batch_size, answers), memory)
     compiled = choose_compile(compile, model, answers, slots)
-    if compiled and model.model.embed_tokens.weight.device.type == "cpu":
-        slots = min(slots, ROWS[-1])  # a pass of more tokens would be eager
+    if compiled == "on" and model.model.embed_tokens.weight.device.type == "cpu":
+        slots = min(slots, MAX_SLOTS)
     return slots, compiled
 
 

@@ -6,7 +6,7 @@ A file's name is the digest of all that its code depends on: the sources of modu
 processor, the number of threads, shapes and dtypes. Its first line is the digest of the rest, for torch would run
 damaged code.
 
-Everything but one attribute (as_function) is torch's documented interface: torch.export,
+Everything but one class (open_package) is torch's documented interface: torch.export,
 torch._inductor.aoti_compile_and_package and aoti_load_package.
 
 Read next: row_step.py, the functions that are compiled.
@@ -34,22 +34,29 @@ from minscl.infer import row_step
 OPTIONS = {"cpp.enable_floating_point_contract_flag": "fast"}  # of torch's compiler: a product and a sum as one
 LOG = logging.getLogger("minscl")
 
-Dynamic = tuple[dict[int, torch.export.Dim] | None, ...]  # of each argument: dimension → name, where it may vary
+Dynamic = tuple[dict[int, str] | None, ...]  # of each argument: dimension → its letter, where it may vary
+VARYING = {"B": 2, "S": 4}  # letter of a dimension that may vary → the least that it can be
+LARGEST = 2**30
 
 
-def load(module: nn.Module, arguments: tuple[torch.Tensor, ...], dynamic: Dynamic) -> Callable:
+def load(
+    module: nn.Module, arguments: tuple[torch.Tensor, ...], dynamic: Dynamic, may_compile: bool = True
+) -> Callable | None:
     """The compiled `module`: from the cache folder, or else compiled now. Raises what torch's compiler raises.
 
-    It can be called with tensors like the examples `arguments`, larger or smaller where they are `dynamic`.
+    It can be called with tensors like the examples `arguments`, larger or smaller where they are `dynamic`, and returns
+    a sequence of tensors. may_compile False: None where it is not in the cache folder.
     """
     folder = cache_folder()
     path = folder / f"step-{fingerprint(module, arguments)}.pt2" if folder else None
     content = read_checked(path) if path and is_own_file(path) else None
+    if content is None and not may_compile:
+        return None
     with tempfile.TemporaryDirectory() as name:
         package = Path(name) / "step.pt2"
         if content is not None:
             package.write_bytes(content)
-            return torch._inductor.aoti_load_package(str(package))
+            return open_package(package)
         began = time.monotonic()
         compile_package(module, arguments, dynamic, package)
         seconds, remark = time.monotonic() - began, "kept for later runs"
@@ -59,25 +66,30 @@ def load(module: nn.Module, arguments: tuple[torch.Tensor, ...], dynamic: Dynami
             except InputError as error:
                 remark = f"for this run only: {error}"
         LOG.warning("minscl: compiled %s in %.0f s; %s", type(module).__name__, seconds, remark)
-        return torch._inductor.aoti_load_package(str(package))
+        return open_package(package)
 
 
-def as_function(package: Callable) -> Callable:
-    """`package` as a function that returns a sequence of tensors.
+def open_package(path: Path) -> Callable:
+    """The code of the file `path` as a function that returns a sequence of tensors.
 
-    For each call, of which a token takes one a block, the package's own __call__ reads the arguments' structure anew,
-    which takes longer than all else outside the compiled code. Its `loader` takes a list of tensors as it is; that is
-    not documented, so where it is not there, the package is called.
+    The class behind torch's aoti_load_package is not documented. But the function imports the compiler, which takes two
+    seconds, and what it returns reads the arguments' structure anew in each call, of which a token takes one a block.
+    Where the class is not as expected, the function is called.
     """
-    run = getattr(getattr(package, "loader", None), "run", None)
-    return (lambda *tensors: run(list(tensors))) if run else package
+    try:
+        run = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1).run
+    except (AttributeError, TypeError):
+        return torch._inductor.aoti_load_package(str(path))
+    return lambda *tensors: run(list(tensors))
 
 
 def compile_package(module: nn.Module, arguments: tuple[torch.Tensor, ...], dynamic: Dynamic, path: Path) -> None:
     """Compile `module` into the file `path`; arguments as for load."""
+    varying = {letter: torch.export.Dim(letter, min=least, max=LARGEST) for letter, least in VARYING.items()}
+    shapes = tuple(sizes and {axis: varying[letter] for axis, letter in sizes.items()} for sizes in dynamic)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.export.export(module, arguments, dynamic_shapes=(dynamic,))
+        program = torch.export.export(module, arguments, dynamic_shapes=(shapes,))
         torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs={**OPTIONS})
 
 

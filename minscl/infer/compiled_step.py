@@ -3,8 +3,8 @@
     row_step.py → torch.export → C++ → a .pt2 file in the cache folder → called for every block and for the output head
 
 One block is compiled, not the model: all blocks have one shape, and weights are arguments. So compiling takes the same
-half a minute for 8 blocks and for 80, and a file serves every model of that shape (compiled_file.py). Passes have 1, 4
-or 8 rows (tokens of all sequences, drafts included); fewer are filled up with rows that write to the cache's scratch
+half a minute for 8 blocks and for 80, and a file serves every model of that shape (compiled_file.py). Passes have 1, 4,
+8 or 16 rows (tokens of all sequences, drafts included); fewer are filled up with rows that write to the cache's scratch
 position. Longer passes are eager. Where there is no C++ compiler, the log says so once and all passes are.
 
 Letters: N rows, C hidden, V vocabulary, B slots, S cached positions.
@@ -21,10 +21,11 @@ from torch import nn
 from minscl.errors import InputError
 from minscl.infer import row_step
 from minscl.infer.cache import KVCache
-from minscl.infer.compiled_file import Dynamic, as_function, load
+from minscl.infer.compiled_file import Dynamic, load
 from minscl.infer.sequence import Summary
 
-ROWS = (1, 4, 8)  # tokens of a compiled pass
+ROWS = (1, 4, 8, 16)  # tokens of a compiled pass
+MAX_SLOTS = 8  # answers at a time; with the tokens that a grammar forces, their passes have more rows
 TOKENS_PER_ANSWER = 300  # of a long answer, roughly; with the next two, the seconds that compiling saves
 BYTES_PER_SECOND = 1e10  # that one core reads from memory, roughly
 SHARE_SAVED = 0.3  # of the time of an eager pass that a compiled one saves, roughly
@@ -60,13 +61,15 @@ class HeadRows(nn.Module):
 
 
 class CompiledStep:
-    """Compiled passes over the sequences of `cache`, at most 8 tokens each. The model's projections must be fused.
+    """Compiled passes over the sequences of `cache`, at most 16 tokens each. The model's projections must be fused.
 
     A shape is loaded when a pass first needs it; where it is not on disk it is compiled, and the log says so.
+    may_compile False: passes of such a shape are eager.
     """
 
-    def __init__(self, model, cache: KVCache):
+    def __init__(self, model, cache: KVCache, may_compile: bool = True):
         self.model, self.cache, self.eps = model, cache, model.config.rms_norm_eps
+        self.may_compile = may_compile
         self.blocks = [tensors_of(block) for block in model.model.layers]
         self.head = {f"norm.{name}": tensor for name, tensor in tensors_of(model.model.norm).items()}
         self.head |= {f"lm_head.{name}": tensor for name, tensor in tensors_of(model.lm_head).items()}
@@ -75,8 +78,7 @@ class CompiledStep:
     def __call__(self, pending: list[list[int]], drafts: list[list[int]]) -> tuple[list[torch.Tensor], Summary] | None:
         """As passes.decode_step: append to slot b its pending tokens and its draft; float32 logits (1 + draft, V) each.
 
-        And the summary of all their rows. None, with nothing appended, for a pass that is not compiled: one of more
-        than 8 tokens, or no compiler.
+        And the summary of all their rows. None, with nothing appended, for a pass that is not compiled.
         """
         parts = [tokens + draft for tokens, draft in zip(pending, drafts, strict=True)]
         counts = [len(part) for part in parts]
@@ -108,11 +110,11 @@ class CompiledStep:
         return head(*self.head.values(), x)
 
     def functions(self, rows: int) -> tuple[Callable, Callable] | None:
-        """The compiled block and output head for passes of `rows` tokens; None where they cannot be compiled."""
+        """The compiled block and output head for passes of `rows` tokens; None where there is no compiled one."""
         if rows not in self.passes:
             try:
-                block, head = self.pieces(rows)
-                self.passes[rows] = as_function(load(*block)), as_function(load(*head))
+                block, head = (load(*piece, self.may_compile) for piece in self.pieces(rows))
+                self.passes[rows] = (block, head) if block and head else None
             except Exception as error:  # whatever torch's compiler raises, such as for a compiler that is not there
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 LOG.warning("minscl: decoding is not compiled, which makes it slower (%s)", reason[:200])
@@ -130,8 +132,7 @@ class CompiledStep:
         angles = torch.zeros(rows, 1, config.head_dim, dtype=keys.dtype)
         positions = torch.zeros(rows, dtype=torch.int64)
         cached = torch.zeros(2 if several else 1, keys.shape[1], 1024, keys.shape[3], dtype=keys.dtype)
-        S, B = torch.export.Dim("S", min=4, max=2**30), torch.export.Dim("B", min=2, max=2**20)
-        varies = {0: B, 2: S} if several else {2: S}
+        varies = {0: "B", 2: "S"} if several else {2: "S"}
         # no tensor twice: torch.export would make one argument of the two
         others = [x, angles, angles.clone(), positions, cached, cached.clone()]
         dynamic = [None] * (len(self.blocks[0]) + 4) + [varies, varies]
@@ -150,24 +151,26 @@ def tensors_of(module: nn.Module) -> row_step.Weights:
     return {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
 
 
-def choose_compile(choice: str, model, answers: int, slots: int) -> bool:
-    """What --compile means for `answers` answers, `slots` at a time: "auto" compiles where that saves time.
+def choose_compile(choice: str, model, answers: int, slots: int) -> str:
+    """What --compile means for `answers` answers, `slots` at a time: "on", "off" or "kept", what is on disk already.
 
-    On a GPU, CUDA graphs for several answers at a time; one at a time has draft tokens instead. On a CPU, by the size
-    of the weights and the number of passes. Projections that LoRA wraps are not compiled. Raises InputError for "on" on
-    another device.
+    "auto" compiles where that saves time: on a CPU by the size of the weights and the number of passes; on a GPU, CUDA
+    graphs for several answers at a time; one at a time has draft tokens instead. Projections that LoRA wraps are not
+    compiled. Raises InputError for "on" on another device.
     """
     weight = model.model.embed_tokens.weight
     if weight.device.type == "cuda":
-        return choice == "on" or choice == "auto" and slots > 1
+        return "on" if choice == "on" or choice == "auto" and slots > 1 else "off"
     fused = all(block.self_attn.is_fused and block.mlp.is_fused for block in model.model.layers)
     if weight.device.type != "cpu" or weight.dtype == torch.float64 or not fused:
         if choice == "on":
             raise InputError(
                 f"--compile on: not for {weight.device.type}, {weight.dtype} and LoRA that is not merged; leave it out"
             )
-        return False
+        return "off"
     weights = sum(tensor.nbytes for tensor in tensors_of(model.model.layers).values())
-    passes = answers * TOKENS_PER_ANSWER / min(slots, ROWS[-1])
+    passes = answers * TOKENS_PER_ANSWER / min(slots, MAX_SLOTS)
     saved = passes * SHARE_SAVED * weights / BYTES_PER_SECOND  # seconds
-    return choice == "on" or choice == "auto" and saved > COMPILE_SECONDS
+    if choice == "auto":
+        return "on" if saved > COMPILE_SECONDS else "kept"
+    return choice

@@ -48,8 +48,9 @@ class Request:
 class Engine:
     """Decodes `slots` sequences at a time, each of at most `length` tokens, prompt and answer.
 
-    compile: on a CPU, decoding passes of few tokens are compiled (compiled_step.py); the projections must then be
-    fused. On a GPU those of one token per slot are recorded as CUDA graphs (cuda_graph.py).
+    compile: "on", "off" or "kept". On a CPU, decoding passes of few tokens are compiled (compiled_step.py), or only
+    what is on disk is used ("kept"); the projections must then be fused. On a GPU those of one token per slot are
+    recorded as CUDA graphs (cuda_graph.py).
     on_tokens: called after each pass with the index of a request and the ids of its answer so far, for an answer to be
     shown as it grows; an exception that it raises ends the run.
     `prompt_tokens` counts the tokens of all prompts, `computed_tokens` those of them that were not shared.
@@ -62,17 +63,17 @@ class Engine:
         slots: int,
         length: int,
         stop_ids,
-        compile: bool = False,
+        compile: str = "off",
         on_tokens: OnTokens | None = None,
     ):
         weight = model.model.embed_tokens.weight
-        on_cpu = weight.device.type == "cpu"
-        grows = on_cpu and (compile or weight.dtype != torch.float32)
+        on_cpu, compiles = weight.device.type == "cpu", compile != "off"
+        grows = on_cpu and (compiles or weight.dtype != torch.float32)
         with torch.inference_mode():
             self.cache = KVCache(model.config, slots, length, device=weight.device, dtype=weight.dtype, grows=grows)
         self.model, self.stop_ids, self.on_tokens = model, frozenset(stop_ids), on_tokens
-        self.graphs = Graphs(model, self.cache) if compile and not on_cpu else None
-        self.compiled_step = CompiledStep(model, self.cache) if compile and on_cpu else None
+        self.graphs = Graphs(model, self.cache) if compiles and not on_cpu else None
+        self.compiled_step = CompiledStep(model, self.cache, compile == "on") if compiles and on_cpu else None
         self.active: dict[int, tuple[int, Sequence]] = {}  # slot → (index of its request, its sequence)
         self.waiting: tuple[int, Sequence] | None = None  # fetched from the requests, not yet admitted
         self.prompt_tokens = self.computed_tokens = 0
