@@ -54,7 +54,7 @@ FULL = Scale(
     dev=250, test=250,
 )  # fmt: skip
 REDUCED = Scale(
-    "small", 400, gold_spans=2000, synthetic_spans=2000, document_passes=20, span_passes=4, miner_epochs=2, dev=30,
+    "small", 400, gold_spans=2000, synthetic_spans=2000, document_passes=12, span_passes=4, miner_epochs=2, dev=30,
     test=60,
 )  # fmt: skip
 LORA = ["--rank", "16", "--alpha", "32", "--lr", "2e-3", "--batch-size", "32"]

@@ -239,10 +239,9 @@ def compiled_step(folder, tmp_path) -> Scenario:
     def run(root, acknowledge):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
-            patch.setattr(compiled_file, "fingerprint", lambda module, arguments: "digest")
             patch.setattr(compiled_file, "compile_package", lambda *arguments: arguments[-1].write_bytes(compiled))
             patch.setattr(compiled_file, "open_package", Path.read_bytes)
-            assert compiled_file.load(torch.nn.Identity(), (), ()) == compiled
+            assert compiled_file.read_or_compile("digest", torch.nn.Identity(), (), (), True) == compiled
 
     def prepare(root):
         run(root, None)

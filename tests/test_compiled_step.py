@@ -148,20 +148,36 @@ def test_a_damaged_file_is_never_run(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(compiled_file, "compile_package", lambda *arguments: arguments[-1].write_bytes(b"code"))
     monkeypatch.setattr(compiled_file, "open_package", Path.read_bytes)
     module = torch.nn.Identity()
-    assert compiled_file.load(module, (), (), may_compile=False) is None
-    assert compiled_file.load(module, (), ()) == b"code" and "kept for later runs" in caplog.text
+
+    def load(may_compile=True):
+        return compiled_file.read_or_compile("digest", module, (), (), may_compile)
+
+    assert load(may_compile=False) is None
+    assert load() == b"code" and "kept for later runs" in caplog.text
     [path] = (tmp_path / "cache").iterdir()
     content = path.read_bytes()
     assert content.endswith(b"\ncode")
     caplog.clear()
-    assert compiled_file.load(module, (), ()) == b"code" and not caplog.text
+    assert load() == b"code" and not caplog.text
     for damaged in (content[:-1] + b"E", content[:40], b""):
         path.write_bytes(damaged)
-        assert compiled_file.load(module, (), ()) == b"code" and path.read_bytes() == content
+        assert load() == b"code" and path.read_bytes() == content
     monkeypatch.setattr(compiled_file, "cache_folder", lambda: path)  # a file, so no folder
     caplog.clear()
-    assert compiled_file.load(module, (), ()) == b"code"
+    assert load() == b"code"
     assert "for this run only: " in caplog.text and "kept" not in caplog.text
+
+
+def test_a_process_opens_a_file_once(monkeypatch):
+    """Guards: 30 ms of opening files for each note; what is missing taken as missing for good; one module's code for
+    another."""
+    found = [None, "code", "other code"]
+    monkeypatch.setattr(compiled_file, "_opened", {})
+    monkeypatch.setattr(compiled_file, "read_or_compile", lambda *others: found.pop(0))
+    linear, identity = torch.nn.Linear(2, 2), torch.nn.Identity()
+    assert compiled_file.load(linear, (), (), may_compile=False) is None
+    opened = [compiled_file.load(module, (), ()) for module in (linear, linear, identity)]
+    assert opened == ["code", "code", "other code"]
 
 
 def test_a_package_opens_without_and_with_the_class_of_torch(monkeypatch, tmp_path):

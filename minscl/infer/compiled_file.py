@@ -12,6 +12,7 @@ torch._inductor.aoti_compile_and_package and aoti_load_package.
 Read next: row_step.py, the functions that are compiled.
 """
 
+import functools
 import hashlib
 import inspect
 import logging
@@ -37,18 +38,31 @@ LOG = logging.getLogger("minscl")
 Dynamic = tuple[dict[int, str] | None, ...]  # of each argument: dimension → its letter, where it may vary
 VARYING = {"B": 2, "S": 4}  # letter of a dimension that may vary → the least that it can be
 LARGEST = 2**30
+_opened: dict[str, Callable] = {}  # fingerprint → what a process has opened
 
 
 def load(
     module: nn.Module, arguments: tuple[torch.Tensor, ...], dynamic: Dynamic, may_compile: bool = True
 ) -> Callable | None:
-    """The compiled `module`: from the cache folder, or else compiled now. Raises what torch's compiler raises.
+    """The compiled `module`: opened before, from the cache folder, or compiled now. Raises what the compiler raises.
 
     It can be called with tensors like the examples `arguments`, larger or smaller where they are `dynamic`, and returns
     a sequence of tensors. may_compile False: None where it is not in the cache folder.
     """
+    digest = fingerprint(module, arguments)
+    if digest not in _opened:
+        if (function := read_or_compile(digest, module, arguments, dynamic, may_compile)) is None:
+            return None
+        _opened[digest] = function
+    return _opened[digest]
+
+
+def read_or_compile(
+    digest: str, module: nn.Module, arguments: tuple[torch.Tensor, ...], dynamic: Dynamic, may_compile: bool
+) -> Callable | None:
+    """The compiled `module` of that fingerprint; other arguments as for load."""
     folder = cache_folder()
-    path = folder / f"step-{fingerprint(module, arguments)}.pt2" if folder else None
+    path = folder / f"step-{digest}.pt2" if folder else None
     content = read_checked(path) if path and is_own_file(path) else None
     if content is None and not may_compile:
         return None
@@ -106,7 +120,13 @@ def fingerprint(module: nn.Module, arguments: tuple) -> str:
     """A digest of everything that the compiled code of `module` depends on."""
     files = row_step, sys.modules[type(module).__module__], sys.modules[__name__]
     settings = type(module).__name__, vars(module).get("names"), vars(module).get("eps")
-    code = [inspect.getsource(file) for file in files], settings
+    code = [source(file) for file in files], settings
     machine = torch.__version__, torch.get_num_threads(), processor()
     facts = code, [(tuple(tensor.shape), str(tensor.dtype)) for tensor in arguments], machine
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def source(module) -> str:
+    """The source of a Python module."""
+    return inspect.getsource(module)

@@ -73,6 +73,9 @@ class CompiledStep:
         self.blocks = [tensors_of(block) for block in model.model.layers]
         self.head = {f"norm.{name}": tensor for name, tensor in tensors_of(model.model.norm).items()}
         self.head |= {f"lm_head.{name}": tensor for name, tensor in tensors_of(model.lm_head).items()}
+        every = torch.arange(cache.max_length + 1)[None]
+        angles = model.model.rope_cos_sin(every, model.model.embed_tokens.weight.dtype)
+        self.cos, self.sin = (table[0, 0, :, None] for table in angles)  # (positions, 1, D), as block_rows reads them
         self.passes: dict[int, tuple[Callable, Callable] | None] = {}  # rows → (block, head), or None: eager
 
     def __call__(self, pending: list[list[int]], drafts: list[list[int]]) -> tuple[list[torch.Tensor], Summary] | None:
@@ -103,7 +106,7 @@ class CompiledStep:
         block, head = functions
         x = self.model.model.embed_tokens(torch.tensor(tokens))  # (N, C)
         position_ids = torch.tensor(positions)
-        cos, sin = (angles[0, 0, :, None] for angles in self.model.model.rope_cos_sin(position_ids[None], x.dtype))
+        cos, sin = self.cos[position_ids], self.sin[position_ids]
         slot_ids = [torch.tensor(slots)] if len(self.cache.ids) > 1 else []
         for weights, keys, values in zip(self.blocks, self.cache.keys, self.cache.values, strict=True):
             [x] = block(*weights.values(), x, cos, sin, position_ids, keys, values, *slot_ids)

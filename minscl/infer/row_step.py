@@ -53,7 +53,7 @@ def attention_rows(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     the values' halves are summed side by side. The division by the sum of weights comes last, for D numbers a head.
     """
     keys, values = keys.float(), values.float()
-    heads = (materialise(query.float()) * query.shape[-1] ** -0.5).unbind(2)  # (N, K, D) each
+    heads = materialise(query.float() * query.shape[-1] ** -0.5).unbind(2)  # (N, K, D) each
     scores = torch.stack([(head[:, :, None] * keys).sum(-1) for head in heads], dim=2)  # (N, K, G, S)
     hidden = materialise(torch.zeros(mask.shape).masked_fill(~mask, float("-inf")))  # (N, S), added to the scores
     scores = scores + hidden[:, None, None]
