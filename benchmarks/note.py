@@ -119,7 +119,10 @@ def main() -> None:
     args = parser.parse_args()
     lines = table(args.notes)
     if args.write:
-        about = "The embedded model, loaded, float32. Grounded decoding writes other answers."
+        about = (
+            "The embedded model, loaded, float32. Compiled passes are on disk; without them every row is as with "
+            "`--compile off`. Grounded decoding writes other answers."
+        )
         write_section("A note", [f"{provenance('transformers')}. {about}", "", *lines])
 
 
