@@ -250,7 +250,6 @@ def test_compiled_files_are_kept_and_answer_alike(tmp_path):
     assert second.returncode == 0 and "compiled" not in second.stderr, second.stderr
     files = list((tmp_path / "minscl").glob("step-*.pt2"))
     assert files and all(path.stat().st_mode & 0o777 == 0o600 for path in files)
-    for path in files:
-        path.write_bytes(path.read_bytes()[:1000])
+    files[0].write_bytes(files[0].read_bytes()[:1000])
     third = run()
-    assert third.returncode == 0 and "compiled BlockRows" in third.stderr, third.stderr
+    assert third.returncode == 0 and third.stderr.count("compiled") == 1, third.stderr
