@@ -88,9 +88,9 @@ def table(number: int) -> list[str]:
 
     sides = {
         "minscl --free --compile off": own(free, False, "off"),
-        "minscl --free": own(free, False, "on"),
+        "minscl --free, compiled": own(free, False, "on"),
         "minscl --compile off": own(grounded, True, "off"),
-        "minscl": own(grounded, True, "on"),
+        "minscl, compiled": own(grounded, True, "on"),
         "transformers": peer,
     }
     lines = [
@@ -120,8 +120,8 @@ def main() -> None:
     lines = table(args.notes)
     if args.write:
         about = (
-            "The embedded model, loaded, float32. Compiled passes are on disk; without them every row is as with "
-            "`--compile off`. Grounded decoding writes other answers."
+            "The embedded model, loaded, float32. compiled: as `generate` codes once `--compile on` has left its "
+            "passes on disk; before, it codes as with `--compile off`. Grounded decoding writes other answers."
         )
         write_section("A note", [f"{provenance('transformers')}. {about}", "", *lines])
 

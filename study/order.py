@@ -1,6 +1,6 @@
 """Decision 1: does a code line that begins with its evidence numbers code better than one that ends with them?
 
-    python -m study.order [--work runs/study] [--size medium] [--seeds 0,1,2] [--split dev]
+    python -m study.order [--work runs/study] [--seeds 0,1,2] [--split dev]
 
     [3] I50.9 Heart failure, unspecified     p(C | x, E): the evidence is named, then the code is written
     I50.9 Heart failure, unspecified [3]     the earlier order
@@ -29,7 +29,6 @@ from minscl.model import load_tokenizer
 from minscl.pretrained import load_pretrained
 from minscl.score.bootstrap import ROUNDS, bootstrap, bootstrap_rows
 from minscl.score.systems import count_system
-from study.base import SIZES
 from study.run import FULL, LORA, repeated
 from study.steps import run_step
 from study.tables import MICRO, OVERLAP
@@ -71,12 +70,11 @@ def report(name: str, values: np.ndarray, samples: np.ndarray) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m study.order", description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/study"), help="run.py's folder, with base and data")
-    parser.add_argument("--size", default=FULL.size, choices=SIZES, help="the base in that folder (%(default)s)")
     parser.add_argument("--seeds", default="0,1,2", help="seeds, with commas (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=FULL.span_passes, help="passes over the samples")
     parser.add_argument("--split", default="dev", help="file of gold documents in the work folder's data")
     args = parser.parse_args()
-    base, data = args.work / f"base-{args.size}", args.work / "data"
+    base, data = args.work / "base-medium", args.work / "data"
     tokenizer = load_tokenizer(base)
     gold = sorted(read_jsonl(data / f"{args.split}.jsonl", CodedDocument), key=lambda document: document.id)
     notes = [Note(document.id, document.text) for document in gold]

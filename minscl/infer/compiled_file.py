@@ -88,7 +88,7 @@ def open_package(path: Path) -> Callable:
 
     The class behind torch's aoti_load_package is not documented. But the function imports the compiler, which takes two
     seconds, and what it returns reads the arguments' structure anew in each call, of which a token takes one a block.
-    Where the class is not as expected, the function is called.
+    Where the class is not as expected, that function opens the file.
     """
     try:
         run = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1).run
