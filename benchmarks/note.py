@@ -121,7 +121,7 @@ def main() -> None:
     if args.write:
         about = (
             "The embedded model, loaded, float32. compiled: as `generate` codes once `--compile on` has left its "
-            "passes on disk; before, it codes as with `--compile off`. Grounded decoding writes other answers."
+            "passes on disk; until then, it runs as with `--compile off`. Grounded answers differ from `--free`'s."
         )
         write_section("A note", [f"{provenance('transformers')}. {about}", "", *lines])
 
