@@ -29,7 +29,7 @@ from minscl.infer.endpoint import EndpointLLM
 from minscl.infer.jobs import MAX_NEW_TOKENS
 from minscl.infer.linear import prepare_for_inference
 from minscl.infer.served import ServedModel
-from minscl.infer.systems import DIALOGUES, choose_system
+from minscl.infer.systems import DIALOGUES, SYSTEMS, choose_system
 from minscl.infer.systems.clh import CLH, code_like_humans
 from minscl.infer.systems.lookup import LOOKUP
 from minscl.infer.systems.lookup_notes import look_up_notes, lookup_settings, read_table
@@ -79,8 +79,15 @@ class ChosenSystem:
 
     def code(self, notes: list[Note], skip: Skip | None, show_progress: bool = True) -> Iterator[CodedDocument]:
         """The documents of `notes`, in order; `skip` as for coder.code_notes. Raises InputError as each system does."""
-        if not notes:
-            return
+        config = self.config
+        is_quiet = not show_progress or len(notes) == 1 or config.system == LOOKUP
+        remedy = "--attribution attention, or shorter notes" if config.system in HEADS else "a smaller --memory"
+        with memory_errors(remedy):
+            coded = self._code(notes, skip) if notes else iter(())
+            yield from tqdm(coded, total=len(notes), unit="note", disable=is_quiet or not notes)
+
+    def _code(self, notes: list[Note], skip: Skip | None) -> Iterator[CodedDocument]:
+        """What `code` yields. The model is loaded here, the notes are coded as the documents are asked for."""
         config, codebook = self.config, self.codebook
         if config.system == LOOKUP:
             table = read_table(config.documents, config.spans, codebook)
@@ -99,10 +106,7 @@ class ChosenSystem:
         if config.verify:
             verified = verify_documents(coded, codebook, self.asker, config.batch_size, skip)
             coded = (check_document(document, codebook) for document in verified)
-        remedy = "--attribution attention, or shorter notes" if config.system in HEADS else "a smaller --memory"
-        with memory_errors(remedy):
-            is_quiet = not show_progress or len(notes) == 1 or config.system == LOOKUP
-            yield from tqdm(coded, total=len(notes), unit="note", disable=is_quiet)
+        return coded
 
     def _code_locally(self, notes: list[Note], skip: Skip | None) -> Iterator[CodedDocument]:
         """By coder.code_notes; a single note's answer is shown on a terminal as it grows."""
@@ -154,8 +158,9 @@ class ChosenSystem:
 
     @functools.cached_property
     def memory(self) -> int:
-        """Bytes for keys and values."""
-        return int(self.config.memory * 1e9) or default_cache_bytes(self.device)
+        """Bytes for the keys and values of an engine. With --verify there are two: one codes, one asks."""
+        memory = int(self.config.memory * 1e9) or default_cache_bytes(self.device)
+        return memory // 2 if self.config.verify and self.config.system in SYSTEMS else memory
 
     @functools.cached_property
     def asker(self) -> Asker:

@@ -16,6 +16,11 @@ class InputError(ValueError):
     """
 
 
+class Stopped(BaseException):
+    """The process was told to end; its text says what is kept. No Exception, which a handler of errors would take for
+    the fault of a note or of a file, and go on."""
+
+
 # What may change what a terminal shows: control characters, unpaired surrogates, and the characters that end a line or
 # reverse the direction of what follows.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -52,7 +52,7 @@ class GenerateConfig:
     )
     min_score: float | None = flag(
         None,
-        "drop codes with a lower score (a warning lists them); none: below the threshold in the model's "
+        "drop codes with a lower score (a warning lists them); default: the threshold in the model's "
         "calibration.json, and no code where it has none",
         minimum=0,
         maximum=1,

@@ -18,17 +18,18 @@ class LiveAnswer:
         self.tokenizer = tokenizer
         self._answers: dict[int, list[int]] = {}  # number of the passage → its ids so far
         self._passage, self._printed = 0, 0  # the one that grows; characters of it that are on the terminal
-        self._reported: set[int] = set()  # passages that had a token since that one had
+        self._reported: set[int] = set()  # passages reported since the growing one was last reported
 
     def on_tokens(self, passage: int, ids: list[int]) -> None:
         """Print what is new, if it is this passage's turn."""
+        is_new = passage not in self._answers  # reported by the prefill, between two decoding passes
         self._answers[passage] = ids
         if passage == self._passage:
             self._reported.clear()
             self._print()
         elif passage in self._reported:  # twice, and the growing one not once: that one is finished
             self._next()
-        else:
+        elif not is_new:
             self._reported.add(passage)
 
     def until_finished(self, documents: Iterable[CodedDocument]) -> Iterator[CodedDocument]:

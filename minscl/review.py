@@ -217,8 +217,9 @@ def load_coder(config: ReviewConfig, codebook: CodeBook) -> "CodeNote":
     weights = describe_weights(config.model, config.adapter)
     own_calibration = load_calibration(config.model, config.adapter)
     device, _ = choose_device("auto", "auto")
-    model, tokenizer = load_pretrained(config.model, config.adapter)
-    prepare_for_inference(model)
+    with memory_errors("a smaller model"):
+        model, tokenizer = load_pretrained(config.model, config.adapter)
+        prepare_for_inference(model)
 
     def code(note: Note, quotations: list[str] | None, on_answer) -> CodedDocument:
         evidence = None if quotations is None else {note.id: quotations}

@@ -87,7 +87,7 @@ commoner codes and phrasings of its training text, misses what is said otherwise
 
 ACI_BENCH = (
     "aci-bench: 51 notes of ACI-Bench's train and 16 of its valid split, with the codes of Yuan et al. (2025), which\n"
-    "name what the visit was coded for; their evidence is not published. The texts of 48 of them are among the base's.\n"
+    "name what the visit was coded for; their evidence is not published. The texts of 48 are among the base's.\n"
     "The codes are downloaded separately; these rows need `--also aci-bench=FILE` (docs/study.md)."
 )
 

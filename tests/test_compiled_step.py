@@ -1,5 +1,6 @@
 """Compiled decoding passes: the functions against the eager decoder, the engine's answers, and the files on disk."""
 
+import functools
 import logging
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from minscl.data.icd.cache import write_checked
 from minscl.errors import InputError
 from minscl.infer import compiled_file, compiled_step
 from minscl.infer.compiled_file import fingerprint, open_package
@@ -118,8 +120,7 @@ def test_without_a_compiler_passes_are_eager(monkeypatch, caplog):
 
 
 def test_a_file_serves_only_the_code_it_was_compiled_for(monkeypatch, tmp_path):
-    """Guards: code of another shape, dtype, number of threads or processor taken from disk; a file that anybody could
-    have written, loaded as code."""
+    """Guards: code of another shape, dtype, number of threads or processor taken from disk."""
     model = fused("llama3.1")
 
     def digest(rows=1, slots=1, dtype=torch.float32, **changes):
@@ -132,13 +133,46 @@ def test_a_file_serves_only_the_code_it_was_compiled_for(monkeypatch, tmp_path):
     monkeypatch.setattr(compiled_file, "processor", lambda: "another")
     digests.add(digest())
     assert len(digests) == 6 and digest() == digest(slots=1)
-    path = tmp_path / "step.pt2"
-    assert not compiled_file.is_own_file(path)
-    path.write_bytes(b"")
-    path.chmod(0o600)
-    assert compiled_file.is_own_file(path)
-    path.chmod(0o666)
-    assert not compiled_file.is_own_file(path)
+
+
+def test_code_that_another_user_may_have_written_is_not_read(monkeypatch, tmp_path):
+    """Guards: a stranger's code, run out of a cache folder or a file that others can write, or behind a symlink."""
+    path, link, pipe = (tmp_path / name for name in ("step.pt2", "link.pt2", "pipe.pt2"))
+    assert compiled_file.read_own(path) is None
+    path.write_bytes(b"code")
+    link.symlink_to(path)
+    os.mkfifo(pipe, 0o600)
+    assert compiled_file.read_own(link) is None and compiled_file.read_own(pipe) is None
+    for mode, content in ((0o600, b"code"), (0o644, b"code"), (0o620, None), (0o666, None)):
+        path.chmod(mode)
+        assert compiled_file.read_own(path) == content
+    monkeypatch.setattr(compiled_file, "cache_folder", lambda: tmp_path / "cache")
+    kept = compiled_file.kept_file("digest")
+    assert kept.name == "step-digest.pt2" and kept.parent.stat().st_mode & 0o777 == 0o700
+    kept.parent.chmod(0o770)
+    assert compiled_file.kept_file("digest") is None
+
+
+def test_a_kept_file_that_cannot_be_used_is_replaced(monkeypatch, tmp_path, caplog):
+    """Guards: eager passes for good after a file that another C++ library compiled; a minute of compiling at each start
+    for a file with the wrong mode, which its successor inherits."""
+    monkeypatch.setattr(compiled_file, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(compiled_file, "compile_package", lambda *arguments: arguments[-1].write_bytes(b"code"))
+
+    def open_package(path):
+        if path.read_bytes() == b"foreign":
+            raise RuntimeError("version `GLIBCXX_3.4.32' not found\nmore")
+        return path.read_bytes()
+
+    monkeypatch.setattr(compiled_file, "open_package", open_package)
+    path = compiled_file.kept_file("digest")
+    write_checked(path, b"foreign")
+    load = functools.partial(compiled_file.read_or_compile, "digest", torch.nn.Identity(), (), ())
+    assert load(False) is None
+    assert f"{path} cannot be opened (version `GLIBCXX_3.4.32' not found); remove it" in caplog.text
+    assert load(True) == b"code" == load(False)
+    path.chmod(0o660)
+    assert load(False) is None and load(True) == b"code" and path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_damaged_file_is_never_run(monkeypatch, tmp_path, caplog):
@@ -154,7 +188,7 @@ def test_a_damaged_file_is_never_run(monkeypatch, tmp_path, caplog):
 
     assert load(may_compile=False) is None
     assert load() == b"code" and "kept for later runs" in caplog.text
-    [path] = (tmp_path / "cache").iterdir()
+    [path] = (tmp_path / "cache" / "compiled").iterdir()
     content = path.read_bytes()
     assert content.endswith(b"\ncode")
     caplog.clear()
@@ -248,7 +282,7 @@ def test_compiled_files_are_kept_and_answer_alike(tmp_path):
     first, second = run(), run("kept")
     assert first.returncode == 0 and "compiled BlockRows" in first.stderr, first.stderr
     assert second.returncode == 0 and "compiled" not in second.stderr, second.stderr
-    files = list((tmp_path / "minscl").glob("step-*.pt2"))
+    files = list((tmp_path / "minscl").glob("compiled/step-*.pt2"))
     assert files and all(path.stat().st_mode & 0o777 == 0o600 for path in files)
     files[0].write_bytes(files[0].read_bytes()[:1000])
     third = run()

@@ -2,6 +2,8 @@
 transformers' `generate`, token for token, on every family.
 """
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from minscl.infer.cache import KVCache
 from minscl.infer.decode import generate, greedy
 from minscl.infer.passes import decode_step, prefill
+from minscl.infer.sequence import Sequence, Summary, log_sum_exp
 from minscl.lora import add_lora, lora_parameters
 from minscl.model import ops
 from minscl.model.ops import attention, causal_attention, chunked_attention, continued_attention
@@ -289,3 +292,17 @@ def test_tokens_equal_transformers_generate(pair):
     stop_ids = sorted({free[0][4], free[3][10]})
     expected = teacher_answers(theirs, prompts, 24, stop_ids)
     assert generate(ours, prompts, max_new_tokens=24, stop_ids=stop_ids) == expected
+
+
+def test_no_probability_exceeds_one():
+    """Guards: a score of 1.000002, with which a file of coded documents is refused when it is read again."""
+    largest = torch.linspace(10, 64, 5000)
+    logits = torch.full((5000, 50), -30.0)
+    logits[:, 7] = largest
+    exceeding = 0
+    for row, log_sum in zip(logits, log_sum_exp(logits), strict=True):
+        sequence = Sequence([1], 5, frozenset())
+        sequence.accept(row[None], Summary([log_sum], [(7, float(row[7]))]))
+        assert sequence.ids == [7] and 0.99999 < sequence.probabilities[0] <= 1.0
+        exceeding += math.exp(float(row[7]) - log_sum) > 1
+    assert exceeding  # without the bound

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from minscl import chosen_system
+from minscl.chosen_system import ChosenSystem
+from minscl.cli import parse_flags
 from minscl.config import DEMO
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import write_jsonl
@@ -21,7 +24,9 @@ from minscl.data.resuming import already_coded, evidence_setting
 from minscl.data.types import Assignment, CodedDocument, Evidence, Note
 from minscl.errors import InputError, printable
 from minscl.generate import main
+from minscl.generate_config import GenerateConfig
 from minscl.infer.answer import score_below
+from minscl.live_answer import LiveAnswer
 from minscl.lora import add_lora, save_adapter
 from minscl.model import Decoder, ModelConfig, load_model
 from minscl.pretrained import load_pretrained
@@ -356,3 +361,50 @@ def test_on_a_terminal_the_answer_is_shown_as_it_is_written(tmp_path, generate, 
     answers = "\n".join(printable(line) for line in document["output"].split("\n") if not line.startswith("---"))
     assert status == 0 and len(chunks) > 20 and "\x1b" not in shown
     assert shown.endswith(piped) and shown.removesuffix(piped).split() == answers.split()
+
+
+class Letters:
+    """A tokenizer whose tokens are the code points of characters."""
+
+    def decode(self, ids):
+        return "".join(map(chr, ids))
+
+
+def test_a_passage_that_grows_is_shown_whole(capsys):
+    """Guards: the rest of a passage lost when one beside it ends and the next takes its slot: the prefill reports that
+    one, and the pass after it reports it again before the passage that grows."""
+    live, answers = LiveAnswer(Letters()), {}
+
+    def report(passage, letters):
+        answers[passage] = answers.get(passage, "") + letters
+        live.on_tokens(passage, [*map(ord, answers[passage])])
+
+    for passage, letters in [(1, "a"), (0, "a"), (1, "b"), (0, "b"), (2, "c"), (2, "d"), (0, "c"), (2, "e"), (0, "d")]:
+        report(passage, letters)
+    report(2, "f")
+    report(2, "g")
+    document = CodedDocument("n", "")
+    assert list(live.until_finished([document])) == [document]
+    assert capsys.readouterr().out == "abcd\nab\ncdefg\n\n"
+
+
+@pytest.mark.parametrize("flags", [(), ("--system", "clh"), ("--verify",)], ids=str)
+def test_a_gpu_that_the_weights_fill_is_one_line(short, generate, monkeypatch, flags):
+    """Guards: a traceback where memory ends while the adapter is merged or projections are fused."""
+
+    def full(model):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+
+    monkeypatch.setattr(chosen_system, "prepare_for_inference", full)
+    run = generate(short, *flags)
+    assert run.returncode == 2 and run.stderr.count("\n") == 1
+    assert run.stderr.startswith("minscl: the GPU's memory is full (CUDA out of memory. Tried to allocate 2 GiB); use ")
+
+
+def test_two_engines_share_the_memory(short):
+    """Guards: --verify, which codes and asks by turns, with twice the memory that --memory allows."""
+    memory = {}
+    for flags in ((), ("--verify",), ("--verify", "--system", "clh")):
+        config = parse_flags(GenerateConfig, "generate", "", [str(short), "--memory", "2", *flags])
+        memory[flags] = ChosenSystem(config, CodeBook.load(), None).memory
+    assert list(memory.values()) == [2e9, 1e9, 2e9]

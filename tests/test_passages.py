@@ -62,7 +62,10 @@ def test_a_code_has_the_evidence_of_all_passages():
     assert places == [("HTN", 0, 3), ("HTN", 6, 9), ("HBP", None, None)]
     assert document.output == "--- passage 1 of 2\nHTN.\n--- passage 2 of 2\nHTN, CKD."
     assert document.truncated == 1 and document.warnings == ("a",)
-    assert join_passages(note, [(0, first)]) is first
+    whole = coded(note.text)
+    assert join_passages(note, [(0, whole)]) is whole
+    late = join_passages(Note("n", "\n\nHTN."), [(2, first)])  # one passage, which is not all of the note
+    assert late.text == "\n\nHTN." and [(item.start, item.end) for item in late.codes[0].evidence] == [(2, 5)]
 
 
 def test_answers_of_one_job_come_together():
@@ -87,6 +90,30 @@ def test_passages_are_coded_as_notes_of_their_own(embedded):
         for code in document.codes:
             assert code.evidence and all(note.text[e.start : e.end] == e.text for e in code.evidence)
     assert len(split_passages(NOTE, tokenizer, 16)) > 1
+
+
+def test_a_note_that_begins_with_blank_lines_keeps_its_places(embedded):
+    """Guards: offsets that lack the blank lines, and a text that is not the note's, where one passage is left."""
+    model, tokenizer = embedded
+    note = Note("a", "\n\n" + "Hypertension and pneumonia, " * 8 + "gout")
+    assert [offset for offset, _ in split_passages(note.text, tokenizer, 16)] == [2]
+    [document] = code_notes(model, tokenizer, [note], passage=16, grounded=True)
+    assert document.text == note.text and document.codes
+    assert all(note.text[e.start : e.end] == e.text for code in document.codes for e in code.evidence)
+
+
+def test_blank_and_enormous_notes_are_refused_before_they_are_cut(embedded):
+    """Guards: a traceback that ends the run for 200 line ends; hours for a log file named by mistake."""
+    model, tokenizer = embedded
+    skipped = []
+    notes = [Note("blank", "\n" * 200), Note("log", "Fever. " * 200_000), Note("a", "Hypertension.")]
+    skip = lambda note, error: skipped.append(str(error))  # noqa: E731
+    documents = list(code_notes(model, tokenizer, notes, passage=100, grounded=True, skip=skip))
+    assert [document.id for document in documents] == ["a"]
+    assert skipped == [
+        "blank: the note is empty; give a note with text",
+        "log: the note has 1,400,000 characters, and at most 1,000,000 are coded at once; split the note",
+    ]
 
 
 def test_a_calibration_knows_its_passages(tmp_path):

@@ -9,6 +9,7 @@ from minscl.data.icd import CodeBook
 from minscl.data.prompts import parse_document
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
+from minscl.infer import asker as asker_module
 from minscl.infer.asker import EndpointAsker, LocalAsker
 from minscl.infer.choices import choice_guide, read_choice
 from minscl.infer.systems.questions import (
@@ -220,3 +221,18 @@ def test_a_prompt_that_is_too_long_has_no_reply(embedded):
     asker = LocalAsker(*embedded, BOOK)
     replies = asker.ask([yes_no("v", "word " * length, "Is it?") for length in (5000, 5)])
     assert replies[0] is None and replies[1].text in ("yes", "no")
+
+
+def test_longer_questions_do_not_need_two_engines_memory(embedded, monkeypatch):
+    """Guards: the keys and values of the engine before, kept while those of a longer one are allocated."""
+    asker, before = LocalAsker(*embedded, BOOK), []
+    original = asker_module.Engine
+
+    def engine(*arguments, **settings):
+        before.append(asker.engine)
+        return original(*arguments, **settings)
+
+    monkeypatch.setattr(asker_module, "Engine", engine)
+    for length in (5, 1500):
+        asker.ask([yes_no("v", "word " * length, "Is it?")])
+    assert before == [None, None]

@@ -17,6 +17,7 @@ from minscl.config import DEMO
 from minscl.data.icd import CodeBook
 from minscl.data.jsonl import read_jsonl
 from minscl.data.types import CodedDocument, Note
+from minscl.errors import InputError
 from minscl.infer.completions import read_completion
 from minscl.infer.endpoint import EndpointLLM
 from minscl.infer.engine import Engine, Request
@@ -337,6 +338,9 @@ def test_a_servers_tokens_are_read_or_left_out():
     cut = json.dumps({"choices": [{"text": "abc \ud83d", "finish_reason": "stop"}], "usage": {"prompt_tokens": 3}})
     assert read_completion(cut.encode(), 5).text == "abc \ufffd" and not read_completion(cut.encode(), 2).stopped
     assert read_completion(cut.encode(), 5).prompt_tokens == 3
+    enormous = choice | {"token_ids": [1], "logprobs": {"token_logprobs": [-(10**400)]}}
+    with pytest.raises(InputError, match="is no completion"):
+        read_completion(json.dumps({"choices": [enormous]}).encode(), 100)
 
 
 def test_the_grammars_codes_are_the_billable_ones():

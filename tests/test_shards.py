@@ -19,10 +19,12 @@ import torch
 
 from minscl import chosen_system
 from minscl import generate as command
+from minscl.command import run_command
 from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog, read_log
+from minscl.data.notes import code_each_note
 from minscl.data.types import CodedDocument, Note
-from minscl.errors import InputError
+from minscl.errors import InputError, Stopped
 from minscl.infer import processes
 from minscl.infer.processes import Process
 from minscl.infer.shards import Shards
@@ -175,6 +177,51 @@ def test_a_stale_end_mark_ends_nothing(notes, tmp_path, run):
     assert len(read_log(tmp_path / "coded.jsonl", CodedDocument)) == 7
 
 
+def test_a_corrected_note_is_not_left_out_by_a_stale_end_mark(notes, tmp_path, run):
+    """Guards: a file written without a note that an earlier run had to skip, before the process that has it begins."""
+    write_notes(notes, ["", *TEXTS])
+    out, numbered = tmp_path / "coded.jsonl", [Note(f"n{number}", text) for number, text in enumerate(["", *TEXTS])]
+    skipping = next(rank for rank in (0, 1) if numbered[0] in Process(rank, 2).share(numbered))
+    run(notes, out, rank=skipping, size=2)  # the other process dies
+    write_notes(notes, ["Gout.", *TEXTS])
+    for rank in (1 - skipping, skipping):
+        assert run(notes, out, rank=rank, size=2).returncode == 0
+    assert [document.id for document in read_log(out, CodedDocument)] == [f"n{number}" for number in range(6)]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_documents_of_notes_that_a_later_run_does_not_name_are_kept(notes, tmp_path, run, size):
+    """Guards: what a dead run had coded, deleted by a later one over fewer notes."""
+    out = tmp_path / "coded.jsonl"
+    run(notes, out, rank=0, size=2)
+    before = {document.id for document in read_log(tmp_path / "coded.jsonl.rank0-of-2", CodedDocument)}
+    write_notes(notes, TEXTS[:1])
+    for rank in range(size):
+        assert run(notes, out, rank=rank, size=size).returncode == 0
+    assert before - {"n0"}
+    assert {document.id for document in read_log(out, CodedDocument)} == before | {"n0"}
+    assert names_in(tmp_path) == ["coded.jsonl", "in"]
+
+
+def test_a_stop_is_no_fault_of_a_note():
+    """Guards: SIGTERM while a note is coded, taken for a note that cannot be coded, and a run that goes on."""
+    skipped, handler = [], signal.getsignal(signal.SIGTERM)
+
+    def code(note):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    processes.explain_sigterm("rank 0 of 2 is stopped")
+    try:
+        with pytest.raises(Stopped, match="rank 0 of 2 is stopped"):
+            list(code_each_note([Note("a", "HTN.")], code, None, lambda *fault: skipped.append(fault)))
+        with pytest.raises(SystemExit) as exit:
+            run_command(lambda: code(None))
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert not skipped and exit.value.code == 2
+
+
 def documents(numbers) -> list[CodedDocument]:
     return [CodedDocument(f"n{number}", TEXTS[number]) for number in numbers]
 
@@ -268,6 +315,7 @@ def test_shares_are_balanced_and_complete():
         ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK 2: must be below WORLD_SIZE 2"),
         ({"WORLD_SIZE": "2", "RANK": "-1"}, "RANK is not a number"),
         ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "x"}, "LOCAL_RANK is not a number"),
+        ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_WORLD_SIZE": "0"}, "LOCAL_WORLD_SIZE 0: must be at least 1"),
     ],
 )
 def test_half_of_a_launchers_variables_are_named(variables, message):

@@ -85,6 +85,7 @@ class LocalAsker:
             longest = self.model.config.context_length
             self.length = min(longest, math.ceil(length / LENGTH_STEP) * LENGTH_STEP)
             slots = max(1, slots_for(self.model, self.length, self.batch_size, self.memory))
+            self.engine = None  # its keys and values first: memory may not hold both
             self.engine = Engine(self.model, slots=slots, length=self.length, stop_ids=self.tokenizer.stop_ids)
         return self.engine
 

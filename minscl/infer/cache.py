@@ -28,8 +28,8 @@ class KVCache:
     """`slots` times `max_length` tokens: per layer, keys and values, (slots, K, max_length + 1, D) each.
 
     The position after max_length, the scratch position, is where padding is written.
-    grows: positions are allocated as needed. For bfloat16 on a CPU, where a pass then reads all of them, masked,
-    because matmul would copy a non-contiguous part first; and for compiled passes, which read all of them too.
+    grows: positions are allocated as needed. For passes that read all allocated ones and mask those not in use:
+    bfloat16 on a CPU, where matmul would first copy a part of them, and compiled passes.
     """
 
     def __init__(self, config, slots: int, max_length: int, *, device, dtype: torch.dtype, grows: bool = False):

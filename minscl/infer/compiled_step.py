@@ -26,7 +26,7 @@ from minscl.infer.sequence import Summary
 
 ROWS = (1, 4, 8, 16)  # tokens of a compiled pass
 MAX_SLOTS = 8  # answers at a time; with the tokens that a grammar forces, their passes have more rows
-TOKENS_PER_ANSWER = 300  # of a long answer, roughly; with the next two, the seconds that compiling saves
+TOKENS_PER_ANSWER = 300  # in a long answer, roughly; this and the next two estimate the seconds that compiling saves
 BYTES_PER_SECOND = 1e10  # that one core reads from memory, roughly
 SHARE_SAVED = 0.3  # of the time of an eager pass that a compiled one saves, roughly
 COMPILE_SECONDS = 60  # of the shapes that a run uses, at most
@@ -167,9 +167,8 @@ def choose_compile(choice: str, model, answers: int, slots: int) -> str:
     fused = all(block.self_attn.is_fused and block.mlp.is_fused for block in model.model.layers)
     if weight.device.type != "cpu" or weight.dtype == torch.float64 or not fused:
         if choice == "on":
-            raise InputError(
-                f"--compile on: not for {weight.device.type}, {weight.dtype} and LoRA that is not merged; leave it out"
-            )
+            reason = "LoRA that is not merged" if not fused else f"{weight.dtype} on {weight.device.type}"
+            raise InputError(f"--compile on: not available with {reason}; leave it out")
         return "off"
     weights = sum(tensor.nbytes for tensor in tensors_of(model.model.layers).values())
     passes = answers * TOKENS_PER_ANSWER / min(slots, MAX_SLOTS)

@@ -72,7 +72,7 @@ class CompletionServer:
 
     @functools.cached_property
     def form(self) -> Form:
-        """How the server takes prompts. Raises InputError where it takes none of which the tokens are known."""
+        """How the server takes prompts. Raises InputError where it takes no form whose tokens are known for certain."""
         ids = self._probe_ids()
         begins_special = self.tokenizer.pieces()[ids[0]] is None  # which a server may add to a text by itself
         tokens = {"logprobs": 1, "return_token_ids": True, "stop_token_ids": list(self.tokenizer.stop_ids)}

@@ -210,7 +210,7 @@ def reply_errors(reply: bytes, expected: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, ArithmeticError) as error:
         size = f"over {MAX_REPLY_BYTES:,}" if len(reply) > MAX_REPLY_BYTES else f"{len(reply):,}"
         raise InputError(f"the reply of {size} bytes is no {expected}") from error
 

@@ -18,7 +18,8 @@ from minscl.infer.passages import split_passages
 from minscl.infer.systems import SCL, System
 
 MAX_NEW_TOKENS = 1024  # an answer of 30 codes with their evidence is about 900 tokens
-FIRST_CHARACTERS = 16  # per token of the context, tokenised first of a longer text; a token has about 4
+MAX_CHARACTERS = 1_000_000  # of a note: in passages, some hours on a CPU
+FIRST_CHARACTERS = 16  # characters per token of context that are tokenised first of a longer text; a token has about 4
 MAX_COMPOSITION = 4  # a tokenizer's normaliser (NFC, NFKC) shortens a text, in bytes, by at most this factor
 LOG = logging.getLogger("minscl")
 
@@ -67,6 +68,8 @@ def make_jobs(
     jobs = []
     for note in notes:
         try:
+            require_text(note)
+            check_characters(note)
             quotations, prompts = evidence.get(note.id), []
             for offset, text in split_passages(note.text, tokenizer, 0 if quotations is not None else passage):
                 ids = note_prompt(model, tokenizer, Note(note.id, text), quotations, system)
@@ -109,6 +112,15 @@ def note_prompt(model, tokenizer, note: Note, evidence: list[str] | None = None,
             f"{limit:,} with the answer; split the note or use a model with a longer context"
         )
     return prompt
+
+
+def check_characters(note: Note) -> None:
+    """Raises InputError for a note of more than MAX_CHARACTERS, before it is tokenised and cut into passages."""
+    if len(note.text) > MAX_CHARACTERS:
+        raise InputError(
+            f"{show_id(note.id)}: the note has {len(note.text):,} characters, and at most {MAX_CHARACTERS:,} are coded "
+            "at once; split the note"
+        )
 
 
 def exceeds_context(model, tokenizer, text: str) -> bool:

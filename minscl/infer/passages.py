@@ -39,8 +39,8 @@ def join_passages(note: Note, coded: Sequence[tuple[int, CodedDocument]]) -> Cod
 
     A code's score is its highest, its evidence that of all passages; `output` holds all answers.
     """
-    [(_, document), *others] = coded
-    if not others:
+    document = coded[0][1]
+    if document.text == note.text:  # one passage, all of the note
         return document
     evidence: dict[str, dict[Evidence, None]] = {}
     best: dict[str, Assignment] = {}

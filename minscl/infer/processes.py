@@ -20,7 +20,7 @@ import torch
 
 from minscl.data.packing import split_by_rank
 from minscl.data.types import Note
-from minscl.errors import InputError
+from minscl.errors import InputError, Stopped
 from minscl.hardware import choose_device, default_cache_bytes
 
 
@@ -48,6 +48,8 @@ class Process:
         process = cls(*(int(texts[name]) for name in names))
         if process.rank >= process.size:
             raise InputError(f"RANK {process.rank}: must be below WORLD_SIZE {process.size}; ranks count from 0")
+        if not process.local_size:
+            raise InputError("LOCAL_WORLD_SIZE 0: must be at least 1; unset it, or start with torchrun")
         return process
 
     @property
@@ -96,7 +98,7 @@ def explain_sigterm(line: str) -> None:
     """End with `line` on SIGTERM, which torchrun sends to all other processes when one dies."""
 
     def stop(*_: object) -> NoReturn:
-        raise InputError(line)
+        raise Stopped(line)
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)

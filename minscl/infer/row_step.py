@@ -22,8 +22,8 @@ Weights = dict[str, torch.Tensor]  # name in the block → tensor; projections f
 def linear_rows(weights: Weights, name: str, x: torch.Tensor) -> torch.Tensor:
     """Layer `name` on x (N, in) → (N, out), float32. An int8 weight is multiplied by the scale of each output.
 
-    Sums over tensors of one shape become one loop: here over both halves of the weight and all rows, so that every
-    weight is read once, and the processor always has sums that do not wait for one another.
+    The compiler fuses sums over tensors of one shape into one loop: here over both halves of the weight and all rows.
+    So every weight is read once, and there are always sums that do not wait for one another.
     """
     rows = materialise(x.float()).unbind()
     halves = [half.float() for half in weights[f"{name}.weight"].chunk(2)]

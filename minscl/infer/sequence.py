@@ -88,7 +88,7 @@ class Sequence:
             token, logit = summary.largest[accepted] if self.takes_largest else self._choose(logits[accepted])
             if not math.isfinite(logit):
                 raise NotFinite
-            probability = math.exp(logit - log_sum)
+            probability = min(1.0, math.exp(logit - log_sum))  # rounding may leave the sum below its largest term
             if token in self.stop_ids:
                 self.stopped = self.done = True
                 break

@@ -1,11 +1,13 @@
 """The files in which several processes code the notes of one `generate --out coded.jsonl`, and how they become one.
 
     coded.jsonl.rank0-of-4         what process 0 of 4 has coded, an AnswerLog
-    coded.jsonl.rank0-of-4.done    it has coded its whole share: {"skipped": [ids of notes that cannot be coded]}
+    coded.jsonl.rank0-of-4.done    it has coded its whole share: {"notes": digest of all notes, "skipped": [ids of those
+                                   that cannot be coded]}
 
 The process that finishes last appends all documents to coded.jsonl, in the order of the notes, and removes these files.
 No process waits for another, so none hangs when one dies: coded.jsonl is then not written, and a later run, of any
-number of processes, codes the notes that no file has. A run of one process that finds such files writes one of its own.
+number of processes, codes the notes that no file has. A run of one process that finds such files writes a journal too,
+and then joins them all.
 
 The order of reads and writes makes this safe where a file system has no locks: documents are on the disk before .done
 is, and coded.jsonl is read back before anything is removed.
@@ -13,6 +15,7 @@ is, and coded.jsonl is read back before anything is removed.
 Read next: processes.py, which process this is; ../data/answer_log.py; ../data/resuming.py.
 """
 
+import hashlib
 import json
 import re
 import time
@@ -64,16 +67,18 @@ class Shards:
         InputError where `out` cannot be written; the journals are kept then.
         """
         with replace_file(self._done(self.process.rank)) as file:
-            json.dump({"skipped": skipped}, file)
-        all_skipped = self._all_skipped()
+            json.dump({"notes": digest_of(notes), "skipped": skipped}, file)
+        all_skipped = self._all_skipped(digest_of(notes))
         documents = self._all_documents(checked) if all_skipped is not None else {}
         if all_skipped is None or any(note.id not in documents and note.id not in all_skipped for note in notes):
             return None
         with self._locked_out() as log:
-            if self._all_skipped() is None:
+            if self._all_skipped(digest_of(notes)) is None:
                 return None  # another process was as fast, and has written it
             written = {document.id for document in log.records}
-            pending = [documents[note.id] for note in notes if note.id in documents and note.id not in written]
+            # in the order of the notes; then those of earlier runs, which may have had other notes
+            order = dict.fromkeys([*(note.id for note in notes if note.id in documents), *documents])
+            pending = [documents[id] for id in order if id not in written]
             for first in range(0, len(pending), APPENDED_TOGETHER):
                 log.append(pending[first : first + APPENDED_TOGETHER])
             on_disk = {document.id for document in read_log(self.out, CodedDocument)} if pending else written
@@ -96,16 +101,24 @@ class Shards:
             documents |= checked(records, str(path))
         return documents
 
-    def _all_skipped(self) -> list[str] | None:
-        """The ids that the processes skipped; None unless all of them are done."""
+    def _all_skipped(self, notes: str) -> list[str] | None:
+        """The ids that the processes skipped; None unless all of them are done with the notes of that digest."""
         ids: list[str] = []
         for rank in range(self.process.size):
             path = self._done(rank)
             if path_kind(path) == "missing":
                 return None
             try:
-                ids += json.loads(read_text(path))["skipped"]
-            except (ValueError, TypeError, LookupError) as error:  # ValueError: an InputError of a file that vanished
+                done = json.loads(read_text(path))
+                if done.get("notes") != notes:
+                    return None  # of an earlier run
+                ids += done["skipped"]
+            except (
+                ValueError,
+                TypeError,
+                LookupError,
+                AttributeError,
+            ) as error:  # ValueError: an InputError of a file that vanished
                 if path_kind(path) == "missing":
                     return None
                 raise InputError(f"{path}: not a file of generate; remove it and start again") from error
@@ -134,3 +147,8 @@ class Shards:
 
     def _done(self, rank: int) -> Path:
         return self.out.with_name(f"{self._journal(rank).name}{DONE}")
+
+
+def digest_of(notes: Sequence[Note]) -> str:
+    """A digest of the ids and texts of `notes`."""
+    return hashlib.sha256(json.dumps([(note.id, note.text) for note in notes]).encode()).hexdigest()[:32]

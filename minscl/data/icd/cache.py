@@ -27,9 +27,14 @@ def cache_folder() -> Path | None:
 def read_checked(path: Path) -> bytes | None:
     """What write_checked wrote; None where it is absent, unreadable, or not as it was written."""
     try:
-        digest, _, content = read_bytes(path).partition(b"\n")
+        return checked_content(read_bytes(path))
     except InputError:
         return None
+
+
+def checked_content(file: bytes) -> bytes | None:
+    """The content of a file that write_checked wrote; None where it is not as it was written."""
+    digest, _, content = file.partition(b"\n")
     return content if hashlib.sha256(content).hexdigest().encode() == digest else None
 
 
