@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 
 def _leave(number, frame):

@@ -109,16 +109,11 @@ class Shards:
             if path_kind(path) == "missing":
                 return None
             try:
-                done = json.loads(read_text(path))
-                if done.get("notes") != notes:
+                done = {"notes": ""} | json.loads(read_text(path))
+                if done["notes"] != notes:
                     return None  # of an earlier run
                 ids += done["skipped"]
-            except (
-                ValueError,
-                TypeError,
-                LookupError,
-                AttributeError,
-            ) as error:  # ValueError: an InputError of a file that vanished
+            except (ValueError, TypeError, LookupError) as error:  # ValueError: an InputError of a file that vanished
                 if path_kind(path) == "missing":
                     return None
                 raise InputError(f"{path}: not a file of generate; remove it and start again") from error
