@@ -154,7 +154,8 @@ def run_part(part: Part, out: Path, limit: float, toy: bool) -> str:
 
 def section_lines(content: dict) -> list[str]:
     """A part's Markdown below its heading."""
-    lines = [f"`{content['command']}`. {content.get('machine', '')}; {content['ended']}.", ""]
+    command, ended = (content.get(*item) for item in (("command", "python -m benchmarks.gpu"), ("ended", "killed")))
+    lines = [f"`{command}`. {content.get('machine', '')}; {ended}.", ""]
     if content.get("titles"):
         columns = len(content["titles"])
         lines += [f"| {' | '.join(content['titles'])} |", "|" + "-|" * columns]

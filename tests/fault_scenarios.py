@@ -245,7 +245,7 @@ def compiled_step(folder, tmp_path) -> Scenario:
 
     def prepare(root):
         run(root, None)
-        path = root / "cache" / "minscl" / "step-digest.pt2"
+        path = root / "cache" / "minscl" / "compiled" / "step-digest.pt2"
         path.write_bytes(path.read_bytes()[:-1] + b"E")
 
     return Scenario(run, prepare=prepare)

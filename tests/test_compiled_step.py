@@ -101,7 +101,7 @@ def test_auto_compiles_where_it_saves_time():
     add_lora(with_lora, rank=2)
     with_lora.fuse_projections()
     assert choose_compile("auto", with_lora, answers=10**7, slots=1) == "off"
-    with pytest.raises(InputError, match="--compile on: not for"):
+    with pytest.raises(InputError, match="--compile on: not available with LoRA"):
         choose_compile("on", with_lora, answers=1, slots=1)
 
 

@@ -157,9 +157,11 @@ def test_a_stopped_part_keeps_its_results(tmp_path):
     record.set_row("first", "passed")
     ended = gpu.run_part(gpu.PARTS["4"], tmp_path, 1.0, toy=True)
     assert ended.startswith("stopped at its limit of 1 s")
+    (tmp_path / f"{gpu.PARTS['2'].name}.json").write_text('{"machine": "2 cores"}')  # of a run that was killed
     gpu.write_results(gpu.PARTS["1"], tmp_path, ended, "command")
     text = (tmp_path / "results.md").read_text()
     assert "| first | passed |" in text and f"| second | {gpu.NOT_MEASURED} |" in text and ended in text
+    assert "`python -m benchmarks.gpu`. 2 cores; killed." in text
 
 
 def test_a_failed_part_says_why(tmp_path):
