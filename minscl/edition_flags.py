@@ -49,7 +49,7 @@ def date_flag() -> Any:
 def load_codebook(config: EditionConfig) -> CodeBook:
     """The code set that the flags of `config` name. Raises InputError.
 
-    Warns on stderr of a date before the oldest edition, whose codes are then used.
+    Warns on stderr of a date that no known edition has; the codes of the one before are then used, or the oldest's.
     """
     book = CodeBook.load(config.edition or None, config.date or None)
     if book.out_of_range:

@@ -73,6 +73,10 @@ def read_groups(config: EvaluateConfig, gold: list[CodedDocument]) -> dict[Group
         return {}
     train = read_jsonl(require(config.train, "--train"), CodedDocument)
     pairs = read_jsonl(require(config.spans, "--spans"), Pair) if config.spans else None
+    if not train:
+        raise InputError(f"--train {config.train}: contains no document; give the training documents")
+    if pairs == []:
+        raise InputError(f"--spans {config.spans}: contains no span pair; give the training pairs")
     return code_groups(gold, train, pairs)
 
 
@@ -180,8 +184,8 @@ def main(argv: list[str] | None = None) -> int:
     config = parse_flags(EvaluateConfig, "evaluate", "Score predictions against gold.", argv)
     if config.plot:
         check_figure_path(config.plot)
-    calibrated = calibrate(config) if config.calibrate else ""
     reports, groups = evaluate(config)
+    calibrated = calibrate(config) if config.calibrate else ""  # last: it writes, and what comes before may fail
     if config.json:
         print_json(reports[0] if len(reports) == 1 else reports)
     else:

@@ -88,6 +88,8 @@ class LLMConfig:
             check_address(self.endpoint, self.allow_remote)
             if not self.model:
                 raise InputError(f"--endpoint {self.endpoint}: --model is missing; give the name of the server's model")
+            if self.adapter:
+                raise InputError(f"--endpoint {self.endpoint} --adapter: the server has its own; leave --adapter out")
         check_ranges(self)
 
 

@@ -65,8 +65,9 @@ def main(argv=None) -> int:
         tqdm.write(f"minscl: skipped: {printable(' '.join(str(error).split()))}", file=sys.stderr)
 
     notes = read_notes(config.notes, skip if len(config.notes) > 1 else None)
-    evidence = read_evidence(config.evidence, notes)
-    system = ChosenSystem(config, load_codebook(config), evidence)
+    codebook = load_codebook(config)
+    evidence = read_evidence(config.evidence, notes, codebook)
+    system = ChosenSystem(config, codebook, evidence)
     settings = system.settings()
 
     def checked(records: Iterable[CodedDocument], path: str) -> dict[str, CodedDocument]:

@@ -37,6 +37,7 @@ from minscl.data.types import CodedDocument, Note
 from minscl.edition_flags import date_flag, edition_flag, load_codebook
 from minscl.errors import InputError
 from minscl.files import remove_file, replace_file
+from minscl.page.entry import MAX_NAME
 from minscl.page.journal import START, ReviewFolder
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def check_config(config: ReviewConfig) -> None:
     """Raises InputError for what would fail only once a coder is at work."""
     if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")):
         raise InputError("review: starlette and uvicorn are not installed; pip install 'minscl[review]'")
+    if len(config.reviewer) > MAX_NAME:
+        raise InputError(f"--reviewer: a name of {len(config.reviewer)} characters; give one of at most {MAX_NAME}")
     if config.model != NO_MODEL:
         require(config.model, "--model")
     if config.adapter not in ("", "none"):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import torch
 from tqdm import tqdm
 
-from minscl.command import run_command
+from minscl.command import run_command, warn
 from minscl.config import HEADS, check_paths, parse_run
 from minscl.data.types import CodedDocument, Note
 from minscl.errors import InputError
@@ -38,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     """Train an adapter or a head; progress and its folder go to stderr, --dry-run's samples to stdout. Returns 0."""
     config = parse_run(argv)
     check_paths(config)
+    if config.dtype == "float16":
+        warn("--dtype float16: the loss is not scaled, so small gradients lose digits; prefer bfloat16 or float32")
     is_head = config.system in HEADS
     remedy = "--recompute on, a smaller --pack-length with --max-length, or several GPUs with --fsdp"
     with memory_errors("--recompute on, or a smaller --max-length" if is_head else remedy):

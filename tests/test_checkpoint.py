@@ -198,6 +198,17 @@ def test_a_torn_line_before_the_checkpoint_is_named_at_the_start(line, tmp_path)
     assert path.read_bytes() == content
 
 
+def test_a_log_that_lacks_steps_can_be_resumed_twice(tmp_path):
+    """Guards: a run that goes on without the log of its first steps, is killed, and cannot go on again."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(record(1) + record(21) + record(22))
+    truncate_metrics(path, 20)
+    assert path.read_bytes() == record(1)
+    path.write_bytes(record(21))
+    truncate_metrics(path, 20)
+    assert path.read_bytes() == b""
+
+
 def test_metrics_that_are_a_folder_are_refused(tmp_path):
     """Guards: IsADirectoryError."""
     (tmp_path / "metrics.jsonl").mkdir()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from minscl.data.icd import CodeBook, parse_edition, xml_text
+from minscl.data.icd import CodeBook, editions, parse_edition, xml_text
 from minscl.data.icd.code_list import HEADER, place_codes, read_code_list
 from minscl.data.icd.editions import ROLES, read_edition
 from minscl.data.icd.xml_text import read_xml
@@ -84,6 +84,20 @@ def test_the_date_of_service_selects_what_was_in_force(edition, date, in_force):
         bool(book.out_of_range) == ("codes may differ from those of 2019-01-01" in book.label) == (date == "2019-01-01")
     )
     assert book.date == (date if date is None or isinstance(date, datetime.date) else datetime.date.fromisoformat(date))
+
+
+def test_a_date_between_two_known_editions_is_said(monkeypatch):
+    """Guards: codes of an edition that had ended, judged as if it were in force."""
+    later = dataclasses.replace(
+        BOOK.edition, name="2029", first_date=datetime.date(2028, 10, 1), last_date=datetime.date(2029, 9, 30)
+    )
+    original = editions.read_edition
+    monkeypatch.setattr(editions, "read_edition", lambda name: later if name == "2029" else original(name))
+    date = datetime.date(2027, 12, 1)
+    found = editions.find_edition("2029", date)
+    assert found.name == "2027"
+    book = CodeBook({"nodes": {}, "notes": {}, "billable": []}, found, date)
+    assert "no edition of 2027-12-01 is known, so codes may differ from those of that day" in book.label
 
 
 def test_a_code_of_another_date_is_named_as_such():

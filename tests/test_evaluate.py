@@ -204,6 +204,8 @@ def test_system_names_are_distinct():
         (["--seed", "-1"], "--seed -1"),
         (["--rounds", "-1"], "--rounds -1"),
         (["--spans", "spans.jsonl"], "needs --train"),
+        (["--train", "empty.jsonl"], "--train empty.jsonl: contains no document"),
+        (["--train", "train.jsonl", "--spans", "empty.jsonl"], "--spans empty.jsonl: contains no span pair"),
         (["--pred", "empty.jsonl"], "--pred empty.jsonl: contains no document"),
         (["--fixed", "words.txt"], "minscl: --fixed words.txt: line 2 is no code"),
         (["--codes-only", "b.jsonl"], "not one of the --pred files"),
@@ -425,3 +427,13 @@ def test_predictions_of_another_edition_are_named(tmp_path):
     done = evaluate("--gold", "gold.jsonl", "--pred", "pred.jsonl", "--rounds", 0, "--json", cwd=tmp_path)
     assert done.returncode == 0 and json.loads(done.stdout)["edition"] == "2027"
     assert "pred.jsonl: 1 of 3 documents were coded with edition 2026 and are judged by edition 2027" in done.stderr
+
+
+def test_a_calibration_is_written_last(files, monkeypatch):
+    """Guards: an adapter's calibration replaced by a command that then fails."""
+    order = []
+    monkeypatch.setattr(minscl.evaluate, "calibrate", lambda config: order.append("calibrated") or "written")
+    arguments = ["--gold", "gold.jsonl", "--pred", "a.jsonl", "--calibrate", "adapter"]
+    (files / "adapter").mkdir(exist_ok=True)
+    assert evaluate(*arguments, "--train", "absent.jsonl", cwd=files).returncode == 2 and not order
+    assert evaluate(*arguments, cwd=files).returncode == 0 and order == ["calibrated"]

@@ -136,6 +136,18 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(training_folder, documents, tm
     assert [(out / name).read_bytes() for name in FILES] == [(whole / name).read_bytes() for name in FILES]
 
 
+def test_a_head_is_not_resumed_with_other_codes(training_folder, documents, tmp_path):
+    """Guards: weights that were trained for one code, named after another of the same place in the list."""
+    config = head_config(training_folder, tmp_path / "run", documents, save_every=3)
+    train_head(config)
+    text = open(documents).read()  # noqa: SIM115
+    other = tmp_path / "other.jsonl"
+    other.write_text(text.replace('"I10"', '"I11.9"'))
+    changed = dataclasses.replace(config, documents=str(other), resume=True)
+    with pytest.raises(InputError, match="data was .*, now .*; resume with the same settings"):
+        train_head(changed)
+
+
 def test_evidence_is_in_the_note(trained, training_folder):
     """Guards: offsets into another text, evidence of another code, another answer at the second time."""
     note = Note("é", "Señora with hypertension. " + DOCUMENTS[2][1] * 4)  # several windows

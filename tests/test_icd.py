@@ -113,6 +113,8 @@ def test_no_inclusion_term_is_lost(tabular_xml):
         ("0SR9019", None),
         ("E11.65.", "E11.65"),
         ("99213", None),
+        ("S72.001\u0410", None),  # Cyrillic
+        ("E11.\u00e9", None),
     ],
 )
 def test_normalise(text, code):

@@ -1,11 +1,14 @@
 """LoRA on a toy network, against its definition. test_peft.py compares with PEFT, test_adapter.py has the files."""
 
+import types
+
 import pytest
 import torch
 from torch import nn
 
 from minscl.errors import InputError
 from minscl.lora import TARGETS, LoRALinear, add_lora, lora_parameters, merge_lora
+from minscl.model.int8 import Int8Linear
 from tests.toy_lora import PROJECTIONS, inputs, toy, trained
 
 
@@ -151,5 +154,10 @@ def test_a_tied_weight_is_not_wrapped():
     """Guards: merging an update of the head into the embeddings that share its weight."""
     model = toy()
     model.lm_head.weight = model.embed_tokens.weight
+    with pytest.raises(InputError, match="lm_head: its weight is tied"):
+        add_lora(model, targets=["lm_head"])
+    model = toy()
+    model.lm_head = Int8Linear.from_linear(model.lm_head)
+    model.config = types.SimpleNamespace(tie_word_embeddings=True)  # its head is a copy of the embeddings
     with pytest.raises(InputError, match="lm_head: its weight is tied"):
         add_lora(model, targets=["lm_head"])

@@ -22,6 +22,7 @@ from minscl.infer.systems.questions import (
     introduce,
     run_dialogues,
     score,
+    with_steps,
     yes_no,
 )
 from minscl.model import load_tokenizer
@@ -63,6 +64,12 @@ def test_every_question_and_reply_is_in_the_output_without_the_note():
     assert "--- step 6: round 1\nHTN.? Answer yes or no.\n> yes" in document.output
     assert INTRODUCTION not in document.output and NOTES[0].text not in document.output
     assert answer_defects(document, BOOK) == (0, 0, 0)
+
+
+def test_a_document_about_which_nothing_is_asked_has_no_answer():
+    """Guards: --verify after the look-up, which makes a malformed answer of a note without codes."""
+    document = CodedDocument("n", "HTN.", ())
+    assert with_steps(document, []) == document
 
 
 def test_steps_follow_what_is_there():

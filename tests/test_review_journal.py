@@ -171,6 +171,19 @@ def test_another_text_under_a_known_id_is_refused(tmp_path):
         (tmp_path / name).unlink(missing_ok=True)  # then reviewed.jsonl alone knows the text
 
 
+def test_a_note_coded_anew_without_codes_replaces_one_that_is_not_begun(tmp_path):
+    """Guards an earlier model's codes, shown as those of the one that found none."""
+    with ReviewFolder(tmp_path, [DOCUMENT]):
+        pass
+    for coded_with, expected in (({"model": "new"}, 0), (None, len(DOCUMENT.codes))):
+        folder = tmp_path / str(coded_with is None)
+        with ReviewFolder(folder, [DOCUMENT]):
+            pass
+        again = CodedDocument("a", DOCUMENT.text, (), output=coded_with and "Codes:\nnone", coded_with=coded_with)
+        with ReviewFolder(folder, [again]) as review:
+            assert len(review.documents["a"].codes) == expected
+
+
 def test_nothing_is_written_outside_the_folder(tmp_path):
     """Guards a link in the folder, which would be written through, and what a kill has left of a replaced file."""
     (tmp_path / "review").mkdir()

@@ -210,6 +210,7 @@ def test_a_folder_and_a_port_have_one_server(server):
         (["note.txt", "note.txt"], "note.txt"),
         (["note.txt", "--out", "note.txt"], "--out"),
         (["note.txt", "--date", "tomorrow"], "tomorrow"),
+        (["note.txt", "--reviewer", "x" * 201], "--reviewer: a name of 201 characters"),
         (["long.txt"], "2 MB"),
     ],
 )

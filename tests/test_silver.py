@@ -128,6 +128,8 @@ def test_two_stages_by_hand(tmp_path):
         ("", []),
         ("Evidence:\n1. HTN\n(2) “DM2”\n• 'x y'\n- A1c 9.4", ["HTN", "DM2", "x y", "A1c 9.4"]),
         ("9.4 percent", ["9.4 percent"]),
+        ("<think>\nOkay, the user wants\nphrases.\n</think>\n\nHTN", ["HTN"]),
+        ("<think>\nOkay, the user wants", []),
         (
             "HTN\r\nchest\x0cpain\nleft\u2028leg\x0b\nDM2\x85\rCKD\n",
             ["HTN", "chest\x0cpain", "left\u2028leg", "DM2\x85\rCKD"],
@@ -136,7 +138,8 @@ def test_two_stages_by_hand(tmp_path):
 )
 def test_lines_of_an_answer(answer, lines):
     """Guards: bullets and quotation marks taken for words of the note, numbers of the note taken for bullets; a
-    quotation cut in two where the note has a form feed or another separator that is no line break."""
+    quotation cut in two where the note has a form feed or another separator that is no line break; a model's reasoning
+    taken for phrases."""
     assert answer_lines(answer) == lines
 
 
@@ -147,6 +150,41 @@ def test_quotations_are_the_notes_own_words():
         2,
         0,
     )
+
+
+def test_a_rule_of_dashes_is_no_quotation():
+    """Guards: a line with which a model separates its answer, found in a note that has one, as evidence of the code."""
+    assert locate_quotations("Plan\n---\n- HTN *", ["---", "*", "HTN", "-"]) == (("HTN",), 3, 0)
+
+
+def test_the_cut_line_of_an_answer_is_not_read(tmp_path):
+    """Guards: "hyperten" as evidence, found inside "hypertension", because the answer ended at its length limit."""
+    llm = Scripted()
+    llm.truncated = {0, 2}
+    llm.answer = lambda prompt: "HTN\nhyperten"
+    notes = [document(id, "HTN: hypertension.", "I10") for id in "abc"]
+    with AnswerLog(tmp_path / "quoted.jsonl", StageOneAnswer) as log:
+        quoted = run_stage_one(notes, BOOK, llm, log)
+    assert [answer.evidence for answer in quoted] == [("HTN",), ("HTN", "hyperten"), ("HTN",)]
+
+
+def test_a_prompt_that_was_too_long_is_asked_again(tmp_path):
+    """Guards: notes left out for good, because a server's context was too short for them once."""
+    notes = [document(id, f"HTN {id}.", "I10") for id in "ab"]
+    for context, evidence in ((True, ()), (True, ()), (False, ("HTN",))):
+        llm = Scripted()
+        llm.answer = lambda prompt, short=context: None if short and "HTN b" in prompt else "HTN"
+        with AnswerLog(tmp_path / "quoted.jsonl", StageOneAnswer) as log:
+            quoted = run_stage_one(notes, BOOK, llm, log)
+        assert [answer.evidence for answer in quoted] == [("HTN",), evidence]
+    assert len(llm.prompts) == 1 and len((tmp_path / "quoted.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_servers_adapter_is_not_a_folders(tmp_path):
+    """Guards: hours of answers of the model without the adapter that the user named."""
+    flags = ["--endpoint", "http://127.0.0.1:9/v1", "--model", "m", "--adapter", str(tmp_path)]
+    with pytest.raises(InputError, match="--adapter: the server has its own; leave --adapter out"):
+        expand.main(["silver", "--notes", str(tmp_path / "notes.jsonl"), "--out", str(tmp_path / "out.jsonl"), *flags])
 
 
 def test_a_long_quotation_is_counted_apart():

@@ -132,6 +132,29 @@ def test_half_of_torchruns_variables_are_named(training_folder, tmp_path, monkey
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="RANK is not a number, but WORLD_SIZE is set; unset it, or start with"):
         train_adapter(run_config(training_folder, tmp_path / "run"))
+    for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("MASTER_PORT", "29500")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(InputError, match="MASTER_ADDR:MASTER_PORT :29500: processes cannot meet there .*MASTER_ADDR"):
+        train_adapter(run_config(training_folder, tmp_path / "run"))
+
+
+def test_a_sample_longer_than_the_context_is_refused(training_folder, tmp_path):
+    """Guards: positions trained that the model has never seen and that generate refuses."""
+    text = "Hypertension and cough. " * 60
+    document = {"id": "long", "text": text, "codes": [{"code": "I10", "description": "", "evidence": []}]}
+    (tmp_path / "long.jsonl").write_text(json.dumps(document) + "\n")
+    config = run_config(
+        training_folder,
+        tmp_path / "run",
+        samples="",
+        documents=str(tmp_path / "long.jsonl"),
+        max_length=4096,
+        pack_length=4096,
+    )
+    with pytest.raises(InputError, match="--max-length 4096: a sample has .* tokens, and the context of .* holds 256"):
+        train_adapter(config)
+    assert not (tmp_path / "run" / "adapter_model.safetensors").exists()
 
 
 def test_training_on_nothing_is_refused(training_folder, tmp_path):

@@ -96,10 +96,11 @@ def read_notes(paths: Sequence[str | Path], skip: Skip | None = None) -> list[No
     return notes
 
 
-def read_evidence(path: str, notes: list[Note]) -> dict[str, list[str]] | None:
+def read_evidence(path: str, notes: list[Note], codebook: CodeBook | None = None) -> dict[str, list[str]] | None:
     """Human quotations by note id, in document order (the paper's "+ Evid."); None where `path` is empty.
 
-    A .jsonl file holds coded documents with the notes' ids and texts; evidence of procedures (ICD-10-PCS) is not used.
+    A .jsonl file holds coded documents with the notes' ids and texts; evidence of procedures (ICD-10-PCS) is not used:
+    `codebook` (None: the default edition) tells them from diagnoses.
     Any other file holds one quotation per line, for a single note. Raises InputError for a file that cannot be read or
     has no quotation, and where a note has no record or a record with another text.
     """
@@ -107,7 +108,8 @@ def read_evidence(path: str, notes: list[Note]) -> dict[str, list[str]] | None:
         return None
     if Path(path).suffix.lower() == ".jsonl":
         records = {document.id: document for document in read_jsonl(Path(path), CodedDocument)}
-        return {note.id: _document_evidence(path, records.get(note.id), note) for note in notes}
+        book = codebook or CodeBook.load()
+        return {note.id: _document_evidence(path, records.get(note.id), note, book) for note in notes}
     if len(notes) != 1:
         raise InputError(
             f"{path}: a text file has the evidence of one note, but there are {len(notes)} notes; "
@@ -120,7 +122,7 @@ def read_evidence(path: str, notes: list[Note]) -> dict[str, list[str]] | None:
     return {notes[0].id: quotations}
 
 
-def _document_evidence(path: str, document: CodedDocument | None, note: Note) -> list[str]:
+def _document_evidence(path: str, document: CodedDocument | None, note: Note, book: CodeBook) -> list[str]:
     """The quotations of `document`, the record for `note`, in document order; without offsets last, as in training."""
     if document is None:
         raise InputError(f"{path}: no record with id {show_id(note.id)}; evidence is needed for every note")
@@ -128,7 +130,6 @@ def _document_evidence(path: str, document: CodedDocument | None, note: Note) ->
         raise InputError(
             f"{path}: the text of record {show_id(note.id)} is not the note's; give evidence of these notes"
         )
-    book = CodeBook.load()
     spans = {
         (evidence.start is None, evidence.start or 0, evidence.end or 0, evidence.text)
         for code in document.codes

@@ -133,6 +133,9 @@ def read_training_data(
         pairs = read_pairs(spans, codebook, listed=True)
         texts += [span_sample(pair, codebook, f"{spans}: pair {number}") for number, pair in enumerate(pairs, 1)]
         counts.update(f"{pair.source} spans" for pair in pairs)
+    if not texts:
+        names = ", ".join(filter(None, [ready_samples] if ready_samples else [documents, spans]))
+        raise InputError(f"{names}: no record to train on; name a file that has some")
     samples, skipped = encode_samples(tokenizer, texts, max_length)
     if not samples:
         raise InputError(f"no sample is left to train on ({len(skipped)} too long); raise --max-length {max_length}")

@@ -184,7 +184,7 @@ def head_task(
             print(f"threshold {chosen[0]:.4f}: micro-F1 {100 * chosen[1]:.1f} on {config.validate}", file=sys.stderr)
         return "head"
 
-    ids = ((note.input_ids, note.labels) for note in notes)
+    ids = [tuple(model.labels), *((note.input_ids, note.labels) for note in notes)]  # a note's labels are rows of these
     settings = checkpoint_settings(dataclasses.replace(config, samples="", spans=""), dtype, ids)
     return Task(model, notes, parameters, settings, forward_backward, save, build_step)
 

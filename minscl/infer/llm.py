@@ -39,9 +39,11 @@ class LocalLLM:
         self.memory = memory
         self.prompt_tokens = 0  # of all prompts answered so far
         self.computed_tokens = 0  # of these, those that were not in a shared prefix
+        self.truncated: set[int] = set()  # numbers of the prompts of the last `ask` whose answers were cut off
 
     def ask(self, prompts: list[str]) -> Iterator[tuple[int, str | None]]:
         """See LLM.ask. Greedy; an answer has at most MAX_ANSWER_TOKENS tokens."""
+        self.truncated = set()
         longest = self.model.config.context_length - MAX_ANSWER_TOKENS
         prompt_ids = {
             number: self.tokenizer.encode_chat([{"role": "user", "content": prompt}], add_generation_prompt=True)
@@ -57,6 +59,8 @@ class LocalLLM:
         engine = Engine(self.model, slots=slots, length=length, stop_ids=self.tokenizer.stop_ids)
         requests = (Request(prompt_ids[number], MAX_ANSWER_TOKENS) for number in fitting)
         for position, generation in engine.run(requests):
+            if not generation.stopped:
+                self.truncated.add(fitting[position])
             yield fitting[position], self.tokenizer.decode(generation.ids)
         self.prompt_tokens += engine.prompt_tokens
         self.computed_tokens += engine.computed_tokens

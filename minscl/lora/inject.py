@@ -119,10 +119,14 @@ def wrap(model: nn.Module, names, *, rank: int, alpha: float, dropout: float, se
 
 
 def check_untied(model: nn.Module, linears: dict[str, Any]) -> None:
-    """Raises InputError where the weight of one of `linears` is tied to another module's."""
+    """Raises InputError where the weight of one of `linears` is tied to another module's.
+
+    An int8 head of tied embeddings is a copy of them (model/int8.py), which is not saved but made anew.
+    """
+    tied = getattr(getattr(model, "config", None), "tie_word_embeddings", False)
     owners = [id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False)]
     for name, linear in linears.items():
-        if owners.count(id(linear.weight)) > 1:
+        if owners.count(id(linear.weight)) > 1 or (tied and name == "lm_head" and linear.weight.dtype == torch.int8):
             raise InputError(
                 f"LoRA target {name}: its weight is tied to another module's, so an update could not be merged; "
                 "leave it out"

@@ -24,7 +24,7 @@ from minscl.data.record_checks import show_id
 from minscl.data.types import CodedDocument
 from minscl.errors import InputError
 from minscl.files import list_folder, lock_folder, path_kind, remove_file
-from minscl.page.answer import machine_document
+from minscl.page.answer import is_coded, machine_document
 from minscl.page.entry import Entry, check_evidence
 
 LOG = logging.getLogger("minscl")
@@ -188,9 +188,9 @@ class ReviewFolder:
                     f"{self.path}: {show_id(name)} was reviewed with another text; name another --out, or give it a "
                     "new id"
                 )
-            if known is None or (name not in begun and document.codes):
+            if known is None or (name not in begun and is_coded(document)):
                 merged[name] = document
-            elif document.codes and document.codes != known.codes:
+            elif is_coded(document) and document.codes != known.codes:
                 LOG.warning(
                     "minscl: %s: %s had other codes when its review began, which goes on with those; another --out "
                     "begins anew",

@@ -105,8 +105,15 @@ def join_process_group(device: torch.device) -> tuple[ProcessGroup, torch.device
             raise InputError(f"--nproc-per-node: process {local_rank + 1} finds {gpus} GPUs; start one process per GPU")
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
+    address = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except (RuntimeError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"MASTER_ADDR:MASTER_PORT {address}: processes cannot meet there ({reason[:200]}); start with torchrun"
+            ) from error
     return ProcessGroup(distributed.get_rank(), size), device
 
 

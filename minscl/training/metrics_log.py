@@ -123,7 +123,7 @@ def truncate_metrics(path: Path, step: int) -> None:
         if record is not None and last_step < record[0] <= step:
             lines.append(line)
             last_step = record[0]
-        elif last_step >= step:
+        elif last_step >= step or (record is not None and record[0] > step):  # the latter where steps are missing
             break
         elif line.strip():
             raise InputError(

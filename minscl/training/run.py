@@ -57,6 +57,7 @@ def train_adapter(
     samples, data_summary = read_data(config, tokenizer)
     check_token_ids(samples, model_config.vocab_size)
     held_out = read_held_out(config, tokenizer, samples) if config.validate else None
+    check_context(samples, model_config.context_length, config)
     if group.is_main:
         print(data_summary, *([held_out.describe(config)] if held_out else []), sep="\n", file=sys.stderr)
     config, decision = decide_memory(config, model_config, samples, device, dtype, group, free_bytes)
@@ -160,7 +161,18 @@ def measure_machine(config: RunConfig, device: torch.device, dtype: torch.dtype)
     if device.type == "cpu":
         previous_mode = read_matmul_mode(Path(config.out) / "run.json") if config.resume else None
         return choose_float32_matmul(dtype, previous_mode)
-    return measure_matmul_rate(device, dtype, rows=8192, columns=4096), torch.cuda.get_device_name(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return measure_matmul_rate(device, dtype, rows=8192, columns=4096), name
+
+
+def check_context(samples: Sequence[Sample], context_length: int, config: RunConfig) -> None:
+    """Raises InputError for a sample that is longer than the model's context: its last positions mean nothing to it."""
+    longest = max(map(len, samples))
+    if longest > context_length:
+        raise InputError(
+            f"--max-length {config.max_length}: a sample has {longest:,} tokens, and the context of {config.model} "
+            f"holds {context_length:,}; use --max-length {context_length}"
+        )
 
 
 def load_model_with_lora(config: RunConfig, device: torch.device, dtype: torch.dtype) -> Decoder:

@@ -88,6 +88,7 @@ def run_steps(task: Task, config: RunConfig, device: torch.device, group: Proces
         report_not_finite(task.samples, out, group.is_main),  # after the progress bar is closed
     ):
         scores = run.validate_last_step(stop)
+        [stopping] = group.sum(stop.requested)  # all processes, or none
         with MetricsLog(out, run.done, total_steps, group.is_main, config.tensorboard) as log:
             if scores is not None:
                 log.add_late_validation(run.done, scores)
@@ -95,7 +96,7 @@ def run_steps(task: Task, config: RunConfig, device: torch.device, group: Proces
                 task.model,
                 list(task.parameters.values()),
                 optimizer,
-                () if run.is_over or stop.requested else steps,
+                () if run.is_over or stopping else steps,
                 forward_backward=task.forward_backward,
                 first_step=run.done,
                 total_steps=total_steps,
@@ -105,7 +106,7 @@ def run_steps(task: Task, config: RunConfig, device: torch.device, group: Proces
             ):
                 if run.finish_step(record, stop, log):
                     break
-    if group.is_main:
+    if group.is_main and run.done:  # before its first step a run has nothing to save
         saved = task.save(run.is_complete or run.is_over)
         remark = "" if learns(config, total_steps) else " (learning rate 0: it changes nothing)"
         early = f", {run.best.since} validations after the best one" if run.is_over and not run.is_complete else ""

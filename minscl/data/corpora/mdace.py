@@ -118,6 +118,8 @@ def note_texts(path, notes: list[AnnotatedNote], counts: Counts) -> dict[int, st
     """
     admissions = {note.id: note.admission for note in notes}
     texts: dict[int, str] = {}
+    if not admissions:
+        return texts
     for line, (row_id, hadm_id, text) in read_rows(path, ("ROW_ID", "HADM_ID", "TEXT")):
         id = whole_number(path, line, "ROW_ID", row_id)
         if id not in admissions:
@@ -139,7 +141,7 @@ def note_texts(path, notes: list[AnnotatedNote], counts: Counts) -> dict[int, st
             "notes that are not in the file",
             f"{path}: no row with ROW_ID {id} (admission {admissions[id]}); its annotations are left out",
         )
-    if admissions and not texts:
+    if not texts:
         raise InputError(
             f"{path}: contains none of the {len(admissions)} notes, such as ROW_ID {min(admissions)}; "
             "name NOTEEVENTS.csv(.gz) of MIMIC-III 1.4"

@@ -70,9 +70,12 @@ class CodeBook:
 
     @property
     def out_of_range(self) -> str:
-        """A remark where no known edition reaches back to the date of service: this is not that day's code set."""
-        is_before = self.date is not None and self.date < self.edition.first_date
-        return f"; no older edition is known, so codes may differ from those of {self.date}" if is_before else ""
+        """A remark where no known edition has the date of service: this is not that day's code set."""
+        if self.date is not None and self.date < self.edition.first_date:
+            return f"; no older edition is known, so codes may differ from those of {self.date}"
+        if self.date is not None and self.date > self.edition.last_date:
+            return f"; no edition of {self.date} is known, so codes may differ from those of that day"
+        return ""
 
     def when_valid(self, code: str) -> str:
         """For a code that this book lacks or does not bill: when another edition does. "" for a billable code, and for
@@ -171,7 +174,7 @@ class CodeBook:
         code = re.sub(r"\s", "", unicodedata.normalize("NFKC", text)).upper().rstrip(".")
         bare = code.replace(".", "", 1) if code.find(".") in (-1, 3) else code  # E950.0 is of ICD-9-CM
         is_special = bare[:3] in self._nodes or bare.startswith(SPECIAL_CATEGORIES)
-        special = is_special and 3 <= len(bare) <= 7 and bare.isalnum() and bare[0].isalpha()
+        special = is_special and 3 <= len(bare) <= 7 and bare.isascii() and bare.isalnum() and bare[0].isalpha()
         if not CODE_SHAPE.fullmatch(bare) and not special:
             return None
         code = bare if len(bare) == 3 else f"{bare[:3]}.{bare[3:]}"

@@ -4,7 +4,8 @@ An answer is logged with a digest of its prompt, so a job that was stopped conti
 or candidates have changed asks only what has changed.
 
 `llm` is an object with `name` and `ask(prompts)`, such as those of infer/llm.py: `ask` yields (number of the prompt,
-answer) in any order, None as the answer to a prompt that is too long.
+answer) in any order, None as the answer to a prompt that is too long. `truncated`, if it has it, is the set of those
+whose answers its length limit has cut off: their last line may lack its end.
 
 Read next: answers.py, what is logged; silver.py, synthetic.py; ../answer_log.py.
 """
@@ -19,6 +20,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from minscl.data.answer_log import AnswerLog
+from minscl.data.answer_sections import blank_thinking
 from minscl.errors import InputError
 
 MAX_PHRASE_CHARACTERS = 200  # a longer line of an answer is not a phrase
@@ -48,9 +50,10 @@ def open_answer_log(path: str, cls: type, llm) -> Iterator[AnswerLog]:
 
 
 def answer_lines(answer: str) -> list[str]:
-    """The lines of an answer without bullets, numbers and quotation marks; "none" and headings are left out."""
+    """The lines of an answer after its reasoning: no headings, no "none"; bullets, numbers and quotation marks cut."""
     items = []
-    for line in re.split(r"\r?\n", answer):  # str.splitlines would also cut a quotation at a form feed or U+2028
+    # not str.splitlines, which would also cut a quotation at a form feed or U+2028
+    for line in re.split(r"\r?\n", blank_thinking(answer)):
         line = _LIST_MARK.sub("", line.strip()).strip()
         if len(line) > 1 and line[0] + line[-1] in ('""', "''", "“”"):
             line = line[1:-1].strip()
@@ -70,6 +73,8 @@ def ask_in_batches(llm, groups: Iterable[list[tuple[Subject, str]]], bar: tqdm) 
         if batch and (group is None or len(batch) >= MIN_PROMPTS):
             for number, answer in llm.ask([prompt for _, prompt in batch]):
                 bar.update()
+                if answer and number in getattr(llm, "truncated", ()):
+                    answer = answer.rpartition("\n")[0]
                 yield batch[number][0], answer
             batch = []
 
@@ -91,5 +96,6 @@ def ask_about_codes(
     with tqdm(desc=title, total=len(prompts), initial=len(answers)) as bar:
         for code, text in ask_in_batches(llm, ([(code, prompts[code])] for code in unanswered), bar):
             answers[code] = read_answer(code, digests[code], answer_lines(text or ""))
-            log.append([answers[code]])
+            if text is not None:  # a prompt that was too long is asked again: the context may be longer then
+                log.append([answers[code]])
     return answers

@@ -108,8 +108,12 @@ def stage_two_prompt(code: str, description: str, candidates: list[Candidate]) -
 
 
 def run_stage_one(documents: list[CodedDocument], codebook: CodeBook, llm, log: AnswerLog) -> list[StageOneAnswer]:
-    """Eq. 7: an answer for every code of every document, in order; asks only what is not in `log`."""
-    answers = {answer.key: answer for answer in log.records}
+    """Eq. 7: an answer for every code of every document, in order; asks only what is not answered in `log`.
+
+    Prompts that were too long are asked again: the context may be longer now.
+    """
+    logged = {answer.key for answer in log.records}
+    answers = {answer.key: answer for answer in log.records if answer.answered}
     keys = [key for document in documents for key in _stage_one_prompts(document, codebook)]
     groups = (
         [
@@ -123,7 +127,8 @@ def run_stage_one(documents: list[CodedDocument], codebook: CodeBook, llm, log: 
         for (document, key), answer in ask_in_batches(llm, groups, bar):
             located = locate_quotations(document.text, answer_lines(answer or ""))
             answers[key] = StageOneAnswer(*key, *located, llm.name, answer is not None)
-            log.append([answers[key]])
+            if answer is not None or key not in logged:
+                log.append([answers[key]])
     return [answers[key] for key in keys]
 
 
@@ -146,7 +151,7 @@ def locate_quotations(text: str, lines: list[str]) -> tuple[tuple[str, ...], int
     quotations: dict[str, None] = {}
     rejected = too_long = 0
     for line in lines:
-        place = locate(text, line)
+        place = locate(text, line) if any(map(str.isalnum, line)) else None  # no rule of dashes
         quotation = one_line(text[slice(*place)]) if place else ""
         if not place:
             rejected += 1

@@ -152,7 +152,7 @@ def accept_phrases(
             reason = "too long for a phrase" if too_long else index.conflict(phrase, code)
             if reason:
                 rejected[reason] += 1
-            elif phrase not in accepted and len(accepted) < MAX_PHRASES:
+            elif phrase.casefold() not in map(str.casefold, accepted) and len(accepted) < MAX_PHRASES:
                 accepted.append(phrase)
                 index.add(phrase, code)
         pairs += [Pair(phrase, code, "synthetic", origin=f"nearest: {nearest}") for phrase in accepted]

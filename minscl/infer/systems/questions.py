@@ -154,7 +154,7 @@ def with_steps(document: CodedDocument, steps: Sequence[tuple[Question, Reply]])
     truncated = sum(reply.truncated for _, reply in steps)
     return dataclasses.replace(
         document,
-        output=append_steps(document.output, texts),
+        output=append_steps(document.output, texts) if texts else document.output,
         truncated=(document.truncated or 0) + truncated or None,
     )
 

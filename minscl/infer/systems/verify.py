@@ -128,7 +128,7 @@ def replaced(item: Assignment, code: str, codebook: CodeBook) -> Assignment:
 
 
 def merge(first: Assignment | None, second: Assignment) -> Assignment:
-    """One assignment of a code that two of a system's codes became: the evidence of both, the first's score."""
+    """One assignment of a code that two of a system's codes became: the evidence of both, the higher score."""
     if first is None:
         return second
     scores = [item.score for item in (first, second) if item.score is not None]

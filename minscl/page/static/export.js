@@ -59,9 +59,10 @@ function deciders(review) {
   const entries = new Map();
   for (const entry of review.entries) {
     for (const [key, item] of Object.entries(entry.after.codes ?? {})) {
-      const before = entry.before.codes?.[key]?.decision ?? "undecided";
+      const before = entry.before.codes?.[key];
+      const isDecided = item?.decision !== before?.decision || item?.code !== before?.code; // a changed code is decided anew
       if (!item || item.decision === "undecided") entries.delete(key);
-      else if (item.decision !== before) entries.set(key, entry);
+      else if (isDecided) entries.set(key, entry);
     }
   }
   return entries;

@@ -140,7 +140,7 @@ function listenForKeys() {
     if (event.altKey || event.isComposing || document.querySelector("dialog[open]") || isTyping(event.target)) return;
     const chord = chordOf(event);
     const name = byChord.get(chord);
-    if (!name || (!app.lettersAct && chord.length === 1) || (event.repeat && !REPEATABLE.has(name))) return;
+    if (!name || (!app.lettersAct && /^(Shift\+)?.$/u.test(chord)) || (event.repeat && !REPEATABLE.has(name))) return;
     event.preventDefault();
     if (event.repeat && app.isBrought) return;
     app.isBrought = false;

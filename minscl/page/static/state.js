@@ -226,7 +226,10 @@ function planCodeAgain(state, { codes, answer }) {
   const stays = (item) => item.decision !== "undecided" || item.added;
   const remaining = Object.values(state.codes).filter(stays);
   const listed = new Set(remaining.map((item) => item.code));
-  const added = codes.filter(({ code }) => !listed.has(code)).map((code) => newItem(randomId("m"), code));
+  const added = codes.filter(({ code }) => !listed.has(code)).map((code) => {
+    const { principal = false, poa = null } = itemWithCode(state, code.code) ?? {}; // decided before its code was
+    return { ...newItem(randomId("m"), code), principal, poa };
+  });
   const removed = state.order.filter((key) => !stays(state.codes[key]));
   const order = [...state.order.filter((key) => !removed.includes(key)), ...added.map((item) => item.key)];
   const changed = { ...Object.fromEntries(removed.map((key) => [key, null])), ...byKey(added) };

@@ -105,7 +105,7 @@ class ServerStore {
       if (!(await this.sendSome(next))) break;
     }
     this.isSending = false;
-    if (!this.unsaved) this.handlers.onStatus("Saved", 0);
+    if (!this.queues.size) this.handlers.onStatus("Saved", 0);
     else if (!this.nextQueue()) this.handlers.onStatus(`Not saved (${this.unsaved}): ${this.reason()}`, this.unsaved);
   }
 
