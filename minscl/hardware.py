@@ -22,7 +22,8 @@ import torch.nn.functional as F
 
 from minscl.errors import InputError
 
-CONTAINER = Path("/sys/fs/cgroup")  # limits of the container that the process may run in (cgroup v2)
+CONTAINER = Path("/sys/fs/cgroup")  # limits of the container or batch job that the process may run in
+GROUPS = Path("/proc/self/cgroup")  # the process's place in there
 DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ONEDNN_MIN_SPEEDUP = 1.25  # of oneDNN's float32 matmul over torch's default one, for it to be used
@@ -133,16 +134,17 @@ def peak_memory(device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Available memory in bytes: of the GPU, or of the machine and the container that it may run in."""
+    """Available memory in bytes: of the GPU, or of the machine and the container or batch job that it may run in."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     available = []
     with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/meminfo") as file:
         kibibytes = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
         available.append(kibibytes * 1024)
-    with contextlib.suppress(OSError, ValueError):  # a container's limit; "max", for no limit, is a ValueError
-        limit, used = (int((CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current"))
-        available.append(limit - used + _cached_file_bytes())
+    for folder, limit_name, used_name in _control_groups():
+        with contextlib.suppress(OSError, ValueError):  # "max", for no limit, is a ValueError
+            limit, used = (int((folder / name).read_text()) for name in (limit_name, used_name))
+            available.append(limit - used + _cached_file_bytes(folder))
     if available:
         return min(available)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # not Linux: half of what is installed
@@ -153,11 +155,29 @@ def default_cache_bytes(device: torch.device) -> int:
     return free_memory(device) * 3 // 4
 
 
-def _cached_file_bytes() -> int:
-    """Bytes of files in the container's page cache that are dropped where memory is needed; `current` has them."""
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = (CONTAINER / "memory.stat").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+def _control_groups() -> Iterator[tuple[Path, str, str]]:
+    """(folder, names of the files with the limit and with what is used) of the process's control groups that may limit
+    its memory: its own and those above it, of version 2 and of version 1."""
+    places = ["0::/"]
+    with contextlib.suppress(OSError):
+        places += GROUPS.read_text().splitlines()
+    for _, controllers, path in (place.split(":", 2) for place in places):
+        if not controllers:
+            root, names = CONTAINER, ("memory.max", "memory.current")
+        elif controllers == "memory":
+            root, names = CONTAINER / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        inner = Path(path.lstrip("/"))
+        for part in (inner, *inner.parents):
+            yield root / part, *names
+
+
+def _cached_file_bytes(folder: Path) -> int:
+    """Bytes of files in a group's page cache that are dropped where memory is needed; what is used includes them."""
+    with contextlib.suppress(OSError, ValueError):
+        rows = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return int(rows.get("total_inactive_file") or rows.get("inactive_file", 0))  # version 1 has both
     return 0
 
 

@@ -119,3 +119,22 @@ def test_a_containers_page_cache_is_not_taken_memory(tmp_path, monkeypatch):
     assert hardware.free_memory(torch.device("cpu")) == 400_000
     (tmp_path / "memory.stat").unlink()
     assert hardware.free_memory(torch.device("cpu")) == 100_000
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_batch_jobs_limit_is_its_own(version, monkeypatch, tmp_path):
+    """Guards: the node's memory taken for a job's, which Slurm or systemd limits, and a job that the kernel kills."""
+    root = tmp_path / "memory" if version == 1 else tmp_path
+    names = ("limit_in_bytes", "usage_in_bytes") if version == 1 else ("max", "current")
+    job = root / "slurm" / "job_7" / "step_0"
+    job.mkdir(parents=True)
+    for folder, limit in ((job, 2**62), (job.parent, 900_000), (job.parent.parent, 2**62)):
+        for name, number in zip(names, (limit, 300_000), strict=True):
+            (folder / f"memory.{name}").write_text(f"{number}\n")
+    groups = tmp_path / "cgroup"
+    groups.write_text(f"3:cpuset:/\n{'4:memory' if version == 1 else '0:'}:/slurm/job_7/step_0\n")
+    monkeypatch.setattr(hardware, "CONTAINER", tmp_path)
+    monkeypatch.setattr(hardware, "GROUPS", groups)
+    assert hardware.free_memory(torch.device("cpu")) == 600_000
+    groups.write_text("1:cpu:/\n")
+    assert hardware.free_memory(torch.device("cpu")) > 10**7
