@@ -177,7 +177,7 @@ def _cached_file_bytes(folder: Path) -> int:
     """Bytes of files in a group's page cache that are dropped where memory is needed; what is used includes them."""
     with contextlib.suppress(OSError, ValueError):
         rows = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return int(rows.get("total_inactive_file") or rows.get("inactive_file", 0))  # version 1 has both
+        return int(rows.get("total_inactive_file", rows.get("inactive_file", "0")))  # version 1 has both
     return 0
 
 
