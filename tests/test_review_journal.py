@@ -123,10 +123,10 @@ def test_a_review_goes_on_where_it_stopped(tmp_path, caplog):
 def test_what_a_kill_or_a_user_did_to_the_reviewed_files_is_mended_or_told(tmp_path):
     """Guards a finished note that is in no file after a kill between the journal and it; machine.jsonl that stays
     missing or broken, so that `evaluate` counts notes as not coded; one of somebody else's that is overwritten."""
-    finish = entry(1, act="finish", code=None, before={"finished": False}, after={"finished": True})
+    finish = entry(2, act="finish", code=None, before={"finished": False}, after={"finished": True})
     record = {"id": "a", "text": NOTE, "codes": [CODED]}
     with ReviewFolder(tmp_path, [DOCUMENT]) as folder:
-        keep(folder, finish, reviewed=record)
+        keep(folder, entry(1), finish, reviewed=record)
         assert folder.unwritten() == []
     machine, reviewed = tmp_path / "machine.jsonl", tmp_path / "reviewed.jsonl"
     right = machine.read_bytes()
@@ -144,6 +144,30 @@ def test_what_a_kill_or_a_user_did_to_the_reviewed_files_is_mended_or_told(tmp_p
         with pytest.raises(InputError, match=f"machine.jsonl.*{named}"):
             ReviewFolder(tmp_path)
         assert machine.read_bytes() == content
+
+
+def test_a_reviewed_file_that_is_older_than_the_journal_is_told(tmp_path, monkeypatch):
+    """Guards codes of a finished note that were changed while the disk was full, and stay the old ones for `train`."""
+    finish = entry(2, act="finish", code=None, before={"finished": False}, after={"finished": True})
+    record = {"id": "a", "text": NOTE, "codes": [CODED]}
+    with ReviewFolder(tmp_path, [DOCUMENT]) as folder:
+        keep(folder, entry(1), finish, reviewed=record)
+        reopen = entry(3, act="reopen", code=None, before={"finished": True}, after={"finished": False})
+        [(key, item)] = entry(1)["after"]["codes"].items()
+        reject = entry(4, before={"codes": {key: item}}, after={"codes": {key: {**item, "decision": "rejected"}}})
+        again = entry(5, act="finish", code=None, before={"finished": False}, after={"finished": True})
+        with monkeypatch.context() as patch:
+            patch.setattr("minscl.page.journal.write_jsonl", lambda *arguments: raise_error())
+            with pytest.raises(InputError):
+                keep(folder, reopen, reject, again, reviewed={**record, "codes": []})
+    with ReviewFolder(tmp_path, [DOCUMENT]) as folder:
+        assert folder.unwritten() == ["a"]
+        keep(folder, reviewed={**record, "codes": []})
+        assert folder.unwritten() == []
+
+
+def raise_error():
+    raise InputError("disk full")
 
 
 def test_a_reviewed_document_without_its_decisions_is_refused(tmp_path):

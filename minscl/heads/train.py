@@ -120,7 +120,9 @@ def train_head(config: RunConfig) -> Path:
         if config.freeze:
             freeze_decoder(model, notes)
         guide = make_guide(labels, tokenizer, codebook) if config.system == GKI_ICD else None
-        run_steps(head_task(model, notes, validation, tokenizer, config, dtype, guide), config, device, group)
+        edition = codebook.edition.id if guide else ""
+        task = head_task(model, notes, validation, tokenizer, config, dtype, guide, edition)
+        run_steps(task, config, device, group)
     return out
 
 
@@ -151,8 +153,9 @@ def head_task(
     config: RunConfig,
     dtype: torch.dtype,
     guide: Guide | None = None,
+    edition: str = "",
 ) -> Task:
-    """What training.task.run_steps trains and writes: LoRA and the head of `model`. `guide`: gki-icd's."""
+    """What task.run_steps trains and writes: LoRA and the head of `model`. `guide`: gki-icd's, of `edition`."""
     parameters = {} if config.freeze else dict(lora_parameters(model.decoder))
     parameters |= {f"head.{name}": parameter for name, parameter in model.head.named_parameters()}
 
@@ -184,7 +187,8 @@ def head_task(
             print(f"threshold {chosen[0]:.4f}: micro-F1 {100 * chosen[1]:.1f} on {config.validate}", file=sys.stderr)
         return "head"
 
-    ids = [tuple(model.labels), *((note.input_ids, note.labels) for note in notes)]  # a note's labels are rows of these
+    # a note's labels are rows of the first
+    ids = [(*model.labels, edition), *((note.input_ids, note.labels) for note in notes)]
     settings = checkpoint_settings(dataclasses.replace(config, samples="", spans=""), dtype, ids)
     return Task(model, notes, parameters, settings, forward_backward, save, build_step)
 

@@ -25,7 +25,7 @@ from minscl.data.types import CodedDocument
 from minscl.errors import InputError
 from minscl.files import list_folder, lock_folder, path_kind, remove_file
 from minscl.page.answer import is_coded, machine_document
-from minscl.page.entry import Entry, check_evidence
+from minscl.page.entry import Entry, Item, check_evidence
 
 LOG = logging.getLogger("minscl")
 DOCUMENTS, JOURNAL, REVIEWED = "documents.jsonl", "decisions.jsonl", "reviewed.jsonl"
@@ -89,11 +89,22 @@ class ReviewFolder:
         return entries[-1].entry if entries else None
 
     def unwritten(self) -> list[str]:
-        """Ids of documents that the journal finishes or reopens and reviewed.jsonl does not: a kill came between."""
+        """Ids of documents of which reviewed.jsonl lacks what the journal has: that they are finished or reopened, or
+        which codes are accepted. A kill or a full disk came between."""
+        finished: dict[str, bool] = {}
+        items: dict[str, dict[str, Item | None]] = {}  # document → key → the item with a code, None: removed
         with self._lock:
-            changes = {entry.document: entry.after for entry in self._entries.values() if "finished" in entry.after}
-            shown = [name for name in changes if name in self.documents]
-            return [name for name in shown if changes[name]["finished"] != (name in self._reviewed)]
+            for entry in self._entries.values():
+                items.setdefault(entry.document, {}).update(entry.after.get("codes", {}))
+                if "finished" in entry.after:
+                    finished[entry.document] = entry.after["finished"]
+            written = {name: sorted(code.code for code in document.codes) for name, document in self._reviewed.items()}
+        accepted = {
+            name: sorted(item["code"] for item in items[name].values() if item and item["decision"] == "accepted")
+            for name, is_finished in finished.items()
+            if is_finished
+        }
+        return [name for name in finished if name in self.documents and accepted.get(name) != written.get(name)]
 
     def check(self, document: str, entries: Iterable, reviewed) -> tuple[list[Entry], CodedDocument | None]:
         """JSON objects that a page sent about `document` as records. Raises InputError where they are not of it."""
