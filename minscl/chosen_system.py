@@ -79,12 +79,13 @@ class ChosenSystem:
 
     def code(self, notes: list[Note], skip: Skip | None, show_progress: bool = True) -> Iterator[CodedDocument]:
         """The documents of `notes`, in order; `skip` as for coder.code_notes. Raises InputError as each system does."""
+        if not notes:
+            return
         config = self.config
         is_quiet = not show_progress or len(notes) == 1 or config.system == LOOKUP
         remedy = "--attribution attention, or shorter notes" if config.system in HEADS else "a smaller --memory"
         with memory_errors(remedy):
-            coded = self._code(notes, skip) if notes else iter(())
-            yield from tqdm(coded, total=len(notes), unit="note", disable=is_quiet or not notes)
+            yield from tqdm(self._code(notes, skip), total=len(notes), unit="note", disable=is_quiet)
 
     def _code(self, notes: list[Note], skip: Skip | None) -> Iterator[CodedDocument]:
         """What `code` yields. The model is loaded here, the notes are coded as the documents are asked for."""

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TextIO
 
-from minscl.errors import UNPRINTABLE, InputError, Stopped, printable
+from minscl.errors import UNPRINTABLE, InputError, Terminated, printable
 
 MAX_MESSAGE = 1200  # characters of an error line
 
@@ -50,7 +50,7 @@ def print_written(out: str, rows, *texts: str) -> None:
 def run_command(main: Callable[[], int]) -> NoReturn:
     """Run `main()` and exit with its status. Whatever ends it is one line on stderr, never a traceback of bad input.
 
-    Exit status 2: InputError, Stopped, a stream that cannot be written, too little memory; 130: Ctrl-C.
+    Exit status 2: InputError, Terminated, a stream that cannot be written, too little memory; 130: Ctrl-C.
     """
     _repair_streams()
     streams = sys.stdout, sys.stderr
@@ -60,7 +60,7 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     try:
         status = main()
         sys.stdout.flush()
-    except (InputError, Stopped) as error:
+    except (InputError, Terminated) as error:
         status = _end(shorten(" ".join(str(error).split())), 2)
     except KeyboardInterrupt:
         if threading.current_thread() is threading.main_thread():

@@ -16,7 +16,7 @@ class InputError(ValueError):
     """
 
 
-class Stopped(BaseException):
+class Terminated(BaseException):
     """The process was told to end; its text says what is kept. No Exception, which a handler of errors would take for
     the fault of a note or of a file, and go on."""
 

@@ -24,7 +24,7 @@ from minscl.config import DEMO
 from minscl.data.answer_log import AnswerLog, read_log
 from minscl.data.notes import code_each_note
 from minscl.data.types import CodedDocument, Note
-from minscl.errors import InputError, Stopped
+from minscl.errors import InputError, Terminated
 from minscl.infer import processes
 from minscl.infer.processes import Process
 from minscl.infer.shards import Shards
@@ -213,7 +213,7 @@ def test_a_stop_is_no_fault_of_a_note():
 
     processes.explain_sigterm("rank 0 of 2 is stopped")
     try:
-        with pytest.raises(Stopped, match="rank 0 of 2 is stopped"):
+        with pytest.raises(Terminated, match="rank 0 of 2 is stopped"):
             list(code_each_note([Note("a", "HTN.")], code, None, lambda *fault: skipped.append(fault)))
         with pytest.raises(SystemExit) as exit:
             run_command(lambda: code(None))

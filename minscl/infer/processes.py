@@ -20,7 +20,7 @@ import torch
 
 from minscl.data.packing import split_by_rank
 from minscl.data.types import Note
-from minscl.errors import InputError, Stopped
+from minscl.errors import InputError, Terminated
 from minscl.hardware import choose_device, default_cache_bytes
 
 
@@ -98,7 +98,7 @@ def explain_sigterm(line: str) -> None:
     """End with `line` on SIGTERM, which torchrun sends to all other processes when one dies."""
 
     def stop(*_: object) -> NoReturn:
-        raise Stopped(line)
+        raise Terminated(line)
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
